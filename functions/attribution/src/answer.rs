@@ -1,0 +1,80 @@
+//! Answers: codes, referrals, rewards and pages of them as JSON; links.
+
+use lambda_http::{
+    Body, Response,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+};
+use referrals::{
+    code::OwnedCode,
+    runtime::{Env, Misconfigured},
+    time::Timestamp,
+};
+use serde::Serialize;
+
+use crate::input::Cursor;
+
+/// Where the service and the product are on the web.
+pub(crate) struct Links {
+    public_url: String,
+    /// The program's landing page.
+    pub(crate) landing: HeaderValue,
+}
+
+impl Links {
+    /// Reads `PUBLIC_URL` (where this service is reached, which links begin with) and `LANDING_URL` (where visitors are
+    /// sent on to).
+    pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
+        let landing = env.get("LANDING_URL").unwrap_or("https://example.com/");
+        let landing = HeaderValue::from_str(landing).map_err(|problem| Misconfigured::new("LANDING_URL", problem))?;
+        let public_url = env.get("PUBLIC_URL").unwrap_or("http://127.0.0.1:9000").trim_end_matches('/').to_owned();
+        Ok(Self { public_url, landing })
+    }
+
+    fn link(&self, code: &str) -> String {
+        format!("{}/r/{code}", self.public_url)
+    }
+
+    /// Shows a code.
+    pub(crate) fn show<'a>(&self, owned: &'a OwnedCode) -> CodeView<'a> {
+        CodeView {
+            code: owned.code.as_str(),
+            user_id: owned.owner.as_str(),
+            program: owned.program.as_str(),
+            link: self.link(owned.code.as_str()),
+            created_at: owned.created_at,
+            expires_at: owned.expires_at,
+        }
+    }
+}
+
+/// A code, as the API shows it.
+#[derive(Serialize)]
+pub(crate) struct CodeView<'a> {
+    code: &'a str,
+    user_id: &'a str,
+    program: &'a str,
+    link: String,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// Part of a list. It may be short: only `next_cursor` says whether it is the last.
+#[derive(Serialize)]
+pub(crate) struct PageView<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+}
+
+impl<T> PageView<T> {
+    pub(crate) fn new(items: Vec<T>, next: Option<String>) -> Self {
+        Self { items, next_cursor: next.map(|place| Cursor::new(place).to_text()) }
+    }
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_string(body).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

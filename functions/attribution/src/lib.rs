@@ -1,0 +1,69 @@
+//! Behind API Gateway: mint, land, attribute, and reads.
+//!
+//! A request is parsed into a [`route::Route`] and its input, decided on by the shared crate, and answered.
+
+mod answer;
+mod input;
+mod problem;
+mod read;
+mod route;
+mod sign_up;
+
+use lambda_http::{Body, Request, RequestExt, Response, http::header};
+use referrals::{
+    life::Intake,
+    runtime::{Call, Env, Misconfigured},
+    touch::TouchCookie,
+};
+
+use crate::{answer::Links, problem::Problem, route::Route};
+
+/// The function's state.
+pub struct App {
+    intake: Intake,
+    cookie: TouchCookie,
+    links: Links,
+}
+
+impl App {
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `COOKIE_KEY`, `COOKIE_DOMAIN`, `PUBLIC_URL`, `LANDING_URL` and the
+    /// program's settings.
+    ///
+    /// # Errors
+    /// When one of them is missing or cannot be read; it names the variable.
+    pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
+        let intake = Intake::from_env(env, &dynamodb)?;
+        let cookie = TouchCookie::from_env(env, intake.program.window)?;
+        Ok(Self { intake, cookie, links: Links::from_env(env)? })
+    }
+}
+
+/// Answers one request; whatever goes wrong is an answer too.
+pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
+    match dispatch(app, &request, &call).await {
+        Ok(response) => response,
+        Err(problem) => problem.respond(),
+    }
+}
+
+async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
+    let path = request.raw_http_path();
+    let body = request.body();
+    match Route::of(request.method(), path)? {
+        Route::Mint { user } => sign_up::mint(app, &user, input::bounded(body)?, call).await,
+        Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), input::bounded(body)?, call).await,
+        Route::Land { code } => Ok(sign_up::land(app, &code, call).await),
+        Route::CodeOf { user } => read::code_of(app, &user, &input::query(request)?).await,
+        Route::Code { code } => read::code(app, &code).await,
+        Route::Referral { referee } => read::referral(app, &referee).await,
+        Route::ReferralsOf { user } => read::referrals_of(app, &user, &input::query(request)?).await,
+        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::query(request)?).await,
+    }
+}
+
+/// All `Cookie` headers as one: a proxy may split them.
+fn cookies(request: &Request) -> Option<String> {
+    let headers = request.headers().get_all(header::COOKIE);
+    let parts: Vec<_> = headers.iter().filter_map(|value| value.to_str().ok()).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

@@ -1,0 +1,64 @@
+//! Reads: codes, referrals and rewards as they are now.
+
+use lambda_http::{Body, Response, http::StatusCode};
+use referrals::{
+    code::Code,
+    id::UserId,
+    referral::Referral,
+    reward::Side,
+    view::{ReferralView, RewardView},
+};
+
+use crate::{
+    App,
+    answer::{PageView, json},
+    input::{Cursor, Query, parse},
+    problem::Problem,
+};
+
+pub(crate) async fn code_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+    let user: UserId = parse("user_id", user)?;
+    let program = &app.intake.program.id;
+    if query.program.as_ref().is_some_and(|wanted| wanted != program) {
+        return Err(Problem::ProgramNotFound);
+    }
+    let owned = app.intake.store.code_of(&user, program).await?.ok_or(Problem::CodeNotFound)?;
+    Ok(json(StatusCode::OK, &app.links.show(&owned)))
+}
+
+pub(crate) async fn code(app: &App, code: &str) -> Result<Response<Body>, Problem> {
+    let code: Code = parse("code", code)?;
+    let owned = app.intake.store.code(&code).await?.ok_or(Problem::CodeNotFound)?;
+    Ok(json(StatusCode::OK, &app.links.show(&owned)))
+}
+
+pub(crate) async fn referral(app: &App, referee: &str) -> Result<Response<Body>, Problem> {
+    let referee: UserId = parse("referee_id", referee)?;
+    let referral = app.intake.store.referral(&referee).await?.ok_or(Problem::ReferralNotFound)?;
+    Ok(json(StatusCode::OK, &ReferralView::of(&referral)))
+}
+
+pub(crate) async fn referrals_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+    let user: UserId = parse("user_id", user)?;
+    let page = app.intake.store.referrals_by(&user, query.limit, place(query)).await?;
+    let by_code = |referral: &&Referral| query.code.as_ref().is_none_or(|code| referral.code == *code);
+    let items = page.items.iter().filter(by_code).map(ReferralView::of).collect();
+    Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
+}
+
+pub(crate) async fn rewards_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+    let user: UserId = parse("user_id", user)?;
+    let page = app.intake.store.referrals_with(&user, query.limit, place(query)).await?;
+    let items = page.items.iter().filter_map(|referral| reward_of(referral, &user)).collect();
+    Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
+}
+
+/// What this referral brought the user, on whichever side they are.
+fn reward_of<'a>(referral: &'a Referral, user: &UserId) -> Option<RewardView<'a>> {
+    let side = if referral.referee == *user { Side::Referee } else { Side::Referrer };
+    RewardView::of(referral, side)
+}
+
+fn place(query: &Query) -> Option<&str> {
+    query.cursor.as_ref().map(Cursor::place)
+}

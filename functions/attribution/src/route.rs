@@ -1,0 +1,102 @@
+//! Routes: which call a method and a path name.
+
+use lambda_http::http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::problem::Problem;
+
+/// A call, with the parts of the path that it names, decoded and otherwise as they came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    /// `PUT /v1/users/{user_id}/code`
+    Mint { user: String },
+    /// `GET /v1/users/{user_id}/code`
+    CodeOf { user: String },
+    /// `GET /v1/codes/{code}`
+    Code { code: String },
+    /// `GET /r/{code}`
+    Land { code: String },
+    /// `POST /v1/referrals`
+    Attribute,
+    /// `GET /v1/referrals/{referee_id}`
+    Referral { referee: String },
+    /// `GET /v1/users/{user_id}/referrals`
+    ReferralsOf { user: String },
+    /// `GET /v1/users/{user_id}/rewards`
+    RewardsOf { user: String },
+}
+
+impl Route {
+    /// Routes on the raw path, which every kind of gateway sends.
+    pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let allowed = match parts.as_slice() {
+            ["v1", "users", user, "code"] => match *method {
+                Method::PUT => return Ok(Self::Mint { user: decoded(user)? }),
+                Method::GET => return Ok(Self::CodeOf { user: decoded(user)? }),
+                _ => "GET, PUT",
+            },
+            ["v1", "referrals"] if method == Method::POST => return Ok(Self::Attribute),
+            ["v1", "referrals"] => "POST",
+            ["v1", "codes", _]
+            | ["r", _]
+            | ["v1", "referrals", _]
+            | ["v1", "users", _, "referrals" | "rewards"]
+                if method != Method::GET =>
+            {
+                "GET"
+            }
+            ["v1", "codes", code] => return Ok(Self::Code { code: decoded(code)? }),
+            // A link always leads somewhere, however it was mangled on its way.
+            ["r", code] => return Ok(Self::Land { code: decoded(code).unwrap_or_default() }),
+            ["v1", "referrals", referee] => return Ok(Self::Referral { referee: decoded(referee)? }),
+            ["v1", "users", user, "referrals"] => return Ok(Self::ReferralsOf { user: decoded(user)? }),
+            ["v1", "users", user, "rewards"] => return Ok(Self::RewardsOf { user: decoded(user)? }),
+            _ => return Err(Problem::NotFound),
+        };
+        Err(Problem::MethodNotAllowed { allowed })
+    }
+}
+
+fn decoded(part: &str) -> Result<String, Problem> {
+    match percent_decode_str(part).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(Problem::invalid("the path is not UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escaped_id_is_the_id() {
+        let route = Route::of(&Method::GET, "/v1/referrals/bob%40example.com").unwrap();
+        assert_eq!(route, Route::Referral { referee: "bob@example.com".to_owned() });
+        let route = Route::of(&Method::GET, "/v1/referrals/a+b").unwrap();
+        assert_eq!(route, Route::Referral { referee: "a+b".to_owned() });
+    }
+
+    #[test]
+    fn an_unknown_path_is_not_found_whatever_the_method() {
+        for path in ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"] {
+            assert!(matches!(Route::of(&Method::DELETE, path), Err(Problem::NotFound)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_known_path_says_what_it_takes() {
+        for (path, expected) in [
+            ("/v1/users/bob/code", "GET, PUT"),
+            ("/v1/referrals", "POST"),
+            ("/r/abc", "GET"),
+            ("/v1/codes/abc", "GET"),
+            ("/v1/users/bob/rewards", "GET"),
+        ] {
+            match Route::of(&Method::DELETE, path) {
+                Err(Problem::MethodNotAllowed { allowed }) => assert_eq!(allowed, expected),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+    }
+}

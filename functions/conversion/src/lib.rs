@@ -1,0 +1,109 @@
+//! Behind EventBridge: convert, withdraw, flag, and sign up by event.
+//!
+//! One event comes from the rule; batches of the same come from the delay queue, which brings every event once more,
+//! and from the function's own dead-letter queue. Each is read as [`news::News`], acted upon, and acknowledged only
+//! when the table has it. What cannot be read is put aside first.
+
+mod news;
+
+use lambda_runtime::Error;
+use referrals::{
+    batch,
+    life::{
+        Intake,
+        attribute::Outcome,
+        convert::{convert, withdraw},
+        mint::Mint,
+    },
+    quarantine::Quarantine,
+    referral::Refusal,
+    runtime::{Call, Env, Misconfigured},
+    store::{Minted, Stepped, StoreError},
+};
+use serde_json::Value;
+
+use crate::news::{News, Reading, SignedUp};
+
+/// The function's state.
+pub struct App {
+    intake: Intake,
+    quarantine: Quarantine,
+}
+
+impl App {
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL` and the program's settings.
+    ///
+    /// # Errors
+    /// When one of them is missing or cannot be read; it names the variable.
+    pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
+        Ok(Self { intake: Intake::from_env(env, &dynamodb)?, quarantine: Quarantine::from_env(env, sqs)? })
+    }
+}
+
+/// Handles an event, or a batch of them from a queue.
+///
+/// # Errors
+/// When the event did not become certain: it must come again.
+pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
+    if batch::is_batch(&payload) {
+        return batch::each(payload, call.deadline, |body| take_in(app, batch::body(body), call)).await;
+    }
+    take_in(app, payload, call).await.map(|()| Value::Null)
+}
+
+async fn take_in(app: &App, payload: Value, call: Call) -> Result<(), Error> {
+    match news::read(&payload, &app.intake.program.terms.qualifying_event, call.now) {
+        Reading::News(news) => {
+            // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
+            let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await?);
+            tracing::info!(outcome, user = who);
+        }
+        Reading::Unknown => tracing::debug!(outcome = "ignored"),
+        Reading::Broken(reason) => app.quarantine.park("conversion", &payload, reason, call.now).await?,
+    }
+    Ok(())
+}
+
+/// Does what the news asks for, and says what came of it.
+async fn act(app: &App, news: News, call: &Call) -> Result<&'static str, StoreError> {
+    let store = &app.intake.store;
+    Ok(match news {
+        News::Order(order) => say(convert(store, &order, call.now).await?, "converted"),
+        News::Withdrawal(withdrawal) => say(withdraw(store, &withdrawal, call.now).await?, "voided"),
+        News::Standing(user, standing) => match (store.set_standing(&user, &standing).await?, standing.flag) {
+            (true, Some(_)) => "flagged",
+            (true, None) => "cleared",
+            (false, _) => "later news was known",
+        },
+        News::SignedUp(sign_up) => take_up(app, sign_up, call).await?,
+    })
+}
+
+/// Mints the new member's own code, and attributes them if they came by somebody's.
+async fn take_up(app: &App, sign_up: SignedUp, call: &Call) -> Result<&'static str, StoreError> {
+    let SignedUp { user, device_fingerprint, attribution } = sign_up;
+    let minted = app.intake.mint(Mint { user, code: None, expires_at: None, device_fingerprint }, call).await?;
+    let Some(attribution) = attribution else {
+        return Ok(if matches!(minted, Minted::New(_)) { "minted" } else { "minted before" });
+    };
+    Ok(match app.intake.attribute(attribution, call).await? {
+        Outcome::New(_) => "attributed",
+        Outcome::Existing(_) => "attributed before",
+        Outcome::Refused(reason) => {
+            tracing::warn!(?reason, "a sign-up was not attributed");
+            "attribution refused"
+        }
+    })
+}
+
+fn say(stepped: Option<Stepped>, done: &'static str) -> &'static str {
+    match stepped {
+        None => "not referred",
+        Some(Stepped::Taken(_)) => done,
+        Some(Stepped::Done(_)) => "repeated",
+        Some(Stepped::Refused(Refusal::Unqualified, _)) => "does not qualify",
+        Some(Stepped::Refused(Refusal::OtherOrder, _)) => "another order converted",
+        Some(Stepped::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
+        Some(Stepped::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",
+    }
+}

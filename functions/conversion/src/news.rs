@@ -1,0 +1,242 @@
+//! News: what an event on the bus says, once it has been read.
+
+use aws_lambda_events::eventbridge::EventBridgeEvent;
+use referrals::{
+    account::Standing,
+    code::Code,
+    device::DeviceFingerprint,
+    id::{OrderId, RefundId, UserId},
+    life::attribute::SignUp,
+    money::Money,
+    order::{Cause, Order, Withdrawal},
+    time::Timestamp,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// What an event asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// An order that may convert.
+    Order(Order),
+    /// An order that does not stand any more.
+    Withdrawal(Withdrawal),
+    /// An account flagged or cleared.
+    Standing(UserId, Standing),
+    /// A new member.
+    SignedUp(SignedUp),
+}
+
+/// A new member, and how they came.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedUp {
+    pub(crate) user: UserId,
+    pub(crate) device_fingerprint: Option<DeviceFingerprint>,
+    /// Only who came by a code.
+    pub(crate) attribution: Option<SignUp>,
+}
+
+/// What reading came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    News(News),
+    /// Not meant for us.
+    Unknown,
+    /// Meant for us, but it cannot be read, for this reason.
+    Broken(String),
+}
+
+impl News {
+    /// Whom it is about.
+    pub(crate) fn user(&self) -> &UserId {
+        match self {
+            Self::Order(order) => &order.user,
+            Self::Withdrawal(withdrawal) => &withdrawal.user,
+            Self::Standing(user, _) => user,
+            Self::SignedUp(sign_up) => &sign_up.user,
+        }
+    }
+}
+
+/// Reads an event; orders come under the program's own qualifying type too.
+pub(crate) fn read(payload: &Value, qualifying_event: &str, now: Timestamp) -> Reading {
+    let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
+        Ok(event) => event,
+        Err(problem) => return Reading::Broken(format!("the envelope: {problem}")),
+    };
+    let sent_at = event.time.map_or(now, Timestamp::from);
+    let detail = event.detail;
+    let news = match event.detail_type.as_str() {
+        "order.refunded" => parse::<Refunded>(detail).map(|refund| refund.news()),
+        "order.cancelled" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Cancelled)),
+        "payment.disputed" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Disputed)),
+        "account.flagged" => parse::<Flagged>(detail).map(|flagged| flagged.news(sent_at)),
+        "account.cleared" => parse::<Cleared>(detail).map(|cleared| cleared.news(sent_at)),
+        "customer.signed_up" => parse::<CustomerSignedUp>(detail).map(|customer| customer.news(sent_at.min(now))),
+        // Referrals keep the terms of their day, so the default type goes on converting when the setting has changed.
+        known if known == "order.completed" || known == qualifying_event => {
+            parse::<Completed>(detail).map(|completed| completed.news(known))
+        }
+        _ => return Reading::Unknown,
+    };
+    match news {
+        Ok(news) => Reading::News(news),
+        Err(problem) => Reading::Broken(format!("the detail of {}: {problem}", event.detail_type)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(detail: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(detail)
+}
+
+#[derive(Deserialize)]
+struct Completed {
+    order_id: OrderId,
+    user_id: UserId,
+    #[serde(flatten)]
+    paid: Money,
+    #[serde(rename = "occurred_at")]
+    _occurred_at: Option<Timestamp>,
+}
+
+impl Completed {
+    fn news(self, event: &str) -> News {
+        News::Order(Order { id: self.order_id, event: event.to_owned(), user: self.user_id, paid: self.paid })
+    }
+}
+
+#[derive(Deserialize)]
+struct OfOrder {
+    order_id: OrderId,
+    user_id: UserId,
+}
+
+impl OfOrder {
+    fn news(self, cause: Cause) -> News {
+        News::Withdrawal(Withdrawal { order: self.order_id, user: self.user_id, cause })
+    }
+}
+
+#[derive(Deserialize)]
+struct Refunded {
+    #[serde(rename = "refund_id")]
+    _refund_id: RefundId,
+    #[serde(flatten)]
+    of: OfOrder,
+    #[serde(flatten)]
+    refund: Money,
+}
+
+impl Refunded {
+    fn news(self) -> News {
+        self.of.news(Cause::Refunded(self.refund))
+    }
+}
+
+#[derive(Deserialize)]
+struct Flagged {
+    user_id: UserId,
+    reason: String,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Flagged {
+    /// Longer reasons are cut: an account's item stays small.
+    const LONGEST_REASON: usize = 256;
+
+    fn news(self, sent_at: Timestamp) -> News {
+        let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
+        News::Standing(self.user_id, Standing { flag: Some(reason), at: self.occurred_at.unwrap_or(sent_at) })
+    }
+}
+
+#[derive(Deserialize)]
+struct Cleared {
+    user_id: UserId,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Cleared {
+    fn news(self, sent_at: Timestamp) -> News {
+        News::Standing(self.user_id, Standing { flag: None, at: self.occurred_at.unwrap_or(sent_at) })
+    }
+}
+
+#[derive(Deserialize)]
+struct CustomerSignedUp {
+    user_id: UserId,
+    code: Option<Code>,
+    device_fingerprint: Option<DeviceFingerprint>,
+    signed_up_at: Option<Timestamp>,
+}
+
+impl CustomerSignedUp {
+    fn news(self, sent_at: Timestamp) -> News {
+        let Self { user_id: user, code, device_fingerprint, signed_up_at } = self;
+        let judged_at = signed_up_at.map_or(sent_at, |at| at.min(sent_at));
+        let attribution = code.map(|code| SignUp {
+            referee: user.clone(),
+            code,
+            judged_at,
+            device_fingerprint: device_fingerprint.clone(),
+        });
+        News::SignedUp(SignedUp { user, device_fingerprint, attribution })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read_event(detail_type: &str, detail: Value) -> Reading {
+        let event = json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
+        read(&event, "subscription.started", Timestamp::from_millis(0).unwrap())
+    }
+
+    #[test]
+    fn the_programs_own_event_is_an_order_too() {
+        let detail = json!({"order_id": "o-1", "user_id": "bob", "amount": 500, "currency": "USD", "new": "field"});
+        for detail_type in ["order.completed", "subscription.started"] {
+            match read_event(detail_type, detail.clone()) {
+                Reading::News(News::Order(order)) => assert_eq!(order.event, detail_type),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(read_event("order.shipped", detail), Reading::Unknown));
+    }
+
+    #[test]
+    fn the_events_own_time_beats_the_envelopes() {
+        let at = |detail| match read_event("account.flagged", detail) {
+            Reading::News(News::Standing(_, standing)) => standing.at.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(at(json!({"user_id": "bob", "reason": "x"})), "2026-01-31T09:30:00.000Z");
+        let own = json!({"user_id": "bob", "reason": "x", "occurred_at": "2026-01-30T00:00:00Z"});
+        assert_eq!(at(own), "2026-01-30T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_is_meant_for_us_and_broken_says_why() {
+        for (detail_type, detail) in [
+            ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": -1, "currency": "USD"})),
+            ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": 1.5, "currency": "USD"})),
+            ("order.completed", json!({"order_id": "o-1", "user_id": "b b", "amount": 1, "currency": "USD"})),
+            ("order.completed", json!("text")),
+            ("order.refunded", json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"})),
+            ("order.cancelled", json!({"order_id": "o-1"})),
+            ("payment.disputed", json!(null)),
+            ("account.flagged", json!({"user_id": "bob"})),
+            ("account.cleared", json!({"user_id": 7})),
+            ("customer.signed_up", json!({"user_id": "bob", "code": "!"})),
+        ] {
+            match read_event(detail_type, detail) {
+                Reading::Broken(reason) => assert!(reason.contains(detail_type), "{reason}"),
+                other => panic!("{detail_type}: {other:?}"),
+            }
+        }
+        assert!(matches!(read(&json!("no event"), "", Timestamp::from_millis(0).unwrap()), Reading::Broken(_)));
+    }
+}

@@ -1,0 +1,117 @@
+//! Behind the table's stream: announce what changed, and advance what is due.
+//!
+//! Records of one referral come in order, so the first that fails stops the batch: it and those behind it come again.
+
+mod record;
+
+use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use lambda_runtime::Error;
+use referrals::{
+    bus::Bus,
+    life::{advance::advance, announce::announcements},
+    quarantine::Quarantine,
+    referral::{Referral, Status},
+    runtime::{Call, Env, Misconfigured},
+    store::{Stepped, Store},
+};
+use serde_json::Value;
+use tokio::time::timeout_at;
+
+use crate::record::Reading;
+
+/// The function's state.
+pub struct App {
+    store: Store,
+    bus: Bus,
+    quarantine: Quarantine,
+}
+
+impl App {
+    /// Reads `TABLE_NAME`, `BUS_NAME` and `QUARANTINE_QUEUE_URL`.
+    ///
+    /// # Errors
+    /// When one of them is missing; it names the variable.
+    pub fn new(
+        env: &Env,
+        dynamodb: aws_sdk_dynamodb::Client,
+        eventbridge: aws_sdk_eventbridge::Client,
+        sqs: aws_sdk_sqs::Client,
+    ) -> Result<Self, Misconfigured> {
+        Ok(Self {
+            store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
+            bus: Bus::from_env(env, eventbridge)?,
+            quarantine: Quarantine::from_env(env, sqs)?,
+        })
+    }
+}
+
+/// Handles a batch of stream records.
+///
+/// # Errors
+/// When it is no batch and cannot be put aside either.
+pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
+    let mut response = DynamoDbEventResponse::default();
+    match payload.get("Records").and_then(Value::as_array) {
+        None => app.quarantine.park("rewards", &payload, "not a batch of stream records", call.now).await?,
+        Some(records) => {
+            for record in records {
+                if !is_done(app, record, &call).await {
+                    response.batch_item_failures.push(failure(record));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(serde_json::to_value(response)?)
+}
+
+/// Whether the record needs not come again.
+async fn is_done(app: &App, record: &Value, call: &Call) -> bool {
+    if call.deadline.is_near() {
+        tracing::warn!(outcome = "out of time");
+        return false;
+    }
+    match timeout_at(call.deadline.last_call(), take_in(app, record, call)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(problem)) => {
+            tracing::warn!(outcome = "failed", %problem);
+            false
+        }
+        Err(_elapsed) => {
+            tracing::warn!(outcome = "out of time");
+            false
+        }
+    }
+}
+
+async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
+    match record::read(record) {
+        Reading::Change { before, after } => {
+            app.bus.publish(&announcements(before.as_ref(), &after)).await?;
+            issue(app, *after, call).await
+        }
+        Reading::NothingNew => Ok(()),
+        Reading::Broken(reason) => Ok(app.quarantine.park("rewards", record, reason, call.now).await?),
+    }
+}
+
+/// Issues what has become due; a referral on hold waits for the sweep.
+async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> {
+    if referral.status() != Status::Converted {
+        return Ok(());
+    }
+    let who = referral.referee.hashed();
+    let outcome = match advance(&app.store, referral, call.now).await? {
+        Stepped::Taken(after) => after.status().as_str(),
+        Stepped::Done(_) | Stepped::Refused(..) => "not due",
+    };
+    tracing::info!(outcome, referee = who);
+    Ok(())
+}
+
+/// The sequence number from which the stream goes on.
+fn failure(record: &Value) -> DynamoDbBatchItemFailure {
+    let mut failure = DynamoDbBatchItemFailure::default();
+    failure.item_identifier = record.pointer("/dynamodb/SequenceNumber").and_then(Value::as_str).map(str::to_owned);
+    failure
+}

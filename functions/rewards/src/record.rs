@@ -1,0 +1,41 @@
+//! A stream record: which referral changed, from what to what.
+
+use aws_lambda_events::dynamodb::EventRecord;
+use referrals::{
+    referral::Referral,
+    table::{self, Unreadable},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What reading a record came to.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// A referral was written.
+    Change { before: Option<Referral>, after: Box<Referral> },
+    /// Not a referral, or a write that changed nothing of it.
+    NothingNew,
+    /// It cannot be read, for this reason.
+    Broken(String),
+}
+
+pub(crate) fn read(record: &Value) -> Reading {
+    let record = match EventRecord::deserialize(record) {
+        Ok(record) => record.change,
+        Err(problem) => return Reading::Broken(problem.to_string()),
+    };
+    // A referral that was taken out by hand leaves an empty image behind.
+    if !table::is_referral(&record.keys) || record.new_image.is_empty() {
+        return Reading::NothingNew;
+    }
+    match images(record.old_image, record.new_image) {
+        Ok((Some(before), after)) if before == after => Reading::NothingNew,
+        Ok((before, after)) => Reading::Change { before, after: Box::new(after) },
+        Err(problem) => Reading::Broken(problem.to_string()),
+    }
+}
+
+fn images(old: serde_dynamo::Item, new: serde_dynamo::Item) -> Result<(Option<Referral>, Referral), Unreadable> {
+    let before = (!old.is_empty()).then(|| table::referral_from_image(old)).transpose()?;
+    Ok((before, table::referral_from_image(new)?))
+}

@@ -1,0 +1,92 @@
+//! Device fingerprints: compared, but never kept as they are.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+/// A device fingerprint as the product reports it: 1 to 512 characters. Personal data, so it is neither stored nor
+/// logged.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DeviceFingerprint(String);
+
+/// The text is not a fingerprint: 1 to 512 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected a device fingerprint of 1 to 512 bytes")]
+pub struct InvalidFingerprint;
+
+impl TryFrom<String> for DeviceFingerprint {
+    type Error = InvalidFingerprint;
+
+    fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
+        (1..=512).contains(&text.len()).then_some(Self(text)).ok_or(InvalidFingerprint)
+    }
+}
+
+impl std::fmt::Debug for DeviceFingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DeviceFingerprint(..)")
+    }
+}
+
+/// A device, known by the first 128 bits of a keyed HMAC-SHA-256 of its fingerprint (base64url, 22 characters).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Device(String);
+
+impl Device {
+    /// The text that is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The key under which fingerprints become devices. With another key, no device is recognised any more.
+#[derive(Clone)]
+pub struct DeviceKey(Hmac<Sha256>);
+
+impl DeviceKey {
+    /// HMAC takes a key of any length; shorter than 32 bytes would be guessable.
+    const MIN_BYTES: usize = 32;
+
+    /// A key of at least 32 bytes.
+    pub fn new(secret: &[u8]) -> Option<Self> {
+        if secret.len() < Self::MIN_BYTES {
+            return None;
+        }
+        Hmac::new_from_slice(secret).ok().map(Self)
+    }
+
+    /// The device that reports this fingerprint.
+    pub fn device(&self, fingerprint: &DeviceFingerprint) -> Device {
+        let digest = self.0.clone().chain_update(fingerprint.0.as_bytes()).finalize().into_bytes();
+        Device(URL_SAFE_NO_PAD.encode(&digest[..16]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(text: &str) -> DeviceFingerprint {
+        text.to_owned().try_into().unwrap()
+    }
+
+    #[test]
+    fn one_device_has_one_digest_under_one_key() {
+        let (key, other) = (DeviceKey::new(&[1; 32]).unwrap(), DeviceKey::new(&[2; 32]).unwrap());
+        assert_eq!(key.device(&fingerprint("laptop")), key.device(&fingerprint("laptop")));
+        assert_ne!(key.device(&fingerprint("laptop")), key.device(&fingerprint("phone")));
+        assert_ne!(key.device(&fingerprint("laptop")), other.device(&fingerprint("laptop")));
+        assert_eq!(key.device(&fingerprint("laptop")).as_str().len(), 22);
+    }
+
+    #[test]
+    fn refuses_weak_keys_and_empty_fingerprints() {
+        assert!(DeviceKey::new(&[1; 31]).is_none());
+        assert!(DeviceFingerprint::try_from(String::new()).is_err());
+        assert!(DeviceFingerprint::try_from("x".repeat(513)).is_err());
+        assert_eq!(format!("{:?}", fingerprint("laptop")), "DeviceFingerprint(..)");
+    }
+}

@@ -1,0 +1,21 @@
+//! The referral model.
+pub mod account;
+pub mod batch;
+pub mod bus;
+pub mod cache;
+pub mod code;
+pub mod device;
+pub mod id;
+pub mod life;
+pub mod money;
+pub mod order;
+pub mod program;
+pub mod quarantine;
+pub mod referral;
+pub mod reward;
+pub mod runtime;
+pub mod store;
+pub mod table;
+pub mod time;
+pub mod touch;
+pub mod view;

@@ -1,0 +1,81 @@
+//! Advance: decides what a referral's time has come for. Stream and sweep both call it, and the table lets one win.
+
+use std::time::Duration;
+
+use crate::{
+    order::VoidReason,
+    referral::{Event, Lane, Referral, Refusal, Status, Step},
+    store::{IssueFacts, Stepped, Store, StoreError, Written},
+    time::Timestamp,
+};
+
+/// Issues a converted referral's rewards once its hold is over, or voids it where fraud has shown since; leaves every
+/// other referral alone.
+///
+/// # Errors
+/// When the table does not answer, or others get in between time and again.
+pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Stepped, StoreError> {
+    let mut referral = read;
+    for _ in 0..Store::DECISIONS {
+        if let Some(reason) = not_due(&referral, now) {
+            return Ok(Stepped::Refused(reason, referral));
+        }
+        let facts = store.issue_facts(&referral).await?;
+        referral = match referral.after(&verdict(&referral, &facts), now) {
+            Step::Done => return Ok(Stepped::Done(referral)),
+            Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
+            Step::Take(after, verb) => match store.write(&referral, *after, verb).await? {
+                Written::Done(after) => return Ok(Stepped::Taken(after)),
+                Written::Found(found) => found,
+            },
+        };
+    }
+    Err(store.contended(&referral))
+}
+
+fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
+    match (referral.status(), referral.work()) {
+        (Status::Converted, Some(work)) if work.at <= now => None,
+        (Status::Converted, _) => Some(Refusal::NotDue),
+        (status, _) => Some(Refusal::Status(status)),
+    }
+}
+
+/// What a converted referral has come to, given how its people stand now.
+fn verdict(referral: &Referral, facts: &IssueFacts) -> Event<'static> {
+    let is_reciprocal = facts.referrers_own.as_ref().is_some_and(|own| own.referrer == referral.referee);
+    if facts.referrer.flagged {
+        Event::Void(VoidReason::ReferrerFlagged)
+    } else if facts.referee.flagged {
+        Event::Void(VoidReason::RefereeFlagged)
+    } else if is_reciprocal {
+        Event::Void(VoidReason::ReciprocalReferral)
+    } else {
+        Event::Issue
+    }
+}
+
+/// Takes it upon this caller alone to announce a referral's undelivered rewards again, by moving its due time on.
+///
+/// Only what has been on its way for longer than `grace` is announced again. The next look is as far away as the
+/// rewards are old, so the pauses double, up to [`LONGEST_PAUSE`].
+///
+/// # Errors
+/// When the table does not answer, or others get in between time and again.
+pub async fn claim(store: &Store, read: Referral, grace: Duration, now: Timestamp) -> Result<Stepped, StoreError> {
+    store.step(read, |referral| reclaimed(referral, grace, now)).await
+}
+
+/// A subsystem that was down for days is tried at least this often.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+
+fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Step {
+    let (Some(rewards), Some(work)) = (referral.rewards(), referral.work()) else {
+        return Step::Refuse(Refusal::Status(referral.status()));
+    };
+    let age = now.since(rewards.issued_at);
+    if work.lane != Lane::Due || work.at > now || age < grace {
+        return Step::Refuse(Refusal::NotDue);
+    }
+    referral.after(&Event::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
+}

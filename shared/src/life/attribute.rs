@@ -1,0 +1,117 @@
+//! Attribute: a sign-up becomes a referral, or is refused with a reason.
+
+use super::Intake;
+use crate::{
+    code::Code,
+    device::{Device, DeviceFingerprint},
+    id::UserId,
+    referral::{Referral, State},
+    runtime::Call,
+    store::{Attributed, AttributionFacts, StoreError},
+    time::Timestamp,
+};
+
+/// A sign-up that names a code.
+#[derive(Clone, Debug)]
+pub struct SignUp {
+    /// Who signed up.
+    pub referee: UserId,
+    /// By which code.
+    pub code: Code,
+    /// The moment at which the code must have been live: of the touch when there was one, else of the sign-up.
+    pub judged_at: Timestamp,
+    /// The device that signed up.
+    pub device_fingerprint: Option<DeviceFingerprint>,
+}
+
+/// What a sign-up came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// A new referral.
+    New(Referral),
+    /// The referee came by this code before.
+    Existing(Referral),
+    /// No referral, for this reason.
+    Refused(Reason),
+}
+
+/// Why a sign-up is no referral, in the order in which the reasons are looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The code is for a program that this stack does not run.
+    ProgramNotFound,
+    /// Nobody has this code.
+    CodeNotFound,
+    /// The referee came by another code before.
+    AlreadyReferred,
+    /// The code had ended.
+    CodeExpired,
+    /// Nobody refers themselves.
+    SelfReferral,
+    /// The referrer's account is flagged.
+    ReferrerFlagged,
+    /// The referee's device is one of the referrer's.
+    DeviceMatch,
+    /// The referrer once came by the referee's code.
+    ReciprocalReferral,
+}
+
+impl Intake {
+    /// Attributes a sign-up.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn attribute(&self, sign_up: SignUp, call: &Call) -> Result<Outcome, StoreError> {
+        let Some(owned) = self.codes.get(&self.store, &sign_up.code).await? else {
+            return Ok(Outcome::Refused(Reason::CodeNotFound));
+        };
+        if owned.program != self.program.id {
+            return Ok(Outcome::Refused(Reason::ProgramNotFound));
+        }
+        let facts = self.store.attribution_facts(&owned.code, &owned.owner, &sign_up.referee).await?;
+        let device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        if let Some(existing) = &facts.existing {
+            return Ok(repeated(existing.clone(), &sign_up.code));
+        }
+        if let Some(reason) = refusal(&sign_up, &owned.owner, device.as_ref(), &facts) {
+            return Ok(Outcome::Refused(reason));
+        }
+        let referral = Referral {
+            referee: sign_up.referee,
+            referrer: owned.owner,
+            code: owned.code,
+            program: owned.program,
+            terms: self.program.terms.clone(),
+            device,
+            created_at: call.now,
+            rev: 1,
+            state: State::Pending,
+        };
+        Ok(match self.store.attribute(referral).await? {
+            Attributed::New(referral) => Outcome::New(referral),
+            Attributed::Existing(existing) => repeated(existing, &sign_up.code),
+        })
+    }
+}
+
+/// The referee's own item decides: who came by this code before is told so, and nobody comes twice.
+fn repeated(existing: Referral, code: &Code) -> Outcome {
+    if existing.code == *code { Outcome::Existing(existing) } else { Outcome::Refused(Reason::AlreadyReferred) }
+}
+
+/// The first reason against the sign-up.
+fn refusal(sign_up: &SignUp, referrer: &UserId, device: Option<&Device>, facts: &AttributionFacts) -> Option<Reason> {
+    let Some(code) = &facts.code else { return Some(Reason::CodeNotFound) };
+    let own = facts.referrers_own.as_ref();
+    let is_referrers = |device: &Device| {
+        facts.referrer.devices.contains(device) || own.is_some_and(|own| own.device.as_ref() == Some(device))
+    };
+    let reasons = [
+        (!code.is_live(sign_up.judged_at), Reason::CodeExpired),
+        (*referrer == sign_up.referee, Reason::SelfReferral),
+        (facts.referrer.flagged, Reason::ReferrerFlagged),
+        (device.is_some_and(is_referrers), Reason::DeviceMatch),
+        (own.is_some_and(|own| own.referrer == sign_up.referee), Reason::ReciprocalReferral),
+    ];
+    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+}

@@ -1,0 +1,142 @@
+//! Amounts: integers in minor units, never floats.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A count of minor units (cents, pence, yen) or of points, small enough to be exact in every JSON reader (2^53 - 1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(into = "u64", try_from = "u64")]
+pub struct Amount(u64);
+
+impl Amount {
+    const MAX: u64 = (1 << 53) - 1;
+
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// `count`, which the type keeps below the limit.
+    pub const fn small(count: u32) -> Self {
+        Self(count as u64)
+    }
+}
+
+/// The number is not an amount: a whole number from 0 to 2^53 - 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected a whole number from 0 to 9007199254740991")]
+pub struct InvalidAmount;
+
+impl TryFrom<u64> for Amount {
+    type Error = InvalidAmount;
+
+    fn try_from(count: u64) -> Result<Self, InvalidAmount> {
+        (count <= Self::MAX).then_some(Self(count)).ok_or(InvalidAmount)
+    }
+}
+
+impl From<Amount> for u64 {
+    fn from(amount: Amount) -> Self {
+        amount.0
+    }
+}
+
+impl FromStr for Amount {
+    type Err = InvalidAmount;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAmount> {
+        text.parse::<u64>().map_err(|_| InvalidAmount)?.try_into()
+    }
+}
+
+/// An ISO 4217 currency: three capital letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The United States dollar.
+    pub const USD: Self = Self(*b"USD");
+}
+
+/// The text is not a currency: three capital letters, as in ISO 4217.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected an ISO 4217 currency, such as USD")]
+pub struct InvalidCurrency;
+
+impl FromStr for Currency {
+    type Err = InvalidCurrency;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCurrency> {
+        let letters: [u8; 3] = text.as_bytes().try_into().map_err(|_| InvalidCurrency)?;
+        letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters)).ok_or(InvalidCurrency)
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = InvalidCurrency;
+
+    fn try_from(text: String) -> Result<Self, InvalidCurrency> {
+        text.parse()
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.to_string()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+/// An amount of money: minor units of a currency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Money {
+    /// In minor units.
+    pub amount: Amount,
+    /// Of this currency.
+    pub currency: Currency,
+}
+
+impl Money {
+    /// Whether this is as much as `other`, in the same currency.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.currency == other.currency && self.amount >= other.amount
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn money(amount: u64, currency: &str) -> Money {
+        Money { amount: amount.try_into().unwrap(), currency: currency.parse().unwrap() }
+    }
+
+    #[test]
+    fn amounts_are_whole_and_exact() {
+        assert!("0".parse::<Amount>().is_ok());
+        assert!("9007199254740991".parse::<Amount>().is_ok());
+        for text in ["-1", "1.5", "9007199254740992", "", "ten"] {
+            assert!(text.parse::<Amount>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn currencies_are_three_capitals() {
+        assert_eq!("EUR".parse::<Currency>().unwrap().to_string(), "EUR");
+        for text in ["eur", "EU", "EURO", "", "E1R"] {
+            assert!(text.parse::<Currency>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_currency_never_covers() {
+        assert!(money(1000, "USD").covers(&money(1000, "USD")));
+        assert!(!money(999, "USD").covers(&money(1000, "USD")));
+        assert!(!money(5000, "EUR").covers(&money(1000, "USD")));
+    }
+}

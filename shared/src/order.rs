@@ -1,0 +1,71 @@
+//! Orders: what converts a referral, and what takes the conversion back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{OrderId, UserId},
+    money::Money,
+};
+
+/// An order (or whatever else the program says qualifies), as the event told it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// The product's number for it.
+    pub id: OrderId,
+    /// The event type that reported it.
+    pub event: String,
+    /// Who ordered.
+    pub user: UserId,
+    /// What it was worth.
+    pub paid: Money,
+}
+
+/// News that an order does not stand any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Withdrawal {
+    /// Which order.
+    pub order: OrderId,
+    /// Whose.
+    pub user: UserId,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an order does not stand any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It was called off.
+    Cancelled,
+    /// This much was paid back; only all of it undoes a conversion.
+    Refunded(Money),
+    /// The payment was disputed (a chargeback).
+    Disputed,
+}
+
+/// Why a referral was voided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoidReason {
+    /// The referrer's account was flagged before the rewards were issued.
+    ReferrerFlagged,
+    /// The referee's account was flagged before the rewards were issued.
+    RefereeFlagged,
+    /// Each of the two was referred by the other.
+    ReciprocalReferral,
+    /// The order that had converted it was cancelled.
+    OrderCancelled,
+    /// The order that had converted it was paid back in full.
+    OrderRefunded,
+    /// The payment of the order that had converted it was disputed.
+    PaymentDisputed,
+}
+
+impl From<Cause> for VoidReason {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Cancelled => Self::OrderCancelled,
+            Cause::Refunded(_) => Self::OrderRefunded,
+            Cause::Disputed => Self::PaymentDisputed,
+        }
+    }
+}

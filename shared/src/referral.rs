@@ -1,0 +1,579 @@
+//! The referral and its machine: every state it can be in, and every way from one to the next.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    code::Code,
+    device::Device,
+    id::{OrderId, ProgramId, UserId},
+    money::Money,
+    order::{Cause, Order, VoidReason, Withdrawal},
+    program::Terms,
+    reward::{Benefit, Reward, RewardId, RewardStatus, Side},
+    time::Timestamp,
+};
+
+/// Who invited whom, on which terms, and what came of it. There is one per referee, for ever.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Referral {
+    /// Who was invited; this is the referral's address.
+    pub referee: UserId,
+    /// Who invited.
+    pub referrer: UserId,
+    /// By which code.
+    pub code: Code,
+    /// In which program.
+    pub program: ProgramId,
+    /// What was promised when it was attributed.
+    pub terms: Terms,
+    /// The device that the referee signed up with, where it was reported.
+    pub device: Option<Device>,
+    /// When it was attributed.
+    pub created_at: Timestamp,
+    /// How many writes it has seen. A write decided from a read holds only if this has not moved since.
+    pub rev: u64,
+    /// How far it got.
+    pub state: State,
+}
+
+/// How far a referral got, with all that is known only from there on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Attributed; no order yet.
+    Pending,
+    /// An order qualified; the rewards are due when the hold ends.
+    Converted {
+        /// By which order, and when.
+        conversion: Conversion,
+        /// When the hold ends.
+        due_at: Timestamp,
+    },
+    /// Both rewards are decided.
+    Rewarded {
+        /// By which order, and when.
+        conversion: Conversion,
+        /// What each side gets, and how far that got.
+        rewards: Rewards,
+        /// When the sweep looks after them again, as long as one of them is on its way.
+        due_at: Timestamp,
+    },
+    /// Called off; nothing is paid.
+    Voided {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: VoidReason,
+        /// The order that had converted it, if one had.
+        conversion: Option<Conversion>,
+    },
+}
+
+/// The order that converted a referral.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Conversion {
+    /// The event type.
+    pub event: String,
+    /// The order's id.
+    pub order: OrderId,
+    /// What it was worth.
+    #[serde(flatten)]
+    pub paid: Money,
+    /// When it was taken in.
+    pub at: Timestamp,
+}
+
+/// Both rewards of a referral.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rewards {
+    /// When they were decided.
+    pub issued_at: Timestamp,
+    /// The referrer's.
+    pub referrer: Reward,
+    /// The referee's.
+    pub referee: Reward,
+}
+
+impl Rewards {
+    fn issued(terms: &Terms, at: Timestamp) -> Self {
+        let issued = |benefit: Benefit| Reward::issued(benefit);
+        Self { issued_at: at, referrer: issued(terms.referrer), referee: issued(terms.referee) }
+    }
+
+    /// This side's.
+    pub fn of(&self, side: Side) -> &Reward {
+        match side {
+            Side::Referrer => &self.referrer,
+            Side::Referee => &self.referee,
+        }
+    }
+
+    fn of_mut(&mut self, side: Side) -> &mut Reward {
+        match side {
+            Side::Referrer => &mut self.referrer,
+            Side::Referee => &mut self.referee,
+        }
+    }
+
+    /// The sides whose reward is on its way: issued, and neither delivered nor refused.
+    pub fn on_their_way(&self) -> impl Iterator<Item = Side> {
+        Side::BOTH.into_iter().filter(|side| self.of(*side).status() == RewardStatus::Issued)
+    }
+}
+
+/// The states by name, as the API shows them and the table's conditions compare them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Attributed.
+    Pending,
+    /// An order qualified.
+    Converted,
+    /// Both rewards are decided.
+    Rewarded,
+    /// Called off. Final.
+    Voided,
+}
+
+impl Status {
+    /// All of them, in the order of a referral's life.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Converted, Self::Rewarded, Self::Voided];
+
+    /// The name in the table and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Converted => "converted",
+            Self::Rewarded => "rewarded",
+            Self::Voided => "voided",
+        }
+    }
+}
+
+/// What can be done to a referral.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// A qualifying order arrived.
+    Convert,
+    /// The hold is over and nobody is flagged: decide both rewards.
+    Issue,
+    /// Fraud was found before the rewards were issued.
+    Void,
+    /// The order that had converted it does not stand any more.
+    Withdraw,
+    /// A subsystem took a reward, or refused it for good.
+    Settle,
+    /// The sweep takes it upon itself to announce the rewards again.
+    Claim,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Convert, Self::Issue, Self::Void, Self::Withdraw, Self::Settle, Self::Claim];
+
+    /// The states from which this can be done: the table's write demands one of them.
+    pub fn allowed_from(self) -> impl Iterator<Item = Status> {
+        Status::ALL.into_iter().filter(move |from| next(*from, self).is_some())
+    }
+}
+
+/// The machine: where a verb leads from a state, if anywhere.
+pub const fn next(from: Status, verb: Verb) -> Option<Status> {
+    match (from, verb) {
+        (Status::Pending, Verb::Convert) => Some(Status::Converted),
+        (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
+        (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
+        (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
+        (Status::Rewarded, Verb::Settle | Verb::Claim) => Some(Status::Rewarded),
+        (Status::Pending, Verb::Issue | Verb::Withdraw | Verb::Settle | Verb::Claim)
+        | (Status::Converted, Verb::Convert | Verb::Settle | Verb::Claim)
+        | (Status::Rewarded, Verb::Convert | Verb::Issue | Verb::Void | Verb::Withdraw)
+        | (Status::Voided, _) => None,
+    }
+}
+
+/// A verb with what it needs to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// See [`Verb::Convert`].
+    Convert(&'a Order),
+    /// See [`Verb::Issue`].
+    Issue,
+    /// See [`Verb::Void`].
+    Void(VoidReason),
+    /// See [`Verb::Withdraw`].
+    Withdraw(&'a Withdrawal),
+    /// See [`Verb::Settle`]: the subsystem took this side's reward.
+    Deliver(Side),
+    /// See [`Verb::Settle`]: the subsystem refused this side's reward for good, with this answer.
+    Fail(Side, &'a str),
+    /// See [`Verb::Claim`]: the rewards are this sweep's until then.
+    Claim(Timestamp),
+}
+
+impl Event<'_> {
+    /// The verb alone.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Convert(_) => Verb::Convert,
+            Self::Issue => Verb::Issue,
+            Self::Void(_) => Verb::Void,
+            Self::Withdraw(_) => Verb::Withdraw,
+            Self::Deliver(_) | Self::Fail(..) => Verb::Settle,
+            Self::Claim(_) => Verb::Claim,
+        }
+    }
+}
+
+/// What an event comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The referral as it is to be written, if it is still as it was read.
+    Take(Box<Referral>, Verb),
+    /// This very event has done its work before.
+    Done,
+    /// It changes nothing here.
+    Refuse(Refusal),
+}
+
+/// Why an event changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The referral is past (or not yet in) the state that this needs.
+    Status(Status),
+    /// The order does not meet the terms.
+    Unqualified,
+    /// Another order converted the referral.
+    OtherOrder,
+    /// Only part of the order was paid back.
+    PartialRefund,
+    /// Its time has not come.
+    NotDue,
+}
+
+impl Referral {
+    /// The state by name.
+    pub fn status(&self) -> Status {
+        match self.state {
+            State::Pending => Status::Pending,
+            State::Converted { .. } => Status::Converted,
+            State::Rewarded { .. } => Status::Rewarded,
+            State::Voided { .. } => Status::Voided,
+        }
+    }
+
+    /// The order that converted it.
+    pub fn conversion(&self) -> Option<&Conversion> {
+        match &self.state {
+            State::Pending => None,
+            State::Converted { conversion, .. } | State::Rewarded { conversion, .. } => Some(conversion),
+            State::Voided { conversion, .. } => conversion.as_ref(),
+        }
+    }
+
+    /// Both rewards, once they are decided.
+    pub fn rewards(&self) -> Option<&Rewards> {
+        match &self.state {
+            State::Rewarded { rewards, .. } => Some(rewards),
+            State::Pending | State::Converted { .. } | State::Voided { .. } => None,
+        }
+    }
+
+    /// Whose this side is.
+    pub fn person(&self, side: Side) -> &UserId {
+        match side {
+            Side::Referrer => &self.referrer,
+            Side::Referee => &self.referee,
+        }
+    }
+
+    /// The name of this side's reward.
+    pub fn reward_id(&self, side: Side) -> RewardId {
+        RewardId { referee: self.referee.clone(), side }
+    }
+
+    /// What it still owes, and since or until when: its place in the table's index of work.
+    pub fn work(&self) -> Option<Work> {
+        match &self.state {
+            State::Pending | State::Voided { .. } => None,
+            State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
+            State::Rewarded { rewards, due_at, .. } => match rewards.on_their_way().next() {
+                Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
+                None => parked(rewards),
+            },
+        }
+    }
+
+    /// What `event` makes of this referral at `now`.
+    pub fn after(&self, event: &Event<'_>, now: Timestamp) -> Step {
+        if self.has_seen(event) {
+            return Step::Done;
+        }
+        if next(self.status(), event.verb()).is_none() {
+            return self.refuse();
+        }
+        match event {
+            Event::Convert(order) => self.convert(order, now),
+            Event::Issue => self.issue(now),
+            Event::Void(reason) => self.void(*reason, Verb::Void, now),
+            Event::Withdraw(withdrawal) => self.withdraw(withdrawal, now),
+            Event::Deliver(side) => self.settle(*side, |reward| reward.delivered_at = Some(now)),
+            Event::Fail(side, answer) => self.settle(*side, |reward| {
+                reward.failed_at = Some(now);
+                reward.failure = Some((*answer).to_owned());
+            }),
+            Event::Claim(until) => self.claim(*until),
+        }
+    }
+
+    /// Whether this very event did its work here before, so that its repetition needs no write.
+    fn has_seen(&self, event: &Event<'_>) -> bool {
+        let converted_by = |order: &OrderId| self.conversion().is_some_and(|conversion| conversion.order == *order);
+        let reward = |side: &Side| self.rewards().map(|rewards| rewards.of(*side).status());
+        match event {
+            Event::Convert(order) => converted_by(&order.id),
+            Event::Withdraw(withdrawal) => self.status() == Status::Voided && converted_by(&withdrawal.order),
+            Event::Void(_) => self.status() == Status::Voided,
+            Event::Deliver(side) => reward(side) == Some(RewardStatus::Delivered),
+            Event::Fail(side, _) => {
+                matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
+            }
+            Event::Issue | Event::Claim(_) => false,
+        }
+    }
+
+    fn convert(&self, order: &Order, now: Timestamp) -> Step {
+        if !self.terms.qualifies(order) {
+            return Step::Refuse(Refusal::Unqualified);
+        }
+        let conversion =
+            Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
+        self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
+    }
+
+    fn issue(&self, now: Timestamp) -> Step {
+        let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
+        let rewards = Rewards::issued(&self.terms, now);
+        self.take(State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at }, Verb::Issue)
+    }
+
+    fn void(&self, reason: VoidReason, verb: Verb, now: Timestamp) -> Step {
+        self.take(State::Voided { at: now, reason, conversion: self.conversion().cloned() }, verb)
+    }
+
+    fn withdraw(&self, withdrawal: &Withdrawal, now: Timestamp) -> Step {
+        let State::Converted { conversion, .. } = &self.state else { return self.refuse() };
+        if conversion.order != withdrawal.order {
+            return Step::Refuse(Refusal::OtherOrder);
+        }
+        if let Cause::Refunded(refund) = withdrawal.cause
+            && !refund.covers(&conversion.paid)
+        {
+            return Step::Refuse(Refusal::PartialRefund);
+        }
+        self.void(withdrawal.cause.into(), Verb::Withdraw, now)
+    }
+
+    fn settle(&self, side: Side, fact: impl FnOnce(&mut Reward)) -> Step {
+        let mut settled = self.state.clone();
+        let State::Rewarded { rewards, .. } = &mut settled else { return self.refuse() };
+        fact(rewards.of_mut(side));
+        self.take(settled, Verb::Settle)
+    }
+
+    fn claim(&self, until: Timestamp) -> Step {
+        let mut claimed = self.state.clone();
+        let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
+        *due_at = until;
+        self.take(claimed, Verb::Claim)
+    }
+
+    fn take(&self, state: State, verb: Verb) -> Step {
+        Step::Take(Box::new(Self { state, rev: self.rev + 1, ..self.clone() }), verb)
+    }
+
+    fn refuse(&self) -> Step {
+        Step::Refuse(Refusal::Status(self.status()))
+    }
+}
+
+/// A referral's place in the index of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Work {
+    /// For whom it waits.
+    pub lane: Lane,
+    /// Since when, or until when.
+    pub at: Timestamp,
+}
+
+/// Who does what is owed. Two lanes, so that what waits for a person never stands in front of the sweep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// The sweep, from this time on.
+    Due,
+    /// An operator, since this time.
+    Parked,
+}
+
+/// Nothing is on its way any more; what was refused for good waits for an operator.
+fn parked(rewards: &Rewards) -> Option<Work> {
+    Side::BOTH
+        .into_iter()
+        .map(|side| rewards.of(side))
+        .filter(|reward| reward.status() == RewardStatus::Failed)
+        .filter_map(|reward| reward.failed_at)
+        .max()
+        .map(|at| Work { lane: Lane::Parked, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{program::Program, runtime::Env};
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    fn pending() -> Referral {
+        Referral {
+            referee: "bob".parse().unwrap(),
+            referrer: "alice".parse().unwrap(),
+            code: "ALICE".parse().unwrap(),
+            program: "default".parse().unwrap(),
+            terms: Program::from_env(&Env::default().with("HOLD_SECONDS", "1")).unwrap().terms,
+            device: None,
+            created_at: at(0),
+            rev: 1,
+            state: State::Pending,
+        }
+    }
+
+    fn money(amount: u64) -> Money {
+        Money { amount: amount.try_into().unwrap(), currency: "USD".parse().unwrap() }
+    }
+
+    fn order(id: &str) -> Order {
+        Order {
+            id: id.parse().unwrap(),
+            event: "order.completed".to_owned(),
+            user: "bob".parse().unwrap(),
+            paid: money(500),
+        }
+    }
+
+    fn withdrawal(order: &str, cause: Cause) -> Withdrawal {
+        Withdrawal { order: order.parse().unwrap(), user: "bob".parse().unwrap(), cause }
+    }
+
+    fn taken(step: Step) -> Referral {
+        match step {
+            Step::Take(referral, _) => *referral,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn converted() -> Referral {
+        taken(pending().after(&Event::Convert(&order("o-1")), at(10)))
+    }
+
+    fn rewarded() -> Referral {
+        taken(converted().after(&Event::Issue, at(20)))
+    }
+
+    fn voided() -> Referral {
+        taken(converted().after(&Event::Void(VoidReason::RefereeFlagged), at(20)))
+    }
+
+    /// Every phase against every verb: what the machine allows is taken, raises `rev` by one and lands where the
+    /// machine says; what it does not allow never becomes a write.
+    #[test]
+    fn every_phase_against_every_event() {
+        let (order, cancelled) = (order("o-1"), withdrawal("o-1", Cause::Cancelled));
+        let events = [
+            Event::Convert(&order),
+            Event::Issue,
+            Event::Void(VoidReason::ReferrerFlagged),
+            Event::Withdraw(&cancelled),
+            Event::Deliver(Side::Referee),
+            Event::Fail(Side::Referrer, "400"),
+            Event::Claim(at(99)),
+        ];
+        for phase in [pending(), converted(), rewarded(), voided()] {
+            for event in &events {
+                let expected = next(phase.status(), event.verb());
+                match phase.after(event, at(30)) {
+                    Step::Take(taken, verb) => {
+                        assert_eq!(verb, event.verb());
+                        assert_eq!(Some(taken.status()), expected, "{:?} {event:?}", phase.status());
+                        assert_eq!(taken.rev, phase.rev + 1);
+                    }
+                    Step::Done | Step::Refuse(_) => assert_eq!(expected, None, "{:?} {event:?}", phase.status()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_demands_what_the_machine_allows() {
+        let from = |verb: Verb| verb.allowed_from().collect::<Vec<_>>();
+        assert_eq!(from(Verb::Convert), [Status::Pending]);
+        assert_eq!(from(Verb::Issue), [Status::Converted]);
+        assert_eq!(from(Verb::Void), [Status::Pending, Status::Converted]);
+        assert_eq!(from(Verb::Withdraw), [Status::Converted]);
+        assert_eq!(from(Verb::Settle), [Status::Rewarded]);
+        assert_eq!(from(Verb::Claim), [Status::Rewarded]);
+    }
+
+    #[test]
+    fn a_repeated_event_finds_its_own_work() {
+        for phase in [converted(), rewarded(), voided()] {
+            assert_eq!(phase.after(&Event::Convert(&order("o-1")), at(30)), Step::Done);
+            assert!(matches!(phase.after(&Event::Convert(&order("o-2")), at(30)), Step::Refuse(Refusal::Status(_))));
+        }
+        let delivered = taken(rewarded().after(&Event::Deliver(Side::Referee), at(30)));
+        assert_eq!(delivered.after(&Event::Deliver(Side::Referee), at(40)), Step::Done);
+        assert_eq!(delivered.after(&Event::Fail(Side::Referee, "400"), at(40)), Step::Done);
+    }
+
+    #[test]
+    fn only_the_order_that_converted_takes_it_back_and_only_as_a_whole() {
+        let after = |withdrawal: &Withdrawal| converted().after(&Event::Withdraw(withdrawal), at(30));
+        let refund = |amount| withdrawal("o-1", Cause::Refunded(money(amount)));
+        assert_eq!(after(&withdrawal("o-2", Cause::Cancelled)), Step::Refuse(Refusal::OtherOrder));
+        assert_eq!(after(&refund(499)), Step::Refuse(Refusal::PartialRefund));
+        for (withdrawal, reason) in [
+            (refund(500), VoidReason::OrderRefunded),
+            (withdrawal("o-1", Cause::Cancelled), VoidReason::OrderCancelled),
+            (withdrawal("o-1", Cause::Disputed), VoidReason::PaymentDisputed),
+        ] {
+            let voided = taken(after(&withdrawal));
+            assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
+            assert_eq!(voided.after(&Event::Withdraw(&withdrawal), at(40)), Step::Done);
+        }
+    }
+
+    #[test]
+    fn an_order_below_the_terms_changes_nothing() {
+        let mut strict = pending();
+        strict.terms.minimum = money(501);
+        assert_eq!(strict.after(&Event::Convert(&order("o-1")), at(10)), Step::Refuse(Refusal::Unqualified));
+    }
+
+    #[test]
+    fn what_is_owed_is_in_the_index_and_nothing_else_is() {
+        let due = |millis| Some(Work { lane: Lane::Due, at: at(millis) });
+        assert_eq!(pending().work(), None);
+        assert_eq!(converted().work(), due(1010));
+        assert_eq!(rewarded().work(), due(1010));
+        assert_eq!(voided().work(), None);
+
+        let claimed = taken(rewarded().after(&Event::Claim(at(9000)), at(30)));
+        assert_eq!(claimed.work(), due(9000));
+        let one_failed = taken(claimed.after(&Event::Fail(Side::Referrer, "400"), at(40)));
+        assert_eq!(one_failed.work(), due(9000));
+        let settled = taken(one_failed.after(&Event::Deliver(Side::Referee), at(50)));
+        assert_eq!(settled.work(), Some(Work { lane: Lane::Parked, at: at(40) }));
+        let delivered = taken(settled.after(&Event::Deliver(Side::Referrer), at(60)));
+        assert_eq!(delivered.work(), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! The edge to the machine: the only file that reads the clock, the environment and the random source.
+//!
+//! What it reads is handed on as arguments ([`Call`], [`Env`]), so everything else can be run again with the same
+//! values.
+
+use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
+
+use aws_config::{BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig};
+use aws_smithy_http_client::{
+    Builder as HttpClientBuilder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use chrono::Utc;
+use tokio::time::Instant;
+
+use crate::{code::Code, time::Timestamp};
+
+/// What one invocation may know of time and chance, read once when it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The time for every decision of this invocation.
+    pub now: Timestamp,
+    /// Bytes from the operating system's random source.
+    pub entropy: [u8; 15],
+    /// When the invocation will be stopped.
+    pub deadline: Deadline,
+}
+
+impl Call {
+    /// Reads clock and random source for an invocation that may take `remaining`.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn begin(remaining: Duration) -> Result<Self, getrandom::Error> {
+        let mut entropy = [0; 15];
+        getrandom::fill(&mut entropy)?;
+        Ok(Self { now: Utc::now().into(), entropy, deadline: Deadline::after(remaining) })
+    }
+
+    /// The same for an invocation by the Lambda service, which names its own deadline.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn invoked(context: &lambda_runtime::Context) -> Result<Self, getrandom::Error> {
+        let remaining = context.deadline().duration_since(std::time::SystemTime::now());
+        Self::begin(remaining.unwrap_or_default())
+    }
+
+    /// Three codes to try in turn: with a thousand million codes minted, the first is free all but once in a thousand.
+    pub fn codes(&self) -> [Code; 3] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = self.entropy;
+        [[a, b, c, d, e], [f, g, h, i, j], [k, l, m, n, o]].map(Code::drawn)
+    }
+}
+
+/// The moment at which an invocation will be stopped from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// What is left undone is given back while there is still this much time to say so.
+    const RESERVE: Duration = Duration::from_secs(1);
+
+    /// The deadline `remaining` from now.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn after(remaining: Duration) -> Self {
+        Self(Instant::now() + remaining)
+    }
+
+    /// Whether it is time to stop beginning new work.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn is_near(self) -> bool {
+        Instant::now() + Self::RESERVE >= self.0
+    }
+
+    /// When work under way must be given up so that its failure can still be reported.
+    pub fn last_call(self) -> Instant {
+        self.0 - Self::RESERVE
+    }
+}
+
+/// The environment variables that a function was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Env(HashMap<String, String>);
+
+/// An environment variable is missing or cannot be read; the text names it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("environment variable {name}: {problem}")]
+pub struct Misconfigured {
+    name: String,
+    problem: String,
+}
+
+impl Misconfigured {
+    /// Says what is wrong with the variable `name`.
+    pub fn new(name: &str, problem: impl Display) -> Self {
+        Self { name: name.to_owned(), problem: problem.to_string() }
+    }
+}
+
+impl Env {
+    /// The process's own.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The same environment with one more variable, for whoever composes one.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same environment with `value` for a variable that is not set.
+    #[must_use]
+    pub fn with_default(self, name: &str, value: impl Into<String>) -> Self {
+        if self.get(name).is_some() { self } else { self.with(name, value) }
+    }
+
+    /// The variable, unless it is absent or empty (CloudFormation writes an unused parameter as an empty string).
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variable, which must be there.
+    ///
+    /// # Errors
+    /// When it is absent or empty.
+    pub fn required(&self, name: &str) -> Result<&str, Misconfigured> {
+        self.get(name).ok_or_else(|| Misconfigured::new(name, "is not set"))
+    }
+
+    /// The variable read as a `T`, or `default` when it is absent.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn parsed<T>(&self, name: &str, default: T) -> Result<T, Misconfigured>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        self.get(name).map_or(Ok(default), |value| value.parse().map_err(|problem| Misconfigured::new(name, problem)))
+    }
+}
+
+impl FromIterator<(String, String)> for Env {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+/// Starts the log: one JSON object a line on standard output, from `LOG_LEVEL` (`INFO`) up.
+///
+/// # Errors
+/// When `LOG_LEVEL` is no level.
+pub fn start_log(env: &Env) -> Result<(), Misconfigured> {
+    let level = env.parsed("LOG_LEVEL", tracing::Level::INFO)?;
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_max_level(level)
+        .init();
+    Ok(())
+}
+
+/// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.
+pub async fn aws() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .timeout_config(timeouts())
+        .http_client(
+            HttpClientBuilder::new()
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .build_https(),
+        )
+        .load()
+        .await
+}
+
+/// The SDK by itself waits for ever for an answer; a Lambda function has ten seconds.
+pub fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(500))
+        .operation_attempt_timeout(Duration::from_secs(1))
+        .operation_timeout(Duration::from_millis(2500))
+        .build()
+}

@@ -1,0 +1,105 @@
+//! Minting and looking up codes.
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{CancellationReason, TransactWriteItem},
+};
+
+use super::{Store, StoreError, guard};
+use crate::{
+    code::{Code, OwnedCode},
+    device::Device,
+    id::{ProgramId, UserId},
+    table::{self, Item, Key},
+};
+
+/// What a mint came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Minted {
+    /// The code is new.
+    New(OwnedCode),
+    /// The user had a code in this program: this one.
+    Owned(OwnedCode),
+    /// The code is somebody else's.
+    Taken,
+}
+
+impl Store {
+    /// Writes a code and that its owner has it, in one transaction, and the owner's device with them: one code per user
+    /// and program, one owner per code.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn mint(&self, code: OwnedCode, device: Option<&Device>) -> Result<Minted, StoreError> {
+        let mut writes = vec![
+            TransactWriteItem::builder().set_put(guard::create_in(&self.table, table::code_item(&code)?)).build(),
+            TransactWriteItem::builder().set_put(guard::create_in(&self.table, table::code_owner_item(&code)?)).build(),
+        ];
+        if let Some(device) = device {
+            let remember = guard::remember_device_in(&self.table, &Key::account(&code.owner), device);
+            writes.push(TransactWriteItem::builder().set_update(remember).build());
+        }
+        match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
+            Ok(_) => Ok(Minted::New(code)),
+            Err(problem) => match refusals(&problem) {
+                Some([_, owner, ..]) if is_refused(owner) => self.already_owned(&code, owner.item(), device).await,
+                Some([taken, ..]) if is_refused(taken) => Ok(Minted::Taken),
+                Some(_) | None => Err(problem.into()),
+            },
+        }
+    }
+
+    /// The user has a code already, possibly by this very mint whose first answer got lost. The device is news all the
+    /// same.
+    async fn already_owned(
+        &self,
+        wanted: &OwnedCode,
+        found: Option<&Item>,
+        device: Option<&Device>,
+    ) -> Result<Minted, StoreError> {
+        let owned = match found {
+            Some(item) => self.code(&table::owned_code_from(item.clone())?).await?,
+            None => self.code_of(&wanted.owner, &wanted.program).await?,
+        };
+        let owned = owned.ok_or_else(|| StoreError::Contended(format!("the code of {}", wanted.owner.hashed())))?;
+        if owned == *wanted {
+            return Ok(Minted::New(owned));
+        }
+        if let Some(device) = device {
+            self.remember_device(&wanted.owner, device).await?;
+        }
+        Ok(Minted::Owned(owned))
+    }
+
+    /// Looks a code up.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn code(&self, code: &Code) -> Result<Option<OwnedCode>, StoreError> {
+        Ok(self.get(&Key::code(code)).await?.map(table::code_from).transpose()?)
+    }
+
+    /// The code that this user has in this program.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn code_of(&self, user: &UserId, program: &ProgramId) -> Result<Option<OwnedCode>, StoreError> {
+        match self.get(&Key::code_owner(user, program)).await? {
+            Some(owner) => self.code(&table::owned_code_from(owner)?).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// Why a transaction was refused, write by write; `None` when it failed otherwise.
+fn refusals<R>(problem: &SdkError<TransactWriteItemsError, R>) -> Option<&[CancellationReason]> {
+    match problem.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(canceled) => Some(canceled.cancellation_reasons()),
+        _ => None,
+    }
+}
+
+fn is_refused(reason: &CancellationReason) -> bool {
+    reason.code() == Some("ConditionalCheckFailed")
+}

@@ -1,0 +1,132 @@
+//! The store: every question to the table and every write, as methods that answer with what was found.
+//!
+//! `Ok` is what the table said. `Err` is "we do not know": the caller gives the work back and it is tried again, which
+//! is safe because every write is conditional and recognises itself.
+
+mod accounts;
+mod codes;
+mod guard;
+mod referrals;
+mod retry;
+mod work;
+
+use std::{error::Error, time::Duration};
+
+use aws_sdk_dynamodb::{
+    Client,
+    config::retry::RetryConfig,
+    error::{DisplayErrorContext, SdkError},
+    types::KeysAndAttributes,
+};
+
+use crate::table::{Item, Key, Unreadable};
+
+pub use codes::Minted;
+pub use referrals::{Attributed, AttributionFacts, IssueFacts, Page, Stepped, Written};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The table did not answer, or pushed back.
+    #[error("the table did not answer: {0}")]
+    Unavailable(String),
+    /// What it answered is not what the key says it is.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// Others changed the item each time between our reading and our writing.
+    #[error("others kept changing {0}")]
+    Contended(String),
+}
+
+impl<E, R> From<SdkError<E, R>> for StoreError
+where
+    E: Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    fn from(problem: SdkError<E, R>) -> Self {
+        Self::Unavailable(DisplayErrorContext(&problem).to_string())
+    }
+}
+
+/// The table of one stack.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+impl Store {
+    /// How often a decision is made again after somebody else's write got in between.
+    pub(crate) const DECISIONS: usize = 5;
+
+    /// The most keys that one batch read takes.
+    const BATCH: usize = 100;
+
+    /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
+    /// become those that fit the table (see [`retry`]).
+    pub fn new(client: &Client, table: &str) -> Self {
+        let config = client
+            .config()
+            .to_builder()
+            .retry_config(
+                RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(40)),
+            )
+            .retry_classifier(retry::Conflicts)
+            .build();
+        Self { client: Client::from_conf(config), table: table.to_owned() }
+    }
+
+    /// Reads an item, as it is after every write that was acknowledged before.
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key.attributes()))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(found.item)
+    }
+
+    /// Reads these items at once, as they are after every write that was acknowledged before. In no order; what is not
+    /// there is left out.
+    async fn get_all(&self, keys: impl IntoIterator<Item = Key>) -> Result<Vec<Item>, StoreError> {
+        let mut wanted: Vec<Key> = Vec::new();
+        for key in keys {
+            // A key named twice would have the whole read refused.
+            if !wanted.contains(&key) {
+                wanted.push(key);
+            }
+        }
+        let mut items = Vec::with_capacity(wanted.len());
+        for batch in wanted.chunks(Self::BATCH) {
+            items.extend(self.get_batch(batch).await?);
+        }
+        Ok(items)
+    }
+
+    async fn get_batch(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut wanted = keys.iter().map(Key::attributes).collect::<Vec<_>>();
+        for attempt in 0..4_u32 {
+            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let request = request.map_err(|problem| StoreError::Unavailable(problem.to_string()))?;
+            let answer = self.client.batch_get_item().request_items(&self.table, request).send().await?;
+            items.extend(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default());
+            match answer.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table)) {
+                // The table answers a part when it is throttled; the SDK takes that for success.
+                Some(rest) if !rest.keys.is_empty() => wanted = rest.keys,
+                Some(_) | None => return Ok(items),
+            }
+            tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+        }
+        Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))
+    }
+}
+
+/// Takes the item with this key out of a batch.
+fn take(items: &mut Vec<Item>, key: &Key) -> Option<Item> {
+    let at = items.iter().position(|item| Key::of(item).as_ref() == Some(key))?;
+    Some(items.swap_remove(at))
+}

@@ -1,0 +1,254 @@
+//! Referrals: writing the first item, every step after it, and reading them back.
+
+use aws_sdk_dynamodb::operation::{put_item::PutItemError, update_item::UpdateItemError};
+
+use super::{Store, StoreError, guard, take};
+use crate::{
+    account::Account,
+    code::{Code, OwnedCode},
+    id::UserId,
+    referral::{Referral, Refusal, Step, Verb},
+    table::{self, Item, Key},
+};
+
+/// What an attribution came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Attributed {
+    /// The referral is new.
+    New(Referral),
+    /// The referee had one: this one.
+    Existing(Referral),
+}
+
+/// What one conditional write came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// The table holds what was to be written.
+    Done(Referral),
+    /// The table holds something else: this.
+    Found(Referral),
+}
+
+/// What an event came to, after deciding as often as the table asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stepped {
+    /// The step was written.
+    Taken(Referral),
+    /// It had been written before.
+    Done(Referral),
+    /// It changes nothing, for this reason.
+    Refused(Refusal, Referral),
+}
+
+/// What decides whether a referral can be attributed, read at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttributionFacts {
+    /// The code, as it is now.
+    pub code: Option<OwnedCode>,
+    /// The referrer's account.
+    pub referrer: Account,
+    /// The referral by which the referrer once came.
+    pub referrers_own: Option<Referral>,
+    /// The referral that the referee has already.
+    pub existing: Option<Referral>,
+}
+
+/// What decides whether rewards can be issued, read at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IssueFacts {
+    /// The referrer's account.
+    pub referrer: Account,
+    /// The referee's account.
+    pub referee: Account,
+    /// The referral by which the referrer once came.
+    pub referrers_own: Option<Referral>,
+}
+
+/// Part of a list, newest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The referrals.
+    pub items: Vec<Referral>,
+    /// Where the next page begins (see [`table::place`]); `None` after the last.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// The referral of this referee.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn referral(&self, referee: &UserId) -> Result<Option<Referral>, StoreError> {
+        Ok(self.get(&Key::referral(referee)).await?.map(table::referral_from).transpose()?)
+    }
+
+    /// Reads all that attribution of `referee` by this code has to know.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn attribution_facts(
+        &self,
+        code: &Code,
+        referrer: &UserId,
+        referee: &UserId,
+    ) -> Result<AttributionFacts, StoreError> {
+        let (code, account) = (Key::code(code), Key::account(referrer));
+        let (own, existing) = (Key::referral(referrer), Key::referral(referee));
+        let keys = [code.clone(), account.clone(), own.clone(), existing.clone()];
+        let mut items = self.get_all(keys).await?;
+        // Somebody who refers themselves has one item where two are looked for.
+        let existing = take(&mut items, &existing).map(table::referral_from).transpose()?;
+        Ok(AttributionFacts {
+            code: take(&mut items, &code).map(table::code_from).transpose()?,
+            referrer: take_account(&mut items, &account)?,
+            referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+            existing,
+        })
+    }
+
+    /// Reads all that issuing this referral's rewards has to know.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn issue_facts(&self, referral: &Referral) -> Result<IssueFacts, StoreError> {
+        let (referrer, referee) = (Key::account(&referral.referrer), Key::account(&referral.referee));
+        let own = Key::referral(&referral.referrer);
+        let mut items = self.get_all([referrer.clone(), referee.clone(), own.clone()]).await?;
+        Ok(IssueFacts {
+            referrer: take_account(&mut items, &referrer)?,
+            referee: take_account(&mut items, &referee)?,
+            referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+        })
+    }
+
+    /// Writes a new referral, unless its referee has one.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn attribute(&self, referral: Referral) -> Result<Attributed, StoreError> {
+        let write = guard::create(&self.client, table::referral_item(&referral)?).table_name(&self.table);
+        let Err(problem) = write.send().await else { return Ok(Attributed::New(referral)) };
+        let Some(PutItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
+            return Err(problem.into());
+        };
+        let found = self.evidence(refusal.item(), &referral).await?;
+        Ok(if found == referral { Attributed::New(found) } else { Attributed::Existing(found) })
+    }
+
+    /// Writes what a step made of a referral, if the table still holds the referral from which it was decided.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn write(&self, before: &Referral, after: Referral, verb: Verb) -> Result<Written, StoreError> {
+        let (from, to) = (table::referral_item(before)?, table::referral_item(&after)?);
+        let write = guard::step(&self.client, &from, &to, verb).table_name(&self.table);
+        let Err(problem) = write.send().await else { return Ok(Written::Done(after)) };
+        let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
+            return Err(problem.into());
+        };
+        let found = self.evidence(refusal.item(), before).await?;
+        // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
+        Ok(if found == after { Written::Done(found) } else { Written::Found(found) })
+    }
+
+    /// Decides and writes, and decides again from what was found as long as others get in between.
+    ///
+    /// # Errors
+    /// When the table does not answer, or others get in between time and again.
+    pub async fn step(
+        &self,
+        read: Referral,
+        decide: impl Fn(&Referral) -> Step + Send,
+    ) -> Result<Stepped, StoreError> {
+        let mut referral = read;
+        for _ in 0..Self::DECISIONS {
+            referral = match decide(&referral) {
+                Step::Done => return Ok(Stepped::Done(referral)),
+                Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
+                Step::Take(after, verb) => match self.write(&referral, *after, verb).await? {
+                    Written::Done(after) => return Ok(Stepped::Taken(after)),
+                    Written::Found(found) => found,
+                },
+            };
+        }
+        Err(self.contended(&referral))
+    }
+
+    pub(crate) fn contended(&self, referral: &Referral) -> StoreError {
+        StoreError::Contended(format!("the referral of {}", referral.referee.hashed()))
+    }
+
+
+    /// A page of the referrals by this referrer that are older than `before` (all of them when `None`), newest first.
+    ///
+    /// # Errors
+    /// When the table does not answer, or an item cannot be read.
+    pub async fn referrals_by(
+        &self,
+        referrer: &UserId,
+        limit: u32,
+        before: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let (places, more) = self.places(referrer, limit, before).await?;
+        let next = more.then(|| places.last().cloned()).flatten();
+        Ok(Page { items: self.at_places(&places).await?, next })
+    }
+
+    /// The same, with the referral by which the user came themselves in its place among them: all that can hold a
+    /// reward for this user.
+    ///
+    /// # Errors
+    /// When the table does not answer, or an item cannot be read.
+    pub async fn referrals_with(&self, user: &UserId, limit: u32, before: Option<&str>) -> Result<Page, StoreError> {
+        let (mut places, mut more) = self.places(user, limit, before).await?;
+        if let Some(own) = self.referral(user).await? {
+            let own = table::place(own.created_at, &own.referee);
+            let begins_here = before.is_none_or(|before| own.as_str() < before);
+            let ends_here = !more || places.last().is_some_and(|last| own > *last);
+            if begins_here && ends_here {
+                let at = places.partition_point(|place| *place > own);
+                places.insert(at, own);
+                more |= places.len() > limit as usize;
+                places.truncate(limit as usize);
+            }
+        }
+        let next = more.then(|| places.last().cloned()).flatten();
+        Ok(Page { items: self.at_places(&places).await?, next })
+    }
+
+    /// Places in the index, newest first, and whether there are more behind.
+    async fn places(
+        &self,
+        referrer: &UserId,
+        limit: u32,
+        before: Option<&str>,
+    ) -> Result<(Vec<String>, bool), StoreError> {
+        let query = guard::referred_before(&self.client, referrer, before)
+            .table_name(&self.table)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let answer = query.send().await?;
+        let more = answer.last_evaluated_key.is_some();
+        let place = |item: Item| item.get(table::REFERRED_AT).and_then(|place| place.as_s().ok()).cloned();
+        Ok((answer.items.unwrap_or_default().into_iter().filter_map(place).collect(), more))
+    }
+
+    /// The referrals at these places, in this order.
+    async fn at_places(&self, places: &[String]) -> Result<Vec<Referral>, StoreError> {
+        let keys: Vec<Key> = places.iter().filter_map(|place| Some(Key::referral(&table::referee_at(place)?))).collect();
+        let mut items = self.get_all(keys.iter().cloned()).await?;
+        let found = keys.iter().filter_map(|key| take(&mut items, key));
+        Ok(found.map(table::referral_from).collect::<Result<_, _>>()?)
+    }
+
+    /// The referral that a refusal brought; it is read where the refusal brought none.
+    async fn evidence(&self, found: Option<&Item>, wanted: &Referral) -> Result<Referral, StoreError> {
+        match found {
+            Some(item) => Ok(table::referral_from(item.clone())?),
+            None => self.referral(&wanted.referee).await?.ok_or_else(|| self.contended(wanted)),
+        }
+    }
+}
+
+fn take_account(items: &mut Vec<Item>, key: &Key) -> Result<Account, StoreError> {
+    Ok(take(items, key).map(table::account_from).transpose()?.unwrap_or_default())
+}

@@ -1,0 +1,39 @@
+//! The index of work: what still owes something.
+
+use super::{Store, StoreError, guard};
+use crate::{
+    referral::{Lane, Referral},
+    table::{self, Item, Key},
+    time::Timestamp,
+};
+
+impl Store {
+    /// Up to a page of the referrals in one partition of a lane whose time has come at `now`, as they are now, the
+    /// longest waiting first, and where the next page begins.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn due(
+        &self,
+        lane: Lane,
+        shard: u32,
+        now: Timestamp,
+        after: Option<Item>,
+    ) -> Result<(Vec<Referral>, Option<Item>), StoreError> {
+        let query = guard::due_by(&self.client, lane, shard, now)
+            .table_name(&self.table)
+            .set_exclusive_start_key(after)
+            .limit(100);
+        let answer = query.send().await?;
+        let keys: Vec<Key> = answer.items.iter().flatten().filter_map(Key::of).collect();
+        // The index lags behind and holds keys alone: what is really owed is decided from the items.
+        let items = self.get_all(keys).await?;
+        let referrals = items.into_iter().filter_map(readable).collect();
+        Ok((referrals, answer.last_evaluated_key))
+    }
+}
+
+/// One item that cannot be read must not stop the others; it stays in the index and in the log.
+fn readable(item: Item) -> Option<Referral> {
+    table::referral_from(item).inspect_err(|problem| tracing::error!(%problem, outcome = "unreadable")).ok()
+}

@@ -1,0 +1,166 @@
+//! Touches: what a visitor's cookie remembers of a referral link.
+
+use std::time::Duration;
+
+use cookie::{Cookie, CookieJar, Key, SameSite};
+
+use crate::{
+    code::Code,
+    runtime::{Env, Misconfigured},
+    time::Timestamp,
+};
+
+/// The cookie's name.
+pub const COOKIE: &str = "referral";
+
+/// A visit by a referral link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The link's code.
+    pub code: Code,
+    /// When the link was opened.
+    pub at: Timestamp,
+}
+
+impl Touch {
+    /// `CODE.MILLISECONDS`: a code has no dot.
+    fn to_value(&self) -> String {
+        format!("{}.{}", self.code, self.at.millis())
+    }
+
+    fn from_value(value: &str) -> Option<Self> {
+        let (code, millis) = value.split_once('.')?;
+        Some(Self { code: code.parse().ok()?, at: Timestamp::from_millis(millis.parse().ok()?)? })
+    }
+}
+
+/// Signs touches into cookies and reads them back; what was not signed here does not exist.
+#[derive(Clone)]
+pub struct TouchCookie {
+    key: Key,
+    domain: Option<String>,
+    secure: bool,
+    window: Duration,
+}
+
+impl TouchCookie {
+    /// The signing library derives its key from at least this much.
+    const MIN_KEY_BYTES: usize = 32;
+
+    /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (none: this host alone) and
+    /// `PUBLIC_URL` (over https the cookie is sent over https alone). A touch counts for `window`.
+    ///
+    /// # Errors
+    /// When `COOKIE_KEY` is missing or too short.
+    pub fn from_env(env: &Env, window: Duration) -> Result<Self, Misconfigured> {
+        let secret = env.required("COOKIE_KEY")?.as_bytes();
+        if secret.len() < Self::MIN_KEY_BYTES {
+            return Err(Misconfigured::new("COOKIE_KEY", "is shorter than 32 bytes"));
+        }
+        Ok(Self {
+            key: Key::derive_from(secret),
+            domain: env.get("COOKIE_DOMAIN").map(str::to_owned),
+            secure: env.get("PUBLIC_URL").is_some_and(|url| url.starts_with("https://")),
+            window,
+        })
+    }
+
+    /// The `Set-Cookie` header's value that makes a browser remember this touch.
+    pub fn set(&self, touch: &Touch) -> String {
+        let mut cookie = Cookie::build((COOKIE, touch.to_value()))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(SameSite::Lax)
+            .max_age(cookie::time::Duration::try_from(self.window).unwrap_or(cookie::time::Duration::MAX));
+        if let Some(domain) = &self.domain {
+            cookie = cookie.domain(domain.clone());
+        }
+        let mut jar = CookieJar::new();
+        jar.signed_mut(&self.key).add(cookie);
+        jar.get(COOKIE).map(|signed| signed.to_string()).unwrap_or_default()
+    }
+
+    /// The last touch in a `Cookie` header that was signed here and still counts at `now`.
+    ///
+    /// A browser may send several cookies of one name (for a host and its parent domain); the latest touch wins.
+    pub fn latest(&self, header: &str, now: Timestamp) -> Option<Touch> {
+        let jar = CookieJar::new();
+        Cookie::split_parse(header)
+            .filter_map(Result::ok)
+            .filter(|cookie| cookie.name() == COOKIE)
+            .filter_map(|cookie| jar.signed(&self.key).verify(cookie.into_owned()))
+            .filter_map(|cookie| Touch::from_value(cookie.value()))
+            .filter(|touch| now.since(touch.at) <= self.window)
+            .max_by_key(|touch| touch.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+    fn cookies(secret: &str) -> TouchCookie {
+        TouchCookie::from_env(&Env::default().with("COOKIE_KEY", secret), WINDOW).unwrap()
+    }
+
+    fn touch(code: &str, millis: i64) -> Touch {
+        Touch { code: code.parse().unwrap(), at: Timestamp::from_millis(millis).unwrap() }
+    }
+
+    /// What a browser sends back for a `Set-Cookie`.
+    fn sent(set_cookie: &str) -> String {
+        set_cookie.split(';').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_touch_survives_the_browser() {
+        let (cookies, touch) = (cookies(&"k".repeat(32)), touch("summer-fun", 1_000));
+        let set = cookies.set(&touch);
+        for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=7776000"] {
+            assert!(set.contains(attribute), "{set}");
+        }
+        assert!(!set.contains("Secure"), "{set}");
+        let header = format!("theme=dark; {}; lang=en", sent(&set));
+        assert_eq!(cookies.latest(&header, touch.at), Some(touch));
+    }
+
+    #[test]
+    fn over_https_the_cookie_is_secure_and_may_span_a_domain() {
+        let env = Env::default()
+            .with("COOKIE_KEY", "k".repeat(32))
+            .with("PUBLIC_URL", "https://go.example.com")
+            .with("COOKIE_DOMAIN", "example.com");
+        let set = TouchCookie::from_env(&env, WINDOW).unwrap().set(&touch("abc", 0));
+        assert!(set.contains("Secure") && set.contains("Domain=example.com"), "{set}");
+    }
+
+    #[test]
+    fn a_forged_or_stale_touch_does_not_count() {
+        let (ours, theirs) = (cookies(&"k".repeat(32)), cookies(&"x".repeat(32)));
+        let touch = touch("abc", 0);
+        let (end, late) = (touch.at.plus(WINDOW), touch.at.plus(WINDOW + Duration::from_millis(1)));
+        let header = sent(&ours.set(&touch));
+        assert_eq!(ours.latest(&header, end), Some(touch.clone()));
+        assert_eq!(ours.latest(&header, late), None);
+        assert_eq!(ours.latest(&sent(&theirs.set(&touch)), end), None);
+        assert_eq!(ours.latest(&header.replace("abc.", "abd."), end), None);
+        assert_eq!(ours.latest("referral=abc.0; referral; =; \u{1}", end), None);
+    }
+
+    #[test]
+    fn the_latest_of_several_touches_wins() {
+        let ours = cookies(&"k".repeat(32));
+        let (older, newer) = (touch("abc", 1_000), touch("xyz", 2_000));
+        let header = format!("{}; {}", sent(&ours.set(&newer)), sent(&ours.set(&older)));
+        assert_eq!(ours.latest(&header, newer.at), Some(newer));
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        assert!(TouchCookie::from_env(&Env::default().with("COOKIE_KEY", "short"), WINDOW).is_err());
+        assert!(TouchCookie::from_env(&Env::default(), WINDOW).is_err());
+    }
+}

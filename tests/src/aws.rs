@@ -1,0 +1,62 @@
+//! The AWS JSON protocol, by which SDKs and the AWS command line speak: the front door of bus and queues.
+//!
+//! Signatures are not looked at: this is a machine's own loopback, and any credentials will do.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE},
+};
+use serde_json::{Value, json};
+
+use crate::{bus, clock, journal::JournalError, service::Local, sqs};
+
+/// An error as the service itself would name it.
+#[derive(Debug)]
+pub(crate) struct AwsError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl AwsError {
+    /// The caller's mistake.
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+}
+
+impl From<JournalError> for AwsError {
+    fn from(problem: JournalError) -> Self {
+        tracing::error!(%problem, "cannot keep what was sent");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalException", message: problem.to_string() }
+    }
+}
+
+/// Answers the operation that the header `X-Amz-Target` names.
+pub(crate) fn answer(local: &Local, target: &str, body: &[u8]) -> Response<Body> {
+    let (status, answer) = match operation(local, target, body) {
+        Ok(answer) => (StatusCode::OK, answer),
+        Err(AwsError { status, code, message }) => (status, json!({ "__type": code, "message": message })),
+    };
+    let mut response = Response::new(Body::from(answer.to_string()));
+    *response.status_mut() = status;
+    let version =
+        if target.starts_with("AmazonSQS.") { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(version));
+    if let Ok(id) = HeaderValue::try_from(clock::id()) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+fn operation(local: &Local, target: &str, body: &[u8]) -> Result<Value, AwsError> {
+    let request: Value =
+        serde_json::from_slice(body).map_err(|problem| AwsError::new("SerializationException", problem.to_string()))?;
+    match target {
+        "AWSEvents.PutEvents" => bus::put_events(local, &request),
+        "AmazonSQS.SendMessage" => sqs::send_message(local, &request),
+        "AmazonSQS.ChangeMessageVisibility" => sqs::change_message_visibility(local, &request),
+        "AmazonSQS.GetQueueUrl" => sqs::get_queue_url(local, &request),
+        _ => Err(AwsError::new("UnknownOperationException", format!("{target} is not played by the local service"))),
+    }
+}

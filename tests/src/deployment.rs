@@ -1,0 +1,415 @@
+//! What `template.yaml` deploys, as far as the local service plays it: table, queues, rules and what feeds what.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use dynoxide::actions::create_table::CreateTableRequest;
+use referrals::runtime::Env;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    functions::Function,
+    pattern::{Pattern, PatternError},
+    template::{self, TemplateError},
+};
+
+/// The template that is deployed, and run here.
+pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
+
+/// Everything that the local service runs. Names are logical ids.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    table: Value,
+    /// By name.
+    pub(crate) queues: BTreeMap<String, Queue>,
+    pub(crate) rules: Vec<Rule>,
+    /// How each function is called when it is a rule's target.
+    pub(crate) invocations: Vec<Invocation>,
+    /// Queues that feed functions.
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) streams: Vec<StreamFeed>,
+    pub(crate) schedules: Vec<Schedule>,
+    timeouts: BTreeMap<Function, Duration>,
+}
+
+/// An SQS queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Queue {
+    pub(crate) delay: Duration,
+    pub(crate) redrive: Option<Redrive>,
+}
+
+/// Where a queue's messages go that were received in vain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Redrive {
+    pub(crate) to: String,
+    pub(crate) after: u32,
+}
+
+/// A rule of the bus: events that match go to every target, each a queue or a function.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) pattern: Pattern,
+    pub(crate) targets: Vec<String>,
+}
+
+/// A function that is invoked asynchronously. Its name is also that of the queue that Lambda keeps for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    pub(crate) name: String,
+    pub(crate) function: Function,
+    pub(crate) attempts: u32,
+    pub(crate) on_failure: OnFailure,
+}
+
+/// What becomes of an event that a function failed on for the last time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum OnFailure {
+    /// A dead-letter queue gets the event as it was.
+    DeadLetter(String),
+    /// A destination gets a record of the invocation, the event in it.
+    Destination(String),
+    /// AWS drops it; here it is parked under this name, to be seen.
+    Nowhere(String),
+}
+
+/// A queue that feeds a function.
+#[derive(Clone, Debug)]
+pub(crate) struct Feed {
+    pub(crate) queue: String,
+    pub(crate) function: Function,
+    pub(crate) batch: usize,
+    pub(crate) concurrency: usize,
+}
+
+/// The table's stream feeding a function.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamFeed {
+    pub(crate) name: String,
+    pub(crate) function: Function,
+    /// A record passes if it matches one of them, or if there are none.
+    pub(crate) filters: Vec<Pattern>,
+    pub(crate) batch: usize,
+    pub(crate) attempts: u32,
+    pub(crate) bisect: bool,
+    pub(crate) on_failure: String,
+}
+
+/// A function that is called by the clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) name: String,
+    pub(crate) function: Function,
+    /// What it is given, where the template says so.
+    pub(crate) input: Option<Value>,
+}
+
+/// Lambda's own defaults.
+const TIMEOUT: u64 = 3;
+const ASYNC_RETRIES: u64 = 2;
+const SQS_BATCH: u64 = 10;
+const STREAM_BATCH: u64 = 100;
+/// AWS would try for as long as the record lives. Here somebody is looking on.
+const STREAM_RETRIES: u64 = 10;
+/// How many batches of a queue are worked on at once where the template sets no limit, and how many events at once.
+const CONCURRENCY: u64 = 10;
+
+impl Deployment {
+    /// Reads the template.
+    pub(crate) fn read(source: &str, env: &Env) -> Result<Self, TemplateError> {
+        let template = template::read(source, env)?;
+        let resources = Resources(template["Resources"].as_object().cloned().unwrap_or_default());
+        let functions = functions(&resources, &template["Globals"]["Function"])?;
+        let table = resources.of_type("AWS::DynamoDB::Table").find(|(name, _)| *name == "Table");
+        let deployment = Self {
+            table: table.map(|(_, properties)| properties.clone()).ok_or_else(|| missing("the resource Table"))?,
+            queues: resources.of_type("AWS::SQS::Queue").map(queue).collect::<Result<_, _>>()?,
+            rules: rules(&resources)?,
+            invocations: functions.iter().map(invocation).collect(),
+            feeds: events(&functions, &["SQS"]).map(feed).collect::<Result<_, _>>()?,
+            streams: events(&functions, &["DynamoDB"]).map(stream_feed).collect::<Result<_, _>>()?,
+            schedules: events(&functions, &["Schedule", "ScheduleV2"]).map(schedule).collect::<Result<_, _>>()?,
+            timeouts: functions.iter().map(|function| (function.function, function.timeout())).collect(),
+        };
+        deployment.check()?;
+        Ok(deployment)
+    }
+
+    /// The table under the name that the functions are told.
+    pub(crate) fn table(&self, name: &str) -> Result<CreateTableRequest, TemplateError> {
+        let properties = &self.table;
+        let mut request = json!({ "TableName": name, "BillingMode": "PAY_PER_REQUEST" });
+        for property in ["KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"] {
+            if let Some(value) = properties.get(property) {
+                request[property] = value.clone();
+            }
+        }
+        if let Some(view) = properties["StreamSpecification"].get("StreamViewType") {
+            request["StreamSpecification"] = json!({ "StreamEnabled": true, "StreamViewType": view });
+        }
+        serde_json::from_value(request).map_err(|problem| TemplateError::new(format!("Table: {problem}")))
+    }
+
+    /// How long a function may take.
+    pub(crate) fn timeout(&self, function: Function) -> Duration {
+        self.timeouts.get(&function).copied().unwrap_or(Duration::from_secs(TIMEOUT))
+    }
+
+    /// Whether anything takes messages out of what is called `name`; what nothing empties is a place to park.
+    pub(crate) fn is_consumed(&self, name: &str) -> bool {
+        self.feeds.iter().any(|feed| feed.queue == name)
+            || self.invocations.iter().any(|invocation| invocation.name == name)
+    }
+
+    /// Whether `queue` takes in what others gave up on.
+    pub(crate) fn is_dead_letter_queue(&self, queue: &str) -> bool {
+        let of_queues =
+            self.queues.values().filter_map(|queue| queue.redrive.as_ref()).any(|redrive| redrive.to == queue);
+        of_queues
+            || self.invocations.iter().any(|invocation| match &invocation.on_failure {
+                OnFailure::DeadLetter(name) | OnFailure::Destination(name) => name == queue,
+                OnFailure::Nowhere(_) => false,
+            })
+    }
+
+    /// Every name that is used must be one that exists: a target that is misspelt would swallow events.
+    fn check(&self) -> Result<(), TemplateError> {
+        let targets = self.rules.iter().flat_map(|rule| &rule.targets);
+        let fed = self.feeds.iter().map(|feed| &feed.queue);
+        let redriven = self.queues.values().filter_map(|queue| queue.redrive.as_ref()).map(|redrive| &redrive.to);
+        let known = |name: &str| {
+            self.queues.contains_key(name) || self.invocations.iter().any(|invocation| invocation.name == name)
+        };
+        match targets.chain(fed).chain(redriven).find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(missing(&format!("{name}, which something is sent to,"))),
+        }
+    }
+}
+
+struct Resources(Map<String, Value>);
+
+impl Resources {
+    /// Names and properties of the resources of one type.
+    fn of_type(&self, wanted: &'static str) -> impl Iterator<Item = (&str, &Value)> {
+        let resources = self.0.iter().filter(move |(_, resource)| resource["Type"] == wanted);
+        resources.map(|(name, resource)| (name.as_str(), &resource["Properties"]))
+    }
+}
+
+/// A function of the template with its properties, those of `Globals` filled in.
+struct Deployed {
+    name: String,
+    function: Function,
+    properties: Value,
+}
+
+impl Deployed {
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(whole(&self.properties["Timeout"], TIMEOUT))
+    }
+}
+
+fn functions(resources: &Resources, globals: &Value) -> Result<Vec<Deployed>, TemplateError> {
+    let functions = resources.of_type("AWS::Serverless::Function").map(|(name, properties)| {
+        let function = Function::named(name)
+            .ok_or_else(|| TemplateError::new(format!("the local service has no function {name}")))?;
+        let mut properties = properties.clone();
+        if properties.get("Timeout").is_none() && properties.is_object() {
+            properties["Timeout"] = globals["Timeout"].clone();
+        }
+        Ok(Deployed { name: name.to_owned(), function, properties })
+    });
+    functions.collect()
+}
+
+fn queue((name, properties): (&str, &Value)) -> Result<(String, Queue), TemplateError> {
+    let redrive = match properties.get("RedrivePolicy") {
+        None => None,
+        Some(policy) => {
+            let to = text(&policy["deadLetterTargetArn"], name)?;
+            Some(Redrive { to, after: count(&policy["maxReceiveCount"], SQS_BATCH) })
+        }
+    };
+    let delay = Duration::from_secs(whole(&properties["DelaySeconds"], 0));
+    Ok((name.to_owned(), Queue { delay, redrive }))
+}
+
+fn rules(resources: &Resources) -> Result<Vec<Rule>, TemplateError> {
+    let rules = resources.of_type("AWS::Events::Rule").filter(|(_, properties)| {
+        // Rules of the account's default bus, or of the clock, see nothing of our events.
+        properties.get("EventBusName").is_some() && properties["State"] != "DISABLED"
+    });
+    rules.map(rule).collect()
+}
+
+fn rule((name, properties): (&str, &Value)) -> Result<Rule, TemplateError> {
+    let pattern = Pattern::new(&properties["EventPattern"]).map_err(|problem| unreadable(name, &problem))?;
+    let targets = properties["Targets"].as_array().into_iter().flatten().map(|target| {
+        match ["Input", "InputPath", "InputTransformer"].iter().find(|property| target.get(**property).is_some()) {
+            None => text(&target["Arn"], name),
+            Some(property) => Err(TemplateError::new(format!("{name}: {property} is not played locally"))),
+        }
+    });
+    Ok(Rule { pattern, targets: targets.collect::<Result<_, _>>()? })
+}
+
+fn invocation(deployed: &Deployed) -> Invocation {
+    let config = &deployed.properties["EventInvokeConfig"];
+    let destination = config["DestinationConfig"]["OnFailure"]["Destination"].as_str();
+    let dead_letter = deployed.properties["DeadLetterQueue"]["TargetArn"].as_str();
+    Invocation {
+        name: deployed.name.clone(),
+        function: deployed.function,
+        attempts: count(&config["MaximumRetryAttempts"], ASYNC_RETRIES).saturating_add(1),
+        on_failure: match (dead_letter, destination) {
+            (Some(queue), _) => OnFailure::DeadLetter(queue.to_owned()),
+            (None, Some(queue)) => OnFailure::Destination(queue.to_owned()),
+            (None, None) => OnFailure::Nowhere(failures_of(deployed)),
+        },
+    }
+}
+
+/// The events of the given types that feed functions, with the function.
+fn events<'a>(functions: &'a [Deployed], types: &'a [&str]) -> impl Iterator<Item = (&'a Deployed, &'a Value)> {
+    functions.iter().flat_map(move |deployed| {
+        let events = deployed.properties["Events"].as_object().into_iter().flat_map(Map::values);
+        let events = events.filter(|event| event["Type"].as_str().is_some_and(|found| types.contains(&found)));
+        events.map(move |event| (deployed, &event["Properties"]))
+    })
+}
+
+fn feed((deployed, properties): (&Deployed, &Value)) -> Result<Feed, TemplateError> {
+    Ok(Feed {
+        queue: text(&properties["Queue"], &deployed.name)?,
+        function: deployed.function,
+        batch: size(&properties["BatchSize"], SQS_BATCH),
+        concurrency: size(&properties["ScalingConfig"]["MaximumConcurrency"], CONCURRENCY),
+    })
+}
+
+fn stream_feed((deployed, properties): (&Deployed, &Value)) -> Result<StreamFeed, TemplateError> {
+    let filters = properties["FilterCriteria"]["Filters"].as_array().into_iter().flatten();
+    let filters = filters.map(|filter| {
+        let source = text(&filter["Pattern"], &deployed.name)?;
+        let pattern = serde_json::from_str(&source).map_err(|problem| unreadable(&deployed.name, &problem))?;
+        Pattern::new(&pattern).map_err(|problem: PatternError| unreadable(&deployed.name, &problem))
+    });
+    let destination = properties["DestinationConfig"]["OnFailure"]["Destination"].as_str();
+    Ok(StreamFeed {
+        name: deployed.name.clone(),
+        function: deployed.function,
+        filters: filters.collect::<Result<_, _>>()?,
+        batch: size(&properties["BatchSize"], STREAM_BATCH),
+        attempts: count(&properties["MaximumRetryAttempts"], STREAM_RETRIES).saturating_add(1),
+        bisect: properties["BisectBatchOnFunctionError"].as_bool().unwrap_or(false),
+        on_failure: destination.map_or_else(|| failures_of(deployed), str::to_owned),
+    })
+}
+
+fn schedule((deployed, properties): (&Deployed, &Value)) -> Result<Schedule, TemplateError> {
+    let input = properties.get("Input").map(|input| text(input, &deployed.name)).transpose()?;
+    let input = input.map(|input| serde_json::from_str(&input).map_err(|problem| unreadable(&deployed.name, &problem)));
+    Ok(Schedule { name: deployed.name.clone(), function: deployed.function, input: input.transpose()? })
+}
+
+/// Where failures are kept that AWS would drop: `RewardsFailures` for `RewardsFunction`.
+fn failures_of(deployed: &Deployed) -> String {
+    format!("{}Failures", deployed.name.trim_end_matches("Function"))
+}
+
+fn text(value: &Value, place: &str) -> Result<String, TemplateError> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| TemplateError::new(format!("{place}: expected a name, found {value}")))
+}
+
+/// A whole number, which a parameter may have given as text.
+fn whole(value: &Value, default: u64) -> u64 {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(default)
+}
+
+fn count(value: &Value, default: u64) -> u32 {
+    u32::try_from(whole(value, default)).unwrap_or(u32::MAX)
+}
+
+fn size(value: &Value, default: u64) -> usize {
+    usize::try_from(whole(value, default)).unwrap_or(usize::MAX).max(1)
+}
+
+fn missing(what: &str) -> TemplateError {
+    TemplateError::new(format!("{what} is missing"))
+}
+
+fn unreadable(place: &str, problem: &dyn std::fmt::Display) -> TemplateError {
+    TemplateError::new(format!("{place}: {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployed() -> Deployment {
+        Deployment::read(TEMPLATE, &Env::default()).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_the_templates() {
+        let table = deployed().table("referrals").unwrap();
+        assert_eq!(table.table_name, "referrals");
+        assert_eq!(table.global_secondary_indexes.unwrap().len(), 2);
+        assert!(table.stream_specification.unwrap().stream_enabled);
+    }
+
+    #[test]
+    fn an_order_goes_to_the_function_and_to_the_delay_queue() {
+        let deployed = deployed();
+        let event = json!({"source": "shop", "detail-type": "order.completed", "detail": {}});
+        let targets = deployed.rules.iter().filter(|rule| rule.pattern.matches(&event)).flat_map(|rule| &rule.targets);
+        assert_eq!(targets.collect::<Vec<_>>(), ["ConversionFunction", "ConversionDelayQueue"]);
+        let conversion = deployed.invocations.iter().find(|found| found.name == "ConversionFunction").unwrap();
+        assert_eq!(conversion.on_failure, OnFailure::DeadLetter("ConversionDeadLetterQueue".to_owned()));
+        assert_eq!(conversion.attempts, 3);
+        assert!(
+            deployed.is_consumed("ConversionDelayQueue") && deployed.is_dead_letter_queue("ConversionDeadLetterQueue")
+        );
+    }
+
+    #[test]
+    fn each_kind_of_reward_has_its_queue_and_a_place_to_park() {
+        let deployed = deployed();
+        for (kind, queue) in [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")] {
+            let event = json!({"source": "referrals", "detail-type": "reward.issued", "detail": {"type": kind}});
+            let rule = deployed.rules.iter().find(|rule| rule.pattern.matches(&event)).unwrap();
+            assert_eq!(rule.targets, [queue]);
+            let feed = deployed.feeds.iter().find(|feed| feed.queue == queue).unwrap();
+            assert_eq!(feed.function, Function::Delivery);
+            assert!(!deployed.is_consumed(&deployed.queues[queue].redrive.as_ref().unwrap().to));
+        }
+        assert!(!deployed.is_consumed("QuarantineQueue"));
+    }
+
+    #[test]
+    fn stream_schedule_and_timeouts_are_found() {
+        let deployed = deployed();
+        let [stream] = &deployed.streams[..] else { panic!("{:?}", deployed.streams) };
+        assert_eq!((stream.function, stream.filters.len(), stream.bisect), (Function::Rewards, 1, true));
+        let [schedule] = &deployed.schedules[..] else { panic!("{:?}", deployed.schedules) };
+        assert_eq!(schedule.function, Function::Sweep);
+        assert_eq!(deployed.timeout(Function::Attribution), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_qualifying_event_is_a_setting() {
+        let env = Env::default().with("QUALIFYING_EVENT", "subscription.started");
+        let event = json!({"source": "shop", "detail-type": "subscription.started", "detail": {}});
+        assert!(Deployment::read(TEMPLATE, &env).unwrap().rules.iter().any(|rule| rule.pattern.matches(&event)));
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_refused() {
+        let source = TEMPLATE.replace("Arn: !GetAtt CreditQueue.Arn\n", "Arn: NoSuchQueue\n");
+        let problem = Deployment::read(&source, &Env::default()).unwrap_err().to_string();
+        assert!(problem.contains("NoSuchQueue"), "{problem}");
+    }
+}

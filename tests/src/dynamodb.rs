@@ -1,0 +1,164 @@
+//! The embedded DynamoDB: the table of the template, served on a port of its own.
+
+use std::{net::TcpListener, path::Path, thread, time::Duration};
+
+use dynoxide::actions::create_table::CreateTableRequest;
+use dynoxide::{
+    Database, DynoxideError,
+    actions::{
+        get_records::{GetRecordsRequest, Record},
+        get_shard_iterator::GetShardIteratorRequest,
+        list_streams::ListStreamsRequest,
+    },
+};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::clock;
+
+/// The embedded DynamoDB cannot be opened, read or served.
+#[derive(Debug, thiserror::Error)]
+pub enum DynamoError {
+    /// The database answered with an error.
+    #[error("embedded DynamoDB: {0}")]
+    Database(#[from] DynoxideError),
+    /// The index that keeps its stream fast cannot be made.
+    #[error("embedded DynamoDB: {0}")]
+    Index(#[from] rusqlite::Error),
+    /// Its thread or its listener cannot be started.
+    #[error("embedded DynamoDB: {0}")]
+    Serve(#[from] std::io::Error),
+    /// The template's table has no stream.
+    #[error("the table has no stream")]
+    NoStream,
+}
+
+/// Writes look for the last record of the table's stream, and dynoxide keeps no index to find it by: without this
+/// one, each write would read all records before it.
+const INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_records_by_sequence
+    ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
+
+/// The database and its table.
+#[derive(Clone)]
+pub(crate) struct DynamoDb {
+    database: Database,
+    stream: String,
+    shard: String,
+}
+
+impl DynamoDb {
+    /// Opens the database at `path`, or one in memory, and creates the table unless it is there.
+    pub(crate) fn open(path: Option<&Path>, table: CreateTableRequest) -> Result<Self, DynamoError> {
+        let place = match path {
+            Some(path) => path.display().to_string(),
+            None => format!("file:{}?mode=memory&cache=shared", clock::id()),
+        };
+        let database = Database::new(&place)?;
+        // The connection ends with this line: a second one in use would meet the first one's table locks.
+        Connection::open(&place)?.execute_batch(INDEX)?;
+        if path.is_some() {
+            // Waits for no disk. What was written survives the end of the process, which is all that is promised.
+            database.enable_bulk_loading()?;
+        }
+        let name = table.table_name.clone();
+        if database.get_table_metadata(&name)?.is_none() {
+            database.create_table(table)?;
+        }
+        let streams =
+            database.list_streams(ListStreamsRequest { table_name: Some(name.clone()), ..Default::default() })?;
+        let stream = streams.streams.into_iter().next().ok_or(DynamoError::NoStream)?.stream_arn;
+        Ok(Self { database, stream, shard: dynoxide::streams::shard_id(&name) })
+    }
+
+    /// The stream's ARN.
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The stream's one shard.
+    pub(crate) fn shard(&self) -> &str {
+        &self.shard
+    }
+
+    /// Up to `limit` records behind the sequence number `after`, or from the beginning.
+    pub(crate) fn records(&self, after: Option<&str>, limit: usize) -> Result<Vec<Record>, DynamoError> {
+        let kind = if after.is_some() { "AFTER_SEQUENCE_NUMBER" } else { "TRIM_HORIZON" };
+        let iterator = self.database.get_shard_iterator(GetShardIteratorRequest {
+            stream_arn: self.stream.clone(),
+            shard_id: self.shard.clone(),
+            shard_iterator_type: kind.to_owned(),
+            sequence_number: after.map(str::to_owned),
+        })?;
+        let shard_iterator = iterator.shard_iterator.unwrap_or_default();
+        Ok(self.database.get_records(GetRecordsRequest { shard_iterator, limit: Some(limit) })?.records)
+    }
+
+    /// Serves the database on `listener`, on a thread and a runtime of its own: it works under one lock, and whoever
+    /// waits for that lock must not hold up the functions.
+    pub(crate) fn serve(&self, listener: TcpListener) -> Result<Server, DynamoError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ended, end) = oneshot::channel();
+        let database = self.database.clone();
+        thread::Builder::new().name("dynamodb".to_owned()).spawn(move || {
+            let stopped = async move { drop(stopped.await) };
+            if let Err(problem) = runtime.block_on(dynoxide::server::serve_with_shutdown(listener, database, stopped)) {
+                tracing::error!(%problem, "the embedded DynamoDB stopped serving");
+            }
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            let _nobody_waits = ended.send(());
+        })?;
+        Ok(Server { stop, end })
+    }
+}
+
+/// The serving of a database; it ends when this is dropped.
+pub(crate) struct Server {
+    stop: oneshot::Sender<()>,
+    end: oneshot::Receiver<()>,
+}
+
+impl Server {
+    /// Stops serving; requests that are being answered are waited for, but not beyond `patience`.
+    pub(crate) async fn stop(self, patience: Duration) {
+        drop(self.stop);
+        drop(tokio::time::timeout(patience, self.end).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynoxide::actions::put_item::PutItemRequest;
+    use referrals::runtime::Env;
+    use serde_json::json;
+
+    use super::*;
+    use crate::deployment::{Deployment, TEMPLATE};
+
+    fn table() -> CreateTableRequest {
+        Deployment::read(TEMPLATE, &Env::default()).unwrap().table("referrals").unwrap()
+    }
+
+    fn put(dynamodb: &DynamoDb, pk: &str) {
+        let item = json!({"pk": {"S": pk}, "sk": {"S": "X"}});
+        let request: PutItemRequest = serde_json::from_value(json!({"TableName": "referrals", "Item": item})).unwrap();
+        dynamodb.database.put_item(request).unwrap();
+    }
+
+    #[test]
+    fn each_is_alone_and_its_stream_goes_on_from_where_one_was() {
+        let (one, other) = (DynamoDb::open(None, table()).unwrap(), DynamoDb::open(None, table()).unwrap());
+        put(&one, "A");
+        put(&one, "B");
+        assert!(other.records(None, 10).unwrap().is_empty());
+        let records = one.records(None, 10).unwrap();
+        assert_eq!(records.len(), 2);
+        let after = one.records(Some(&records[0].dynamodb.sequence_number), 10).unwrap();
+        assert_eq!(after.len(), 1);
+        assert_eq!(after[0].dynamodb.sequence_number, records[1].dynamodb.sequence_number);
+    }
+}

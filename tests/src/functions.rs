@@ -1,0 +1,140 @@
+//! The deployed functions, in process: called with the JSON that Lambda would hand them, within their time.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use lambda_http::{Context, LambdaEvent, Service, request::LambdaRequest, service_fn};
+use referrals::runtime::{Call, Env, Misconfigured};
+use serde_json::Value;
+use tokio::{sync::watch, time::timeout};
+
+use crate::deployment::Deployment;
+
+/// A function that is deployed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Function {
+    Attribution,
+    Conversion,
+    Rewards,
+    Sweep,
+    Delivery,
+}
+
+impl Function {
+    const ALL: [Self; 5] = [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery];
+
+    /// The function that the template calls `logical_id`.
+    pub(crate) fn named(logical_id: &str) -> Option<Self> {
+        match logical_id {
+            "AttributionFunction" => Some(Self::Attribution),
+            "ConversionFunction" => Some(Self::Conversion),
+            "RewardsFunction" => Some(Self::Rewards),
+            "SweepFunction" => Some(Self::Sweep),
+            "DeliveryFunction" => Some(Self::Delivery),
+            _ => None,
+        }
+    }
+}
+
+/// An invocation failed, as Lambda sees it: an error, a panic, or no end in time.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// It said so itself.
+    #[error("{0}")]
+    Error(String),
+    /// It panicked.
+    #[error("it panicked")]
+    Panic,
+    /// It was stopped when its time was over.
+    #[error("it did not end within {0:?}")]
+    Timeout(Duration),
+}
+
+/// The clients that the functions are given.
+pub(crate) struct Clients {
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) eventbridge: aws_sdk_eventbridge::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+}
+
+/// Every function, started once, as a warm Lambda is.
+pub(crate) struct Functions {
+    attribution: Arc<attribution::App>,
+    conversion: Arc<conversion::App>,
+    rewards: Arc<rewards::App>,
+    sweep: Arc<sweep::App>,
+    delivery: Arc<delivery::App>,
+    timeouts: BTreeMap<Function, Duration>,
+    /// Told after every invocation, for it may have written to the table.
+    pub(crate) invoked: watch::Sender<()>,
+}
+
+impl Functions {
+    /// Starts the functions with their settings.
+    pub(crate) fn start(env: &Env, clients: &Clients, deployment: &Deployment) -> Result<Self, Misconfigured> {
+        let Clients { dynamodb, eventbridge, sqs } = clients;
+        let (bus, queues) = (|| eventbridge.clone(), || sqs.clone());
+        Ok(Self {
+            attribution: Arc::new(attribution::App::new(env, dynamodb.clone())?),
+            conversion: Arc::new(conversion::App::new(env, dynamodb.clone(), queues())?),
+            rewards: Arc::new(rewards::App::new(env, dynamodb.clone(), bus(), queues())?),
+            sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
+            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues())?),
+            timeouts: Function::ALL.into_iter().map(|function| (function, deployment.timeout(function))).collect(),
+            invoked: watch::Sender::new(()),
+        })
+    }
+
+    /// Invokes `function` with `payload`, and gives what it answers.
+    pub(crate) async fn invoke(&self, function: Function, payload: Value) -> Result<Value, Failure> {
+        let limit = self.timeouts.get(&function).copied().unwrap_or_default();
+        let call = Call::begin(limit).map_err(|problem| Failure::Error(problem.to_string()))?;
+        let answer = match function {
+            Function::Attribution => bounded(limit, attribute(Arc::clone(&self.attribution), payload, call)).await,
+            Function::Conversion => {
+                let app = Arc::clone(&self.conversion);
+                bounded(limit, async move { conversion::handle(&app, payload, call).await }).await
+            }
+            Function::Rewards => {
+                let app = Arc::clone(&self.rewards);
+                bounded(limit, async move { rewards::handle(&app, payload, call).await }).await
+            }
+            Function::Sweep => {
+                let app = Arc::clone(&self.sweep);
+                bounded(limit, async move { sweep::handle(&app, payload, call).await }).await
+            }
+            Function::Delivery => {
+                let app = Arc::clone(&self.delivery);
+                bounded(limit, async move { delivery::handle(&app, payload, call).await }).await
+            }
+        };
+        self.invoked.send_replace(());
+        answer
+    }
+}
+
+/// Runs a handler apart, so that its panic costs this call alone, and stops it when its time is over.
+async fn bounded<F>(limit: Duration, handler: F) -> Result<Value, Failure>
+where
+    F: Future<Output = Result<Value, lambda_runtime::Error>> + Send + 'static,
+{
+    let mut task = tokio::spawn(handler);
+    match timeout(limit, &mut task).await {
+        Ok(Ok(answer)) => answer.map_err(|problem| Failure::Error(problem.to_string())),
+        Ok(Err(_panicked)) => Err(Failure::Panic),
+        Err(_elapsed) => {
+            task.abort();
+            Err(Failure::Timeout(limit))
+        }
+    }
+}
+
+/// Calls the HTTP function by way of the adapter that stands before it in Lambda: JSON in, JSON out.
+async fn attribute(app: Arc<attribution::App>, event: Value, call: Call) -> Result<Value, lambda_runtime::Error> {
+    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
+    let handler = service_fn(move |request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, lambda_http::Error>(attribution::handle(&app, request, call).await) }
+    });
+    let answer = lambda_http::Adapter::from(handler).call(LambdaEvent::new(request, Context::default())).await?;
+    Ok(serde_json::to_value(answer)?)
+}

@@ -1,0 +1,442 @@
+//! What AWS would keep for us besides the table: queues, the stream's position, published events, received calls.
+//!
+//! One SQLite database, in memory or in the data directory. Every method is one transaction; what it has answered
+//! survives the end of the process. Whoever waits for a queue is told when something was put into it.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+
+use crate::clock;
+
+/// SQLite could not keep or find something.
+#[derive(Debug, thiserror::Error)]
+#[error("journal: {0}")]
+pub struct JournalError(#[from] rusqlite::Error);
+
+type Result<T> = std::result::Result<T, JournalError>;
+
+/// The journal.
+pub(crate) struct Journal {
+    connection: Mutex<Connection>,
+    waiting: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+/// A message to be put into a queue.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Letter {
+    pub(crate) queue: String,
+    pub(crate) body: String,
+    /// SQS's message attributes, as `SendMessage` has them.
+    pub(crate) attributes: Value,
+    /// Milliseconds until it can be received.
+    pub(crate) delay: i64,
+}
+
+impl Letter {
+    /// A message without attributes that can be received at once.
+    pub(crate) fn new(queue: impl Into<String>, body: impl Into<String>) -> Self {
+        Self { queue: queue.into(), body: body.into(), attributes: Value::Object(Map::new()), delay: 0 }
+    }
+}
+
+/// A message that is, or was, in a queue.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) queue: String,
+    pub(crate) body: String,
+    pub(crate) attributes: Value,
+    pub(crate) sent_at: i64,
+    pub(crate) first_received_at: i64,
+    pub(crate) receives: u32,
+    /// Names this one receipt, which is another one at every delivery.
+    pub(crate) receipt: String,
+}
+
+/// A call that a stand-in subsystem received.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Received {
+    pub(crate) subsystem: String,
+    pub(crate) reversal: bool,
+    pub(crate) headers: Value,
+    pub(crate) body: Value,
+    pub(crate) status: u16,
+    pub(crate) at: i64,
+}
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS messages (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        queue TEXT NOT NULL,
+        body TEXT NOT NULL,
+        attributes TEXT NOT NULL,
+        sent_at INTEGER NOT NULL,
+        visible_at INTEGER NOT NULL,
+        receives INTEGER NOT NULL DEFAULT 0,
+        first_received_at INTEGER NOT NULL DEFAULT 0,
+        receipt TEXT,                          -- set while it is being worked on
+        asked_for INTEGER NOT NULL DEFAULT 0   -- visible_at was set by ChangeMessageVisibility
+    );
+    CREATE INDEX IF NOT EXISTS messages_due ON messages (queue, visible_at) WHERE receipt IS NULL;
+    CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, position TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS calls (
+        seq INTEGER PRIMARY KEY,
+        subsystem TEXT NOT NULL,
+        reversal INTEGER NOT NULL,
+        headers TEXT NOT NULL,
+        body TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    );";
+
+impl Journal {
+    /// Opens the journal at `path`, or one in memory. What was being worked on when its process ended can be
+    /// received again at once.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
+        let connection = match path {
+            Some(path) => Connection::open(path)?,
+            None => Connection::open_in_memory()?,
+        };
+        // Must survive the end of the process, at any moment; a power cut may cost the last instant.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.execute_batch(SCHEMA)?;
+        connection.execute(
+            "UPDATE messages SET receipt = NULL, asked_for = 0, visible_at = ?1 WHERE receipt IS NOT NULL",
+            params![clock::now()],
+        )?;
+        Ok(Self { connection: Mutex::new(connection), waiting: Mutex::default() })
+    }
+
+    /// What is told when `queue` got a message, or one of its messages another time.
+    pub(crate) fn arrivals(&self, queue: &str) -> Arc<Notify> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(waiting.entry(queue.to_owned()).or_default())
+    }
+
+    /// Puts a message into its queue and gives its id.
+    pub(crate) fn send(&self, letter: &Letter) -> Result<String> {
+        let id = self.write(|transaction| insert(transaction, letter))?;
+        self.arrivals(&letter.queue).notify_one();
+        Ok(id)
+    }
+
+    /// Keeps published events and, with them or not at all, the messages that the rules make of them.
+    pub(crate) fn publish(&self, events: &[Value], letters: &[Letter]) -> Result<()> {
+        self.write(|transaction| {
+            for event in events {
+                transaction.execute("INSERT INTO events (body) VALUES (?1)", params![event.to_string()])?;
+            }
+            letters.iter().try_for_each(|letter| insert(transaction, letter).map(drop))
+        })?;
+        letters.iter().for_each(|letter| self.arrivals(&letter.queue).notify_one());
+        Ok(())
+    }
+
+    /// Receives up to `limit` messages that are due, the one that waited longest first.
+    pub(crate) fn receive(&self, queue: &str, limit: usize) -> Result<Vec<Message>> {
+        let now = clock::now();
+        self.write(|transaction| {
+            let mut due = transaction.prepare_cached(
+                "SELECT seq FROM messages WHERE queue = ?1 AND receipt IS NULL AND visible_at <= ?2
+                 ORDER BY visible_at, seq LIMIT ?3",
+            )?;
+            let due = due.query_map(params![queue, now, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;
+            let due = due.collect::<rusqlite::Result<Vec<i64>>>()?;
+            let mut receive = transaction.prepare_cached(
+                "UPDATE messages SET receives = receives + 1, receipt = ?2, asked_for = 0,
+                        first_received_at = CASE first_received_at WHEN 0 THEN ?3 ELSE first_received_at END
+                 WHERE seq = ?1
+                 RETURNING id, queue, body, attributes, sent_at, first_received_at, receives, receipt",
+            )?;
+            due.into_iter().map(|seq| receive.query_row(params![seq, clock::id(), now], message)).collect()
+        })
+    }
+
+    /// When the next message of `queue` is due that nobody is working on.
+    pub(crate) fn next_due(&self, queue: &str) -> Result<Option<i64>> {
+        let sql = "SELECT MIN(visible_at) FROM messages WHERE queue = ?1 AND receipt IS NULL";
+        Ok(self.connection().prepare_cached(sql)?.query_row(params![queue], |row| row.get(0))?)
+    }
+
+    /// Takes a message that was dealt with out of its queue.
+    pub(crate) fn delete(&self, message: &Message) -> Result<()> {
+        let sql = "DELETE FROM messages WHERE id = ?1 AND receipt = ?2";
+        self.connection().prepare_cached(sql)?.execute(params![message.id, message.receipt])?;
+        Ok(())
+    }
+
+    /// Gives a message back to its queue: due in `delay` milliseconds, or when the function asked for it.
+    pub(crate) fn give_back(&self, message: &Message, delay: i64) -> Result<()> {
+        let sql = "UPDATE messages SET receipt = NULL, visible_at = CASE asked_for WHEN 1 THEN visible_at ELSE ?3 END
+                   WHERE id = ?1 AND receipt = ?2";
+        let due = clock::now().saturating_add(delay);
+        self.connection().prepare_cached(sql)?.execute(params![message.id, message.receipt, due])?;
+        self.arrivals(&message.queue).notify_one();
+        Ok(())
+    }
+
+    /// Takes a message out of its queue and puts another one, made of it, elsewhere; both or neither.
+    pub(crate) fn pass_on(&self, message: &Message, letter: &Letter) -> Result<()> {
+        self.write(|transaction| {
+            let sql = "DELETE FROM messages WHERE id = ?1 AND receipt = ?2";
+            match transaction.execute(sql, params![message.id, message.receipt])? {
+                0 => Ok(()),
+                _ => insert(transaction, letter).map(drop),
+            }
+        })?;
+        self.arrivals(&letter.queue).notify_one();
+        Ok(())
+    }
+
+    /// `ChangeMessageVisibility`: whether there is a message with that receipt.
+    pub(crate) fn change_visibility(&self, queue: &str, receipt: &str, delay: i64) -> Result<bool> {
+        let sql = "UPDATE messages SET asked_for = 1, visible_at = ?3 WHERE queue = ?1 AND receipt = ?2";
+        let due = clock::now().saturating_add(delay);
+        Ok(self.connection().prepare_cached(sql)?.execute(params![queue, receipt, due])? > 0)
+    }
+
+    /// How many messages of `queue` are waiting or being worked on; with `received`, of those that were received.
+    pub(crate) fn count(&self, queue: &str, received: bool) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM messages WHERE queue = ?1 AND receives >= ?2";
+        Ok(self.connection().prepare_cached(sql)?.query_row(params![queue, i64::from(received)], |row| row.get(0))?)
+    }
+
+    /// Every message whose queue passes `wanted`, the oldest first.
+    pub(crate) fn messages(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Message>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, queue, body, attributes, sent_at, first_received_at, receives, COALESCE(receipt, '')
+             FROM messages ORDER BY seq",
+        )?;
+        let messages = statement.query_map([], message)?;
+        Ok(messages
+            .filter(|message| message.as_ref().map_or(true, |message| wanted(&message.queue)))
+            .collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Every event published, in the order of publication.
+    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT body FROM events ORDER BY seq")?;
+        let events = statement.query_map([], |row| json(row, 0))?;
+        Ok(events.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Remembers a call to a stand-in.
+    pub(crate) fn remember(&self, call: &Received) -> Result<()> {
+        let sql = "INSERT INTO calls (subsystem, reversal, headers, body, status, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let Received { subsystem, reversal, headers, body, status, at } = call;
+        let (headers, body) = (headers.to_string(), body.to_string());
+        self.connection().prepare_cached(sql)?.execute(params![subsystem, reversal, headers, body, status, at])?;
+        Ok(())
+    }
+
+    /// Every call to a stand-in, in the order of arrival.
+    pub(crate) fn calls(&self) -> Result<Vec<Received>> {
+        let connection = self.connection();
+        let sql = "SELECT subsystem, reversal, headers, body, status, at FROM calls ORDER BY seq";
+        let mut statement = connection.prepare_cached(sql)?;
+        let calls = statement.query_map([], |row| {
+            let (headers, body) = (json(row, 2)?, json(row, 3)?);
+            Ok(Received {
+                subsystem: row.get(0)?,
+                reversal: row.get(1)?,
+                headers,
+                body,
+                status: row.get(4)?,
+                at: row.get(5)?,
+            })
+        })?;
+        Ok(calls.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How far the reader `name` of the stream has come.
+    pub(crate) fn position(&self, name: &str) -> Result<Option<String>> {
+        let sql = "SELECT position FROM positions WHERE name = ?1";
+        Ok(self.connection().prepare_cached(sql)?.query_row(params![name], |row| row.get(0)).optional()?)
+    }
+
+    /// Notes how far the reader `name` of the stream has come, and what it left aside on the way.
+    pub(crate) fn advance(&self, name: &str, position: &str, aside: Option<&Letter>) -> Result<()> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO positions (name, position) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET position = excluded.position",
+                params![name, position],
+            )?;
+            aside.map_or(Ok(()), |letter| insert(transaction, letter).map(drop))
+        })?;
+        aside.inspect(|letter| self.arrivals(&letter.queue).notify_one());
+        Ok(())
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let result = write(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// A panic while the lock was held has rolled its transaction back, so the connection is as good as before.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, letter: &Letter) -> rusqlite::Result<String> {
+    let (id, now) = (clock::id(), clock::now());
+    let sql = "INSERT INTO messages (id, queue, body, attributes, sent_at, visible_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Letter { queue, body, attributes, delay } = letter;
+    let due = now.saturating_add(*delay);
+    transaction.prepare_cached(sql)?.execute(params![id, queue, body, attributes.to_string(), now, due])?;
+    Ok(id)
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        id: row.get(0)?,
+        queue: row.get(1)?,
+        body: row.get(2)?,
+        attributes: json(row, 3)?,
+        sent_at: row.get(4)?,
+        first_received_at: row.get(5)?,
+        receives: row.get(6)?,
+        receipt: row.get(7)?,
+    })
+}
+
+/// A column that we wrote as JSON ourselves.
+fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|problem| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(problem))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn journal() -> Journal {
+        Journal::open(None).unwrap()
+    }
+
+    fn only(journal: &Journal, queue: &str) -> Message {
+        let mut received = journal.receive(queue, 10).unwrap();
+        assert_eq!(received.len(), 1, "{received:?}");
+        received.remove(0)
+    }
+
+    #[test]
+    fn a_message_is_received_by_one_until_it_is_given_back() {
+        let journal = journal();
+        journal.send(&Letter::new("q", "hello")).unwrap();
+        let first = only(&journal, "q");
+        assert_eq!((first.body.as_str(), first.receives), ("hello", 1));
+        assert!(journal.receive("q", 10).unwrap().is_empty());
+        journal.give_back(&first, 0).unwrap();
+        let second = only(&journal, "q");
+        assert_eq!((second.receives, second.first_received_at), (2, first.first_received_at));
+        journal.delete(&first).unwrap();
+        assert_eq!(journal.count("q", false).unwrap(), 1, "an old receipt deletes nothing");
+        journal.delete(&second).unwrap();
+        assert_eq!(journal.count("q", false).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_delay_is_waited_for() {
+        let journal = journal();
+        journal.send(&Letter { delay: 60_000, ..Letter::new("q", "later") }).unwrap();
+        assert!(journal.receive("q", 10).unwrap().is_empty());
+        assert!(journal.next_due("q").unwrap().unwrap() > clock::now() + 50_000);
+        assert_eq!(journal.next_due("other").unwrap(), None);
+        assert_eq!((journal.count("q", false).unwrap(), journal.count("q", true).unwrap()), (1, 0));
+    }
+
+    #[test]
+    fn the_visibility_that_was_asked_for_beats_the_one_of_the_pump() {
+        let journal = journal();
+        journal.send(&Letter::new("q", "x")).unwrap();
+        let message = only(&journal, "q");
+        assert!(journal.change_visibility("q", &message.receipt, 60_000).unwrap());
+        assert!(!journal.change_visibility("q", "no such receipt", 0).unwrap());
+        journal.give_back(&message, 0).unwrap();
+        assert!(journal.receive("q", 10).unwrap().is_empty());
+        assert!(journal.next_due("q").unwrap().unwrap() > clock::now() + 50_000);
+    }
+
+    #[test]
+    fn passing_on_moves_a_message_once() {
+        let journal = journal();
+        journal.send(&Letter::new("q", "x")).unwrap();
+        let message = only(&journal, "q");
+        let letter = Letter { attributes: json!({"reason": "no"}), ..Letter::new("parked", "x") };
+        journal.pass_on(&message, &letter).unwrap();
+        journal.pass_on(&message, &letter).unwrap();
+        let parked = journal.messages(|queue| queue == "parked").unwrap();
+        assert_eq!(parked.len(), 1);
+        assert_eq!(parked[0].attributes["reason"], "no");
+    }
+
+    #[test]
+    fn messages_come_in_the_order_in_which_they_were_sent() {
+        let journal = journal();
+        let letters: Vec<_> = (0..5).map(|number: i32| Letter::new("q", number.to_string())).collect();
+        journal.publish(&[json!({"id": 1})], &letters).unwrap();
+        let bodies = |messages: Vec<Message>| messages.into_iter().map(|message| message.body).collect::<String>();
+        assert_eq!(bodies(journal.receive("q", 3).unwrap()), "012");
+        assert_eq!(bodies(journal.receive("q", 3).unwrap()), "34");
+        assert_eq!(journal.events().unwrap(), [json!({"id": 1})]);
+    }
+
+    #[test]
+    fn everything_survives_and_what_was_in_hand_comes_again() {
+        let directory = std::env::temp_dir().join(clock::id());
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("journal.sqlite");
+        let call = Received {
+            subsystem: "credit".to_owned(),
+            reversal: false,
+            headers: json!({"idempotency-key": "ref:referrer"}),
+            body: json!({"amount": 1}),
+            status: 200,
+            at: 1,
+        };
+        {
+            let journal = Journal::open(Some(&path)).unwrap();
+            journal.send(&Letter::new("q", "in hand")).unwrap();
+            only(&journal, "q");
+            journal.remember(&call).unwrap();
+            journal.advance("stream", "7", None).unwrap();
+            journal.advance("stream", "8", Some(&Letter::new("failures", "record"))).unwrap();
+        }
+        let journal = Journal::open(Some(&path)).unwrap();
+        assert_eq!(only(&journal, "q").receives, 2);
+        assert_eq!(journal.calls().unwrap(), [call]);
+        assert_eq!(journal.position("stream").unwrap().as_deref(), Some("8"));
+        assert_eq!(journal.count("failures", false).unwrap(), 1);
+        drop(journal);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_an_arrival() {
+        let journal = journal();
+        let arrivals = journal.arrivals("q");
+        journal.send(&Letter::new("q", "x")).unwrap();
+        arrivals.notified().await;
+    }
+}

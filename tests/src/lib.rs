@@ -1,0 +1,45 @@
+//! The referral service on one machine: the real functions, fed what AWS would send, on an embedded DynamoDB.
+//!
+//! What is deployed is read from `template.yaml`: table, queues, rules and what feeds what. Around the functions stand
+//! parts that each play one service of AWS, by its rules, in minutes made seconds:
+//!
+//! - the front: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`], and
+//!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside);
+//! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
+//! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), local::StartError> {
+//! let service = local::Service::start(local::Options::default()).await?;
+//! println!("ready {}", service.url());
+//! service.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![allow(rustdoc::private_intra_doc_links, reason = "a tour for those who read the source")]
+
+mod aws;
+mod bus;
+mod clock;
+mod deployment;
+mod dynamodb;
+mod functions;
+mod gateway;
+mod journal;
+mod pattern;
+mod problem;
+mod queue;
+mod schedule;
+mod secrets;
+mod service;
+mod sqs;
+mod stream;
+mod subsystems;
+mod template;
+
+pub use dynamodb::DynamoError;
+pub use functions::Failure;
+pub use journal::JournalError;
+pub use service::{Options, Pace, Service, StartError};
+pub use template::TemplateError;

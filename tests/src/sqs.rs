@@ -1,0 +1,65 @@
+//! The operations of SQS that the functions use.
+
+use serde_json::{Value, json};
+
+use crate::{aws::AwsError, clock, service::Local};
+
+/// Bytes that a message may have.
+const SIZE: usize = 1024 * 1024;
+
+/// `SendMessage`.
+pub(crate) fn send_message(local: &Local, request: &Value) -> Result<Value, AwsError> {
+    let queue = queue(local, request)?;
+    let body = request["MessageBody"].as_str().filter(|body| !body.is_empty() && body.len() <= SIZE);
+    let body = body.ok_or_else(|| invalid("MessageBody must be a text of 1 byte to 1 MiB."))?;
+    let attributes = match request.get("MessageAttributes") {
+        None | Some(Value::Null) => json!({}),
+        Some(attributes @ Value::Object(_)) => attributes.clone(),
+        Some(_) => return Err(invalid("MessageAttributes is not an object.")),
+    };
+    let mut letter = local.letter(queue, body, attributes);
+    if let Some(seconds) = request["DelaySeconds"].as_i64() {
+        letter.delay = seconds.clamp(0, 900) * 1000;
+    }
+    let id = local.journal.send(&letter)?;
+    Ok(json!({ "MessageId": id, "MD5OfMessageBody": format!("{:x}", md5::compute(body)) }))
+}
+
+/// `ChangeMessageVisibility`.
+pub(crate) fn change_message_visibility(local: &Local, request: &Value) -> Result<Value, AwsError> {
+    let queue = queue(local, request)?;
+    let receipt = request["ReceiptHandle"].as_str().unwrap_or_default();
+    let seconds = request["VisibilityTimeout"].as_i64().filter(|seconds| (0..=43_200).contains(seconds));
+    let seconds = seconds.ok_or_else(|| invalid("VisibilityTimeout must be 0 to 43200 seconds."))?;
+    if local.journal.change_visibility(queue, receipt, seconds * 1000)? {
+        Ok(json!({}))
+    } else {
+        Err(AwsError::new("com.amazonaws.sqs#ReceiptHandleIsInvalid", "No message is in hand under that receipt."))
+    }
+}
+
+/// `GetQueueUrl`.
+pub(crate) fn get_queue_url(local: &Local, request: &Value) -> Result<Value, AwsError> {
+    let name = known(local, request["QueueName"].as_str().unwrap_or_default())?;
+    Ok(json!({ "QueueUrl": url(&local.url, name) }))
+}
+
+/// The URL of a queue of the service at `base`.
+pub(crate) fn url(base: &str, queue: &str) -> String {
+    format!("{base}/{}/{queue}", clock::ACCOUNT)
+}
+
+/// The queue that the request's URL names, whatever host the URL has.
+fn queue<'a>(local: &'a Local, request: &Value) -> Result<&'a str, AwsError> {
+    let url = request["QueueUrl"].as_str().unwrap_or_default();
+    known(local, url.rsplit('/').next().unwrap_or_default())
+}
+
+fn known<'a>(local: &'a Local, name: &str) -> Result<&'a str, AwsError> {
+    let queue = local.deployment.queues.get_key_value(name).map(|(name, _)| name.as_str());
+    queue.ok_or_else(|| AwsError::new("com.amazonaws.sqs#QueueDoesNotExist", format!("There is no queue {name:?}.")))
+}
+
+fn invalid(message: &str) -> AwsError {
+    AwsError::new("com.amazonaws.sqs#InvalidParameterValue", message)
+}

@@ -1,0 +1,226 @@
+//! CloudFormation's YAML as plain JSON: short tags in their long form, references replaced by what they name.
+//!
+//! Locally a resource has one name, its logical id. So `!Ref Queue`, `!GetAtt Queue.Arn` and `!GetAtt Queue.QueueUrl`
+//! all become `"Queue"`, and whoever reads the template afterwards meets no functions where references are expected.
+//! A parameter is the environment variable of the same name (`HoldSeconds` is `HOLD_SECONDS`), else its default.
+
+use referrals::runtime::Env;
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use serde_json::{Map, Value, json};
+
+use crate::clock::{ACCOUNT, REGION};
+
+/// The template cannot be read; the text says where and why.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("template.yaml: {0}")]
+pub struct TemplateError(String);
+
+impl TemplateError {
+    /// Says what is wrong.
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
+/// The template with its references resolved.
+pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
+    let template = parse(source)?;
+    let names = Names { env, parameters: &template["Parameters"], resources: &template["Resources"] };
+    if !names.resources.is_object() {
+        return Err(TemplateError::new("it has no Resources"));
+    }
+    Ok(names.resolve(&template))
+}
+
+/// The template as JSON, functions in their long form.
+fn parse(source: &str) -> Result<Value, TemplateError> {
+    let documents = Yaml::load_from_str(source).map_err(|problem| TemplateError::new(problem.to_string()))?;
+    documents.first().map_or_else(|| Err(TemplateError::new("it is empty")), json_of)
+}
+
+fn json_of(node: &Yaml<'_>) -> Result<Value, TemplateError> {
+    Ok(match node {
+        Yaml::Value(scalar) => json_of_scalar(scalar),
+        Yaml::Sequence(items) => items.iter().map(json_of).collect::<Result<Vec<_>, _>>()?.into(),
+        Yaml::Mapping(entries) => {
+            let entries = entries.iter().map(|(key, value)| Ok((key_of(key)?, json_of(value)?)));
+            Value::Object(entries.collect::<Result<Map<_, _>, TemplateError>>()?)
+        }
+        Yaml::Tagged(tag, inner) => function(&tag.suffix, json_of(inner)?),
+        Yaml::Representation(text, _, _) => Value::String(text.to_string()),
+        Yaml::Alias(_) | Yaml::BadValue => return Err(TemplateError::new("it holds a value that YAML cannot resolve")),
+    })
+}
+
+fn json_of_scalar(scalar: &Scalar<'_>) -> Value {
+    match scalar {
+        Scalar::Null => Value::Null,
+        Scalar::Boolean(value) => json!(value),
+        Scalar::Integer(value) => json!(value),
+        Scalar::FloatingPoint(value) => json!(value.into_inner()),
+        Scalar::String(value) => json!(value),
+    }
+}
+
+fn key_of(key: &Yaml<'_>) -> Result<String, TemplateError> {
+    match json_of(key)? {
+        Value::String(text) => Ok(text),
+        // `2012-10-17` is a key's text whatever YAML makes of it; nobody asks for these keys.
+        other => Ok(other.to_string()),
+    }
+}
+
+/// `!Ref X` is `{"Ref": "X"}`, `!GetAtt A.B` is `{"Fn::GetAtt": ["A", "B"]}`, any other `!X` is `{"Fn::X": …}`.
+fn function(tag: &str, argument: Value) -> Value {
+    match (tag, &argument) {
+        ("Ref" | "Condition", _) => json!({ tag: argument }),
+        ("GetAtt", Value::String(path)) => {
+            let (resource, attribute) = path.split_once('.').unwrap_or((path, ""));
+            json!({ "Fn::GetAtt": [resource, attribute] })
+        }
+        _ => json!({ format!("Fn::{tag}"): argument }),
+    }
+}
+
+struct Names<'a> {
+    env: &'a Env,
+    parameters: &'a Value,
+    resources: &'a Value,
+}
+
+impl Names<'_> {
+    fn resolve(&self, value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(|item| self.resolve(item)).collect(),
+            Value::Object(fields) => self.reference(fields).unwrap_or_else(|| self.fields(fields)),
+            other => other.clone(),
+        }
+    }
+
+    fn fields(&self, fields: &Map<String, Value>) -> Value {
+        let fields = fields.iter().map(|(name, value)| (name.clone(), self.resolve(value)));
+        // A property set to `AWS::NoValue` is a property that is not there.
+        Value::Object(fields.filter(|(_, value)| !value.is_null()).collect())
+    }
+
+    /// What a reference names; `None` if this is no reference that is understood here.
+    fn reference(&self, fields: &Map<String, Value>) -> Option<Value> {
+        if fields.len() != 1 {
+            return None;
+        }
+        match fields.iter().next()? {
+            (function, Value::String(name)) if function == "Ref" => self.named(name),
+            (function, Value::Array(path)) if function == "Fn::GetAtt" => path.first().cloned(),
+            (function, Value::String(text)) if function == "Fn::Sub" => Some(self.substituted(text)),
+            _ => None,
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<Value> {
+        match name {
+            "AWS::NoValue" => Some(Value::Null),
+            "AWS::Region" => Some(json!(REGION)),
+            "AWS::AccountId" => Some(json!(ACCOUNT)),
+            "AWS::Partition" => Some(json!("aws")),
+            "AWS::StackName" => Some(json!("local")),
+            _ if self.resources.get(name).is_some() => Some(json!(name)),
+            _ => {
+                let default = self.parameters.get(name)?.get("Default");
+                self.env.get(&variable(name)).map(Value::from).or_else(|| default.cloned())
+            }
+        }
+    }
+
+    /// `Fn::Sub` with what is known put in; a name that is not known stays as it is written.
+    fn substituted(&self, text: &str) -> Value {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+            result.push_str(before);
+            match self.named(name.split('.').next().filter(|_| !name.contains("::")).unwrap_or(name)) {
+                Some(Value::String(known)) => result.push_str(&known),
+                Some(known) => result.push_str(&known.to_string()),
+                None => result.push_str(&format!("${{{name}}}")),
+            }
+            rest = behind;
+        }
+        Value::String(result + rest)
+    }
+}
+
+/// The environment variable that a parameter's name stands for.
+fn variable(parameter: &str) -> String {
+    let mut name = String::new();
+    for (position, letter) in parameter.char_indices() {
+        if position > 0 && letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(source: &str) -> Result<Value, TemplateError> {
+        super::read(source, &Env::default())
+    }
+
+    const SOURCE: &str = r#"
+Parameters:
+  Patience:
+    Type: Number
+    Default: 900
+Resources:
+  Queue:
+    Type: AWS::SQS::Queue
+    Properties:
+      DelaySeconds: !Ref Patience
+      KmsMasterKeyId: !Ref AWS::NoValue
+      RedrivePolicy:
+        deadLetterTargetArn: !GetAtt Parked.Arn
+        maxReceiveCount: 5
+  Parked:
+    Type: AWS::SQS::Queue
+    Properties:
+      QueueName: !Sub "${AWS::StackName}-${Queue}-${Unknown}"
+      Text: >-
+        {"a":
+        [1]}
+      Choice: !If [Production, !Ref Queue, "0123"]
+"#;
+
+    #[test]
+    fn references_become_logical_ids_and_parameters_their_defaults() {
+        let template = read(SOURCE).unwrap();
+        assert_eq!(
+            template["Resources"]["Queue"]["Properties"],
+            json!({"DelaySeconds": 900, "RedrivePolicy": {"deadLetterTargetArn": "Parked", "maxReceiveCount": 5}})
+        );
+    }
+
+    #[test]
+    fn a_parameter_can_be_given_by_the_environment() {
+        let template = super::read(SOURCE, &Env::default().with("PATIENCE", "7")).unwrap();
+        assert_eq!(template["Resources"]["Queue"]["Properties"]["DelaySeconds"], "7");
+        assert_eq!(variable("ReferrerRewardType"), "REFERRER_REWARD_TYPE");
+    }
+
+    #[test]
+    fn texts_and_unknown_functions_survive() {
+        let properties = &read(SOURCE).unwrap()["Resources"]["Parked"]["Properties"];
+        assert_eq!(properties["QueueName"], "local-Queue-${Unknown}");
+        assert_eq!(properties["Text"], "{\"a\": [1]}");
+        assert_eq!(properties["Choice"], json!({"Fn::If": ["Production", "Queue", "0123"]}));
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused() {
+        assert!(read("").is_err());
+        assert!(read("a: [").is_err());
+        assert!(read("Resources: []").is_err());
+    }
+}

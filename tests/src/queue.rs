@@ -146,7 +146,7 @@ impl Lane {
 
     /// Back into the queue after a pause, or on to where messages go that were tried often enough.
     fn failed(&self, message: &Message, reason: &str) -> Result<(), JournalError> {
-        tracing::warn!(queue = self.queue, message = message.id, attempt = message.receives, reason, "failed");
+        tracing::warn!(queue = self.queue, id = message.id, attempt = message.receives, reason, "failed");
         let local = &self.local;
         match self.exhausted(message, reason) {
             Some(letter) => local.journal.pass_on(message, &letter),

@@ -426,3 +426,64 @@ fn pump(local: &Arc<Local>, stop: &Stop) -> JoinSet<()> {
     tracing::debug!(at = clock::text(clock::now()), pumps = pumps.len(), "started");
     pumps
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::bus::put_events;
+
+    async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..200 {
+            if holds() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("not within five seconds: {what}");
+    }
+
+    fn quick() -> Options {
+        let pace = Pace { first_retry: Duration::from_millis(5), delay: Duration::from_millis(50), ..Pace::default() };
+        Options { pace, ..Options::default() }
+    }
+
+    #[tokio::test]
+    async fn an_event_goes_its_ways_and_the_service_comes_to_rest() {
+        let service = Service::start(quick()).await.unwrap();
+        let entry = json!({"Source": "shop", "DetailType": "account.cleared", "Detail": "{\"user_id\":\"ada\"}"});
+        let answer = put_events(&service.local, &json!({"Entries": [entry]})).unwrap();
+        assert_eq!(answer["FailedEntryCount"], 0);
+        let journal = &service.local.journal;
+        let left = || {
+            journal.count("ConversionFunction", false).unwrap() + journal.count("ConversionDelayQueue", false).unwrap()
+        };
+        eventually("both targets took the event", || left() == 0).await;
+        eventually("it rests", || service.idle().unwrap()).await;
+        service.sweep_now().await.unwrap();
+        service.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let problem = Service::start(Options { port, ..quick() }).await.err().unwrap();
+        assert_eq!(problem.to_string(), format!("port {port} is in use; try --port 0"));
+    }
+
+    #[tokio::test]
+    async fn one_service_at_a_time_works_on_the_data() {
+        let data = std::env::temp_dir().join(clock::id());
+        let options = Options { data: Some(data.clone()), ..quick() };
+        let first = Service::start(options.clone()).await.unwrap();
+        let secret = first.env().get("WEBHOOK_SECRET").map(str::to_owned);
+        assert!(matches!(Service::start(options.clone()).await, Err(StartError::DataInUse(_))));
+        first.stop().await;
+        let second = Service::start(options).await.unwrap();
+        assert_eq!(second.env().get("WEBHOOK_SECRET").map(str::to_owned), secret);
+        second.stop().await;
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}

@@ -48,6 +48,23 @@ struct Change {
     record: Value,
 }
 
+/// A batch on its way through a function: what is left of it, in order, and how often its front was tried.
+struct Work<'a> {
+    parts: VecDeque<&'a [Change]>,
+    attempt: u32,
+    attempts: u32,
+    bisect: bool,
+}
+
+/// What became of a part that was handed over.
+#[derive(Default)]
+struct Settled<'a> {
+    done: &'a [Change],
+    given_up: &'a [Change],
+    /// The rest is tried again, after the pause that follows this attempt.
+    pause_after: Option<u32>,
+}
+
 /// How a batch failed.
 enum Failed {
     /// All of it.
@@ -112,45 +129,16 @@ impl Reader {
 
     /// Hands a batch over until nothing of it is left; `false` if it was told to stop before that.
     async fn work_off(&self, batch: &[Change], stop: &mut Stop) -> Result<bool, Trouble> {
-        let mut parts = VecDeque::from([batch]);
-        let mut attempt = 1;
-        while let Some(part) = parts.pop_front() {
-            let failed = match self.hand_over(part).await {
-                None => {
-                    self.done(part)?;
-                    attempt = 1;
-                    continue;
-                }
-                Some(failed) => failed,
-            };
-            match failed {
-                Failed::From(place) if place > 0 => {
-                    let (done, rest) = part.split_at(place);
-                    self.done(done)?;
-                    parts.push_front(rest);
-                    attempt = 1;
-                }
-                failed if attempt >= self.feed.attempts => {
-                    let (given_up, rest) = part.split_at(if self.feed.bisect { 1 } else { part.len() });
-                    self.put_aside(given_up, &failed.reason())?;
-                    if !rest.is_empty() {
-                        parts.push_front(rest);
-                    }
-                    attempt = 1;
-                    continue;
-                }
-                Failed::Whole(_) if self.feed.bisect && part.len() > 1 => {
-                    let (front, back) = part.split_at(part.len() / 2);
-                    parts.push_front(back);
-                    parts.push_front(front);
-                    attempt += 1;
-                }
-                _ => {
-                    parts.push_front(part);
-                    attempt += 1;
-                }
-            }
-            if !self.pause(attempt, stop).await {
+        let mut work = Work::new(batch, self.feed.attempts, self.feed.bisect);
+        while let Some(part) = work.next() {
+            let failed = self.hand_over(part).await;
+            let reason = failed.as_ref().map(Failed::reason).unwrap_or_default();
+            let settled = work.settle(part, failed);
+            self.done(settled.done)?;
+            self.put_aside(settled.given_up, &reason)?;
+            if let Some(attempt) = settled.pause_after
+                && !self.pause(attempt, stop).await
+            {
                 return Ok(false);
             }
         }
@@ -169,7 +157,7 @@ impl Reader {
     }
 
     async fn pause(&self, attempt: u32, stop: &mut Stop) -> bool {
-        let pause = backoff(self.local.pace.first_retry, attempt.saturating_sub(1));
+        let pause = backoff(self.local.pace.first_retry, attempt);
         tokio::select! {
             () = stop.wait() => false,
             () = sleep(millis(pause)) => true,
@@ -211,6 +199,58 @@ impl Reader {
         let attributes = json!({ "ErrorMessage": { "DataType": "String", "StringValue": reason } });
         let letter = self.local.letter(&self.feed.on_failure, &record.to_string(), attributes);
         self.local.journal.advance(&self.feed.name, &last.sequence, Some(&letter))
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(batch: &'a [Change], attempts: u32, bisect: bool) -> Self {
+        Self { parts: VecDeque::from([batch]), attempt: 1, attempts, bisect }
+    }
+
+    /// The part to hand over next.
+    fn next(&mut self) -> Option<&'a [Change]> {
+        self.parts.pop_front()
+    }
+
+    /// Decides what happens with a part, by how it went.
+    ///
+    /// Progress starts the count of attempts anew. A batch that fails whole is cut in two, so that one bad record
+    /// takes fewer good ones with it; and after the last attempt it is the first record alone that is given up. (AWS
+    /// gives up the whole part; which records share a part with a bad one is chance there as well.)
+    fn settle(&mut self, part: &'a [Change], failed: Option<Failed>) -> Settled<'a> {
+        match failed {
+            None => {
+                self.attempt = 1;
+                Settled { done: part, ..Settled::default() }
+            }
+            Some(Failed::From(place)) if place > 0 => {
+                let (done, rest) = part.split_at(place);
+                self.again(&[rest]);
+                self.attempt = 1;
+                Settled { done, pause_after: Some(1), ..Settled::default() }
+            }
+            Some(_) if self.attempt >= self.attempts => {
+                let (given_up, rest) = part.split_at(if self.bisect { 1.min(part.len()) } else { part.len() });
+                self.again(&[rest]);
+                self.attempt = 1;
+                Settled { given_up, ..Settled::default() }
+            }
+            Some(failed) => {
+                match failed {
+                    Failed::Whole(_) if self.bisect => self.again(&<[_; 2]>::from(part.split_at(part.len() / 2))),
+                    _ => self.again(&[part]),
+                }
+                self.attempt += 1;
+                Settled { pause_after: Some(self.attempt - 1), ..Settled::default() }
+            }
+        }
+    }
+
+    /// Puts parts in front of all others.
+    fn again(&mut self, parts: &[&'a [Change]]) {
+        for part in parts.iter().rev().filter(|part| !part.is_empty()) {
+            self.parts.push_front(part);
+        }
     }
 }
 
@@ -278,6 +318,44 @@ mod tests {
         assert!(matches!(first_failed(&answer(&["3", "2"]), &part), Some(Failed::From(1))));
         assert!(first_failed(&answer(&[]), &part).is_none());
         assert!(first_failed(&Ok(Value::Null), &part).is_none());
+    }
+
+    /// Runs a batch through a function that never takes the record `bad`, and that says so, or just fails.
+    fn run(bisect: bool, says_so: bool) -> (Vec<String>, Vec<String>, usize) {
+        let batch = changes(&["1", "2", "bad", "4", "5"]);
+        let mut work = Work::new(&batch, 4, bisect);
+        let (mut done, mut given_up, mut calls) = (Vec::new(), Vec::new(), 0);
+        while let Some(part) = work.next() {
+            calls += 1;
+            assert!(calls < 100, "it never ends");
+            let place = part.iter().position(|change| change.sequence == "bad");
+            let failed = match place {
+                Some(place) if says_so => Some(Failed::From(place)),
+                Some(_) => Some(Failed::Whole("no".to_owned())),
+                None => None,
+            };
+            let settled = work.settle(part, failed);
+            done.extend(settled.done.iter().map(|change| change.sequence.clone()));
+            given_up.extend(settled.given_up.iter().map(|change| change.sequence.clone()));
+        }
+        (done, given_up, calls)
+    }
+
+    #[test]
+    fn a_bad_record_that_is_named_is_given_up_alone_and_in_its_turn() {
+        assert_eq!(run(true, true), (["1", "2", "4", "5"].map(str::to_owned).into(), vec!["bad".to_owned()], 6));
+    }
+
+    #[test]
+    fn cutting_in_two_finds_a_bad_record_that_nobody_names() {
+        let (done, given_up, _) = run(true, false);
+        assert_eq!((done.join(""), given_up.join("")), ("1245".to_owned(), "bad".to_owned()));
+    }
+
+    #[test]
+    fn without_cutting_the_batch_is_given_up() {
+        let (done, given_up, calls) = run(false, false);
+        assert_eq!((done.len(), given_up.len(), calls), (0, 5, 4));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! The life of a referral, from a shared code to two delivered rewards, with the table looked at after each step.
+
+use serde_json::{Value, json};
+
+use crate::world::{World, plain};
+
+/// What differs from run to run, made equal.
+fn steady(mut item: Value) -> Value {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Object(fields) => fields.values_mut().for_each(walk),
+            Value::Array(items) => items.iter_mut().for_each(walk),
+            Value::String(text) => {
+                if let Some(at) = text.find("20").filter(|at| text[*at..].len() >= 24 && text.as_bytes()[at + 10] == b'T') {
+                    text.replace_range(at..at + 24, "<time>");
+                }
+            }
+            _ => {}
+        }
+    }
+    walk(&mut item);
+    item
+}
+
+async fn referral(world: &World) -> Value {
+    steady(plain(&world.item("REFEREE#bob", "REFERRAL").await.unwrap()))
+}
+
+#[tokio::test]
+async fn a_referral_lives_and_the_table_shows_it() {
+    let world = World::with_env([("HOLD_SECONDS", "1")]).await;
+
+    let code = world.mint("alice", "ALICE-2026").await;
+    assert_eq!(code["link"], format!("{}/r/ALICE-2026", world.service().url()));
+    let items: Vec<Value> = world.items().await.iter().map(|item| steady(plain(item))).collect();
+    let minted = json!({
+        "pk": "CODE#A11CE2026", "sk": "CODE", "code": "ALICE-2026", "owner": "alice", "program": "default",
+        "created_at": "<time>",
+    });
+    assert!(items.contains(&minted), "{items:#?}");
+    assert!(items.contains(&json!({"pk": "USER#alice", "sk": "CODE#default", "code": "ALICE-2026"})), "{items:#?}");
+    assert_eq!(items.len(), 2);
+
+    let cookie = world.land("alice-2026").await.unwrap();
+    let created = world.attribute_by_cookie("bob", &cookie).await.with(201);
+    assert_eq!((&created["status"], &created["rewards"]), (&json!("pending"), &json!([])));
+    let credit = json!({"type": "credit", "amount": 1000, "currency": "USD"});
+    let mut expected = json!({
+        "pk": "REFEREE#bob", "sk": "REFERRAL", "referrer": "REFERRER#alice", "referred_at": "<time>#bob",
+        "code": "ALICE-2026", "program": "default", "status": "pending", "rev": 1,
+        "terms": {
+            "qualifying_event": "order.completed", "minimum": {"amount": 0, "currency": "USD"}, "hold_seconds": 1,
+            "referrer": credit, "referee": credit,
+        },
+    });
+    assert_eq!(referral(&world).await, expected);
+
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    expected["status"] = json!("converted");
+    expected["rev"] = json!(2);
+    expected["conversion"] =
+        json!({"event": "order.completed", "order": "o-1", "amount": 4200, "currency": "USD", "at": "<time>"});
+    expected["due_at"] = json!("<time>");
+    let converted = referral(&world).await;
+    assert!(converted["work"].as_str().unwrap().starts_with("due#"), "{converted:#}");
+    expected["work"] = converted["work"].clone();
+    assert_eq!(converted, expected);
+
+    // Before the hold is over a sweep changes nothing; after it, the sweep issues.
+    world.service().sweep_now().await.unwrap();
+    assert_eq!(referral(&world).await, expected);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    world.service().sweep_now().await.unwrap();
+    world.until_status("bob", "rewarded").await;
+    world.settle().await;
+    let mut delivered = credit.clone();
+    delivered["delivered_at"] = json!("<time>");
+    expected["status"] = json!("rewarded");
+    expected["rev"] = json!(5);
+    expected["rewards"] = json!({"issued_at": "<time>", "referrer": delivered, "referee": delivered});
+    expected.as_object_mut().unwrap().remove("work");
+    expected.as_object_mut().unwrap().remove("due_at");
+    assert_eq!(referral(&world).await, expected);
+
+    let shown = world.referral("bob").await;
+    assert_eq!(shown["rewards"][0]["reward_id"], "bob:referrer");
+    assert_eq!(shown["rewards"][1]["user_id"], "bob");
+    world.end().await;
+}

@@ -1,0 +1,114 @@
+//! The audit: what must hold of table and deliveries when a test ends, whatever the test was about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use referrals::{
+    referral::{Lane, Referral},
+    reward::{RewardStatus, Side},
+    table,
+};
+use serde_json::Value;
+
+use super::{World, plain};
+
+/// What a test said it would leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    pub(super) parked: u64,
+    pub(super) owed: bool,
+}
+
+impl World {
+    /// Audits everything.
+    pub(super) async fn audit(&self) {
+        assert!(self.wire.is_mended(), "a fault that the test ordered never happened: {:?}", self.wire);
+        let items = self.items().await;
+        let referrals = referrals(&items);
+        codes_have_one_owner(&items);
+        self.nothing_is_owed(&referrals);
+        self.every_delivery_is_a_reward(&referrals).await;
+        let parked = self.get("/_local/parked").await.with(200);
+        assert_eq!(parked["count"], self.expected.parked, "aside: {parked:#}");
+    }
+
+    fn nothing_is_owed(&self, referrals: &[Referral]) {
+        if self.expected.owed {
+            return;
+        }
+        for referral in referrals {
+            let on_their_way = referral.rewards().map_or(0, |rewards| rewards.on_their_way().count());
+            assert_eq!(on_their_way, 0, "undelivered at the end: {referral:?}");
+        }
+    }
+
+    /// Booked by key: exactly the rewards that are delivered, each with what the table says, whatever the number of
+    /// calls.
+    async fn every_delivery_is_a_reward(&self, referrals: &[Referral]) {
+        let mut booked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for delivery in self.deliveries().await {
+            let id = delivery["reward_id"].as_str().unwrap();
+            assert_eq!(delivery["headers"]["idempotency-key"], id, "{delivery}");
+            assert_eq!(delivery["headers"]["webhook-id"], id, "{delivery}");
+            if delivery["status"] == 200 {
+                booked.entry(id.to_owned()).or_default().insert(delivery["body"].to_string());
+            }
+        }
+        for referral in referrals {
+            for side in Side::BOTH {
+                let id = referral.reward_id(side).to_string();
+                let bodies = booked.remove(&id);
+                let Some(reward) = referral.rewards().map(|rewards| rewards.of(side)) else {
+                    assert_eq!(bodies, None, "paid without a reward: {referral:?}");
+                    continue;
+                };
+                let Some(bodies) = bodies else {
+                    assert_ne!(reward.status(), RewardStatus::Delivered, "delivered without a call: {referral:?}");
+                    continue;
+                };
+                assert_eq!(bodies.len(), 1, "one reward, several contents: {bodies:?}");
+                let body: Value = serde_json::from_str(bodies.first().unwrap()).unwrap();
+                assert_eq!(body["amount"], u64::from(reward.benefit.amount()), "{id}");
+                assert_eq!(body["user_id"], referral.person(side).as_str(), "{id}");
+            }
+        }
+        assert!(booked.is_empty(), "paid for nobody: {booked:?}");
+    }
+}
+
+/// Every referral of the table; each must be readable, in the index where it owes something, and nowhere else.
+fn referrals(items: &[table::Item]) -> Vec<Referral> {
+    let referrals = items.iter().filter(|item| plain(item)["sk"] == "REFERRAL");
+    referrals
+        .map(|item| {
+            let referral = table::referral_from(item.clone()).unwrap();
+            let raw = plain(item);
+            match referral.work() {
+                None => assert!(raw.get("work").is_none() && raw.get("due_at").is_none(), "owes nothing: {raw:#}"),
+                Some(work) => {
+                    let lane = if work.lane == Lane::Due { "due#" } else { "parked#" };
+                    assert!(raw["work"].as_str().unwrap().starts_with(lane), "{raw:#}");
+                    assert_eq!(raw["due_at"], work.at.to_string(), "{raw:#}");
+                }
+            }
+            assert_eq!(raw["status"] == "rewarded", raw.get("rewards").is_some(), "{raw:#}");
+            assert_ne!(referral.referee, referral.referrer, "{raw:#}");
+            referral
+        })
+        .collect()
+}
+
+/// Each code has an owner who has this code, and each owner's note leads to a code of theirs.
+fn codes_have_one_owner(items: &[table::Item]) {
+    let (mut codes, mut owners) = (BTreeSet::new(), BTreeSet::new());
+    for item in items {
+        let item = plain(item);
+        let (pk, sk) = (item["pk"].as_str().unwrap(), item["sk"].as_str().unwrap());
+        if sk == "CODE" {
+            let owner = (item["owner"].as_str().unwrap().to_owned(), item["program"].as_str().unwrap().to_owned());
+            assert!(codes.insert((owner, item["code"].to_string())), "{item}");
+        } else if let (Some(user), Some(program)) = (pk.strip_prefix("USER#"), sk.strip_prefix("CODE#")) {
+            owners.insert(((user.to_owned(), program.to_owned()), item["code"].to_string()));
+        }
+    }
+    assert_eq!(codes, owners);
+}

@@ -1,0 +1,288 @@
+//! The World: a whole service for one test, asked the way its users ask it, audited when the test ends.
+
+mod audit;
+mod wire;
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use local::{Options, Service};
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+pub(crate) use wire::{Fault, Wire};
+
+/// How long anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service of the test's own. Every test ends it with [`World::end`], which audits it.
+pub(crate) struct World {
+    service: Option<Service>,
+    wire: Wire,
+    http: reqwest::Client,
+    events: AtomicU32,
+    expected: audit::Expected,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The reason of a problem document; asserts that it is one.
+    pub(crate) fn reason(&self) -> &str {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status.as_u16(), "{self:?}");
+        for field in ["type", "title", "detail"] {
+            assert!(self.body[field].is_string(), "{field} of {self:?}");
+        }
+        self.body["reason"].as_str().unwrap()
+    }
+
+    /// Asserts the status, and gives the body.
+    #[track_caller]
+    pub(crate) fn with(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.body
+    }
+
+    /// Asserts that this is a problem of this status and reason.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, reason: &str) {
+        assert_eq!((self.status.as_u16(), self.reason()), (status, reason), "{self:?}");
+    }
+
+    /// What a browser would send back for the cookie that came.
+    pub(crate) fn cookie(&self) -> Option<String> {
+        let set = self.headers.get("set-cookie")?.to_str().unwrap();
+        Some(set.split(';').next().unwrap().to_owned())
+    }
+}
+
+impl World {
+    /// A service with default settings.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A service with these settings (environment variables of the functions).
+    pub(crate) async fn with_env<const N: usize>(settings: [(&str, &str); N]) -> Self {
+        Self::with(|options| {
+            for (name, value) in settings {
+                options.env = std::mem::take(&mut options.env).with(name, value);
+            }
+        })
+        .await
+    }
+
+    /// A service whose options were changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let wire = Wire::default();
+        let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
+        // Impatient, so that what a test waits for comes soon.
+        options.pace.first_retry = Duration::from_millis(100);
+        options.pace.delay = Duration::from_secs(1);
+        options.pace.schedule = false;
+        change(&mut options);
+        let service = Service::start(options).await.unwrap();
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
+        Self {
+            service: Some(service),
+            wire,
+            http: http.unwrap(),
+            events: AtomicU32::new(0),
+            expected: audit::Expected::default(),
+        }
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        self.service.as_ref().unwrap()
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Sends one request; the body may be any bytes.
+    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        let url = format!("{}{path}", self.service().url());
+        let mut request = self.http.request(method, url).body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status, headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, &[], body.to_string()).await
+    }
+
+    /// Mints a vanity code for a user.
+    pub(crate) async fn mint(&self, user: &str, code: &str) -> Value {
+        self.put(&format!("/v1/users/{user}/code"), json!({"code": code})).await.with(201)
+    }
+
+    /// Opens a link, and gives the `Cookie` header that the browser sends from then on.
+    pub(crate) async fn land(&self, code: &str) -> Option<String> {
+        let answer = self.get(&format!("/r/{code}")).await;
+        assert_eq!(answer.status, 302, "{answer:?}");
+        answer.cookie()
+    }
+
+    /// Attributes a referee by a code.
+    pub(crate) async fn attribute(&self, referee: &str, code: &str) -> Answer {
+        self.post("/v1/referrals", json!({"referee_id": referee, "code": code})).await
+    }
+
+    /// Attributes a referee by a cookie.
+    pub(crate) async fn attribute_by_cookie(&self, referee: &str, cookie: &str) -> Answer {
+        let body = json!({"referee_id": referee}).to_string();
+        self.send(Method::POST, "/v1/referrals", &[("cookie", cookie)], body).await
+    }
+
+    /// The referral of a referee, as the API shows it.
+    pub(crate) async fn referral(&self, referee: &str) -> Value {
+        self.get(&format!("/v1/referrals/{referee}")).await.with(200)
+    }
+
+    /// Calls the bus's protocol with this body.
+    pub(crate) async fn put_events(&self, body: Value) -> Answer {
+        let headers = [("x-amz-target", "AWSEvents.PutEvents"), ("content-type", "application/x-amz-json-1.1")];
+        self.send(Method::POST, "/", &headers, body.to_string()).await
+    }
+
+    /// Publishes one event on the bus.
+    pub(crate) async fn publish(&self, detail_type: &str, detail: Value) {
+        let bus = self.service().env().get("BUS_NAME").unwrap().to_owned();
+        let entry = json!({
+            "EventBusName": bus, "Source": "shop", "DetailType": detail_type, "Detail": detail.to_string(),
+        });
+        let answer = self.put_events(json!({"Entries": [entry]})).await.with(200);
+        assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Publishes a completed order of 42 dollars.
+    pub(crate) async fn order(&self, user: &str, order: &str) {
+        let detail = json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"});
+        self.publish("order.completed", detail).await;
+    }
+
+    /// Brings `referee` to `pending`, referred by `referrer`.
+    pub(crate) async fn refer(&self, referrer: &str, referee: &str) {
+        let code = self.put(&format!("/v1/users/{referrer}/code"), json!({})).await.body["code"].clone();
+        self.attribute(referee, code.as_str().unwrap()).await.with(201);
+    }
+
+    /// What the stand-ins of the subsystems received.
+    pub(crate) async fn deliveries(&self) -> Vec<Value> {
+        self.list("/_local/deliveries").await
+    }
+
+    /// Every event that was published.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        self.list("/_local/events").await
+    }
+
+    async fn list(&self, path: &str) -> Vec<Value> {
+        match self.get(path).await.with(200) {
+            Value::Array(items) => items,
+            other => panic!("{path}: {other}"),
+        }
+    }
+
+    /// Tells a stand-in how to answer its next calls.
+    pub(crate) async fn script(&self, kind: &str, script: Value) {
+        let answer = self.put(&format!("/_local/subsystems/{kind}/script"), script).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+    }
+
+    /// Waits until nothing is under way any more, but for what waits in a delay queue.
+    pub(crate) async fn settle(&self) {
+        self.until("everything has come to rest", async || self.service().idle().unwrap()).await;
+    }
+
+    /// Waits until a referral has this status.
+    pub(crate) async fn until_status(&self, referee: &str, status: &str) -> Value {
+        let path = format!("/v1/referrals/{referee}");
+        let what = format!("{referee} is {status}");
+        self.until(&what, async || self.get(&path).await.body["status"] == status).await;
+        self.referral(referee).await
+    }
+
+    /// Waits until `holds`, as long as anything may take.
+    pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds().await {
+            assert!(Instant::now() < end, "waited {PATIENCE:?} in vain until {what}");
+            sleep(Duration::from_millis(15)).await;
+        }
+    }
+
+    /// Every item of the table.
+    pub(crate) async fn items(&self) -> Vec<referrals::table::Item> {
+        let table = self.service().env().get("TABLE_NAME").unwrap().to_owned();
+        let pages = self.service().dynamodb().scan().table_name(table).consistent_read(true).into_paginator().items().send();
+        pages.collect::<Result<Vec<_>, _>>().await.unwrap()
+    }
+
+    /// The item with this key.
+    pub(crate) async fn item(&self, pk: &str, sk: &str) -> Option<referrals::table::Item> {
+        let is = |item: &referrals::table::Item, name: &str, value: &str| {
+            item.get(name) == Some(&AttributeValue::S(value.to_owned()))
+        };
+        self.items().await.into_iter().find(|item| is(item, "pk", pk) && is(item, "sk", sk))
+    }
+
+    /// Says that this many messages end up aside, in quarantine or dead-letter queues.
+    pub(crate) fn expect_parked(&mut self, count: u64) {
+        self.expected.parked = count;
+    }
+
+    /// Says that rewards may be left undelivered when the test ends.
+    pub(crate) fn expect_owed(&mut self) {
+        self.expected.owed = true;
+    }
+
+    /// Waits for rest, audits the World, and ends it.
+    pub(crate) async fn end(mut self) {
+        if !self.expected.owed {
+            self.settle().await;
+        }
+        self.audit().await;
+        if let Some(service) = self.service.take() {
+            service.stop().await;
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        assert!(self.service.is_none() || std::thread::panicking(), "a test must end its World, so that it is audited");
+    }
+}
+
+/// An item as plain JSON, for comparing and printing.
+pub(crate) fn plain(item: &referrals::table::Item) -> Value {
+    serde_dynamo::from_item(item.clone()).unwrap()
+}

@@ -1,0 +1,224 @@
+//! The wire between the functions and DynamoDB: counts every call and what it consumed, and breaks calls on demand.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use serde_json::{Value, json};
+
+/// What can go wrong with one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// The call does its work, and its answer gets lost.
+    AnswerLost,
+    /// The call gets lost on its way there.
+    RequestLost,
+    /// The table pushes back.
+    Throttled,
+    /// A transaction is under way on the same item.
+    Conflict,
+    /// An error inside DynamoDB.
+    Internal,
+    /// The call takes this long, then does its work.
+    Slow(Duration),
+}
+
+/// One call that reached the table.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Call {
+    pub(crate) operation: String,
+    /// Capacity consumed, in read or write units as the operation goes.
+    pub(crate) units: f64,
+}
+
+impl Call {
+    pub(crate) fn is_write(&self) -> bool {
+        !matches!(self.operation.as_str(), "GetItem" | "BatchGetItem" | "Query" | "Scan" | "TransactGetItems")
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: Vec<Call>,
+    /// By operation, the faults of its next calls.
+    faults: HashMap<String, Vec<Fault>>,
+    /// The conditions that writes were made under, as they were sent.
+    conditions: Vec<String>,
+}
+
+/// A handle on the wire; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wire(Arc<Mutex<State>>);
+
+impl Wire {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Breaks the next calls of this operation in these ways, one after another.
+    pub(crate) fn break_next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
+    }
+
+    /// Whether every fault that was ordered has happened.
+    pub(crate) fn is_mended(&self) -> bool {
+        self.state().faults.values().all(Vec::is_empty)
+    }
+
+    /// The calls since the last time, in order.
+    pub(crate) fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.state().calls)
+    }
+
+    /// Every condition sent so far.
+    pub(crate) fn conditions(&self) -> Vec<String> {
+        self.state().conditions.clone()
+    }
+
+    /// The connector that puts this wire between a client and the network.
+    pub(crate) fn connector(&self) -> SharedHttpClient {
+        let inner = aws_smithy_http_client::Builder::new().build_http();
+        SharedHttpClient::new(Tapped { inner, wire: self.clone() })
+    }
+
+    fn next_fault(&self, operation: &str) -> Option<Fault> {
+        let mut state = self.state();
+        let faults = state.faults.get_mut(operation)?;
+        (!faults.is_empty()).then(|| faults.remove(0))
+    }
+
+    fn note(&self, operation: &str, answer: &Value) {
+        let consumed = match answer.get("ConsumedCapacity") {
+            Some(Value::Array(tables)) => tables.clone(),
+            Some(table) => vec![table.clone()],
+            None => return,
+        };
+        let units = consumed.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
+        self.state().calls.push(Call { operation: operation.to_owned(), units });
+    }
+}
+
+#[derive(Debug)]
+struct Tapped {
+    inner: SharedHttpClient,
+    wire: Wire,
+}
+
+impl HttpClient for Tapped {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(TappedConnector { inner, wire: self.wire.clone() })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct TappedConnector {
+    inner: SharedHttpConnector,
+    wire: Wire,
+}
+
+impl HttpConnector for TappedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let this = self.clone();
+        HttpConnectorFuture::new(async move { this.carry(request).await })
+    }
+}
+
+impl TappedConnector {
+    async fn carry(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        self.ask_for_capacity(&mut request);
+        match self.wire.next_fault(&operation) {
+            Some(Fault::RequestLost) => return Err(lost()),
+            Some(Fault::Throttled) => return Ok(refused(400, "ProvisionedThroughputExceededException")),
+            Some(Fault::Internal) => return Ok(refused(500, "InternalServerError")),
+            Some(Fault::Conflict) => return Ok(conflict(&operation)),
+            Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
+            Some(Fault::AnswerLost) => {
+                drop(self.pass_on(&operation, request).await?);
+                return Err(lost());
+            }
+            None => {}
+        }
+        self.pass_on(&operation, request).await
+    }
+
+    async fn pass_on(&self, operation: &str, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let mut response = self.inner.call(request).await?;
+        let body = std::mem::replace(response.body_mut(), SdkBody::empty());
+        let bytes = ByteStream::new(body).collect().await.map_err(|problem| ConnectorError::io(problem.into()))?;
+        let bytes = bytes.into_bytes();
+        if let Ok(answer) = serde_json::from_slice(&bytes) {
+            self.wire.note(operation, &answer);
+        }
+        *response.body_mut() = SdkBody::from(bytes.to_vec());
+        Ok(response)
+    }
+
+    fn ask_for_capacity(&self, request: &mut HttpRequest) {
+        let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return };
+        let mut conditions = Vec::new();
+        collect_conditions(&body, &mut conditions);
+        self.wire.state().conditions.extend(conditions);
+        body["ReturnConsumedCapacity"] = json!("TOTAL");
+        let body = body.to_string();
+        request.headers_mut().insert("content-length", body.len().to_string());
+        *request.body_mut() = SdkBody::from(body);
+    }
+}
+
+fn collect_conditions(body: &Value, found: &mut Vec<String>) {
+    match body {
+        Value::Object(fields) => {
+            if let Some(Value::String(condition)) = fields.get("ConditionExpression") {
+                found.push(condition.clone());
+            }
+            fields.values().for_each(|field| collect_conditions(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_conditions(item, found)),
+        _ => {}
+    }
+}
+
+fn lost() -> ConnectorError {
+    ConnectorError::io("the test lost it".into())
+}
+
+fn refused(status: u16, kind: &str) -> HttpResponse {
+    respond(status, &json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": "by the test"}))
+}
+
+fn conflict(operation: &str) -> HttpResponse {
+    if operation != "TransactWriteItems" {
+        return refused(400, "TransactionConflictException");
+    }
+    let reasons = json!([{"Code": "TransactionConflict", "Message": "by the test"}, {"Code": "None"}]);
+    respond(
+        400,
+        &json!({
+            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "message": "by the test",
+            "CancellationReasons": reasons,
+        }),
+    )
+}
+
+fn respond(status: u16, body: &Value) -> HttpResponse {
+    let status = StatusCode::try_from(status).unwrap();
+    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
+    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    response
+}

@@ -91,7 +91,14 @@ mod tests {
 
     #[test]
     fn accepts_what_products_use_as_ids() {
-        for text in ["a", "user_1", "7f9c24e5-2f0e-4f4b-8f2c-1f4a6d6c9b11", "auth0|5f7c", "bob+test@example.com", &"x".repeat(128)] {
+        for text in [
+            "a",
+            "user_1",
+            "7f9c24e5-2f0e-4f4b-8f2c-1f4a6d6c9b11",
+            "auth0|5f7c",
+            "bob+test@example.com",
+            &"x".repeat(128),
+        ] {
             assert_eq!(text.parse::<UserId>().map(String::from).as_deref(), Ok(text));
         }
     }

@@ -1,4 +1,18 @@
-//! The referral model.
+//! The referral model, and the wires that it needs. Read in the order of a referral's life:
+//!
+//! 1. **The words**: [`id`], [`time`], [`money`], [`code`], [`device`], [`account`], [`program`], [`order`],
+//!    [`reward`]. Text from outside becomes one of these types at the edge, or an answer that says what is wrong.
+//! 2. **The machine**: [`referral`] holds every state that a referral can be in and every way from one to the next,
+//!    as pure functions of what is known and of the time.
+//! 3. **The table**: [`table`] alone knows keys and attribute names; [`store`] reads and writes items, each write under
+//!    a condition that `store::guard` derives from the machine.
+//! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
+//!    step, delivery, is the delivery function's own.
+//! 5. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`cache`], [`bus`], [`quarantine`], [`batch`], and
+//!    [`view`], which is what others see.
+//!
+//! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
+
 pub mod account;
 pub mod batch;
 pub mod bus;
@@ -14,6 +28,8 @@ pub mod quarantine;
 pub mod referral;
 pub mod reward;
 pub mod runtime;
+#[cfg(test)]
+mod sample;
 pub mod store;
 pub mod table;
 pub mod time;

@@ -345,8 +345,7 @@ impl Referral {
         if !self.terms.qualifies(order) {
             return Step::Refuse(Refusal::Unqualified);
         }
-        let conversion =
-            Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
+        let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
         self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
     }
 
@@ -428,56 +427,10 @@ fn parked(rewards: &Rewards) -> Option<Work> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{program::Program, runtime::Env};
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis).unwrap()
-    }
-
-    fn pending() -> Referral {
-        Referral {
-            referee: "bob".parse().unwrap(),
-            referrer: "alice".parse().unwrap(),
-            code: "ALICE".parse().unwrap(),
-            program: "default".parse().unwrap(),
-            terms: Program::from_env(&Env::default().with("HOLD_SECONDS", "1")).unwrap().terms,
-            device: None,
-            created_at: at(0),
-            rev: 1,
-            state: State::Pending,
-        }
-    }
-
-    fn money(amount: u64) -> Money {
-        Money { amount: amount.try_into().unwrap(), currency: "USD".parse().unwrap() }
-    }
-
-    fn order(id: &str) -> Order {
-        Order {
-            id: id.parse().unwrap(),
-            event: "order.completed".to_owned(),
-            user: "bob".parse().unwrap(),
-            paid: money(500),
-        }
-    }
+    use crate::sample::{at, converted, money, order, pending, rewarded, taken};
 
     fn withdrawal(order: &str, cause: Cause) -> Withdrawal {
         Withdrawal { order: order.parse().unwrap(), user: "bob".parse().unwrap(), cause }
-    }
-
-    fn taken(step: Step) -> Referral {
-        match step {
-            Step::Take(referral, _) => *referral,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn converted() -> Referral {
-        taken(pending().after(&Event::Convert(&order("o-1")), at(10)))
-    }
-
-    fn rewarded() -> Referral {
-        taken(converted().after(&Event::Issue, at(20)))
     }
 
     fn voided() -> Referral {

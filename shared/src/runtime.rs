@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
 
-use aws_config::{BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
+};
 use aws_smithy_http_client::{
     Builder as HttpClientBuilder,
     tls::{Provider, rustls_provider::CryptoMode},
@@ -160,12 +162,7 @@ impl FromIterator<(String, String)> for Env {
 /// When `LOG_LEVEL` is no level.
 pub fn start_log(env: &Env) -> Result<(), Misconfigured> {
     let level = env.parsed("LOG_LEVEL", tracing::Level::INFO)?;
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_max_level(level)
-        .init();
+    tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false).with_max_level(level).init();
     Ok(())
 }
 
@@ -174,11 +171,7 @@ pub async fn aws() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .timeout_config(timeouts())
-        .http_client(
-            HttpClientBuilder::new()
-                .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                .build_https(),
-        )
+        .http_client(HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
         .load()
         .await
 }

@@ -42,9 +42,7 @@ impl Timestamp {
 
     /// Years of more than four digits would break the width, and with it the sorting.
     fn in_range(moment: DateTime<Utc>) -> Option<Self> {
-        (1970..=9999)
-            .contains(&moment.year())
-            .then(|| Self(moment.trunc_subsecs(3)))
+        (1970..=9999).contains(&moment.year()).then(|| Self(moment.trunc_subsecs(3)))
     }
 }
 
@@ -104,7 +102,9 @@ mod tests {
 
     #[test]
     fn refuses_what_would_not_sort_or_is_no_moment() {
-        for text in ["", "yesterday", "2026-01-31", "1969-12-31T23:59:59Z", "+10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z"] {
+        for text in
+            ["", "yesterday", "2026-01-31", "1969-12-31T23:59:59Z", "+10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
+        {
             assert_eq!(parse(text), Err(InvalidTimestamp), "{text}");
         }
     }

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::{
     id::UserId,
     money::{Amount, Currency},
+    order::VoidReason,
     referral::{Referral, State},
     reward::{RewardId, RewardStatus, RewardType, Side},
     time::Timestamp,
-    order::VoidReason,
 };
 
 /// A referral. What has not happened is `null`; without rewards the list is empty.

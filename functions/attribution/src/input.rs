@@ -134,7 +134,16 @@ mod tests {
     fn a_wrong_type_is_named() {
         let problem = json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err().to_string();
         assert!(problem.contains("invalid type: integer"), "{problem}");
-        for body in [&b""[..], b"{", b"[]", b"null", b"{}", b"\xff", br#"{"referee_id":"a b"}"#, br#"{"referee_id":"a","ip":"x"}"#] {
+        for body in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"null",
+            b"{}",
+            b"\xff",
+            br#"{"referee_id":"a b"}"#,
+            br#"{"referee_id":"a","ip":"x"}"#,
+        ] {
             assert!(json::<AttributeBody>(body).is_err());
         }
     }

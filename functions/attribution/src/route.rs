@@ -38,10 +38,7 @@ impl Route {
             },
             ["v1", "referrals"] if method == Method::POST => return Ok(Self::Attribute),
             ["v1", "referrals"] => "POST",
-            ["v1", "codes", _]
-            | ["r", _]
-            | ["v1", "referrals", _]
-            | ["v1", "users", _, "referrals" | "rewards"]
+            ["v1", "codes", _] | ["r", _] | ["v1", "referrals", _] | ["v1", "users", _, "referrals" | "rewards"]
                 if method != Method::GET =>
             {
                 "GET"
@@ -79,7 +76,9 @@ mod tests {
 
     #[test]
     fn an_unknown_path_is_not_found_whatever_the_method() {
-        for path in ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"] {
+        for path in
+            ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"]
+        {
             assert!(matches!(Route::of(&Method::DELETE, path), Err(Problem::NotFound)), "{path}");
         }
     }

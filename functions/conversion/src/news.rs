@@ -191,7 +191,8 @@ mod tests {
     use super::*;
 
     fn read_event(detail_type: &str, detail: Value) -> Reading {
-        let event = json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
+        let event =
+            json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
         read(&event, "subscription.started", Timestamp::from_millis(0).unwrap())
     }
 

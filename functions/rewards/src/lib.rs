@@ -86,9 +86,9 @@ async fn is_done(app: &App, record: &Value, call: &Call) -> bool {
 
 async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
     match record::read(record) {
-        Reading::Change { before, after } => {
-            app.bus.publish(&announcements(before.as_ref(), &after)).await?;
-            issue(app, *after, call).await
+        Reading::Changed(change) => {
+            app.bus.publish(&announcements(change.before.as_ref(), &change.after)).await?;
+            issue(app, change.after, call).await
         }
         Reading::NothingNew => Ok(()),
         Reading::Broken(reason) => Ok(app.quarantine.park("rewards", record, reason, call.now).await?),

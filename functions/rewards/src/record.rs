@@ -12,11 +12,19 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(crate) enum Reading {
     /// A referral was written.
-    Change { before: Option<Referral>, after: Box<Referral> },
+    Changed(Box<Change>),
     /// Not a referral, or a write that changed nothing of it.
     NothingNew,
     /// It cannot be read, for this reason.
     Broken(String),
+}
+
+/// A referral before and after a write.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// `None`: it is new.
+    pub(crate) before: Option<Referral>,
+    pub(crate) after: Referral,
 }
 
 pub(crate) fn read(record: &Value) -> Reading {
@@ -28,14 +36,14 @@ pub(crate) fn read(record: &Value) -> Reading {
     if !table::is_referral(&record.keys) || record.new_image.is_empty() {
         return Reading::NothingNew;
     }
-    match images(record.old_image, record.new_image) {
-        Ok((Some(before), after)) if before == after => Reading::NothingNew,
-        Ok((before, after)) => Reading::Change { before, after: Box::new(after) },
+    match change(record.old_image, record.new_image) {
+        Ok(change) if change.before.as_ref() == Some(&change.after) => Reading::NothingNew,
+        Ok(change) => Reading::Changed(Box::new(change)),
         Err(problem) => Reading::Broken(problem.to_string()),
     }
 }
 
-fn images(old: serde_dynamo::Item, new: serde_dynamo::Item) -> Result<(Option<Referral>, Referral), Unreadable> {
+fn change(old: serde_dynamo::Item, new: serde_dynamo::Item) -> Result<Change, Unreadable> {
     let before = (!old.is_empty()).then(|| table::referral_from_image(old)).transpose()?;
-    Ok((before, table::referral_from_image(new)?))
+    Ok(Change { before, after: table::referral_from_image(new)? })
 }

@@ -79,3 +79,62 @@ fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Step {
     }
     referral.after(&Event::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{account::Account, referral::State, sample};
+
+    fn facts() -> IssueFacts {
+        IssueFacts { referrer: Account::default(), referee: Account::default(), referrers_own: None }
+    }
+
+    #[test]
+    fn only_a_converted_referral_whose_hold_is_over_is_due() {
+        let due = sample::converted().work().unwrap().at;
+        let early = Timestamp::from_millis(due.millis() - 1).unwrap();
+        assert_eq!(not_due(&sample::converted(), early), Some(Refusal::NotDue));
+        assert_eq!(not_due(&sample::converted(), due), None);
+        for other in [sample::pending(), sample::rewarded()] {
+            assert_eq!(not_due(&other, sample::at(99_000)), Some(Refusal::Status(other.status())));
+        }
+    }
+
+    #[test]
+    fn nobody_flagged_and_nobody_referring_back_is_paid() {
+        let flagged = Account { flagged: true, ..Account::default() };
+        let back =
+            Referral { referee: "alice".parse().unwrap(), referrer: "bob".parse().unwrap(), ..sample::pending() };
+        let other = Referral { referrer: "carol".parse().unwrap(), ..back.clone() };
+        let verdict = |facts| verdict(&sample::converted(), &facts);
+        let void = Event::Void;
+        assert_eq!(verdict(facts()), Event::Issue);
+        assert_eq!(verdict(IssueFacts { referrers_own: Some(other), ..facts() }), Event::Issue);
+        assert_eq!(verdict(IssueFacts { referrer: flagged.clone(), ..facts() }), void(VoidReason::ReferrerFlagged));
+        assert_eq!(verdict(IssueFacts { referee: flagged, ..facts() }), void(VoidReason::RefereeFlagged));
+        assert_eq!(verdict(IssueFacts { referrers_own: Some(back), ..facts() }), void(VoidReason::ReciprocalReferral));
+    }
+
+    #[test]
+    fn claims_come_after_the_grace_with_doubling_pauses() {
+        let grace = Duration::from_secs(10);
+        let issued = sample::rewarded().rewards().unwrap().issued_at;
+        let claim =
+            |referral: &Referral, age: u64| match reclaimed(referral, grace, issued.plus(Duration::from_secs(age))) {
+                Step::Take(after, _) => match after.state {
+                    State::Rewarded { due_at, .. } => Some((due_at.since(issued).as_secs(), *after)),
+                    other => panic!("{other:?}"),
+                },
+                _ => None,
+            };
+        assert!(claim(&sample::rewarded(), 9).is_none());
+        let (next, claimed) = claim(&sample::rewarded(), 10).unwrap();
+        assert_eq!(next, 20);
+        assert!(claim(&claimed, 19).is_none());
+        let (next, claimed) = claim(&claimed, 20).unwrap();
+        assert_eq!(next, 40);
+        let (next, _) = claim(&claimed, 1_000_000).unwrap();
+        assert_eq!(next, 1_000_000 + LONGEST_PAUSE.as_secs());
+        assert!(claim(&sample::converted(), 99).is_none());
+    }
+}

@@ -84,3 +84,60 @@ fn announcement(detail_type: &'static str, subject: &str, about: impl Serialize)
     let detail = Detail { event_id: format!("{subject}:{tense}"), about };
     Announcement { detail_type, detail: serde_json::to_value(detail).unwrap_or_default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{referral::Event, sample};
+
+    fn after(referral: &Referral, event: &Event<'_>) -> Referral {
+        sample::taken(referral.after(event, sample::at(50)))
+    }
+
+    fn told(before: Option<&Referral>, after: &Referral) -> Vec<(&'static str, String)> {
+        let id = |news: &Announcement| news.detail["event_id"].as_str().unwrap().to_owned();
+        announcements(before, after).iter().map(|news| (news.detail_type, id(news))).collect()
+    }
+
+    fn names<const N: usize>(expected: [(&'static str, &str); N]) -> Vec<(&'static str, String)> {
+        expected.map(|(kind, id)| (kind, id.to_owned())).to_vec()
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
+        assert_eq!(told(None, &pending), names([("referral.attributed", "bob:attributed")]));
+        assert_eq!(told(Some(&pending), &converted), names([("referral.converted", "bob:converted")]));
+        assert_eq!(
+            told(Some(&converted), &rewarded),
+            names([
+                ("referral.rewarded", "bob:rewarded"),
+                ("reward.issued", "bob:referrer:issued"),
+                ("reward.issued", "bob:referee:issued"),
+            ])
+        );
+        let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
+        assert_eq!(told(Some(&rewarded), &delivered), names([("reward.delivered", "bob:referee:delivered")]));
+        let failed = after(&delivered, &Event::Fail(Side::Referrer, "400"));
+        assert_eq!(told(Some(&delivered), &failed), names([("reward.failed", "bob:referrer:failed")]));
+        let claimed = after(&rewarded, &Event::Claim(sample::at(99)));
+        assert_eq!(told(Some(&rewarded), &claimed), names([]));
+    }
+
+    #[test]
+    fn a_record_that_skips_steps_still_tells_of_the_rewards() {
+        let told = told(None, &sample::rewarded());
+        assert_eq!(told.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);
+    }
+
+    #[test]
+    fn only_what_is_on_its_way_is_told_again() {
+        assert_eq!(reannouncements(&sample::converted()), []);
+        assert_eq!(reannouncements(&sample::rewarded()).len(), 2);
+        let delivered = after(&sample::rewarded(), &Event::Deliver(Side::Referee));
+        let again = reannouncements(&delivered);
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].detail["reward_id"], "bob:referrer");
+        assert_eq!(again[0].detail["referee_id"], "bob");
+    }
+}

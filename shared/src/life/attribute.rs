@@ -115,3 +115,71 @@ fn refusal(sign_up: &SignUp, referrer: &UserId, device: Option<&Device>, facts: 
     ];
     reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{account::Account, code::OwnedCode, sample};
+
+    fn sign_up(referee: &str) -> SignUp {
+        SignUp {
+            referee: referee.parse().unwrap(),
+            code: "ALICE".parse().unwrap(),
+            judged_at: sample::at(1_000),
+            device_fingerprint: None,
+        }
+    }
+
+    fn device(digest: &str) -> Device {
+        serde_json::from_value(digest.into()).unwrap()
+    }
+
+    /// Facts with every reason against an attribution of `alice` by `alice`.
+    fn worst() -> AttributionFacts {
+        AttributionFacts {
+            code: Some(OwnedCode {
+                code: "ALICE".parse().unwrap(),
+                owner: "alice".parse().unwrap(),
+                program: "default".parse().unwrap(),
+                created_at: sample::at(0),
+                expires_at: Some(sample::at(1_000)),
+            }),
+            referrer: Account { flagged: true, devices: vec![device("laptop")] },
+            referrers_own: Some(Referral {
+                referee: "alice".parse().unwrap(),
+                referrer: "bob".parse().unwrap(),
+                ..sample::pending()
+            }),
+            existing: None,
+        }
+    }
+
+    /// Takes one reason away after the other, and finds the next in the order of the contract.
+    #[test]
+    fn reasons_are_looked_for_in_order() {
+        let (alice, laptop) = ("alice".parse().unwrap(), device("laptop"));
+        let found = |sign_up: &SignUp, facts: &AttributionFacts| refusal(sign_up, &alice, Some(&laptop), facts);
+        let mut facts = worst();
+        assert_eq!(found(&sign_up("alice"), &facts), Some(Reason::CodeExpired));
+        facts.code.as_mut().unwrap().expires_at = Some(sample::at(1_001));
+        assert_eq!(found(&sign_up("alice"), &facts), Some(Reason::SelfReferral));
+        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::ReferrerFlagged));
+        facts.referrer.flagged = false;
+        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::DeviceMatch));
+        facts.referrer.devices = vec![device("phone")];
+        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::ReciprocalReferral));
+        facts.referrers_own.as_mut().unwrap().device = Some(laptop.clone());
+        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::DeviceMatch));
+        facts.referrers_own = None;
+        assert_eq!(found(&sign_up("bob"), &facts), None);
+        facts.code = None;
+        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::CodeNotFound));
+    }
+
+    #[test]
+    fn who_came_by_this_code_before_is_told_so() {
+        let (existing, other) = (sample::pending(), "OTHER".parse().unwrap());
+        assert_eq!(repeated(existing.clone(), &"a-l-i-c-e".parse().unwrap()), Outcome::Existing(existing.clone()));
+        assert_eq!(repeated(existing, &other), Outcome::Refused(Reason::AlreadyReferred));
+    }
+}

@@ -113,9 +113,7 @@ pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> U
     match &standing.flag {
         Some(reason) => update
             .update_expression("SET #flagged = :flagged, #at = :at, #reason = :reason")
-            .condition_expression(
-                "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)",
-            )
+            .condition_expression("attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)")
             .expression_attribute_values(":reason", text(reason)),
         None => update
             .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
@@ -174,4 +172,90 @@ pub(super) fn due_by(client: &Client, lane: Lane, shard: u32, now: Timestamp) ->
         .expression_attribute_names("#due_at", table::DUE_AT)
         .expression_attribute_values(":work", text(table::work_partition(lane, shard)))
         .expression_attribute_values(":now", text(now.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::{Config, config::BehaviorVersion};
+
+    use super::*;
+    use crate::{
+        order::VoidReason,
+        referral::{Event, Referral, Step},
+        sample::{at, pending},
+    };
+
+    fn client() -> Client {
+        Client::from_conf(Config::builder().behavior_version(BehaviorVersion::latest()).build())
+    }
+
+    /// The update that this event makes of this referral.
+    fn update(before: &Referral, event: &Event<'_>) -> UpdateItemFluentBuilder {
+        let Step::Take(after, verb) = before.after(event, at(5)) else { panic!("{event:?} is refused") };
+        let item = |referral| table::referral_item(referral).unwrap();
+        super::step(&client(), &item(before), &item(&after), verb)
+    }
+
+    #[test]
+    fn a_step_demands_the_revision_that_was_read_and_an_allowed_state() {
+        let update = update(&pending(), &Event::Void(VoidReason::ReferrerFlagged));
+        let condition = update.get_condition_expression().as_deref();
+        assert_eq!(condition, Some("#rev = :rev AND #status IN (:pending, :converted)"));
+        let values = update.get_expression_attribute_values().as_ref().unwrap();
+        assert_eq!(values[":rev"], AttributeValue::N("1".to_owned()));
+        assert_eq!(values[":pending"], text("pending"));
+        assert_eq!(values[":converted"], text("converted"));
+        assert_eq!(
+            update.get_return_values_on_condition_check_failure(),
+            &Some(ReturnValuesOnConditionCheckFailure::AllOld)
+        );
+    }
+
+    #[test]
+    fn a_step_names_what_changed_and_nothing_else() {
+        let voided = update(&pending(), &Event::Void(VoidReason::ReferrerFlagged));
+        let expression = voided.get_update_expression().as_deref();
+        assert_eq!(expression, Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
+    }
+
+    #[test]
+    fn what_a_step_takes_away_is_removed() {
+        let before = Item::from([("a".to_owned(), text("1")), ("b".to_owned(), text("2")), (PK.to_owned(), text("p"))]);
+        let mut after = before.clone();
+        after.remove("b");
+        let update = difference(client().update_item(), &before, &after);
+        assert_eq!(update.get_update_expression().as_deref(), Some("REMOVE #b"));
+    }
+
+    #[test]
+    fn what_must_exist_once_is_put_where_nothing_is() {
+        let item = || table::referral_item(&pending()).unwrap();
+        let put = create(&client(), item());
+        assert_eq!(put.get_condition_expression().as_deref(), Some("attribute_not_exists(#pk)"));
+        let part = create_in("table", item()).unwrap();
+        assert_eq!(part.condition_expression(), Some("attribute_not_exists(#pk)"));
+        assert_eq!(part.expression_attribute_names().unwrap()["#pk"], "pk");
+    }
+
+    #[test]
+    fn the_latest_news_of_an_account_holds() {
+        let condition = |flag: Option<&str>| {
+            let news = Standing { flag: flag.map(str::to_owned), at: at(5) };
+            let update = standing(&client(), &Key::account(&"bob".parse().unwrap()), &news);
+            update.get_condition_expression().clone().unwrap()
+        };
+        assert_eq!(
+            condition(Some("fraud")),
+            "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)"
+        );
+        assert_eq!(condition(None), "attribute_not_exists(#at) OR #at < :at");
+    }
+
+    #[test]
+    fn devices_stay_few() {
+        let device = serde_json::from_str("\"digest\"").unwrap();
+        let update = remember_device(&client(), &Key::account(&"bob".parse().unwrap()), &device);
+        let condition = update.get_condition_expression().as_deref();
+        assert_eq!(condition, Some("attribute_not_exists(#devices) OR size(#devices) < :most"));
+    }
 }

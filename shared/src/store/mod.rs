@@ -68,9 +68,7 @@ impl Store {
         let config = client
             .config()
             .to_builder()
-            .retry_config(
-                RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(40)),
-            )
+            .retry_config(RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(40)))
             .retry_classifier(retry::Conflicts)
             .build();
         Self { client: Client::from_conf(config), table: table.to_owned() }

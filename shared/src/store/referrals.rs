@@ -155,11 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// When the table does not answer, or others get in between time and again.
-    pub async fn step(
-        &self,
-        read: Referral,
-        decide: impl Fn(&Referral) -> Step + Send,
-    ) -> Result<Stepped, StoreError> {
+    pub async fn step(&self, read: Referral, decide: impl Fn(&Referral) -> Step + Send) -> Result<Stepped, StoreError> {
         let mut referral = read;
         for _ in 0..Self::DECISIONS {
             referral = match decide(&referral) {
@@ -178,17 +174,11 @@ impl Store {
         StoreError::Contended(format!("the referral of {}", referral.referee.hashed()))
     }
 
-
     /// A page of the referrals by this referrer that are older than `before` (all of them when `None`), newest first.
     ///
     /// # Errors
     /// When the table does not answer, or an item cannot be read.
-    pub async fn referrals_by(
-        &self,
-        referrer: &UserId,
-        limit: u32,
-        before: Option<&str>,
-    ) -> Result<Page, StoreError> {
+    pub async fn referrals_by(&self, referrer: &UserId, limit: u32, before: Option<&str>) -> Result<Page, StoreError> {
         let (places, more) = self.places(referrer, limit, before).await?;
         let next = more.then(|| places.last().cloned()).flatten();
         Ok(Page { items: self.at_places(&places).await?, next })
@@ -234,7 +224,8 @@ impl Store {
 
     /// The referrals at these places, in this order.
     async fn at_places(&self, places: &[String]) -> Result<Vec<Referral>, StoreError> {
-        let keys: Vec<Key> = places.iter().filter_map(|place| Some(Key::referral(&table::referee_at(place)?))).collect();
+        let keys: Vec<Key> =
+            places.iter().filter_map(|place| Some(Key::referral(&table::referee_at(place)?))).collect();
         let mut items = self.get_all(keys.iter().cloned()).await?;
         let found = keys.iter().filter_map(|key| take(&mut items, key));
         Ok(found.map(table::referral_from).collect::<Result<_, _>>()?)

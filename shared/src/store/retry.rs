@@ -6,9 +6,7 @@ use aws_sdk_dynamodb::{
         retry::{ClassifyRetry, RetryAction},
     },
     error::ProvideErrorMetadata,
-    operation::{
-        put_item::PutItemError, transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
-    },
+    operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::CancellationReason,
 };
 

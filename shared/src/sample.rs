@@ -1,0 +1,58 @@
+//! A referral in each phase, for the unit tests: alice referred bob, who ordered; hold of one second.
+
+use crate::{
+    money::Money,
+    order::Order,
+    program::Program,
+    referral::{Event, Referral, State, Step},
+    runtime::Env,
+    time::Timestamp,
+};
+
+pub(crate) fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis).unwrap()
+}
+
+pub(crate) fn money(amount: u64) -> Money {
+    Money { amount: amount.try_into().unwrap(), currency: "USD".parse().unwrap() }
+}
+
+/// An order of five dollars.
+pub(crate) fn order(id: &str) -> Order {
+    Order {
+        id: id.parse().unwrap(),
+        event: "order.completed".to_owned(),
+        user: "bob".parse().unwrap(),
+        paid: money(500),
+    }
+}
+
+/// The referral that an event makes.
+pub(crate) fn taken(step: Step) -> Referral {
+    match step {
+        Step::Take(referral, _) => *referral,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn pending() -> Referral {
+    Referral {
+        referee: "bob".parse().unwrap(),
+        referrer: "alice".parse().unwrap(),
+        code: "ALICE".parse().unwrap(),
+        program: "default".parse().unwrap(),
+        terms: Program::from_env(&Env::default().with("HOLD_SECONDS", "1")).unwrap().terms,
+        device: None,
+        created_at: at(0),
+        rev: 1,
+        state: State::Pending,
+    }
+}
+
+pub(crate) fn converted() -> Referral {
+    taken(pending().after(&Event::Convert(&order("o-1")), at(10)))
+}
+
+pub(crate) fn rewarded() -> Referral {
+    taken(converted().after(&Event::Issue, at(20)))
+}

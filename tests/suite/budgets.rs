@@ -1,0 +1,127 @@
+//! What each step costs: calls to the table and capacity consumed, counted on the wire, with items as large as
+//! they get with UUIDs for ids. Never a matter of time.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::{Call, World};
+
+/// Ids of the length that products use.
+const ALICE: &str = "a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11";
+const BOB: &str = "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22";
+const ORDER: &str = "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33";
+
+/// Calls one after another, write units, read units.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Cost {
+    calls: usize,
+    write_units: f64,
+    read_units: f64,
+}
+
+fn cost(calls: &[Call]) -> Cost {
+    let units = |write: bool| calls.iter().filter(|call| call.is_write() == write).map(|call| call.units).sum();
+    Cost { calls: calls.len(), write_units: units(true), read_units: units(false) }
+}
+
+fn budget(calls: usize, write_units: f64, read_units: f64) -> Cost {
+    Cost { calls, write_units, read_units }
+}
+
+/// A World in which an event comes once: the delay queue would mix its repetition in.
+async fn world() -> World {
+    World::with(|options| options.pace.delay = Duration::from_secs(600)).await
+}
+
+#[tokio::test]
+async fn mint() {
+    let world = world().await;
+    world.put(&format!("/v1/users/{ALICE}/code"), json!({})).await.with(201);
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 4.0, 0.0));
+
+    world.put(&format!("/v1/users/{BOB}/code"), json!({"device_fingerprint": "laptop"})).await.with(201);
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 6.0, 0.0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn attribute_with_the_code_in_memory() {
+    let world = world().await;
+    let code = world.put(&format!("/v1/users/{ALICE}/code"), json!({})).await.with(201)["code"].clone();
+    let code = code.as_str().unwrap();
+    world.land(code).await.unwrap();
+    world.wire().take_calls();
+
+    let body = json!({"referee_id": BOB, "code": code, "device_fingerprint": "phone"});
+    world.post("/v1/referrals", body).await.with(201);
+    assert_eq!(cost(&world.wire().take_calls()), budget(2, 2.0, 4.0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_order_of_somebody_never_referred() {
+    let world = world().await;
+    world.order(BOB, ORDER).await;
+    world.settle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn convert_on_hold_and_repeat() {
+    let world = World::with(|options| {
+        options.pace.delay = Duration::from_secs(600);
+        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
+    })
+    .await;
+    world.refer(ALICE, BOB).await;
+    world.settle().await;
+    world.wire().take_calls();
+
+    world.order(BOB, ORDER).await;
+    world.settle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(2, 2.0, 1.0));
+
+    world.order(BOB, ORDER).await;
+    world.settle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn convert_issue_and_deliver_both() {
+    let world = world().await;
+    world.refer(ALICE, BOB).await;
+    world.settle().await;
+    world.wire().take_calls();
+
+    world.order(BOB, ORDER).await;
+    world.settle().await;
+    let calls = world.wire().take_calls();
+    let (convert, rest) = calls.split_at(2);
+    let (issue, deliver) = rest.split_at(2);
+    assert_eq!(cost(convert), budget(2, 2.0, 1.0), "{calls:?}");
+    assert_eq!(cost(issue), budget(2, 1.0, 3.0), "{calls:?}");
+    let Cost { calls, write_units, read_units } = cost(deliver);
+    assert_eq!(read_units, 2.0, "{deliver:?}");
+    assert!((3.0..=4.0).contains(&write_units), "{deliver:?}");
+    assert!((4..=6).contains(&calls), "{deliver:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_message_for_a_delivered_reward() {
+    let world = world().await;
+    world.refer(ALICE, BOB).await;
+    world.order(BOB, ORDER).await;
+    world.settle().await;
+    world.wire().take_calls();
+
+    let event = json!({"detail": {"reward_id": format!("{BOB}:referrer")}}).to_string();
+    let batch = json!({"Records": [{"messageId": "m-1", "body": event}]});
+    let answer = world.service().invoke("DeliveryFunction", batch).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    world.end().await;
+}

@@ -1,0 +1,93 @@
+//! The files in `events/`: SAM sends them to the functions, and so does this, in the order of a referral's life.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn file(path: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder().join(path)).unwrap()).unwrap()
+}
+
+/// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
+const LIFE: [(&str, &str, u64); 21] = [
+    ("attribution-mint-vanity", "AttributionFunction", 201),
+    ("attribution-mint", "AttributionFunction", 200),
+    ("attribution-code-of-user", "AttributionFunction", 200),
+    ("attribution-code", "AttributionFunction", 200),
+    ("attribution-land", "AttributionFunction", 302),
+    ("conversion-account-flagged", "ConversionFunction", 0),
+    ("conversion-account-cleared", "ConversionFunction", 0),
+    ("attribution-attribute-by-cookie", "AttributionFunction", 201),
+    ("attribution-attribute", "AttributionFunction", 200),
+    ("conversion-customer-signed-up", "ConversionFunction", 0),
+    ("attribution-referral", "AttributionFunction", 200),
+    ("conversion-order-completed", "ConversionFunction", 0),
+    ("conversion-delayed", "ConversionFunction", 0),
+    ("conversion-dead-letter", "ConversionFunction", 0),
+    ("rewards-stream", "RewardsFunction", 0),
+    ("sweep-schedule", "SweepFunction", 0),
+    ("delivery-queue", "DeliveryFunction", 0),
+    ("attribution-referrals-of-user", "AttributionFunction", 200),
+    ("attribution-rewards-of-user", "AttributionFunction", 200),
+    ("conversion-order-cancelled", "ConversionFunction", 0),
+    ("conversion-payment-disputed", "ConversionFunction", 0),
+];
+
+async fn world(hold: &str) -> World {
+    let settings = file("env.json")["Parameters"].clone();
+    let key = |name: &str| settings[name].as_str().unwrap().to_owned();
+    let (cookie, fingerprint) = (key("COOKIE_KEY"), key("FINGERPRINT_KEY"));
+    World::with_env([("COOKIE_KEY", &cookie), ("FINGERPRINT_KEY", &fingerprint), ("HOLD_SECONDS", hold)]).await
+}
+
+async fn invoke(world: &World, name: &str, function: &str) -> Value {
+    let answer = world.service().invoke(function, file(&format!("events/{name}.json"))).await;
+    answer.unwrap_or_else(|problem| panic!("{name}: {problem}"))
+}
+
+#[tokio::test]
+async fn every_file_does_its_part_in_a_referrals_life() {
+    let world = world("0").await;
+    for (name, function, status) in LIFE {
+        let answer = invoke(&world, name, function).await;
+        if status > 0 {
+            assert_eq!(answer["statusCode"], status, "{name}: {answer}");
+        }
+        assert!(answer.get("batchItemFailures").is_none_or(|failed| *failed == json!([])), "{name}: {answer}");
+        world.settle().await;
+    }
+    let referral = world.referral("bob").await;
+    assert_eq!((&referral["status"], &referral["order_id"]), (&json!("rewarded"), &json!("order-1001")));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refund_in_full_voids_while_the_hold_runs() {
+    let world = world("3600").await;
+    for (name, function, _) in LIFE.iter().filter(|(name, ..)| name.contains("mint-vanity") || name.ends_with("completed")) {
+        invoke(&world, name, function).await;
+        if *function == "AttributionFunction" {
+            invoke(&world, "attribution-attribute", function).await;
+        }
+    }
+    assert_eq!(world.referral("bob").await["status"], "converted");
+    invoke(&world, "conversion-order-refunded", "ConversionFunction").await;
+    assert_eq!(world.referral("bob").await["void_reason"], "order_refunded");
+    world.end().await;
+}
+
+#[test]
+fn no_file_is_left_out() {
+    let files = fs::read_dir(folder().join("events")).unwrap();
+    let found: BTreeSet<String> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".json", "")).collect();
+    let mut read: BTreeSet<String> = LIFE.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    read.insert("conversion-order-refunded".to_owned());
+    assert_eq!(found, read);
+}

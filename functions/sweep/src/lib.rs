@@ -7,7 +7,7 @@ use lambda_runtime::Error;
 use referrals::{
     bus::Bus,
     life::{
-        advance::{advance, claim},
+        advance::{advance, claim, due_for_sweep},
         announce::reannouncements,
     },
     referral::{Lane, Referral, Status},
@@ -49,26 +49,31 @@ impl App {
     }
 }
 
-/// What a sweep did, in referrals.
+/// What a sweep found and did, in referrals. The template's metrics read `due` and `lag_seconds` from the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 struct Swept {
+    /// Waiting for the sweep.
+    due: u64,
     /// Issued or voided.
-    advanced: u32,
+    advanced: u64,
     /// Announced again.
-    announced: u32,
-    /// Looked at and left alone: too young, or somebody else got there first.
-    rested: u32,
+    announced: u64,
     /// Left for the next sweep because something did not answer.
-    failed: u32,
+    failed: u64,
+    /// How long the longest waiting had waited, in seconds.
+    lag_seconds: u64,
 }
 
 impl Swept {
+    const FAILED: Self = Self { due: 0, advanced: 0, announced: 0, failed: 1, lag_seconds: 0 };
+
     fn and(self, other: Self) -> Self {
         Self {
+            due: self.due + other.due,
             advanced: self.advanced + other.advanced,
             announced: self.announced + other.announced,
-            rested: self.rested + other.rested,
             failed: self.failed + other.failed,
+            lag_seconds: self.lag_seconds.max(other.lag_seconds),
         }
     }
 }
@@ -80,9 +85,10 @@ impl Swept {
 pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Error> {
     let shards = join_all((0..WORK_SHARDS).map(|shard| sweep_shard(app, shard, &call))).await;
     let swept = shards.into_iter().fold(Swept::default(), Swept::and);
-    tracing::info!(outcome = "swept", swept.advanced, swept.announced, swept.rested, swept.failed);
-    if swept.failed > 0 {
-        return Err(format!("{} referrals or pages are left for the next sweep", swept.failed).into());
+    let Swept { due, advanced, announced, failed, lag_seconds } = swept;
+    tracing::info!(outcome = "swept", due, advanced, announced, failed, lag_seconds);
+    if failed > 0 {
+        return Err(format!("{failed} referrals or pages are left for the next sweep").into());
     }
     Ok(serde_json::to_value(swept)?)
 }
@@ -97,7 +103,7 @@ async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
             }
             Err(problem) => {
                 tracing::error!(outcome = "a page of work was not read", %problem);
-                return swept.and(Swept { failed: 1, ..Swept::default() });
+                return swept.and(Swept::FAILED);
             }
         }
         if next.is_none() {
@@ -109,32 +115,38 @@ async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
 
 async fn sweep_page(app: &App, referrals: Vec<Referral>, call: &Call) -> Swept {
     const AT_ONCE: usize = 8;
-    let work = referrals.into_iter().map(|referral| async move {
-        match timeout_at(call.deadline.last_call(), look_after(app, referral, call)).await {
+    let work = referrals.into_iter().filter_map(|referral| Some((waited(app, &referral, call)?, referral)));
+    let work = work.map(|(waited, referral)| async move {
+        let done = match timeout_at(call.deadline.last_call(), look_after(app, referral, call)).await {
             Ok(Ok(swept)) => swept,
             Ok(Err(problem)) => {
                 tracing::error!(outcome = "failed", %problem);
-                Swept { failed: 1, ..Swept::default() }
+                Swept::FAILED
             }
-            Err(_elapsed) => Swept { failed: 1, ..Swept::default() },
-        }
+            Err(_elapsed) => Swept::FAILED,
+        };
+        done.and(Swept { due: 1, lag_seconds: waited.as_secs(), ..Swept::default() })
     });
     stream::iter(work).buffer_unordered(AT_ONCE).fold(Swept::default(), async |sum, one| sum.and(one)).await
 }
 
-/// Issues what is due, or announces again what has been on its way for too long, after claiming it.
+/// How long a referral has waited for the sweep; `None` when its turn has not come.
+fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
+    let since = due_for_sweep(referral, app.grace).filter(|since| *since <= call.now)?;
+    Some(call.now.since(since))
+}
+
+/// Issues what is due, or announces again what has been on its way for too long, after claiming it. Somebody else may
+/// get there first.
 async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
     if referral.status() == Status::Converted {
-        return Ok(match advance(&app.store, referral, call.now).await? {
-            Stepped::Taken(_) => Swept { advanced: 1, ..Swept::default() },
-            Stepped::Done(_) | Stepped::Refused(..) => Swept { rested: 1, ..Swept::default() },
-        });
-    }
-    match claim(&app.store, referral, app.grace, call.now).await? {
-        Stepped::Taken(claimed) => {
-            app.bus.publish(&reannouncements(&claimed)).await?;
-            Ok(Swept { announced: 1, ..Swept::default() })
+        if let Stepped::Taken(_) = advance(&app.store, referral, call.now).await? {
+            swept.advanced = 1;
         }
-        Stepped::Done(_) | Stepped::Refused(..) => Ok(Swept { rested: 1, ..Swept::default() }),
+    } else if let Stepped::Taken(claimed) = claim(&app.store, referral, app.grace, call.now).await? {
+        app.bus.publish(&reannouncements(&claimed)).await?;
+        swept.announced = 1;
     }
+    Ok(swept)
 }

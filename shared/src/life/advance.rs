@@ -69,14 +69,21 @@ pub async fn claim(store: &Store, read: Referral, grace: Duration, now: Timestam
 /// A subsystem that was down for days is tried at least this often.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 
+/// From when on the sweep has something to do for this referral: issue it once its hold is over, or announce its rewards
+/// again once they have been on their way for longer than `grace` and nobody claimed them since. `None`: nothing.
+pub fn due_for_sweep(referral: &Referral, grace: Duration) -> Option<Timestamp> {
+    let work = referral.work().filter(|work| work.lane == Lane::Due)?;
+    Some(referral.rewards().map_or(work.at, |rewards| work.at.max(rewards.issued_at.plus(grace))))
+}
+
 fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Step {
-    let (Some(rewards), Some(work)) = (referral.rewards(), referral.work()) else {
+    let (Some(rewards), Some(due)) = (referral.rewards(), due_for_sweep(referral, grace)) else {
         return Step::Refuse(Refusal::Status(referral.status()));
     };
-    let age = now.since(rewards.issued_at);
-    if work.lane != Lane::Due || work.at > now || age < grace {
+    if due > now {
         return Step::Refuse(Refusal::NotDue);
     }
+    let age = now.since(rewards.issued_at);
     referral.after(&Event::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
 }
 

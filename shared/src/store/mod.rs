@@ -63,7 +63,7 @@ impl Store {
     const BATCH: usize = 100;
 
     /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
-    /// become those that fit the table (see [`retry`]).
+    /// become those that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
         let config = client
             .config()

@@ -2,5 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+mod budgets;
+mod duplicates;
+mod events;
+mod landing;
 mod life;
+mod lists;
+mod machine;
+mod malformed;
+mod refusals;
+mod uniqueness;
 mod world;

@@ -1,6 +1,6 @@
 //! Behind API Gateway: mint, land, attribute, and reads.
 //!
-//! A request is parsed into a [`route::Route`] and its input, decided on by the shared crate, and answered.
+//! A request is parsed into a `route::Route` and its input, decided on by the shared crate, and answered.
 
 mod answer;
 mod input;

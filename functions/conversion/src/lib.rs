@@ -1,7 +1,7 @@
 //! Behind EventBridge: convert, withdraw, flag, and sign up by event.
 //!
 //! One event comes from the rule; batches of the same come from the delay queue, which brings every event once more,
-//! and from the function's own dead-letter queue. Each is read as [`news::News`], acted upon, and acknowledged only
+//! and from the function's own dead-letter queue. Each is read as `news::News`, acted upon, and acknowledged only
 //! when the table has it. What cannot be read is put aside first.
 
 mod news;

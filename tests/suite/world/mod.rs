@@ -4,6 +4,7 @@ mod audit;
 mod wire;
 
 use std::{
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -14,10 +15,12 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use wire::{Fault, Wire};
+pub(crate) use wire::{Call, Fault, Wire};
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When the delay queue brings an event once more.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// A service of the test's own. Every test ends it with [`World::end`], which audits it.
 pub(crate) struct World {
@@ -89,7 +92,7 @@ impl World {
         let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
         // Impatient, so that what a test waits for comes soon.
         options.pace.first_retry = Duration::from_millis(100);
-        options.pace.delay = Duration::from_secs(1);
+        options.pace.delay = ECHO;
         options.pace.schedule = false;
         change(&mut options);
         let service = Service::start(options).await.unwrap();
@@ -246,12 +249,39 @@ impl World {
         pages.collect::<Result<Vec<_>, _>>().await.unwrap()
     }
 
+    /// The whole table as text, in an order of its own: the same before and after whatever writes nothing.
+    pub(crate) async fn contents(&self) -> Vec<String> {
+        let mut items: Vec<String> = self.items().await.iter().map(|item| plain(item).to_string()).collect();
+        items.sort();
+        items
+    }
+
     /// The item with this key.
     pub(crate) async fn item(&self, pk: &str, sk: &str) -> Option<referrals::table::Item> {
         let is = |item: &referrals::table::Item, name: &str, value: &str| {
             item.get(name) == Some(&AttributeValue::S(value.to_owned()))
         };
         self.items().await.into_iter().find(|item| is(item, "pk", pk) && is(item, "sk", sk))
+    }
+
+    /// The item of a referee's referral, plain; `null` when there is none.
+    pub(crate) async fn stored(&self, referee: &str) -> Value {
+        self.item(&format!("REFEREE#{referee}"), "REFERRAL").await.as_ref().map_or(Value::Null, plain)
+    }
+
+    /// The ids of the events of one type that were published, sorted.
+    pub(crate) async fn announced(&self, detail_type: &str) -> Vec<String> {
+        let events = self.events().await;
+        let ours = events.iter().filter(|event| event["detail-type"] == detail_type);
+        let mut ids: Vec<_> = ours.map(|event| event["detail"]["event_id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Waits until the delay queue has brought every event once more, and that has come to rest too.
+    pub(crate) async fn echo(&self) {
+        sleep(ECHO + Duration::from_millis(200)).await;
+        self.settle().await;
     }
 
     /// Says that this many messages end up aside, in quarantine or dead-letter queues.
@@ -285,4 +315,25 @@ impl Drop for World {
 /// An item as plain JSON, for comparing and printing.
 pub(crate) fn plain(item: &referrals::table::Item) -> Value {
     serde_dynamo::from_item(item.clone()).unwrap()
+}
+
+/// A directory of a test's own, gone with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("referrals-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }

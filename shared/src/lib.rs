@@ -2,8 +2,8 @@
 //!
 //! 1. **The words**: [`id`], [`time`], [`money`], [`code`], [`device`], [`account`], [`program`], [`order`],
 //!    [`reward`]. Text from outside becomes one of these types at the edge, or an answer that says what is wrong.
-//! 2. **The machine**: [`referral`] holds every state that a referral can be in and every way from one to the next,
-//!    as pure functions of what is known and of the time.
+//! 2. **The machine**: [`referral`] holds every state that a referral can be in, [`machine`] every way from one to the
+//!    next, as pure functions of what is known and of the time.
 //! 3. **The table**: [`table`] alone knows keys and attribute names; [`store`] reads and writes items, each write under
 //!    a condition that `store::guard` derives from the machine.
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
@@ -21,6 +21,7 @@ pub mod code;
 pub mod device;
 pub mod id;
 pub mod life;
+pub mod machine;
 pub mod money;
 pub mod order;
 pub mod program;

@@ -1,4 +1,4 @@
-//! The referral and its machine: every state it can be in, and every way from one to the next.
+//! The referral: every state it can be in, and what is known in each.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     id::{OrderId, ProgramId, UserId},
     money::Money,
-    order::{Cause, Order, VoidReason, Withdrawal},
+    order::VoidReason,
     program::Terms,
     reward::{Benefit, Reward, RewardId, RewardStatus, Side},
     time::Timestamp,
@@ -94,7 +94,7 @@ pub struct Rewards {
 }
 
 impl Rewards {
-    fn issued(terms: &Terms, at: Timestamp) -> Self {
+    pub(crate) fn issued(terms: &Terms, at: Timestamp) -> Self {
         let issued = |benefit: Benefit| Reward::issued(benefit);
         Self { issued_at: at, referrer: issued(terms.referrer), referee: issued(terms.referee) }
     }
@@ -107,7 +107,7 @@ impl Rewards {
         }
     }
 
-    fn of_mut(&mut self, side: Side) -> &mut Reward {
+    pub(crate) fn of_mut(&mut self, side: Side) -> &mut Reward {
         match side {
             Side::Referrer => &mut self.referrer,
             Side::Referee => &mut self.referee,
@@ -147,107 +147,6 @@ impl Status {
             Self::Voided => "voided",
         }
     }
-}
-
-/// What can be done to a referral.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verb {
-    /// A qualifying order arrived.
-    Convert,
-    /// The hold is over and nobody is flagged: decide both rewards.
-    Issue,
-    /// Fraud was found before the rewards were issued.
-    Void,
-    /// The order that had converted it does not stand any more.
-    Withdraw,
-    /// A subsystem took a reward, or refused it for good.
-    Settle,
-    /// The sweep takes it upon itself to announce the rewards again.
-    Claim,
-}
-
-impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Convert, Self::Issue, Self::Void, Self::Withdraw, Self::Settle, Self::Claim];
-
-    /// The states from which this can be done: the table's write demands one of them.
-    pub fn allowed_from(self) -> impl Iterator<Item = Status> {
-        Status::ALL.into_iter().filter(move |from| next(*from, self).is_some())
-    }
-}
-
-/// The machine: where a verb leads from a state, if anywhere.
-pub const fn next(from: Status, verb: Verb) -> Option<Status> {
-    match (from, verb) {
-        (Status::Pending, Verb::Convert) => Some(Status::Converted),
-        (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
-        (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
-        (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
-        (Status::Rewarded, Verb::Settle | Verb::Claim) => Some(Status::Rewarded),
-        (Status::Pending, Verb::Issue | Verb::Withdraw | Verb::Settle | Verb::Claim)
-        | (Status::Converted, Verb::Convert | Verb::Settle | Verb::Claim)
-        | (Status::Rewarded, Verb::Convert | Verb::Issue | Verb::Void | Verb::Withdraw)
-        | (Status::Voided, _) => None,
-    }
-}
-
-/// A verb with what it needs to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event<'a> {
-    /// See [`Verb::Convert`].
-    Convert(&'a Order),
-    /// See [`Verb::Issue`].
-    Issue,
-    /// See [`Verb::Void`].
-    Void(VoidReason),
-    /// See [`Verb::Withdraw`].
-    Withdraw(&'a Withdrawal),
-    /// See [`Verb::Settle`]: the subsystem took this side's reward.
-    Deliver(Side),
-    /// See [`Verb::Settle`]: the subsystem refused this side's reward for good, with this answer.
-    Fail(Side, &'a str),
-    /// See [`Verb::Claim`]: the rewards are this sweep's until then.
-    Claim(Timestamp),
-}
-
-impl Event<'_> {
-    /// The verb alone.
-    pub fn verb(&self) -> Verb {
-        match self {
-            Self::Convert(_) => Verb::Convert,
-            Self::Issue => Verb::Issue,
-            Self::Void(_) => Verb::Void,
-            Self::Withdraw(_) => Verb::Withdraw,
-            Self::Deliver(_) | Self::Fail(..) => Verb::Settle,
-            Self::Claim(_) => Verb::Claim,
-        }
-    }
-}
-
-/// What an event comes to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// The referral as it is to be written, if it is still as it was read.
-    Take(Box<Referral>, Verb),
-    /// This very event has done its work before.
-    Done,
-    /// It changes nothing here.
-    Refuse(Refusal),
-}
-
-/// Why an event changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// The referral is past (or not yet in) the state that this needs.
-    Status(Status),
-    /// The order does not meet the terms.
-    Unqualified,
-    /// Another order converted the referral.
-    OtherOrder,
-    /// Only part of the order was paid back.
-    PartialRefund,
-    /// Its time has not come.
-    NotDue,
 }
 
 impl Referral {
@@ -302,97 +201,6 @@ impl Referral {
             },
         }
     }
-
-    /// What `event` makes of this referral at `now`.
-    pub fn after(&self, event: &Event<'_>, now: Timestamp) -> Step {
-        if self.has_seen(event) {
-            return Step::Done;
-        }
-        if next(self.status(), event.verb()).is_none() {
-            return self.refuse();
-        }
-        match event {
-            Event::Convert(order) => self.convert(order, now),
-            Event::Issue => self.issue(now),
-            Event::Void(reason) => self.void(*reason, Verb::Void, now),
-            Event::Withdraw(withdrawal) => self.withdraw(withdrawal, now),
-            Event::Deliver(side) => self.settle(*side, |reward| reward.delivered_at = Some(now)),
-            Event::Fail(side, answer) => self.settle(*side, |reward| {
-                reward.failed_at = Some(now);
-                reward.failure = Some((*answer).to_owned());
-            }),
-            Event::Claim(until) => self.claim(*until),
-        }
-    }
-
-    /// Whether this very event did its work here before, so that its repetition needs no write.
-    fn has_seen(&self, event: &Event<'_>) -> bool {
-        let converted_by = |order: &OrderId| self.conversion().is_some_and(|conversion| conversion.order == *order);
-        let reward = |side: &Side| self.rewards().map(|rewards| rewards.of(*side).status());
-        match event {
-            Event::Convert(order) => converted_by(&order.id),
-            Event::Withdraw(withdrawal) => self.status() == Status::Voided && converted_by(&withdrawal.order),
-            Event::Void(_) => self.status() == Status::Voided,
-            Event::Deliver(side) => reward(side) == Some(RewardStatus::Delivered),
-            Event::Fail(side, _) => {
-                matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
-            }
-            Event::Issue | Event::Claim(_) => false,
-        }
-    }
-
-    fn convert(&self, order: &Order, now: Timestamp) -> Step {
-        if !self.terms.qualifies(order) {
-            return Step::Refuse(Refusal::Unqualified);
-        }
-        let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
-        self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
-    }
-
-    fn issue(&self, now: Timestamp) -> Step {
-        let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
-        let rewards = Rewards::issued(&self.terms, now);
-        self.take(State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at }, Verb::Issue)
-    }
-
-    fn void(&self, reason: VoidReason, verb: Verb, now: Timestamp) -> Step {
-        self.take(State::Voided { at: now, reason, conversion: self.conversion().cloned() }, verb)
-    }
-
-    fn withdraw(&self, withdrawal: &Withdrawal, now: Timestamp) -> Step {
-        let State::Converted { conversion, .. } = &self.state else { return self.refuse() };
-        if conversion.order != withdrawal.order {
-            return Step::Refuse(Refusal::OtherOrder);
-        }
-        if let Cause::Refunded(refund) = withdrawal.cause
-            && !refund.covers(&conversion.paid)
-        {
-            return Step::Refuse(Refusal::PartialRefund);
-        }
-        self.void(withdrawal.cause.into(), Verb::Withdraw, now)
-    }
-
-    fn settle(&self, side: Side, fact: impl FnOnce(&mut Reward)) -> Step {
-        let mut settled = self.state.clone();
-        let State::Rewarded { rewards, .. } = &mut settled else { return self.refuse() };
-        fact(rewards.of_mut(side));
-        self.take(settled, Verb::Settle)
-    }
-
-    fn claim(&self, until: Timestamp) -> Step {
-        let mut claimed = self.state.clone();
-        let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
-        *due_at = until;
-        self.take(claimed, Verb::Claim)
-    }
-
-    fn take(&self, state: State, verb: Verb) -> Step {
-        Step::Take(Box::new(Self { state, rev: self.rev + 1, ..self.clone() }), verb)
-    }
-
-    fn refuse(&self) -> Step {
-        Step::Refuse(Refusal::Status(self.status()))
-    }
 }
 
 /// A referral's place in the index of work.
@@ -427,90 +235,11 @@ fn parked(rewards: &Rewards) -> Option<Work> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{at, converted, money, order, pending, rewarded, taken};
-
-    fn withdrawal(order: &str, cause: Cause) -> Withdrawal {
-        Withdrawal { order: order.parse().unwrap(), user: "bob".parse().unwrap(), cause }
-    }
-
-    fn voided() -> Referral {
-        taken(converted().after(&Event::Void(VoidReason::RefereeFlagged), at(20)))
-    }
-
-    /// Every phase against every verb: what the machine allows is taken, raises `rev` by one and lands where the
-    /// machine says; what it does not allow never becomes a write.
-    #[test]
-    fn every_phase_against_every_event() {
-        let (order, cancelled) = (order("o-1"), withdrawal("o-1", Cause::Cancelled));
-        let events = [
-            Event::Convert(&order),
-            Event::Issue,
-            Event::Void(VoidReason::ReferrerFlagged),
-            Event::Withdraw(&cancelled),
-            Event::Deliver(Side::Referee),
-            Event::Fail(Side::Referrer, "400"),
-            Event::Claim(at(99)),
-        ];
-        for phase in [pending(), converted(), rewarded(), voided()] {
-            for event in &events {
-                let expected = next(phase.status(), event.verb());
-                match phase.after(event, at(30)) {
-                    Step::Take(taken, verb) => {
-                        assert_eq!(verb, event.verb());
-                        assert_eq!(Some(taken.status()), expected, "{:?} {event:?}", phase.status());
-                        assert_eq!(taken.rev, phase.rev + 1);
-                    }
-                    Step::Done | Step::Refuse(_) => assert_eq!(expected, None, "{:?} {event:?}", phase.status()),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_table_demands_what_the_machine_allows() {
-        let from = |verb: Verb| verb.allowed_from().collect::<Vec<_>>();
-        assert_eq!(from(Verb::Convert), [Status::Pending]);
-        assert_eq!(from(Verb::Issue), [Status::Converted]);
-        assert_eq!(from(Verb::Void), [Status::Pending, Status::Converted]);
-        assert_eq!(from(Verb::Withdraw), [Status::Converted]);
-        assert_eq!(from(Verb::Settle), [Status::Rewarded]);
-        assert_eq!(from(Verb::Claim), [Status::Rewarded]);
-    }
-
-    #[test]
-    fn a_repeated_event_finds_its_own_work() {
-        for phase in [converted(), rewarded(), voided()] {
-            assert_eq!(phase.after(&Event::Convert(&order("o-1")), at(30)), Step::Done);
-            assert!(matches!(phase.after(&Event::Convert(&order("o-2")), at(30)), Step::Refuse(Refusal::Status(_))));
-        }
-        let delivered = taken(rewarded().after(&Event::Deliver(Side::Referee), at(30)));
-        assert_eq!(delivered.after(&Event::Deliver(Side::Referee), at(40)), Step::Done);
-        assert_eq!(delivered.after(&Event::Fail(Side::Referee, "400"), at(40)), Step::Done);
-    }
-
-    #[test]
-    fn only_the_order_that_converted_takes_it_back_and_only_as_a_whole() {
-        let after = |withdrawal: &Withdrawal| converted().after(&Event::Withdraw(withdrawal), at(30));
-        let refund = |amount| withdrawal("o-1", Cause::Refunded(money(amount)));
-        assert_eq!(after(&withdrawal("o-2", Cause::Cancelled)), Step::Refuse(Refusal::OtherOrder));
-        assert_eq!(after(&refund(499)), Step::Refuse(Refusal::PartialRefund));
-        for (withdrawal, reason) in [
-            (refund(500), VoidReason::OrderRefunded),
-            (withdrawal("o-1", Cause::Cancelled), VoidReason::OrderCancelled),
-            (withdrawal("o-1", Cause::Disputed), VoidReason::PaymentDisputed),
-        ] {
-            let voided = taken(after(&withdrawal));
-            assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
-            assert_eq!(voided.after(&Event::Withdraw(&withdrawal), at(40)), Step::Done);
-        }
-    }
-
-    #[test]
-    fn an_order_below_the_terms_changes_nothing() {
-        let mut strict = pending();
-        strict.terms.minimum = money(501);
-        assert_eq!(strict.after(&Event::Convert(&order("o-1")), at(10)), Step::Refuse(Refusal::Unqualified));
-    }
+    use crate::{
+        machine::Event,
+        order::VoidReason,
+        sample::{at, converted, pending, rewarded, taken},
+    };
 
     #[test]
     fn what_is_owed_is_in_the_index_and_nothing_else_is() {
@@ -518,7 +247,8 @@ mod tests {
         assert_eq!(pending().work(), None);
         assert_eq!(converted().work(), due(1010));
         assert_eq!(rewarded().work(), due(1010));
-        assert_eq!(voided().work(), None);
+        let voided = taken(converted().after(&Event::Void(VoidReason::RefereeFlagged), at(20)));
+        assert_eq!(voided.work(), None);
 
         let claimed = taken(rewarded().after(&Event::Claim(at(9000)), at(30)));
         assert_eq!(claimed.work(), due(9000));

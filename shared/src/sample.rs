@@ -1,10 +1,11 @@
 //! A referral in each phase, for the unit tests: alice referred bob, who ordered; hold of one second.
 
 use crate::{
+    machine::{Event, Step},
     money::Money,
     order::Order,
     program::Program,
-    referral::{Event, Referral, State, Step},
+    referral::{Referral, State},
     runtime::Env,
     time::Timestamp,
 };

@@ -15,8 +15,8 @@ use referrals::{
         convert::{convert, withdraw},
         mint::Mint,
     },
+    machine::Refusal,
     quarantine::Quarantine,
-    referral::Refusal,
     runtime::{Call, Env, Misconfigured},
     store::{Minted, Stepped, StoreError},
 };

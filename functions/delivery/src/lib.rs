@@ -8,8 +8,9 @@ mod subsystem;
 use lambda_runtime::Error;
 use referrals::{
     batch,
+    machine::Event,
     quarantine::Quarantine,
-    referral::{Event, Referral},
+    referral::Referral,
     reward::{RewardId, RewardStatus},
     runtime::{Call, Env, Misconfigured},
     store::{Stepped, Store},

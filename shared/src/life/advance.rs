@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    machine::{Event, Refusal, Step},
     order::VoidReason,
-    referral::{Event, Lane, Referral, Refusal, Status, Step},
+    referral::{Lane, Referral, Status},
     store::{IssueFacts, Stepped, Store, StoreError, Written},
     time::Timestamp,
 };

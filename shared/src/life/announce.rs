@@ -88,7 +88,7 @@ fn announcement(detail_type: &'static str, subject: &str, about: impl Serialize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{referral::Event, sample};
+    use crate::{machine::Event, sample};
 
     fn after(referral: &Referral, event: &Event<'_>) -> Referral {
         sample::taken(referral.after(event, sample::at(50)))

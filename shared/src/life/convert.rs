@@ -3,8 +3,9 @@
 
 use crate::{
     id::UserId,
+    machine::{Event, Step},
     order::{Order, Withdrawal},
-    referral::{Event, Referral, Step},
+    referral::Referral,
     store::{Stepped, Store, StoreError},
     time::Timestamp,
 };

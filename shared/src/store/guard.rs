@@ -20,7 +20,8 @@ use crate::{
     account::{Account, Standing},
     device::Device,
     id::UserId,
-    referral::{Lane, Verb},
+    machine::Verb,
+    referral::Lane,
     table::{self, DEVICES, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     time::Timestamp,
 };
@@ -180,8 +181,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        machine::{Event, Step},
         order::VoidReason,
-        referral::{Event, Referral, Step},
+        referral::Referral,
         sample::{at, pending},
     };
 

@@ -7,7 +7,8 @@ use crate::{
     account::Account,
     code::{Code, OwnedCode},
     id::UserId,
-    referral::{Referral, Refusal, Step, Verb},
+    machine::{Refusal, Step, Verb},
+    referral::Referral,
     table::{self, Item, Key},
 };
 

@@ -3,7 +3,13 @@
 //! What it reads is handed on as arguments ([`Call`], [`Env`]), so everything else can be run again with the same
 //! values.
 
-use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Display,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
@@ -85,7 +91,10 @@ impl Deadline {
 
 /// The environment variables that a function was started with.
 #[derive(Clone, Debug, Default)]
-pub struct Env(HashMap<String, String>);
+pub struct Env {
+    variables: HashMap<String, String>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
 
 /// An environment variable is missing or cannot be read; the text names it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -114,19 +123,27 @@ impl Env {
     /// The same environment with one more variable, for whoever composes one.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
+        self.variables.insert(name.to_owned(), value.into());
         self
     }
 
     /// The same environment with `value` for a variable that is not set.
     #[must_use]
     pub fn with_default(self, name: &str, value: impl Into<String>) -> Self {
-        if self.get(name).is_some() { self } else { self.with(name, value) }
+        let given = self.variables.get(name).is_some_and(|given| !given.is_empty());
+        if given { self } else { self.with(name, value) }
     }
 
     /// The variable, unless it is absent or empty (CloudFormation writes an unused parameter as an empty string).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The names that were asked for so far, here and on every clone: what a function reads, and so what its template
+    /// has to set.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The variable, which must be there.
@@ -152,7 +169,7 @@ impl Env {
 
 impl FromIterator<(String, String)> for Env {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -161,9 +178,17 @@ impl FromIterator<(String, String)> for Env {
 /// # Errors
 /// When `LOG_LEVEL` is no level.
 pub fn start_log(env: &Env) -> Result<(), Misconfigured> {
-    let level = env.parsed("LOG_LEVEL", tracing::Level::INFO)?;
+    let level = log_level(env)?;
     tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false).with_max_level(level).init();
     Ok(())
+}
+
+/// The least level that is logged: `LOG_LEVEL` (`INFO`).
+///
+/// # Errors
+/// When `LOG_LEVEL` is no level.
+pub fn log_level(env: &Env) -> Result<tracing::Level, Misconfigured> {
+    env.parsed("LOG_LEVEL", tracing::Level::INFO)
 }
 
 /// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::Authority},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
@@ -139,7 +139,9 @@ fn path(parts: &Parts) -> String {
 /// the real gateway knows its own names and lets no other in.
 fn host(local: &Local, headers: &HeaderMap) -> String {
     let given = text(headers, header::HOST);
-    let usable = given.len() < 256 && url::Url::parse(&format!("http://{given}/")).is_ok_and(|url| url.path() == "/");
+    let usable = given.len() < 256
+        && given.parse::<Authority>().is_ok()
+        && url::Url::parse(&format!("http://{given}/")).is_ok();
     if usable { given } else { local.url.trim_start_matches("http://").to_owned() }
 }
 

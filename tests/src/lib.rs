@@ -43,3 +43,12 @@ pub use functions::Failure;
 pub use journal::JournalError;
 pub use service::{Options, Pace, Service, StartError};
 pub use template::TemplateError;
+
+/// What the service runs by: `template.yaml` as JSON, where a reference is the logical id that it names and a parameter
+/// is its default.
+///
+/// # Errors
+/// When the template cannot be read.
+pub fn template() -> Result<serde_json::Value, TemplateError> {
+    template::read(deployment::TEMPLATE, &referrals::runtime::Env::default())
+}

@@ -91,6 +91,10 @@ pub(crate) fn bounded(body: &Body) -> Result<&[u8], Problem> {
 
 /// A JSON body as a `T`.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Left alone, serde takes a list of values for the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("the body: expected a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|problem| Problem::invalid(format!("the body: {problem}")))
 }
 
@@ -142,7 +146,7 @@ mod tests {
             b"{}",
             b"\xff",
             br#"{"referee_id":"a b"}"#,
-            br#"{"referee_id":"a","ip":"x"}"#,
+            br#"{"referee_id":"a","ip":"x"}"#, br#"["a",null,null,null,null,null,null]"#,
         ] {
             assert!(json::<AttributeBody>(body).is_err());
         }

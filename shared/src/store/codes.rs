@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     types::{CancellationReason, TransactWriteItem},
 };
 
-use super::{Store, StoreError, guard};
+use super::{Store, StoreError, guard, retry::Attempts};
 use crate::{
     code::{Code, OwnedCode},
     device::Device,
@@ -40,36 +40,34 @@ impl Store {
             let remember = guard::remember_device_in(&self.table, &Key::account(&code.owner), device);
             writes.push(TransactWriteItem::builder().set_update(remember).build());
         }
-        match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
+        let attempts = Attempts::default();
+        let write = self.client.transact_write_items().set_transact_items(Some(writes));
+        match write.customize().interceptor(attempts.clone()).send().await {
             Ok(_) => Ok(Minted::New(code)),
             Err(problem) => match refusals(&problem) {
-                Some([_, owner, ..]) if is_refused(owner) => self.already_owned(&code, owner.item(), device).await,
+                Some([_, owner, ..]) if is_refused(owner) => {
+                    let owned = self.owned(&code, owner.item()).await?;
+                    if attempts.were_many() && owned == code {
+                        return Ok(Minted::New(owned));
+                    }
+                    if let Some(device) = device {
+                        self.remember_device(&code.owner, device).await?;
+                    }
+                    Ok(Minted::Owned(owned))
+                }
                 Some([taken, ..]) if is_refused(taken) => Ok(Minted::Taken),
                 Some(_) | None => Err(problem.into()),
             },
         }
     }
 
-    /// The user has a code already, possibly by this very mint whose first answer got lost. The device is news all the
-    /// same.
-    async fn already_owned(
-        &self,
-        wanted: &OwnedCode,
-        found: Option<&Item>,
-        device: Option<&Device>,
-    ) -> Result<Minted, StoreError> {
+    /// The code that the user has already, of which the refusal says which it is.
+    async fn owned(&self, wanted: &OwnedCode, found: Option<&Item>) -> Result<OwnedCode, StoreError> {
         let owned = match found {
             Some(item) => self.code(&table::owned_code_from(item.clone())?).await?,
-            None => self.code_of(&wanted.owner, &wanted.program).await?,
+            None => None,
         };
-        let owned = owned.ok_or_else(|| StoreError::Contended(format!("the code of {}", wanted.owner.hashed())))?;
-        if owned == *wanted {
-            return Ok(Minted::New(owned));
-        }
-        if let Some(device) = device {
-            self.remember_device(&wanted.owner, device).await?;
-        }
-        Ok(Minted::Owned(owned))
+        owned.ok_or_else(|| StoreError::Contended(format!("the code of {}", wanted.owner.hashed())))
     }
 
     /// Looks a code up.

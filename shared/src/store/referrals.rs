@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::operation::{put_item::PutItemError, update_item::UpdateItemError};
 
-use super::{Store, StoreError, guard, take};
+use super::{Store, StoreError, guard, retry::Attempts, take};
 use crate::{
     account::Account,
     code::{Code, OwnedCode},
@@ -128,12 +128,15 @@ impl Store {
     /// When the table does not answer.
     pub async fn attribute(&self, referral: Referral) -> Result<Attributed, StoreError> {
         let write = guard::create(&self.client, table::referral_item(&referral)?).table_name(&self.table);
-        let Err(problem) = write.send().await else { return Ok(Attributed::New(referral)) };
+        let attempts = Attempts::default();
+        let answer = write.customize().interceptor(attempts.clone()).send().await;
+        let Err(problem) = answer else { return Ok(Attributed::New(referral)) };
         let Some(PutItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
             return Err(problem.into());
         };
-        let found = self.evidence(refusal.item(), &referral).await?;
-        Ok(if found == referral { Attributed::New(found) } else { Attributed::Existing(found) })
+        let found = self.evidence(refusal.item(), &referral)?;
+        let is_ours = attempts.were_many() && found == referral;
+        Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
     /// Writes what a step made of a referral, if the table still holds the referral from which it was decided.
@@ -147,7 +150,7 @@ impl Store {
         let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
             return Err(problem.into());
         };
-        let found = self.evidence(refusal.item(), before).await?;
+        let found = self.evidence(refusal.item(), before)?;
         // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
         Ok(if found == after { Written::Done(found) } else { Written::Found(found) })
     }
@@ -232,11 +235,11 @@ impl Store {
         Ok(found.map(table::referral_from).collect::<Result<_, _>>()?)
     }
 
-    /// The referral that a refusal brought; it is read where the refusal brought none.
-    async fn evidence(&self, found: Option<&Item>, wanted: &Referral) -> Result<Referral, StoreError> {
+    /// The referral that a refusal brought. It brings none only when there is none, which nothing here brings about.
+    fn evidence(&self, found: Option<&Item>, wanted: &Referral) -> Result<Referral, StoreError> {
         match found {
             Some(item) => Ok(table::referral_from(item.clone())?),
-            None => self.referral(&wanted.referee).await?.ok_or_else(|| self.contended(wanted)),
+            None => Err(self.contended(wanted)),
         }
     }
 }

@@ -1,11 +1,17 @@
 //! Which failures of the table are tried again at once: the SDK leaves out that two transactions met.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use aws_sdk_dynamodb::{
     config::{
-        interceptors::InterceptorContext,
+        ConfigBag, Intercept, RuntimeComponents,
+        interceptors::{BeforeTransmitInterceptorContextRef, InterceptorContext},
         retry::{ClassifyRetry, RetryAction},
     },
-    error::ProvideErrorMetadata,
+    error::{BoxError, ProvideErrorMetadata},
     operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::CancellationReason,
 };
@@ -45,4 +51,34 @@ fn is_passing(reason: &CancellationReason) -> bool {
         reason.code(),
         Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded" | "RequestLimitExceeded")
     )
+}
+
+/// Counts how often one write was sent; clones count together.
+///
+/// Two callers who ask for the same in the same millisecond write the same item. Only who sent the write again may take
+/// what they find there for their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempts(Arc<AtomicU32>);
+
+impl Attempts {
+    /// Whether an earlier attempt may have done the work, and only its answer got lost.
+    pub(super) fn were_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Intercept for Attempts {
+    fn name(&self) -> &'static str {
+        "attempts"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
 }

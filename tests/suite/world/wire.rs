@@ -1,7 +1,7 @@
 //! The wire between the functions and DynamoDB: counts every call and what it consumed, and breaks calls on demand.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -54,8 +54,8 @@ struct State {
     calls: Vec<Call>,
     /// By operation, the faults of its next calls.
     faults: HashMap<String, Vec<Fault>>,
-    /// The conditions that writes were made under, as they were sent.
-    conditions: Vec<String>,
+    /// What was done, as the policies of AWS name it: `dynamodb:PutItem`.
+    actions: BTreeSet<String>,
 }
 
 /// A handle on the wire; clones share it.
@@ -82,9 +82,9 @@ impl Wire {
         std::mem::take(&mut self.state().calls)
     }
 
-    /// Every condition sent so far.
-    pub(crate) fn conditions(&self) -> Vec<String> {
-        self.state().conditions.clone()
+    /// What was done so far, as the policies of AWS name it. A transaction is the actions of its items.
+    pub(crate) fn actions(&self) -> BTreeSet<String> {
+        self.state().actions.clone()
     }
 
     /// The connector that puts this wire between a client and the network.
@@ -138,9 +138,9 @@ impl HttpConnector for TappedConnector {
 
 impl TappedConnector {
     async fn carry(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        self.ask_for_capacity(&mut request);
+        self.look_into(&target, &mut request);
         match self.wire.next_fault(&operation) {
             Some(Fault::RequestLost) => return Err(lost()),
             Some(Fault::Throttled) => return Ok(refused(400, "ProvisionedThroughputExceededException")),
@@ -168,11 +168,13 @@ impl TappedConnector {
         Ok(response)
     }
 
-    fn ask_for_capacity(&self, request: &mut HttpRequest) {
+    /// Notes what is done, and has DynamoDB say what it costs.
+    fn look_into(&self, target: &str, request: &mut HttpRequest) {
         let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return };
-        let mut conditions = Vec::new();
-        collect_conditions(&body, &mut conditions);
-        self.wire.state().conditions.extend(conditions);
+        self.wire.state().actions.extend(actions(target, &body));
+        if !target.starts_with("DynamoDB") {
+            return;
+        }
         body["ReturnConsumedCapacity"] = json!("TOTAL");
         let body = body.to_string();
         request.headers_mut().insert("content-length", body.len().to_string());
@@ -180,16 +182,18 @@ impl TappedConnector {
     }
 }
 
-fn collect_conditions(body: &Value, found: &mut Vec<String>) {
-    match body {
-        Value::Object(fields) => {
-            if let Some(Value::String(condition)) = fields.get("ConditionExpression") {
-                found.push(condition.clone());
-            }
-            fields.values().for_each(|field| collect_conditions(field, found));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_conditions(item, found)),
-        _ => {}
+fn actions(target: &str, body: &Value) -> Vec<String> {
+    let (service, operation) = target.split_once('.').unwrap();
+    let service = match service {
+        "AWSEvents" => "events",
+        "AmazonSQS" => "sqs",
+        _ => "dynamodb",
+    };
+    let items = body["TransactItems"].as_array().into_iter().flatten();
+    let kinds: Vec<&String> = items.flat_map(|item| item.as_object().unwrap().keys()).collect();
+    match kinds.as_slice() {
+        [] => vec![format!("{service}:{operation}")],
+        kinds => kinds.iter().map(|kind| format!("{service}:{kind}Item")).collect(),
     }
 }
 

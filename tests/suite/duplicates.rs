@@ -1,0 +1,194 @@
+//! Whatever comes twice, fifty times at once, or in the wrong order comes to the same.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const REWARDS: [&str; 2] = ["bob:referee:issued", "bob:referrer:issued"];
+
+/// One referral, converted by `orders`, all of them published at once: one conversion, two rewards, two calls.
+async fn all_at_once(orders: &[String]) -> (World, Value) {
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    join_all(orders.iter().map(|order| world.order("bob", order))).await;
+    world.until_status("bob", "rewarded").await;
+    world.settle().await;
+    let item = world.stored("bob").await;
+    world.echo().await;
+    assert_eq!(world.stored("bob").await, item);
+
+    // Attributed, converted, issued, and two marks: every write is counted.
+    assert_eq!(item["rev"], 5, "{item:#}");
+    assert_eq!(world.announced("referral.converted").await, ["bob:converted"]);
+    assert_eq!(world.announced("reward.issued").await, REWARDS);
+    let calls = world.deliveries().await;
+    let keys: BTreeSet<_> = calls.iter().map(|call| call["headers"]["idempotency-key"].as_str().unwrap()).collect();
+    assert_eq!((calls.len(), keys), (2, BTreeSet::from(["bob:referee", "bob:referrer"])));
+    (world, item)
+}
+
+#[tokio::test]
+async fn one_order_fifty_times_at_once_pays_once() {
+    let (world, item) = all_at_once(&vec!["o-1".to_owned(); 50]).await;
+    assert_eq!(item["conversion"]["order"], "o-1");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_fifty_orders_at_once_one_converts_and_is_kept() {
+    let orders: Vec<_> = (0..50).map(|number| format!("o-{number}")).collect();
+    let (world, item) = all_at_once(&orders).await;
+    let winner = item["conversion"]["order"].as_str().unwrap();
+    assert!(orders.iter().any(|order| order == winner), "{winner}");
+    assert_eq!(world.referral("bob").await["order_id"], winner);
+    world.end().await;
+}
+
+/// Two events that belong together, in the order of their happening, and what both come to.
+fn pairs(code: &Value) -> [(&'static str, [(&'static str, Value); 2], Value); 6] {
+    let order = ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"}));
+    let refund =
+        json!({"refund_id": "r-1", "order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"});
+    let undone = json!({"order_id": "o-1", "user_id": "bob"});
+    let flagged = json!({"user_id": "bob", "reason": "x", "occurred_at": "2026-01-01T00:00:00Z"});
+    let cleared = json!({"user_id": "bob", "occurred_at": "2026-01-02T00:00:00Z"});
+    let flagged_again = json!({"user_id": "bob", "reason": "y", "occurred_at": "2026-01-03T00:00:00Z"});
+    let signed_up = ("customer.signed_up", json!({"user_id": "bob", "code": code}));
+    [
+        ("cancelled", [order.clone(), ("order.cancelled", undone.clone())], json!(["voided", "order_cancelled", null])),
+        ("refunded", [order.clone(), ("order.refunded", refund)], json!(["voided", "order_refunded", null])),
+        ("disputed", [order.clone(), ("payment.disputed", undone)], json!(["voided", "payment_disputed", null])),
+        ("signed up", [signed_up, order], json!(["converted", null, null])),
+        ("cleared", [("account.flagged", flagged), ("account.cleared", cleared.clone())], json!(["pending", null, false])),
+        (
+            "flagged again",
+            [("account.cleared", cleared), ("account.flagged", flagged_again)],
+            json!(["pending", null, true]),
+        ),
+    ]
+}
+
+/// Publishes a pair, each event twice, and gives what came of it once the delay queue has brought all of it again.
+async fn after(pair: usize, reversed: bool) -> (World, Value, Value) {
+    // A hold, so that nothing is paid, and a delay that outlasts the events before it.
+    let world = World::with(|options| {
+        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
+        options.pace.delay = Duration::from_secs(3);
+    })
+    .await;
+    let code = world.put("/v1/users/alice/code", json!({})).await.with(201)["code"].clone();
+    let (name, mut events, expected) = pairs(&code)[pair].clone();
+    if name != "signed up" {
+        world.attribute("bob", code.as_str().unwrap()).await.with(201);
+    }
+    if reversed {
+        events.reverse();
+    }
+    for (detail_type, detail) in events {
+        world.publish(detail_type, detail.clone()).await;
+        world.publish(detail_type, detail).await;
+        world.settle().await;
+    }
+    (world, expected, json!(name))
+}
+
+/// The referral's status and why it was voided, and whether bob is flagged.
+async fn now(world: &World) -> Value {
+    let (item, account) = (world.stored("bob").await, world.item("USER#bob", "ACCOUNT").await);
+    let flagged = account.map(|account| crate::world::plain(&account)["flagged"].clone());
+    json!([item["status"], item["voided"]["reason"], flagged])
+}
+
+#[tokio::test]
+async fn events_twice_in_their_order() {
+    join_all((0..6).map(|pair| async move {
+        let (world, expected, name) = after(pair, false).await;
+        assert_eq!(now(&world).await, expected, "{name}");
+        world.end().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn events_twice_in_the_other_order() {
+    join_all((0..6).map(|pair| async move {
+        let (world, expected, name) = after(pair, true).await;
+        // Flags are told apart by their times at once; the rest is put right by the delay queue.
+        if expected[2] == Value::Null {
+            assert_ne!(now(&world).await, expected, "{name}: this proves nothing");
+        } else {
+            assert_eq!(now(&world).await, expected, "{name}");
+        }
+        world.until(&format!("{name} in the other order: {expected}"), async || now(&world).await == expected).await;
+        world.end().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn an_order_that_overtook_its_attribution_is_not_lost() {
+    let world = World::start().await;
+    world.order("bob", "o-1").await;
+    world.settle().await;
+    assert_eq!(world.items().await.len(), 0, "an order of somebody never referred leaves nothing");
+    world.refer("alice", "bob").await;
+    let referral = world.until_status("bob", "rewarded").await;
+    assert_eq!(referral["order_id"], "o-1");
+    world.settle().await;
+    assert_eq!(world.deliveries().await.len(), 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    let signed_up = json!({"user_id": "bob", "code": "alice", "device_fingerprint": "a-device-of-bobs"});
+    join_all((0..20).map(|_| world.publish("customer.signed_up", signed_up.clone()))).await;
+    world.settle().await;
+
+    let bobs = world.get("/v1/users/bob/code").await.with(200)["code"].clone();
+    let item = world.stored("bob").await;
+    assert_eq!((&item["status"], &item["rev"]), (&json!("pending"), &json!(1)));
+    assert_eq!(world.referral("bob").await["referrer_id"], "alice");
+    assert_eq!(world.announced("referral.attributed").await, ["bob:attributed"]);
+
+    world.echo().await;
+    assert_eq!(world.get("/v1/users/bob/code").await.with(200)["code"], bobs);
+    assert_eq!(world.stored("bob").await, item);
+    // Two codes, their two owners' notes, bob's account with his device, and the referral: nothing more.
+    assert_eq!(world.items().await.len(), 6);
+    let account = crate::world::plain(&world.item("USER#bob", "ACCOUNT").await.unwrap());
+    assert_eq!(account["devices"].as_array().map(Vec::len), Some(1), "{account}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    let flagged = json!({"user_id": "alice", "reason": "x", "occurred_at": "2026-01-02T00:00:00Z"});
+    let cleared = |at: &str| json!({"user_id": "alice", "occurred_at": at});
+
+    world.publish("account.flagged", flagged.clone()).await;
+    world.settle().await;
+    world.publish("account.cleared", cleared("2026-01-01T00:00:00Z")).await;
+    world.settle().await;
+    world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
+
+    // At one and the same moment the flag outweighs.
+    world.publish("account.cleared", cleared("2026-01-02T00:00:00Z")).await;
+    world.settle().await;
+    world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
+
+    world.publish("account.cleared", cleared("2026-01-03T00:00:00Z")).await;
+    world.settle().await;
+    world.publish("account.flagged", flagged).await;
+    world.settle().await;
+    world.echo().await;
+    world.attribute("bob", "alice").await.with(201);
+    world.end().await;
+}

@@ -1,0 +1,428 @@
+//! Lost answers, conflicts, throttling and records that nobody can read: the design's section 9.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use referrals::table::Item;
+use serde_json::{Map, Value, json};
+
+use crate::world::{Fault, World, plain};
+
+/// As often as the SDK tries: more of them in a row, and the caller hears of it.
+const TRIES: usize = 4;
+
+/// On hold for ever, so that each write is the only one of its kind under way.
+async fn world_on_hold() -> World {
+    World::with_env([("HOLD_SECONDS", "3600")]).await
+}
+
+/// How many codes the table holds, and who owns how many.
+async fn codes(world: &World) -> (usize, usize) {
+    let items = world.items().await;
+    let count = |holds: fn(&str) -> bool| items.iter().filter(|item| holds(plain(item)["sk"].as_str().unwrap())).count();
+    (count(|sk| sk == "CODE"), count(|sk| sk.starts_with("CODE#")))
+}
+
+/// What is broken in such a way that trying again at once helps.
+const PASSING: [Fault; 5] = [
+    Fault::AnswerLost,
+    Fault::RequestLost,
+    Fault::Throttled,
+    Fault::Conflict,
+    Fault::Internal,
+];
+
+#[tokio::test]
+async fn a_mint_survives_any_fault_that_passes() {
+    let world = World::start().await;
+    for (number, fault) in PASSING.into_iter().enumerate() {
+        for body in [json!({}), json!({"code": format!("vanity-{number}"), "device_fingerprint": "a-device-of-hers"})] {
+            let user = format!("user-{number}-{}", body["code"].is_null());
+            let before = codes(&world).await;
+            world.wire().break_next("TransactWriteItems", [fault, fault]);
+            let minted = world.put(&format!("/v1/users/{user}/code"), body).await.with(201);
+            assert_eq!(codes(&world).await, (before.0 + 1, before.1 + 1), "{fault:?}");
+            let again = world.put(&format!("/v1/users/{user}/code"), json!({})).await.with(200);
+            assert_eq!(again["code"], minted["code"], "{fault:?}");
+        }
+    }
+    world.end().await;
+}
+
+/// The token of a transaction lives within one call; a caller who tries again meets the code by its owner.
+#[tokio::test]
+async fn a_mint_whose_answers_all_got_lost_is_found_by_the_next_call() {
+    let world = World::start().await;
+    world.wire().break_next("TransactWriteItems", [Fault::AnswerLost; TRIES]);
+    let lost = world.put("/v1/users/alice/code", json!({"code": "alice"})).await;
+    lost.refused(503, "unavailable");
+    let found = world.put("/v1/users/alice/code", json!({"code": "alice"})).await.with(200);
+    assert_eq!(found["code"], "alice");
+    assert_eq!(codes(&world).await, (1, 1));
+    world.put("/v1/users/mallory/code", json!({"code": "alice"})).await.refused(409, "code_taken");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_attribution_survives_any_fault_that_passes() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    for (number, fault) in PASSING.into_iter().enumerate() {
+        let referee = format!("referee-{number}");
+        world.wire().break_next("PutItem", [fault, fault]);
+        let created = world.attribute(&referee, "alice").await.with(201);
+        assert_eq!(created["status"], "pending");
+        let item = world.stored(&referee).await;
+        assert_eq!(item["rev"], 1, "{fault:?}: {item}");
+        world.attribute(&referee, "alice").await.with(200);
+        assert_eq!(world.stored(&referee).await, item);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_step_is_written_once_whatever_fault_passes() {
+    let world = World::with(|options| {
+        options.env = std::mem::take(&mut options.env)
+            .with("HOLD_SECONDS", "1")
+            .with("REFEREE_REWARD_TYPE", "coupon");
+    })
+    .await;
+    for (number, fault) in PASSING.into_iter().enumerate() {
+        let bob = format!("bob-{number}");
+        world.refer(&format!("alice-{number}"), &bob).await;
+
+        world.wire().break_next("UpdateItem", [fault, fault]);
+        world.order(&bob, &format!("o-{number}")).await;
+        world.until_status(&bob, "converted").await;
+        world.settle().await;
+        let converted = world.stored(&bob).await;
+        assert_eq!(converted["rev"], 2, "{fault:?}: {converted:#}");
+        assert!(world.wire().is_mended(), "{fault:?}");
+
+        // Slow subsystems, so that the issue's write is over before the marks are broken.
+        for kind in ["credit", "coupon"] {
+            world.script(kind, json!({"delay_ms": 800})).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1050)).await;
+        world.wire().break_next("UpdateItem", [fault, fault]);
+        world.service().sweep_now().await.unwrap();
+        let issued = world.stored(&bob).await;
+        assert_eq!((&issued["status"], &issued["rev"]), (&json!("rewarded"), &json!(3)), "{fault:?}: {issued:#}");
+        assert!(world.wire().is_mended(), "{fault:?}");
+
+        world.wire().break_next("UpdateItem", [fault, fault]);
+        let delivered = async || {
+            let item = world.stored(&bob).await;
+            ["referrer", "referee"].iter().all(|side| item["rewards"][side]["delivered_at"].is_string())
+        };
+        world.until("both are delivered", delivered).await;
+        world.settle().await;
+        assert_eq!(world.stored(&bob).await["rev"], 5, "{fault:?}");
+        assert!(world.wire().is_mended(), "{fault:?}");
+    }
+    // The SDK made good every fault by itself: nobody was called or told twice.
+    assert_eq!(world.deliveries().await.len(), 2 * PASSING.len());
+    let issued = world.announced("reward.issued").await;
+    assert_eq!((issued.len(), issued.iter().collect::<BTreeSet<_>>().len()), (10, 10), "{issued:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_flag_survives_any_fault_that_passes() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    for (number, fault) in PASSING.into_iter().enumerate() {
+        world.wire().break_next("UpdateItem", [fault, fault]);
+        let reason = format!("reason {number}");
+        let at = format!("2026-01-01T00:00:0{number}Z");
+        world.publish("account.flagged", json!({"user_id": "alice", "reason": reason, "occurred_at": at})).await;
+        world.settle().await;
+        let account = plain(&world.item("USER#alice", "ACCOUNT").await.unwrap());
+        assert_eq!((&account["flagged"], &account["flag_reason"]), (&json!(true), &json!(reason)), "{fault:?}");
+    }
+    world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_made_again() {
+    let world = world_on_hold().await;
+    world.mint("alice", "alice").await;
+    world.wire().break_next("BatchGetItem", [Fault::Slow(Duration::from_secs(30))]);
+    world.wire().break_next("PutItem", [Fault::Slow(Duration::from_secs(30))]);
+    world.attribute("bob", "alice").await.with(201);
+    // A call that is slow, and no more than that, is waited for.
+    world.wire().break_next("UpdateItem", [Fault::Slow(Duration::from_millis(400))]);
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    world.settle().await;
+    assert_eq!(world.stored("bob").await["rev"], 2);
+    world.end().await;
+}
+
+/// Every route that needs the table says that it is not there, and that trying again will help.
+#[tokio::test]
+async fn a_table_that_keeps_pushing_back_is_said_to_be_unavailable() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    world.refer("carol", "dave").await;
+    world.get("/v1/codes/alice").await.with(200);
+    for fault in [Fault::Throttled, Fault::RequestLost, Fault::Internal, Fault::Conflict] {
+        let reads = fault != Fault::Conflict;
+        let mut answers = Vec::new();
+        world.wire().break_next("TransactWriteItems", [fault; TRIES]);
+        answers.push(("mint", world.put("/v1/users/bob/code", json!({})).await));
+        world.wire().break_next("PutItem", [fault; TRIES]);
+        answers.push(("attribute: the write", world.attribute("bob", "alice").await));
+        if reads {
+            world.wire().break_next("BatchGetItem", [fault; TRIES]);
+            answers.push(("attribute: the read", world.attribute("bob", "alice").await));
+            for (operation, path) in [
+                ("GetItem", "/v1/users/alice/code"),
+                ("GetItem", "/v1/referrals/dave"),
+                ("Query", "/v1/users/carol/referrals"),
+                ("Query", "/v1/users/carol/rewards"),
+            ] {
+                world.wire().break_next(operation, [fault; TRIES]);
+                answers.push((path, world.get(path).await));
+            }
+        }
+        for (what, answer) in &answers {
+            assert_eq!((answer.status.as_u16(), answer.reason()), (503, "unavailable"), "{what}, {fault:?}");
+            let pause = answer.headers["retry-after"].to_str().unwrap();
+            assert!(pause.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{what}: {pause}");
+            assert!(world.wire().is_mended(), "{what}, {fault:?}");
+        }
+        // Nothing was half done.
+        world.get("/v1/referrals/bob").await.refused(404, "referral_not_found");
+        world.get("/v1/users/bob/code").await.refused(404, "code_not_found");
+    }
+    world.put("/v1/users/bob/code", json!({})).await.with(201);
+    world.attribute("bob", "alice").await.with(201);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_link_leads_on_without_the_table() {
+    let world = World::start().await;
+    world.mint("alice", "alice").await;
+    let landing = world.service().env().get("LANDING_URL").unwrap().to_owned();
+    for fault in [Fault::Throttled, Fault::RequestLost, Fault::Internal] {
+        world.wire().break_next("GetItem", [fault; TRIES]);
+        let answer = world.get("/r/alice").await;
+        assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().unwrap()), (302, landing.as_str()));
+        assert_eq!(answer.cookie(), None, "a code that nobody looked up is no touch");
+        assert!(world.wire().is_mended(), "{fault:?}");
+    }
+    assert!(world.land("alice").await.is_some());
+    // From then on the code is known without the table.
+    world.wire().take_calls();
+    assert!(world.land("alice").await.is_some());
+    assert_eq!(world.wire().take_calls(), []);
+    world.end().await;
+}
+
+/// Throttled beyond the SDK's patience, then beyond Lambda's: the event waits in the dead-letter queue, which feeds the
+/// function again.
+#[tokio::test]
+async fn an_event_outlives_a_table_that_is_away_for_long() {
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    world.settle().await;
+    // Three invocations by the rule, one by the delay queue, and one more.
+    world.wire().break_next("GetItem", [Fault::Throttled; 5 * TRIES]);
+    world.order("bob", "o-1").await;
+    world.until("bob is rewarded", async || world.stored("bob").await["status"] == "rewarded").await;
+    world.settle().await;
+    world.echo().await;
+    assert!(world.wire().is_mended());
+    assert_eq!(world.stored("bob").await["rev"], 5);
+    assert_eq!(world.deliveries().await.len(), 2);
+    world.end().await;
+}
+
+/// The reads and the write of the issue, and the mark, fail for longer than the SDK tries.
+#[tokio::test]
+async fn stream_and_queue_bring_again_what_the_table_would_not_take() {
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    world.settle().await;
+    world.wire().break_next("BatchGetItem", [Fault::Throttled; 2 * TRIES]);
+    world.order("bob", "o-1").await;
+    world.until("bob is rewarded", async || world.stored("bob").await["status"] == "rewarded").await;
+    world.settle().await;
+    assert_eq!(world.stored("bob").await["rev"], 5);
+    assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
+
+    world.refer("carol", "dave").await;
+    world.settle().await;
+    world.wire().break_next("UpdateItem", [Fault::Conflict; 2 * TRIES]);
+    world.order("dave", "o-2").await;
+    world.until("dave is rewarded", async || world.stored("dave").await["status"] == "rewarded").await;
+    world.settle().await;
+    assert_eq!(world.stored("dave").await["rev"], 5);
+
+    // The calls were made, the marks did not land: the calls are made again under the same keys.
+    world.script("credit", json!({"delay_ms": 800})).await;
+    world.refer("erin", "frank").await;
+    world.order("frank", "o-3").await;
+    world.until("frank is rewarded", async || world.stored("frank").await["status"] == "rewarded").await;
+    world.wire().break_next("UpdateItem", [Fault::RequestLost; 2 * TRIES]);
+    world.until("it was tried", async || world.wire().is_mended()).await;
+    world.settle().await;
+    let calls = world.deliveries().await;
+    let of_frank: Vec<_> = calls.iter().filter(|call| call["body"]["referee_id"] == "frank").collect();
+    assert!(of_frank.len() > 2, "{of_frank:#?}");
+    let keys: BTreeSet<_> = of_frank.iter().map(|call| call["headers"]["idempotency-key"].to_string()).collect();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(world.stored("frank").await["rev"], 5);
+    world.end().await;
+}
+
+/// A referral that nobody can read, right in the way: in the stream, in the index of work, and asked for by an event.
+#[tokio::test]
+async fn what_cannot_be_read_is_put_aside_and_stands_in_nobodys_way() {
+    let mut world = World::with_env([("HOLD_SECONDS", "1")]).await;
+    world.refer("alice", "bob").await;
+    let item = evil();
+    put(&world, item.clone()).await;
+    world.refer("carol", "dave").await;
+    world.order("bob", "o-1").await;
+    world.order("dave", "o-2").await;
+    world.until_status("bob", "converted").await;
+    world.until_status("dave", "converted").await;
+    world.settle().await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    world.service().sweep_now().await.unwrap();
+    for referee in ["bob", "dave"] {
+        assert_eq!(world.until_status(referee, "rewarded").await["status"], "rewarded");
+    }
+    world.settle().await;
+
+    // Put aside once, with all that came, and left as it was.
+    let parked = world.get("/_local/parked").await.with(200);
+    assert_eq!(parked["count"], 1, "{parked:#}");
+    let aside = &parked["items"][0];
+    assert_eq!((&aside["queue"], &aside["body"]["function"]), (&json!("QuarantineQueue"), &json!("rewards")));
+    assert_eq!(aside["body"]["payload"]["dynamodb"]["NewImage"]["status"], json!({"S": "bewitched"}), "{aside:#}");
+    assert!(aside["body"]["reason"].as_str().unwrap().contains("REFEREE#evil"), "{aside:#}");
+    assert_eq!(world.item("REFEREE#evil", "REFERRAL").await, Some(item));
+    world.get("/v1/referrals/evil").await.refused(503, "unavailable");
+
+    delete_evil(&world).await;
+    world.expect_parked(1);
+    world.end().await;
+}
+
+/// Of a batch from a queue only what failed comes again; what cannot be read is put aside and does not.
+#[tokio::test]
+async fn of_a_queues_batch_only_what_failed_is_given_back() {
+    let mut world = world_on_hold().await;
+    world.refer("alice", "bob").await;
+    world.refer("carol", "dave").await;
+    put(&world, evil()).await;
+    world.settle().await;
+    let order = |user: &str| {
+        let detail = json!({"order_id": "o-1", "user_id": user, "amount": 4200, "currency": "USD"});
+        json!({"detail-type": "order.completed", "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail})
+    };
+    let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {"order_id": 7}});
+    let bodies = [order("bob").to_string(), order("evil").to_string(), broken.to_string(), "no JSON".to_owned(), order("dave").to_string()];
+    let message = |(number, body): (usize, &String)| {
+        json!({"messageId": format!("m-{number}"), "body": body, "eventSource": "aws:sqs"})
+    };
+    let batch = json!({"Records": bodies.iter().enumerate().map(message).collect::<Vec<_>>()});
+    let answer = world.service().invoke("ConversionFunction", batch).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "m-1"}]}));
+    for referee in ["bob", "dave"] {
+        assert_eq!(world.stored(referee).await["status"], "converted", "{referee}");
+    }
+    delete_evil(&world).await;
+    // The two that cannot be read, and the evil item's own record in the stream.
+    world.expect_parked(3);
+    world.end().await;
+}
+
+/// A stream's batch stops at the first record that fails, so that the order per referral is kept.
+#[tokio::test]
+async fn a_streams_batch_stops_at_the_first_that_failed() {
+    let mut world = World::with(|options| options.pace.stream = false).await;
+    for (referrer, referee) in [("alice", "bob"), ("carol", "dave"), ("erin", "frank")] {
+        world.refer(referrer, referee).await;
+    }
+    world.order("dave", "o-1").await;
+    world.until_status("dave", "converted").await;
+    let mut records = Vec::new();
+    for (number, referee) in ["bob", "dave", "frank"].into_iter().enumerate() {
+        let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
+        records.push(record(&format!("{}", 100 + number), &item));
+    }
+    let batch = json!({ "Records": records });
+
+    world.wire().break_next("BatchGetItem", [Fault::Throttled; TRIES]);
+    let answer = world.service().invoke("RewardsFunction", batch.clone()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "101"}]}));
+    assert_eq!(world.announced("referral.attributed").await, ["bob:attributed"]);
+    assert_eq!(world.stored("dave").await["status"], "converted");
+
+    let answer = world.service().invoke("RewardsFunction", batch).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(world.announced("referral.attributed").await, ["bob:attributed", "bob:attributed", "frank:attributed"]);
+    assert_eq!(world.stored("dave").await["status"], "rewarded");
+    world.expect_owed();
+    world.end().await;
+}
+
+/// A referral in a state that there is none of, due in the index of work.
+fn evil() -> Item {
+    let texts = [
+        ("pk", "REFEREE#evil"),
+        ("sk", "REFERRAL"),
+        ("referrer", "REFERRER#alice"),
+        ("referred_at", "2026-01-31T09:30:00.000Z#evil"),
+        ("status", "bewitched"),
+        ("work", "due#0"),
+        ("due_at", "2026-01-31T09:30:00.000Z"),
+    ];
+    texts.map(|(name, text)| (name.to_owned(), AttributeValue::S(text.to_owned()))).into()
+}
+
+async fn put(world: &World, item: Item) {
+    let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
+    world.service().dynamodb().put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
+}
+
+/// The audit reads every referral, and could not read this one.
+async fn delete_evil(world: &World) {
+    let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
+    let key: Item = evil().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
+    world.service().dynamodb().delete_item().table_name(table).set_key(Some(key)).send().await.unwrap();
+    world.settle().await;
+}
+
+/// An item's first record in the stream, as Lambda hands it over.
+fn record(sequence: &str, item: &Item) -> Value {
+    let keys: Item = item.clone().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
+    json!({
+        "eventID": sequence, "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1", "eventSourceARN": "arn:aws:dynamodb:us-east-1:000000000000:table/referrals/stream/x",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_769_851_800, "Keys": image(&keys), "NewImage": image(item),
+            "SequenceNumber": sequence, "SizeBytes": 1, "StreamViewType": "NEW_AND_OLD_IMAGES",
+        },
+    })
+}
+
+fn image(item: &Item) -> Value {
+    item.iter().map(|(name, value)| (name.clone(), spelt(value))).collect::<Map<_, _>>().into()
+}
+
+fn spelt(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        AttributeValue::M(item) => json!({ "M": image(item) }),
+        other => panic!("a referral has no {other:?}"),
+    }
+}

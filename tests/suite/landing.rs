@@ -1,0 +1,260 @@
+//! Landing: what a link leaves in a browser, and what a sign-up may make of it.
+
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::world::{Answer, World};
+
+const DAY: u32 = 24 * 60 * 60;
+
+/// A moment so many milliseconds from now.
+fn from_now(millis: i64) -> String {
+    (Utc::now() + chrono::Duration::milliseconds(millis)).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Mints a code that ends after so many milliseconds.
+async fn mint_until(world: &World, user: &str, code: &str, millis: i64) {
+    let body = json!({"code": code, "expires_at": from_now(millis)});
+    world.put(&format!("/v1/users/{user}/code"), body).await.with(201);
+}
+
+/// Opens a link, and asserts that it leads to the landing page.
+async fn open(world: &World, path: &str) -> Answer {
+    let answer = world.get(path).await;
+    assert_eq!(answer.status, 302, "{path}: {answer:?}");
+    assert_eq!(answer.headers["location"], world.service().env().get("LANDING_URL").unwrap(), "{path}");
+    assert_eq!(answer.headers["cache-control"], "no-store", "{path}");
+    answer
+}
+
+/// Signs a visitor up with this body and these `Cookie` headers.
+async fn sign_up(world: &World, body: Value, cookies: &[&str]) -> Answer {
+    let headers: Vec<_> = cookies.iter().map(|cookie| ("cookie", *cookie)).collect();
+    world.send(Method::POST, "/v1/referrals", &headers, body.to_string()).await
+}
+
+/// The touch of a link, at another millisecond than the one before.
+async fn touch(world: &World, code: &str) -> String {
+    sleep(Duration::from_millis(5)).await;
+    world.land(code).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_live_link_leads_on_and_leaves_a_cookie() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE-2026").await;
+    let before = world.contents().await;
+
+    let answer = open(&world, "/r/ALICE-2026").await;
+    assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 1);
+    let set = answer.headers["set-cookie"].to_str().unwrap();
+    let mut attributes: Vec<_> = set.split("; ").skip(1).collect();
+    attributes.sort_unstable();
+    // Over plain HTTP a cookie that is `Secure` would be lost.
+    assert_eq!(attributes, ["HttpOnly", &format!("Max-Age={}", 90 * DAY), "Path=/", "SameSite=Lax"]);
+    assert!(set.starts_with("referral="), "{set}");
+    assert_eq!(world.contents().await, before, "a visit is no write");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_cookie_follows_the_settings() {
+    let world = World::with_env([
+        ("PUBLIC_URL", "https://go.example.com/"),
+        ("COOKIE_DOMAIN", "example.com"),
+        ("LANDING_URL", "https://example.com/welcome?from=friend"),
+        ("ATTRIBUTION_WINDOW_DAYS", "7"),
+    ])
+    .await;
+    let code = world.mint("alice", "ALICE-2026").await;
+    assert_eq!(code["link"], "https://go.example.com/r/ALICE-2026");
+    let answer = open(&world, "/r/ALICE-2026").await;
+    let set = answer.headers["set-cookie"].to_str().unwrap();
+    let mut attributes: Vec<_> = set.split("; ").skip(1).collect();
+    attributes.sort_unstable();
+    let age = format!("Max-Age={}", 7 * DAY);
+    assert_eq!(attributes, ["Domain=example.com", "HttpOnly", &age, "Path=/", "SameSite=Lax", "Secure"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_other_link_leads_on_without_a_cookie() {
+    let world = World::start().await;
+    mint_until(&world, "alice", "ALICE-2026", 400).await;
+    world.mint("dave", "DAVE").await;
+    sleep(Duration::from_millis(450)).await;
+    let long = format!("/r/{}", "x".repeat(10 * 1024));
+    for path in [
+        "/r/NOBODY", "/r/ALICE-2026", "/r/a11ce2026", "/r/ab", "/r/---", "/r/", "/r/%20", "/r/%00", "/r/%FF%FE",
+        "/r/DAVE%20", "/r/DAVE;", "/r/%F0%9F%8E%81", "/r/%25", "/r/%", "/r/DAVE%0D%0Aset-cookie:x=y", &long,
+    ] {
+        let answer = open(&world, path).await;
+        assert_eq!(answer.cookie(), None, "{path}");
+    }
+    assert!(open(&world, "/r/DAVE").await.cookie().is_some());
+    assert!(open(&world, "/r/DAVE?utm_source=mail&code=x").await.cookie().is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_flagged_owners_link_tells_no_visitor() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    world.publish("account.flagged", json!({"user_id": "alice", "reason": "chargebacks"})).await;
+    world.settle().await;
+    let cookie = world.land("ALICE").await.unwrap();
+    world.attribute_by_cookie("bob", &cookie).await.refused(422, "referrer_flagged");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_code_is_found_however_it_is_typed() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE-2026").await;
+    for (number, link) in ["a11ce-2026", "ALICE2026", "A-L-I-C-E-2-O-2-6", "%41lice-2026"].iter().enumerate() {
+        let cookie = world.land(link).await.unwrap();
+        let referral = world.attribute_by_cookie(&format!("bob-{number}"), &cookie).await.with(201);
+        assert_eq!((&referral["code"], &referral["referrer_id"]), (&json!("ALICE-2026"), &json!("alice")), "{link}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_bodys_code_beats_the_cookie() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    world.mint("dave", "DAVE").await;
+    let cookie = world.land("ALICE").await.unwrap();
+    let with_code = sign_up(&world, json!({"referee_id": "bob", "code": "DAVE"}), &[&cookie]).await.with(201);
+    assert_eq!(with_code["referrer_id"], "dave");
+    let without = sign_up(&world, json!({"referee_id": "carol"}), &[&cookie]).await.with(201);
+    assert_eq!(without["referrer_id"], "alice");
+    // Not only where the code is a good one.
+    let unknown = json!({"referee_id": "erin", "code": "NOBODY"});
+    sign_up(&world, unknown, &[&cookie]).await.refused(404, "code_not_found");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_last_live_touch_wins() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    world.mint("dave", "DAVE").await;
+    mint_until(&world, "erin", "ERIN", 300).await;
+
+    // A browser keeps one cookie of a name: the second link's replaces the first's.
+    let name = |cookie: &str| cookie.split('=').next().unwrap().to_owned();
+    let (first, second) = (touch(&world, "ALICE").await, touch(&world, "DAVE").await);
+    assert_eq!(name(&first), name(&second));
+    assert_eq!(world.attribute_by_cookie("bob", &second).await.with(201)["referrer_id"], "dave");
+
+    // A link that is dead by now leaves the earlier cookie alone.
+    sleep(Duration::from_millis(350)).await;
+    assert_eq!(world.land("ERIN").await, None);
+    assert_eq!(world.attribute_by_cookie("carol", &first).await.with(201)["referrer_id"], "alice");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_several_cookies_the_latest_touch_wins() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    world.mint("dave", "DAVE").await;
+    let (older, newer) = (touch(&world, "ALICE").await, touch(&world, "DAVE").await);
+    let forged = newer.replace("DAVE.", "ALICE.");
+    for (number, cookies) in [
+        vec![format!("{older}; {newer}")],
+        vec![format!("{newer}; {older}")],
+        vec![format!("theme=dark; {older};{newer}; lang=en")],
+        vec![format!("{newer}; {forged}; referral=; referral; {older}")],
+        vec![older.clone(), newer.clone()],
+        vec![newer.clone(), older.clone()],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let cookies: Vec<_> = cookies.iter().map(String::as_str).collect();
+        let referral = sign_up(&world, json!({"referee_id": format!("bob-{number}")}), &cookies).await.with(201);
+        assert_eq!(referral["referrer_id"], "dave", "{cookies:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_was_not_signed_here_does_not_exist() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    world.mint("dave", "DAVES").await;
+    let other = World::start().await;
+    other.mint("alice", "ALICE").await;
+    let (ours, theirs) = (world.land("ALICE").await.unwrap(), other.land("ALICE").await.unwrap());
+    let flip = |at: usize| {
+        let mut text = ours.clone().into_bytes();
+        text[at] = if text[at] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(text).unwrap()
+    };
+    let signature = "referral=".len();
+    let code = ours.find("ALICE").unwrap();
+    let time = code + "ALICE.".len();
+    let plain = format!("referral={}", &ours[code..]);
+    let before = world.contents().await;
+    for cookie in [
+        theirs, flip(signature), flip(signature + 10), flip(code), ours.replace("ALICE", "DAVES"), flip(time),
+        ours[..ours.len() - 1].to_owned(), format!("{ours}0"), plain, "referral=".to_owned(), "referral".to_owned(),
+        ours.replace("referral=", "Referral="), ours.replace("referral=", "other="), "=".to_owned(),
+    ] {
+        world.attribute_by_cookie("bob", &cookie).await.refused(400, "invalid_request");
+    }
+    assert_eq!(world.contents().await, before);
+    sign_up(&world, json!({"referee_id": "bob"}), &[]).await.refused(400, "invalid_request");
+    world.attribute_by_cookie("bob", &ours).await.with(201);
+    world.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
+async fn a_touch_decides_whether_the_code_was_live() {
+    let world = World::start().await;
+    mint_until(&world, "alice", "ALICE", 1500).await;
+    world.mint("dave", "DAVE").await;
+    let live = from_now(0);
+    let cookie = world.land("ALICE").await.unwrap();
+    let others = world.land("DAVE").await.unwrap();
+    sleep(Duration::from_millis(1600)).await;
+    assert_eq!(world.land("ALICE").await, None, "expired by now");
+    let before = world.contents().await;
+
+    // Without a touch of this code, the sign-up is what counts.
+    world.attribute("bob", "ALICE").await.refused(410, "code_expired");
+    let body = json!({"referee_id": "bob", "code": "ALICE"});
+    sign_up(&world, body.clone(), &[&others]).await.refused(410, "code_expired");
+    // A sign-up that is yet to come is one of now.
+    let body_then = json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": from_now(100_000)});
+    sign_up(&world, body_then, &[]).await.refused(410, "code_expired");
+    assert_eq!(world.contents().await, before);
+
+    // With one, the touch; in whichever way the code is typed.
+    assert_eq!(world.attribute_by_cookie("bob-1", &cookie).await.with(201)["referrer_id"], "alice");
+    for (referee, code) in [("bob-2", "ALICE"), ("bob-3", "a-l-i-c-e")] {
+        let referral = sign_up(&world, json!({"referee_id": referee, "code": code}), &[&cookie]).await.with(201);
+        assert_eq!((&referral["referrer_id"], &referral["code"]), (&json!("alice"), &json!("ALICE")));
+    }
+    // And a sign-up that is told of late counts from when it was.
+    sign_up(&world, json!({"referee_id": "bob-4", "code": "ALICE", "signed_up_at": live}), &[]).await.with(201);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_touch_counts_within_the_window_only() {
+    let world = World::with_env([("ATTRIBUTION_WINDOW_DAYS", "0")]).await;
+    world.mint("alice", "ALICE").await;
+    let cookie = world.land("ALICE").await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    world.attribute_by_cookie("bob", &cookie).await.refused(400, "invalid_request");
+    world.attribute("bob", "ALICE").await.with(201);
+    world.end().await;
+}

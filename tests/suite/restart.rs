@@ -1,0 +1,307 @@
+//! The command itself: killed, started again on its data, interrupted, and started in wrong ways.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::Folder;
+
+/// How long anything may take; what was killed must have delivered by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    for (name, _) in std::env::vars() {
+        if name == "PORT" || name == "LOG_LEVEL" || name.ends_with("_ENDPOINT") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The command's end, waited for, but not for ever.
+fn end(child: &mut Child) -> ExitStatus {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < until, "it does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs the command to its end.
+fn run(arguments: &[&str]) -> Output {
+    let mut child = command().args(arguments).spawn().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("{arguments:?} does not end");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// A running command; killed when dropped.
+struct Running {
+    child: Child,
+    url: String,
+    greeting: mpsc::Receiver<String>,
+    http: reqwest::Client,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Running {
+    /// Starts it on this data, and waits until it is ready.
+    fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.args(["--port", "0", "--dynamodb-port", "0", "--data"]).arg(data).envs(settings.iter().copied());
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (lines, greeting) = mpsc::channel();
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
+        let mut running = Self { child, url: String::new(), greeting, http: http.unwrap() };
+        let first = running.line();
+        running.url = first.strip_prefix("ready ").unwrap_or_else(|| panic!("{first}")).to_owned();
+        assert!(running.url.starts_with("http://127.0.0.1:"), "{first}");
+        running
+    }
+
+    /// The next line that it says.
+    fn line(&self) -> String {
+        self.greeting.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    async fn send(&self, method: Method, path: &str, header: Option<(&str, &str)>, body: Value) -> (u16, Value, String) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body.to_string());
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let cookie = response.headers().get("set-cookie").map(|cookie| cookie.to_str().unwrap().to_owned());
+        let body = response.bytes().await.unwrap();
+        let cookie = cookie.as_deref().and_then(|cookie| cookie.split(';').next()).unwrap_or_default().to_owned();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null), cookie)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body, _) = self.send(Method::GET, path, None, Value::Null).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    async fn order(&self, user: &str, order: &str) {
+        let detail = json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"});
+        let entry = json!({
+            "EventBusName": "referrals", "Source": "shop", "DetailType": "order.completed", "Detail": detail.to_string(),
+        });
+        let target = Some(("x-amz-target", "AWSEvents.PutEvents"));
+        let (status, body, _) = self.send(Method::POST, "/", target, json!({"Entries": [entry]})).await;
+        assert_eq!((status, &body["FailedEntryCount"]), (200, &json!(0)), "{body}");
+    }
+
+    async fn statuses(&self, referee: &str) -> Value {
+        let referral = self.get(&format!("/v1/referrals/{referee}")).await;
+        json!([referral["status"], referral["rewards"][0]["status"], referral["rewards"][1]["status"]])
+    }
+
+    async fn deliveries(&self) -> Vec<Value> {
+        self.get("/_local/deliveries").await.as_array().unwrap().clone()
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds().await {
+            assert!(Instant::now() < end, "waited in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Attributes bob by alice's code, and gives the cookie of somebody who looked at her link.
+    async fn begin(&self) -> String {
+        let (status, ..) = self.send(Method::PUT, "/v1/users/alice/code", None, json!({"code": "alice"})).await;
+        assert_eq!(status, 201);
+        let body = json!({"referee_id": "bob", "code": "alice"});
+        assert_eq!(self.send(Method::POST, "/v1/referrals", None, body).await.0, 201);
+        let (status, _, cookie) = self.send(Method::GET, "/r/alice", None, Value::Null).await;
+        assert_eq!((status, cookie.starts_with("referral=")), (302, true));
+        cookie
+    }
+}
+
+fn keys(calls: &[Value]) -> BTreeSet<String> {
+    calls.iter().map(|call| call["headers"]["idempotency-key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Kills the service between issue and delivery, the stand-in behaving like this, and starts it again.
+async fn killed_while(stand_in: Value) {
+    let data = Folder::new();
+    let running = Running::start(data.path(), &[]);
+    let cookie = running.begin().await;
+    let (status, ..) = running.send(Method::PUT, "/_local/subsystems/credit/script", None, stand_in).await;
+    assert_eq!(status, 204);
+    running.order("bob", "o-1").await;
+    running.until("both were sent", async || keys(&running.deliveries().await).len() == 2).await;
+    assert_eq!(running.statuses("bob").await, json!(["rewarded", "issued", "issued"]));
+    let before = running.deliveries().await;
+    running.signal("KILL");
+    let mut running = running;
+    assert!(!end(&mut running.child).success());
+    drop(running);
+
+    let started = Instant::now();
+    let running = Running::start(data.path(), &[]);
+    let delivered = json!(["rewarded", "delivered", "delivered"]);
+    running.until("both are delivered", async || running.statuses("bob").await == delivered).await;
+    assert!(started.elapsed() < Duration::from_secs(60));
+    let after = running.deliveries().await;
+    assert_eq!(after[..before.len()], before[..], "what was received before is remembered");
+    let new = &after[before.len()..];
+    assert_eq!(keys(new), keys(&before));
+    for call in new {
+        let same = before.iter().find(|earlier| earlier["reward_id"] == call["reward_id"]).unwrap();
+        assert_eq!(call["body"], same["body"]);
+    }
+
+    // The visitor of before is known, and so are the codes.
+    let body = json!({"referee_id": "carol"});
+    let (status, body, _) = running.send(Method::POST, "/v1/referrals", Some(("cookie", &cookie)), body).await;
+    assert_eq!((status, &body["code"]), (201, &json!("alice")), "{body}");
+    let (status, ..) = running.send(Method::PUT, "/v1/users/mallory/code", None, json!({"code": "alice"})).await;
+    assert_eq!(status, 409);
+    running.order("carol", "o-2").await;
+    running.until("carol's are delivered", async || running.statuses("carol").await == delivered).await;
+    assert_eq!(keys(&running.deliveries().await).len(), 4);
+}
+
+#[tokio::test]
+async fn killed_while_the_subsystem_is_down_it_delivers_after_the_start() {
+    killed_while(json!({"answers": vec![500; 40]})).await;
+}
+
+#[tokio::test]
+async fn killed_amid_the_calls_it_calls_again_under_the_same_keys() {
+    killed_while(json!({"delay_ms": 4500})).await;
+}
+
+/// Before the issue: on hold when killed, due when started again.
+#[tokio::test]
+async fn killed_while_a_hold_runs_it_issues_after_the_start() {
+    let data = Folder::new();
+    let hold = [("HOLD_SECONDS", "2")];
+    let running = Running::start(data.path(), &hold);
+    running.begin().await;
+    running.order("bob", "o-1").await;
+    running.until("bob converted", async || running.statuses("bob").await[0] == "converted").await;
+    running.signal("KILL");
+    drop(running);
+    let running = Running::start(data.path(), &hold);
+    let delivered = json!(["rewarded", "delivered", "delivered"]);
+    running.until("both are delivered", async || running.statuses("bob").await == delivered).await;
+    assert_eq!(running.deliveries().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_it_cleanly_and_it_can_go_on() {
+    let data = Folder::new();
+    for signal in ["INT", "TERM"] {
+        let mut running = Running::start(data.path(), &[]);
+        let (status, ..) = running.send(Method::PUT, "/v1/users/alice/code", None, json!({"code": "alice"})).await;
+        assert_eq!(status, if signal == "INT" { 201 } else { 200 });
+        let asked = Instant::now();
+        running.signal(signal);
+        assert_eq!(end(&mut running.child).code(), Some(0), "{signal}");
+        assert!(asked.elapsed() < Duration::from_secs(15), "{signal}: {:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn it_says_when_it_is_ready_and_what_to_try() {
+    let data = Folder::new();
+    let running = Running::start(data.path(), &[]);
+    // Ready is meant: the very first call is answered.
+    let (status, body, _) = running.send(Method::GET, "/v1/codes/nobodys", None, Value::Null).await;
+    assert_eq!((status, &body["reason"]), (404, &json!("code_not_found")));
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line: &String| !line.contains("Ctrl-C")) {
+        said.push(running.line());
+    }
+    assert!(said[0].starts_with("DynamoDB http://127.0.0.1:"), "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("curl ") && line.contains(&running.url)), "{said:#?}");
+}
+
+#[tokio::test]
+async fn two_do_not_share_their_data() {
+    let data = Folder::new();
+    let running = Running::start(data.path(), &[]);
+    let path = data.path().to_str().unwrap();
+    let second = run(&["--port", "0", "--dynamodb-port", "0", "--data", path]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("another service is running on the data") && said.contains(path), "{said}");
+    running.get("/_local/parked").await;
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (flag, other) in [("--port", "--dynamodb-port"), ("--dynamodb-port", "--port")] {
+        let output = run(&[flag, &port, other, "0"]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("error: port {port} is in use; try {flag} 0\n"));
+        assert!(output.stdout.is_empty(), "it was never ready");
+    }
+}
+
+#[test]
+fn help_names_flags_and_variables() {
+    let output = run(&["--help"]);
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    for word in ["--port", "--dynamodb-port", "--data", "--host", "[env: PORT", "HOLD_SECONDS", "/_local/deliveries"] {
+        assert!(said.contains(word), "{word} is missing in:\n{said}");
+    }
+}
+
+#[test]
+fn a_wrong_setting_or_flag_is_named() {
+    let mut child = command().args(["--port", "0", "--dynamodb-port", "0"]).env("CURRENCY", "dollars").spawn().unwrap();
+    let status = end(&mut child);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!status.success());
+    assert!(said.contains("CURRENCY"), "{said}");
+
+    let output = run(&["--ports", "0"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--ports"));
+}

@@ -1,0 +1,367 @@
+//! The sweep: does from the index alone what the stream did not do, once, and pays nobody who was flagged meanwhile.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::join_all;
+use local::Options;
+use referrals::{
+    referral::Referral,
+    table,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+use tokio::{join, net::TcpSocket, time::sleep};
+
+use crate::world::{World, plain};
+
+fn set(options: &mut Options, name: &str, value: &str) {
+    options.env = std::mem::take(&mut options.env).with(name, value);
+}
+
+/// A World whose stream was lost, with a grace of a second.
+async fn streamless() -> World {
+    World::with(|options| {
+        options.pace.stream = false;
+        set(options, "GRACE_SECONDS", "1");
+    })
+    .await
+}
+
+/// Does the same for each number, all at once.
+async fn at_once<T>(count: usize, what: impl AsyncFn(usize) -> T) -> Vec<T> {
+    let what = &what;
+    join_all((0..count).map(|number| what(number))).await
+}
+
+async fn sweep(world: &World) {
+    world.service().sweep_now().await.unwrap();
+}
+
+fn time(value: &Value) -> Timestamp {
+    Timestamp::try_from(value.as_str().unwrap().to_owned()).unwrap()
+}
+
+/// The lane of every referral that is in the index of work.
+async fn lanes(world: &World) -> BTreeMap<String, String> {
+    let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
+    let scan = world.service().dynamodb().scan().table_name(table).index_name("work").send().await.unwrap();
+    let entry = |item: &table::Item| {
+        let item = plain(item);
+        let text = |name: &str| item[name].as_str().unwrap().to_owned();
+        let lane = text("work").split_once('#').unwrap().0.to_owned();
+        (text("pk").trim_start_matches("REFEREE#").to_owned(), lane)
+    };
+    scan.items().iter().map(entry).collect()
+}
+
+async fn lane(world: &World, referee: &str) -> Option<String> {
+    lanes(world).await.remove(referee)
+}
+
+#[tokio::test]
+async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
+    let world = streamless().await;
+    world.refer("alice", "bob").await;
+    sweep(&world).await;
+    assert_eq!(world.stored("bob").await["rev"], 1);
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    assert_eq!(lane(&world, "bob").await.as_deref(), Some("due"));
+
+    sweep(&world).await;
+    let issued = world.stored("bob").await;
+    assert_eq!((&issued["status"], &issued["rev"]), (&json!("rewarded"), &json!(3)));
+
+    // Younger than the grace: perhaps the stream is only late.
+    sweep(&world).await;
+    world.settle().await;
+    assert_eq!(world.stored("bob").await, issued);
+    assert_eq!(world.events().await.iter().filter(|event| event["source"] == "referrals").count(), 0);
+    assert_eq!(lane(&world, "bob").await.as_deref(), Some("due"));
+
+    sleep(Duration::from_millis(1050)).await;
+    sweep(&world).await;
+    assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
+    world.settle().await;
+    let delivered = world.stored("bob").await;
+    assert_eq!(delivered["rev"], 6, "issued, claimed, and two marks: {delivered:#}");
+    assert_eq!(lane(&world, "bob").await, None);
+    assert_eq!(world.deliveries().await.len(), 2);
+
+    // Nothing is owed any more, so there is nothing to sweep.
+    sleep(Duration::from_millis(1050)).await;
+    sweep(&world).await;
+    assert_eq!(world.stored("bob").await, delivered);
+    assert_eq!(world.announced("reward.issued").await.len(), 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn two_sweeps_at_once_announce_once() {
+    const REFERRALS: usize = 12;
+    let world = streamless().await;
+    at_once(REFERRALS, async |number| {
+        let bob = format!("bob-{number}");
+        world.refer(&format!("alice-{number}"), &bob).await;
+        world.order(&bob, &format!("o-{number}")).await;
+        world.until_status(&bob, "converted").await;
+    })
+    .await;
+    join!(sweep(&world), sweep(&world), sweep(&world));
+    for number in 0..REFERRALS {
+        assert_eq!(world.stored(&format!("bob-{number}")).await["rev"], 3);
+    }
+    sleep(Duration::from_millis(1050)).await;
+    join!(sweep(&world), sweep(&world), sweep(&world));
+    let issued = world.announced("reward.issued").await;
+    let mut once = issued.clone();
+    once.dedup();
+    assert_eq!((issued.len(), once.len()), (2 * REFERRALS, 2 * REFERRALS), "{issued:#?}");
+    world.settle().await;
+    assert_eq!(world.deliveries().await.len(), 2 * REFERRALS);
+    world.end().await;
+}
+
+/// The subsystem is down: each announcement waits twice as long as the one before it.
+#[tokio::test]
+async fn pauses_between_announcements_grow() {
+    // Bound, and not listening: whoever calls is refused, and nobody else gets the port.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = format!("http://{}/", closed.local_addr().unwrap());
+    let mut world = World::with(|options| {
+        options.pace.stream = false;
+        options.pace.first_retry = Duration::from_secs(60);
+        set(options, "GRACE_SECONDS", "1");
+        set(options, "CREDIT_ENDPOINT", &endpoint);
+    })
+    .await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    sweep(&world).await;
+    let issued_at = time(&world.stored("bob").await["rewards"]["issued_at"]);
+
+    let mut due_at = issued_at.plus(Duration::from_secs(1));
+    for claims in 1..=3 {
+        let announced = async || world.announced("reward.issued").await.len();
+        world.until("the claim is due", async || Timestamp::from(chrono::Utc::now()).plus(Duration::from_millis(250)) > due_at).await;
+        sweep(&world).await;
+        if Timestamp::from(chrono::Utc::now()) < due_at {
+            assert_eq!(announced().await, 2 * (claims - 1), "announced before its time");
+        }
+        world.until("it is due", async || Timestamp::from(chrono::Utc::now()) > due_at).await;
+        sweep(&world).await;
+        sweep(&world).await;
+        assert_eq!(announced().await, 2 * claims);
+        let item = world.stored("bob").await;
+        assert_eq!((&item["status"], item["rev"].as_u64()), (&json!("rewarded"), Some(3 + claims as u64)));
+        let next = time(&item["due_at"]);
+        let (pause, before) = (next.since(issued_at), due_at.since(issued_at));
+        assert!(pause >= before * 2, "due after {before:?}, then after {pause:?}");
+        assert_eq!(lane(&world, "bob").await.as_deref(), Some("due"));
+        due_at = next;
+    }
+    world.expect_owed();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn stream_and_sweep_at_once_issue_once() {
+    const REFERRALS: usize = 20;
+    let world = World::start().await;
+    at_once(REFERRALS, async |number| world.refer(&format!("alice-{number}"), &format!("bob-{number}")).await).await;
+    let orders =
+        at_once(REFERRALS, async |number| world.order(&format!("bob-{number}"), &format!("o-{number}")).await);
+    let sweeps = async {
+        for _ in 0..30 {
+            sweep(&world).await;
+        }
+    };
+    join!(orders, sweeps);
+    for number in 0..REFERRALS {
+        world.until_status(&format!("bob-{number}"), "rewarded").await;
+    }
+    world.settle().await;
+    for number in 0..REFERRALS {
+        let item = world.stored(&format!("bob-{number}")).await;
+        assert_eq!(item["rev"], 5, "converted, issued, two marks: {item:#}");
+    }
+    let issued = world.announced("reward.issued").await;
+    let mut once = issued.clone();
+    once.dedup();
+    assert_eq!((issued.len(), once.len()), (2 * REFERRALS, 2 * REFERRALS), "{issued:#?}");
+    assert_eq!(world.deliveries().await.len(), 2 * REFERRALS);
+    world.end().await;
+}
+
+/// The item of every referral, as text.
+async fn referrals(world: &World) -> Vec<String> {
+    world.contents().await.into_iter().filter(|item| item.contains(r#""sk":"REFERRAL""#)).collect()
+}
+
+#[tokio::test]
+async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
+    let world = World::with_env([("HOLD_SECONDS", "2")]).await;
+    for case in ["giver", "taker", "both", "cleared", "honest"] {
+        let bob = format!("bob-{case}");
+        world.refer(&format!("alice-{case}"), &bob).await;
+        world.order(&bob, &format!("o-{case}")).await;
+        world.until_status(&bob, "converted").await;
+    }
+    let flag = async |user: &str| {
+        let at = "2026-01-01T00:00:00Z";
+        world.publish("account.flagged", json!({"user_id": user, "reason": "stolen card", "occurred_at": at})).await;
+    };
+    for user in ["alice-giver", "bob-taker", "alice-both", "bob-both", "alice-cleared", "bob-cleared"] {
+        flag(user).await;
+    }
+    world.settle().await;
+    for user in ["alice-cleared", "bob-cleared"] {
+        world.publish("account.cleared", json!({"user_id": user, "occurred_at": "2026-01-02T00:00:00Z"})).await;
+    }
+    world.settle().await;
+    assert_eq!(lanes(&world).await.len(), 5);
+    sleep(Duration::from_millis(2050)).await;
+    sweep(&world).await;
+    world.settle().await;
+
+    for (case, reason) in [("giver", "referrer_flagged"), ("taker", "referee_flagged"), ("both", "referrer_flagged")] {
+        let shown = world.referral(&format!("bob-{case}")).await;
+        assert_eq!((&shown["status"], &shown["void_reason"]), (&json!("voided"), &json!(reason)), "{case}");
+        assert_eq!((&shown["rewards"], &shown["order_id"]), (&json!([]), &json!(format!("o-{case}"))), "{case}");
+    }
+    for case in ["cleared", "honest"] {
+        assert_eq!(world.referral(&format!("bob-{case}")).await["status"], "rewarded", "{case}");
+    }
+    assert_eq!(world.deliveries().await.len(), 4);
+    let voided = world.announced("referral.voided").await;
+    assert_eq!(voided, ["bob-both:voided", "bob-giver:voided", "bob-taker:voided"]);
+    assert!(lanes(&world).await.is_empty());
+
+    // Too late for a flag to change anything, in any phase: what is paid is paid, what is void stays void for its reason.
+    let before = referrals(&world).await;
+    assert_eq!(before.len(), 5);
+    for user in ["alice-honest", "bob-honest", "bob-giver"] {
+        flag(user).await;
+    }
+    world.settle().await;
+    sweep(&world).await;
+    world.settle().await;
+    assert_eq!(referrals(&world).await, before);
+    world.end().await;
+}
+
+/// Each by the other's code, attributed so close together that neither saw the other: found out at the issue.
+#[tokio::test]
+async fn reciprocal_referrals_that_raced_are_voided_at_the_issue() {
+    let world = World::with_env([("HOLD_SECONDS", "1")]).await;
+    world.refer("alice", "bob").await;
+    world.mint("bob", "bobs-code").await;
+    world.attribute("alice", "bobs-code").await.refused(422, "reciprocal_referral");
+
+    // What the race would have left behind.
+    let bobs = table::referral_from(world.item("REFEREE#bob", "REFERRAL").await.unwrap()).unwrap();
+    let alices = Referral { referee: bobs.referrer.clone(), referrer: bobs.referee.clone(), ..bobs };
+    let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
+    let put = world.service().dynamodb().put_item().table_name(table);
+    put.set_item(Some(table::referral_item(&alices).unwrap())).send().await.unwrap();
+
+    for user in ["alice", "bob"] {
+        world.order(user, &format!("o-{user}")).await;
+        world.until_status(user, "converted").await;
+    }
+    sleep(Duration::from_millis(1050)).await;
+    sweep(&world).await;
+    world.settle().await;
+    for user in ["alice", "bob"] {
+        let shown = world.referral(user).await;
+        assert_eq!((&shown["status"], &shown["void_reason"]), (&json!("voided"), &json!("reciprocal_referral")));
+    }
+    assert_eq!(world.deliveries().await.len(), 0);
+    world.end().await;
+}
+
+/// The race itself, ten times: whoever wins it, no pair is ever paid for both.
+#[tokio::test]
+async fn pairs_that_refer_each_other_at_once_are_not_paid_for_both() {
+    let world = World::start().await;
+    let paid = at_once(10, async |number| {
+        let (ann, ben) = (format!("ann-{number}"), format!("ben-{number}"));
+        world.mint(&ann, &ann).await;
+        world.mint(&ben, &ben).await;
+        let (of_ann, of_ben) = join!(world.attribute(&ann, &ben), world.attribute(&ben, &ann));
+        for user in [&ann, &ben] {
+            world.order(user, &format!("o-{user}")).await;
+        }
+        match (of_ann.status.as_u16(), of_ben.status.as_u16()) {
+            (201, 201) => {
+                for user in [&ann, &ben] {
+                    let shown = world.until_status(user, "voided").await;
+                    assert_eq!(shown["void_reason"], "reciprocal_referral");
+                }
+                0
+            }
+            (201, 422) => {
+                of_ben.refused(422, "reciprocal_referral");
+                world.until_status(&ann, "rewarded").await;
+                2
+            }
+            (422, 201) => {
+                of_ann.refused(422, "reciprocal_referral");
+                world.until_status(&ben, "rewarded").await;
+                2
+            }
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    world.settle().await;
+    assert_eq!(world.deliveries().await.len(), paid.into_iter().sum::<usize>());
+    world.end().await;
+}
+
+/// At each phase the index of work holds exactly what still owes something, in the lane of whoever has to do it.
+#[tokio::test]
+async fn the_index_holds_what_is_owed_and_nothing_else() {
+    let mut world = World::with(|options| {
+        set(options, "HOLD_SECONDS", "2");
+        set(options, "REFEREE_REWARD_TYPE", "coupon");
+    })
+    .await;
+    world.refer("alice", "bob").await;
+    world.refer("carol", "dave").await;
+    world.refer("erin", "frank").await;
+    assert!(lanes(&world).await.is_empty(), "pending owes nothing");
+
+    for user in ["bob", "dave", "frank"] {
+        world.order(user, &format!("o-{user}")).await;
+        world.until_status(user, "converted").await;
+    }
+    let due = |users: &[&str]| users.iter().map(|user| ((*user).to_owned(), "due".to_owned())).collect::<BTreeMap<_, _>>();
+    assert_eq!(lanes(&world).await, due(&["bob", "dave", "frank"]), "on hold");
+
+    world.publish("order.cancelled", json!({"order_id": "o-frank", "user_id": "frank"})).await;
+    world.until_status("frank", "voided").await;
+    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "voided owes nothing");
+
+    // Issued, and both of the calls under way; then one is refused for good and one accepted, while the coupons wait.
+    world.script("coupon", json!({"delay_ms": 1500})).await;
+    world.script("credit", json!({"answers": [400]})).await;
+    sleep(Duration::from_millis(2050)).await;
+    sweep(&world).await;
+    let settled = async |user: &str, side: &str| {
+        let reward = world.stored(user).await["rewards"][side].clone();
+        reward["delivered_at"].is_string() || reward["failed_at"].is_string()
+    };
+    world.until("the credits are settled", async || settled("bob", "referrer").await && settled("dave", "referrer").await)
+        .await;
+    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "a coupon each is on its way");
+
+    world.settle().await;
+    let failed = if world.stored("bob").await["rewards"]["referrer"]["failed_at"].is_string() { "bob" } else { "dave" };
+    let parked = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
+    assert_eq!(lanes(&world).await, parked, "delivered owes nothing, and what was refused waits for a person");
+    world.expect_parked(1);
+    world.end().await;
+}

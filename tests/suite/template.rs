@@ -1,0 +1,246 @@
+//! The template, held to the code: each function is given the settings that it reads and no others, and the rights that
+//! it uses and no others; keys, indexes and filters are those of the table.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use referrals::{
+    runtime::{self, Call, Env},
+    table,
+};
+use serde_json::{Value, json};
+
+use crate::world::{Wire, World};
+
+/// What one function needs: its settings, as the template names them, and clients whose calls are noted.
+struct Bench {
+    world: World,
+    wire: Wire,
+    env: Env,
+}
+
+impl Bench {
+    /// For the function that the template calls `{name}Function`.
+    async fn of(name: &str) -> Self {
+        let world = World::with(|options| {
+            options.pace.stream = false;
+            options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
+        })
+        .await;
+        let value = |name: &String| Some((name.clone(), world.service().env().get(name)?.to_owned()));
+        let env = settings(name).iter().filter_map(value).collect();
+        Self { world, wire: Wire::default(), env }
+    }
+
+    fn aws(&self, url: &str) -> SdkConfig {
+        let credentials = Credentials::new("test", "test", None, None, "test");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .timeout_config(runtime::timeouts())
+            .endpoint_url(url)
+            .http_client(self.wire.connector())
+            .build()
+    }
+
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.aws(self.world.service().dynamodb_url()))
+    }
+
+    fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.aws(self.world.service().url()))
+    }
+
+    fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.aws(self.world.service().url()))
+    }
+
+    /// Asserts that settings and rights are just what was read and done, and that `parked` messages are aside.
+    async fn settle(mut self, name: &str, parked: u64) {
+        runtime::log_level(&self.env).unwrap();
+        assert_eq!(self.env.asked(), settings(name), "{name}: read by the code, set by the template");
+        assert_eq!(self.wire.actions(), rights(name), "{name}: done by the code, allowed by the template");
+        self.world.expect_parked(parked);
+        self.world.expect_owed();
+        self.world.end().await;
+    }
+}
+
+fn call() -> Call {
+    Call::begin(Duration::from_secs(10)).unwrap()
+}
+
+fn resource(logical_id: &str) -> Value {
+    local::template().unwrap()["Resources"][logical_id].clone()
+}
+
+fn event(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("{name}.json"));
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The variables that the template sets for this function alone.
+fn settings(name: &str) -> BTreeSet<String> {
+    let function = resource(&format!("{name}Function"));
+    function["Properties"]["Environment"]["Variables"].as_object().unwrap().keys().cloned().collect()
+}
+
+/// What the function's role allows its code. What Lambda itself does in the function's name (reading its sources,
+/// writing logs, traces and records that were given up) no code of ours can show.
+fn rights(name: &str) -> BTreeSet<String> {
+    let of_lambda = [
+        "logs:", "xray:", "s3:", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
+        "dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
+    ];
+    let role = resource(&format!("{name}Role"));
+    let mut allowed = BTreeSet::new();
+    for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
+        for action in statement["Action"].as_array().unwrap() {
+            let action = action.as_str().unwrap();
+            assert!(!action.contains('*'), "{name} may do {action}");
+            let dead_letters = action == "sqs:SendMessage" && statement["Resource"] != "QuarantineQueue";
+            if !dead_letters && !of_lambda.iter().any(|theirs| action.starts_with(theirs)) {
+                allowed.insert(action.to_owned());
+            }
+        }
+    }
+    allowed
+}
+
+/// A stream record of the referral of `bob` as it is now.
+async fn stream_record(world: &World) -> Value {
+    let item = serde_dynamo::Item::from(world.item("REFEREE#bob", "REFERRAL").await.unwrap());
+    let mut batch = event("rewards-stream");
+    batch["Records"][0]["dynamodb"]["NewImage"] = serde_json::to_value(item).unwrap();
+    batch
+}
+
+async fn pending(world: &World) {
+    world.mint("alice", "ALICE-2026").await;
+    world.attribute("bob", "ALICE-2026").await.with(201);
+}
+
+async fn converted(world: &World) {
+    pending(world).await;
+    world.order("bob", "order-1001").await;
+    world.until_status("bob", "converted").await;
+}
+
+async fn rewarded(world: &World) {
+    converted(world).await;
+    world.service().sweep_now().await.unwrap();
+    world.until_status("bob", "rewarded").await;
+}
+
+#[tokio::test]
+async fn attribution_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Attribution").await;
+    let app = attribution::App::new(&bench.env, bench.dynamodb()).unwrap();
+    for name in ["mint-vanity", "mint", "land", "code-of-user", "code", "attribute", "referral", "referrals-of-user"] {
+        let request = event(&format!("attribution-{name}")).to_string();
+        let answer = attribution::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
+        assert!(answer.status().as_u16() < 400, "{name}: {answer:?}");
+    }
+    bench.settle("Attribution", 0).await;
+}
+
+#[tokio::test]
+async fn conversion_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Conversion").await;
+    let app = conversion::App::new(&bench.env, bench.dynamodb(), bench.sqs()).unwrap();
+    bench.world.mint("alice", "ALICE-2026").await;
+    for name in ["customer-signed-up", "account-flagged", "order-completed"] {
+        conversion::handle(&app, event(&format!("conversion-{name}")), call()).await.unwrap();
+    }
+    let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {}});
+    conversion::handle(&app, broken, call()).await.unwrap();
+    bench.settle("Conversion", 1).await;
+}
+
+#[tokio::test]
+async fn rewards_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Rewards").await;
+    let app = rewards::App::new(&bench.env, bench.dynamodb(), bench.eventbridge(), bench.sqs()).unwrap();
+    converted(&bench.world).await;
+    let batch = stream_record(&bench.world).await;
+    assert_eq!(rewards::handle(&app, batch, call()).await.unwrap(), json!({"batchItemFailures": []}));
+    assert_eq!(bench.world.referral("bob").await["status"], "rewarded");
+    rewards::handle(&app, json!({"Records": ["broken"]}), call()).await.unwrap();
+    bench.settle("Rewards", 1).await;
+}
+
+#[tokio::test]
+async fn sweep_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Sweep").await;
+    let app = sweep::App::new(&bench.env.clone().with("GRACE_SECONDS", "0"), bench.dynamodb(), bench.eventbridge());
+    let app = app.unwrap();
+    converted(&bench.world).await;
+    for done in ["advanced", "announced"] {
+        let swept = sweep::handle(&app, event("sweep-schedule"), call()).await.unwrap();
+        assert_eq!((&swept["due"], &swept[done]), (&json!(1), &json!(1)), "{swept}");
+    }
+    bench.settle("Sweep", 0).await;
+}
+
+#[tokio::test]
+async fn delivery_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Delivery").await;
+    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs()).unwrap();
+    rewarded(&bench.world).await;
+    let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(bench.world.referral("bob").await["rewards"][0]["status"], "delivered");
+    let broken = json!({"Records": [{"messageId": "m-1", "body": "broken"}]});
+    delivery::handle(&app, broken, call()).await.unwrap();
+    bench.settle("Delivery", 1).await;
+}
+
+#[test]
+fn a_right_more_or_less_would_be_seen() {
+    let template = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")).unwrap();
+    for policy in ["managed-policy", "ManagedPolicyArns", "Policies: [", "SAMPolicy"] {
+        assert!(!template.contains(policy), "rights that this test does not read: {policy}");
+    }
+    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery"] {
+        let role = resource(&format!("{function}Role"));
+        assert_eq!(role["Properties"]["Policies"].as_array().unwrap().len(), 1, "{function}");
+        assert_eq!(resource(&format!("{function}Function"))["Properties"]["Role"], format!("{function}Role"));
+    }
+}
+
+#[test]
+fn keys_and_indexes_are_the_tables() {
+    let table = resource("Table")["Properties"].clone();
+    let schema = |hash: &str, range: &str| {
+        json!([{"AttributeName": hash, "KeyType": "HASH"}, {"AttributeName": range, "KeyType": "RANGE"}])
+    };
+    assert_eq!(table["KeySchema"], schema(table::PK, table::SK));
+    let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
+    let expected = [
+        (table::BY_REFERRER, schema(table::REFERRER, table::REFERRED_AT)),
+        (table::WORK, schema(table::WORK, table::DUE_AT)),
+    ];
+    assert_eq!(indexes.len(), expected.len());
+    for (name, keys) in expected {
+        let index = indexes.iter().find(|index| index["IndexName"] == name).unwrap();
+        assert_eq!(index["KeySchema"], keys, "{name}");
+        assert_eq!(index["Projection"]["ProjectionType"], "KEYS_ONLY", "{name}");
+    }
+    assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_AND_OLD_IMAGES");
+}
+
+/// The stream brings referrals that were written, which is what `rewards` acts on, and nothing else.
+#[test]
+fn the_stream_is_filtered_to_referrals_that_were_written() {
+    let function = resource("RewardsFunction");
+    let stream = function["Properties"]["Events"].as_object().unwrap().values().next().unwrap();
+    let filters = stream["Properties"]["FilterCriteria"]["Filters"].as_array().unwrap();
+    assert_eq!(filters.len(), 1);
+    let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
+    let key = table::Key::referral(&"bob".parse().unwrap()).attributes();
+    let sort_key = key[table::SK].as_s().unwrap();
+    assert_eq!(pattern["dynamodb"]["Keys"][table::SK]["S"], json!([sort_key]));
+    assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]));
+}

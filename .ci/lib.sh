@@ -8,7 +8,7 @@ mkdir -p "$work"
 
 # Nothing here may fetch a toolchain or a target without a word: nobody answers on that port.
 export RUSTUP_DIST_SERVER=http://127.0.0.1:9 RUSTUP_UPDATE_ROOT=http://127.0.0.1:9
-export SAM_CLI_TELEMETRY=0 CARGO_TERM_COLOR=never PYTHONUNBUFFERED=1
+export SAM_CLI_TELEMETRY=0 CARGO_TERM_COLOR=never PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # No script here may reach a real account: neither its credentials nor its settings are read.
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1 AWS_REGION=us-east-1

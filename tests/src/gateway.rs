@@ -139,9 +139,8 @@ fn path(parts: &Parts) -> String {
 /// the real gateway knows its own names and lets no other in.
 fn host(local: &Local, headers: &HeaderMap) -> String {
     let given = text(headers, header::HOST);
-    let usable = given.len() < 256
-        && given.parse::<Authority>().is_ok()
-        && url::Url::parse(&format!("http://{given}/")).is_ok();
+    let usable =
+        given.len() < 256 && given.parse::<Authority>().is_ok() && url::Url::parse(&format!("http://{given}/")).is_ok();
     if usable { given } else { local.url.trim_start_matches("http://").to_owned() }
 }
 

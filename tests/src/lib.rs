@@ -42,7 +42,7 @@ pub use dynamodb::DynamoError;
 pub use functions::Failure;
 pub use journal::JournalError;
 pub use service::{Options, Pace, Service, StartError};
-pub use template::TemplateError;
+pub use template::{TemplateError, yaml};
 
 /// What the service runs by: `template.yaml` as JSON, where a reference is the logical id that it names and a parameter
 /// is its default.

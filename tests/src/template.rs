@@ -24,7 +24,7 @@ impl TemplateError {
 
 /// The template with its references resolved.
 pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
-    let template = parse(source)?;
+    let template = yaml(source)?;
     let names = Names { env, parameters: &template["Parameters"], resources: &template["Resources"] };
     if !names.resources.is_object() {
         return Err(TemplateError::new("it has no Resources"));
@@ -32,8 +32,11 @@ pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
     Ok(names.resolve(&template))
 }
 
-/// The template as JSON, functions in their long form.
-fn parse(source: &str) -> Result<Value, TemplateError> {
+/// YAML as JSON: the template, its functions in their long form, or any other document.
+///
+/// # Errors
+/// When the text is no YAML, or has no JSON form.
+pub fn yaml(source: &str) -> Result<Value, TemplateError> {
     let documents = Yaml::load_from_str(source).map_err(|problem| TemplateError::new(problem.to_string()))?;
     documents.first().map_or_else(|| Err(TemplateError::new("it is empty")), json_of)
 }

@@ -64,7 +64,13 @@ async fn until_reward(world: &World, referee: &str, side: usize, status: &str) -
 
 /// A subsystem that keeps every call, byte by byte, and passes it on to the stand-in, so that the audit sees it too.
 #[derive(Clone, Default)]
-struct Subsystem(Arc<Mutex<(String, Vec<(HeaderMap, Bytes)>)>>);
+struct Subsystem(Arc<Mutex<Received>>);
+
+#[derive(Default)]
+struct Received {
+    pass_on_to: String,
+    calls: Vec<(HeaderMap, Bytes)>,
+}
 
 impl Subsystem {
     fn serve(&self, listener: TcpListener) {
@@ -73,18 +79,18 @@ impl Subsystem {
     }
 
     fn pass_on_to(&self, url: String) {
-        self.0.lock().unwrap().0 = url;
+        self.0.lock().unwrap().pass_on_to = url;
     }
 
     fn received(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().calls.clone()
     }
 
     async fn receive(State(this): State<Self>, headers: HeaderMap, body: Bytes) -> StatusCode {
         let url = {
             let mut state = this.0.lock().unwrap();
-            state.1.push((headers.clone(), body.clone()));
-            state.0.clone()
+            state.calls.push((headers.clone(), body.clone()));
+            state.pass_on_to.clone()
         };
         let response = reqwest::Client::new().post(url).headers(headers).body(body).send().await.unwrap();
         response.status()
@@ -127,7 +133,9 @@ async fn a_call_is_what_the_contract_says_and_is_signed() {
         }
         let body: Value = serde_json::from_slice(body).unwrap();
         let id = body["reward_id"].as_str().unwrap().to_owned();
-        for (name, value) in [("idempotency-key", &id), ("webhook-id", &id), ("content-type", &"application/json".to_owned())] {
+        for (name, value) in
+            [("idempotency-key", &id), ("webhook-id", &id), ("content-type", &"application/json".to_owned())]
+        {
             assert_eq!(headers[name], value.as_str(), "{name}");
         }
         bodies.insert(id, body);
@@ -180,7 +188,9 @@ async fn each_type_of_reward_goes_to_its_own_subsystem() {
     world.settle().await;
     let (coupons, points) = (calls(&world, "coupon").await, calls(&world, "points").await);
     assert_eq!((coupons.len(), points.len(), calls(&world, "credit").await.len()), (1, 1, 0));
-    let given = |call: &Value| json!([call["reward_id"], call["body"]["type"], call["body"]["amount"], call["body"]["currency"]]);
+    let given = |call: &Value| {
+        json!([call["reward_id"], call["body"]["type"], call["body"]["amount"], call["body"]["currency"]])
+    };
     assert_eq!(given(&coupons[0]), json!(["bob:referrer", "coupon", 1500, "USD"]));
     assert_eq!(given(&points[0]), json!(["bob:referee", "points", 300, null]));
     assert!(points[0]["body"].as_object().unwrap().contains_key("currency"));

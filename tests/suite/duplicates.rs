@@ -47,11 +47,13 @@ async fn of_fifty_orders_at_once_one_converts_and_is_kept() {
     world.end().await;
 }
 
+/// An event's type and detail.
+type News = (&'static str, Value);
+
 /// Two events that belong together, in the order of their happening, and what both come to.
-fn pairs(code: &Value) -> [(&'static str, [(&'static str, Value); 2], Value); 6] {
+fn pairs(code: &Value) -> [(&'static str, [News; 2], Value); 6] {
     let order = ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"}));
-    let refund =
-        json!({"refund_id": "r-1", "order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"});
+    let refund = json!({"refund_id": "r-1", "order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"});
     let undone = json!({"order_id": "o-1", "user_id": "bob"});
     let flagged = json!({"user_id": "bob", "reason": "x", "occurred_at": "2026-01-01T00:00:00Z"});
     let cleared = json!({"user_id": "bob", "occurred_at": "2026-01-02T00:00:00Z"});
@@ -62,7 +64,11 @@ fn pairs(code: &Value) -> [(&'static str, [(&'static str, Value); 2], Value); 6]
         ("refunded", [order.clone(), ("order.refunded", refund)], json!(["voided", "order_refunded", null])),
         ("disputed", [order.clone(), ("payment.disputed", undone)], json!(["voided", "payment_disputed", null])),
         ("signed up", [signed_up, order], json!(["converted", null, null])),
-        ("cleared", [("account.flagged", flagged), ("account.cleared", cleared.clone())], json!(["pending", null, false])),
+        (
+            "cleared",
+            [("account.flagged", flagged), ("account.cleared", cleared.clone())],
+            json!(["pending", null, false]),
+        ),
         (
             "flagged again",
             [("account.cleared", cleared), ("account.flagged", flagged_again)],

@@ -89,8 +89,22 @@ async fn every_other_link_leads_on_without_a_cookie() {
     sleep(Duration::from_millis(450)).await;
     let long = format!("/r/{}", "x".repeat(10 * 1024));
     for path in [
-        "/r/NOBODY", "/r/ALICE-2026", "/r/a11ce2026", "/r/ab", "/r/---", "/r/", "/r/%20", "/r/%00", "/r/%FF%FE",
-        "/r/DAVE%20", "/r/DAVE;", "/r/%F0%9F%8E%81", "/r/%25", "/r/%", "/r/DAVE%0D%0Aset-cookie:x=y", &long,
+        "/r/NOBODY",
+        "/r/ALICE-2026",
+        "/r/a11ce2026",
+        "/r/ab",
+        "/r/---",
+        "/r/",
+        "/r/%20",
+        "/r/%00",
+        "/r/%FF%FE",
+        "/r/DAVE%20",
+        "/r/DAVE;",
+        "/r/%F0%9F%8E%81",
+        "/r/%25",
+        "/r/%",
+        "/r/DAVE%0D%0Aset-cookie:x=y",
+        &long,
     ] {
         let answer = open(&world, path).await;
         assert_eq!(answer.cookie(), None, "{path}");
@@ -203,9 +217,20 @@ async fn a_cookie_that_was_not_signed_here_does_not_exist() {
     let plain = format!("referral={}", &ours[code..]);
     let before = world.contents().await;
     for cookie in [
-        theirs, flip(signature), flip(signature + 10), flip(code), ours.replace("ALICE", "DAVES"), flip(time),
-        ours[..ours.len() - 1].to_owned(), format!("{ours}0"), plain, "referral=".to_owned(), "referral".to_owned(),
-        ours.replace("referral=", "Referral="), ours.replace("referral=", "other="), "=".to_owned(),
+        theirs,
+        flip(signature),
+        flip(signature + 10),
+        flip(code),
+        ours.replace("ALICE", "DAVES"),
+        flip(time),
+        ours[..ours.len() - 1].to_owned(),
+        format!("{ours}0"),
+        plain,
+        "referral=".to_owned(),
+        "referral".to_owned(),
+        ours.replace("referral=", "Referral="),
+        ours.replace("referral=", "other="),
+        "=".to_owned(),
     ] {
         world.attribute_by_cookie("bob", &cookie).await.refused(400, "invalid_request");
     }

@@ -10,7 +10,9 @@ use crate::world::World;
 /// Asserts that this is a moment in the form in which all of ours are written.
 fn is_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
-    text.len() == "2026-01-31T09:30:00.000Z".len() && chrono::DateTime::parse_from_rfc3339(text).is_ok() && text.ends_with('Z')
+    text.len() == "2026-01-31T09:30:00.000Z".len()
+        && chrono::DateTime::parse_from_rfc3339(text).is_ok()
+        && text.ends_with('Z')
 }
 
 /// Takes the moments out of a document, asserting that they are there: `null` in their place.

@@ -180,7 +180,8 @@ impl Case {
             }
             Outcome::Converted { order } => {
                 let (mut wanted, after) = (before.unwrap().clone(), after.unwrap());
-                let at = after["conversion"]["at"].as_str().unwrap_or_else(|| panic!("{name} did not convert: {after}"));
+                let at =
+                    after["conversion"]["at"].as_str().unwrap_or_else(|| panic!("{name} did not convert: {after}"));
                 let due_at = Timestamp::try_from(at.to_owned()).unwrap().plus(HOLD).to_string();
                 wanted["status"] = json!("converted");
                 wanted["rev"] = json!(2);
@@ -225,7 +226,8 @@ async fn end_hold(world: &World, case: &Case) {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
     let update = world.service().dynamodb().update_item().table_name(table);
-    let update = update.key("pk", text(&case.key())).key("sk", text("REFERRAL")).update_expression("SET due_at = :past");
+    let update =
+        update.key("pk", text(&case.key())).key("sk", text("REFERRAL")).update_expression("SET due_at = :past");
     let update = update.expression_attribute_values(":past", text("2026-01-01T00:00:00.000Z"));
     update.condition_expression("attribute_exists(pk)").send().await.unwrap();
 }

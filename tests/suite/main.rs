@@ -1,6 +1,7 @@
 //! The test binary: every test has a whole service of its own (see [`world`]), and they run side by side.
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
 mod budgets;
 mod delivery;
@@ -12,6 +13,7 @@ mod life;
 mod lists;
 mod machine;
 mod malformed;
+mod openapi;
 mod refusals;
 mod restart;
 mod sweep;

@@ -98,7 +98,13 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    async fn send(&self, method: Method, path: &str, header: Option<(&str, &str)>, body: Value) -> (u16, Value, String) {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(&str, &str)>,
+        body: Value,
+    ) -> (u16, Value, String) {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body.to_string());
         if let Some((name, value)) = header {
             request = request.header(name, value);

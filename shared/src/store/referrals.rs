@@ -146,13 +146,16 @@ impl Store {
     pub async fn write(&self, before: &Referral, after: Referral, verb: Verb) -> Result<Written, StoreError> {
         let (from, to) = (table::referral_item(before)?, table::referral_item(&after)?);
         let write = guard::step(&self.client, &from, &to, verb).table_name(&self.table);
-        let Err(problem) = write.send().await else { return Ok(Written::Done(after)) };
+        let attempts = Attempts::default();
+        let answer = write.customize().interceptor(attempts.clone()).send().await;
+        let Err(problem) = answer else { return Ok(Written::Done(after)) };
         let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
             return Err(problem.into());
         };
         let found = self.evidence(refusal.item(), before)?;
         // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
-        Ok(if found == after { Written::Done(found) } else { Written::Found(found) })
+        let is_ours = attempts.were_many() && found == after;
+        Ok(if is_ours { Written::Done(found) } else { Written::Found(found) })
     }
 
     /// Decides and writes, and decides again from what was found as long as others get in between.

@@ -72,6 +72,11 @@ impl Wire {
         self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
     }
 
+    /// The table is well again: what was ordered and has not happened will not.
+    pub(crate) fn mend(&self) {
+        self.state().faults.clear();
+    }
+
     /// Whether every fault that was ordered has happened.
     pub(crate) fn is_mended(&self) -> bool {
         self.state().faults.values().all(Vec::is_empty)

@@ -1,0 +1,428 @@
+"""Deploys the built stack to the emulator, as anybody would to AWS, and drives it through the stack's outputs.
+
+The emulator checks signatures and the rights of every role. What stands for the product (a signed caller of the API and
+the bus) and for the credit subsystem is here.
+"""
+
+import argparse
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+import boto3
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import botocore.exceptions
+
+from support import Failed, Process, call, free_port, mortal, until
+
+REGION, STACK = "us-east-1", "referrals"
+# Long enough to cancel within, on a slow machine too; short enough to wait for.
+HOLD = 15
+
+
+class Subsystem:
+    """Takes rewards, as the company's credit system would, and remembers every call."""
+
+    def __init__(self):
+        self.calls = calls = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                calls.append((dict((name.lower(), value) for name, value in self.headers.items()), body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/credits"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def of(self, referee):
+        """The calls about one referee's referral."""
+        return [(headers, body) for headers, body in self.calls if json.loads(body)["referee_id"] == referee]
+
+
+class Emulator:
+    """ministack, in a process of its own."""
+
+    def __init__(self, work):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        temporary = work / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        env = {
+            **os.environ,
+            "GATEWAY_PORT": str(self.port),
+            "AUTH": "true",
+            "TMPDIR": str(temporary),
+            "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.2",
+        }
+        command = [sys.executable, str(pathlib.Path(__file__).with_name("emulator.py"))]
+        self.process = Process(command, work / "emulator.log", env=env)
+        try:
+            until("the emulator's start", 60, self.answers, self.process)
+        except Failed:
+            self.process.end()
+            raise
+
+    def answers(self):
+        try:
+            return call("GET", f"{self.url}/_ministack/health")[0] == 200
+        except OSError:
+            return False
+
+    def client(self, service, keys=("test", "test")):
+        return boto3.client(
+            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=keys[0], aws_secret_access_key=keys[1]
+        )
+
+    def sam(self, name, *arguments, work):
+        """An unmodified `sam`, with nothing but the SDK's own setting to say where AWS is."""
+        began, log = time.monotonic(), work / f"{name}.log"
+        env = {**os.environ, "AWS_ENDPOINT_URL": self.url}
+        with open(log, "wb") as file:
+            try:
+                done = subprocess.run(["sam", *arguments], stdout=file, stderr=subprocess.STDOUT, env=env, timeout=240)
+                problem = done.returncode and f"ended with {done.returncode}"
+            except subprocess.TimeoutExpired:
+                problem = "still running after 240 s"
+        if problem:
+            raise Failed(f"sam {arguments[0]}: {problem}\n{log.read_text(errors='replace')[-6000:]}")
+        print(f"sam {arguments[0]}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+class Stack:
+    """The deployed stack, by its outputs."""
+
+    def __init__(self, emulator):
+        self.emulator = emulator
+        found = emulator.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        self.status = found["StackStatus"]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+    def __getitem__(self, name):
+        if name not in self.outputs:
+            raise Failed(f"the stack has no output {name}")
+        return self.outputs[name]
+
+    def messages(self, output):
+        """What lies in the queue of that output; it stays there."""
+        answer = self.emulator.client("sqs").receive_message(
+            QueueUrl=self[output], MaxNumberOfMessages=10, VisibilityTimeout=0, WaitTimeSeconds=0
+        )
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+    def objects(self):
+        """What lies in the bucket of failed records."""
+        bucket, s3 = self["FailedRecordsBucketName"], self.emulator.client("s3")
+        keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        return [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
+
+
+class Product:
+    """The product's server: it signs what it asks of the API, and tells the bus what happens."""
+
+    def __init__(self, stack, keys):
+        self.stack, self.keys = stack, keys
+        self.events = stack.emulator.client("events", keys)
+
+    def ask(self, method, path, body=None, headers=None, signed=True):
+        """Status, headers and body of what the API at ApiUrl answers."""
+        url = urllib.parse.urlsplit(self.stack["ApiUrl"])
+        data = b"" if body is None else json.dumps(body).encode()
+        # The name that the emulator gives the API leads nowhere; its address does.
+        headers = {"Host": url.netloc, "Content-Type": "application/json", **(headers or {})}
+        if signed:
+            request = botocore.awsrequest.AWSRequest(method, self.stack["ApiUrl"] + path, headers=headers, data=data)
+            credentials = botocore.credentials.Credentials(*self.keys)
+            botocore.auth.SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
+            headers = dict(request.headers)
+        status, headers, text = call(method, self.stack.emulator.url + path, data or None, headers)
+        return status, headers, json.loads(text) if text.startswith("{") else text
+
+    def referral(self, referee):
+        status, _, body = self.ask("GET", f"/v1/referrals/{referee}")
+        return body if status == 200 else {}
+
+    def tell(self, kind, **detail):
+        """An event on the bus at BusName."""
+        entry = {"EventBusName": self.stack["BusName"], "Source": "shop", "DetailType": kind, "Detail": json.dumps(detail)}
+        answer = self.events.put_events(Entries=[entry])
+        expect(f"PutEvents {kind}", answer["FailedEntryCount"], 0)
+
+    def order(self, referee, order):
+        self.tell("order.completed", order_id=order, user_id=referee, amount=4200, currency="USD")
+
+    def attribute(self, referee, code="ada-invites"):
+        status, _, body = self.ask("POST", "/v1/referrals", {"referee_id": referee, "code": code})
+        expect(f"attribution of {referee}", (status, body.get("status")), (201, "pending"))
+
+
+def expect(what, found, wanted):
+    if found != wanted:
+        raise Failed(f"{what}: expected {wanted}, got {found}")
+    print(f"ok     {what}: {found}", flush=True)
+
+
+def rewarded(product, referee, seconds=60):
+    """Waits until both rewards are delivered."""
+
+    def look():
+        referral = product.referral(referee)
+        rewards = referral.get("rewards", [])
+        return referral if [reward["status"] for reward in rewards] == ["delivered", "delivered"] else None
+
+    return until(f"two delivered rewards of {referee}", seconds, look)
+
+
+def user(emulator, name, statement=None):
+    """Access keys of a new IAM user with these rights."""
+    iam = emulator.client("iam")
+    iam.create_user(UserName=name)
+    if statement:
+        policy = {"Version": "2012-10-17", "Statement": statement}
+        iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+# ----- What is shown ------------------------------------------------------------------------------------------------
+
+
+def strangers_are_refused(stack, product):
+    for method, path in ("PUT", "/v1/users/mallory/code"), ("GET", "/v1/referrals/bob"), ("POST", "/v1/referrals"):
+        body = {} if method != "GET" else None
+        expect(f"unsigned {method} {path}", product.ask(method, path, body, signed=False)[0], 403)
+    stranger = Product(stack, user(stack.emulator, "stranger"))
+    expect("signed by someone without rights", stranger.ask("GET", "/v1/referrals/bob")[0], 403)
+    forger = Product(stack, (product.keys[0], "not-the-secret"))
+    expect("signed with another secret", forger.ask("GET", "/v1/referrals/bob")[0], 403)
+    try:
+        stranger.tell("order.completed", order_id="o-0", user_id="bob", amount=4200, currency="USD")
+        raise Failed("a stranger's event was taken")
+    except botocore.exceptions.ClientError as error:
+        expect("a stranger's event", error.response["Error"]["Code"], "AccessDeniedException")
+
+
+def from_mint_to_two_rewards(stack, product, subsystem):
+    status, _, code = product.ask("PUT", "/v1/users/ada/code", {"code": "ada-invites"})
+    expect("mint", (status, code.get("code")), (201, "ada-invites"))
+    expect("its link", code["link"], f"{stack['ApiUrl']}/r/ada-invites")
+    status, headers, _ = product.ask("GET", "/r/ada-invites", signed=False)
+    cookie = headers.get("Set-Cookie", "")
+    expect("landing, unsigned", (status, cookie.startswith("referral="), "HttpOnly" in cookie), (302, True, True))
+    visitor = {"Cookie": cookie.split(";")[0]}
+    status, _, body = product.ask("POST", "/v1/referrals", {"referee_id": "bob"}, visitor)
+    expect("attribution by cookie", (status, body.get("referrer_id")), (201, "ada"))
+    product.order("bob", "o-1")
+    referral = rewarded(product, "bob")
+    expect("bob's referral", (referral["status"], referral["order_id"]), ("rewarded", "o-1"))
+    secret = stack.emulator.client("secretsmanager").get_secret_value(SecretId=stack["WebhookSecretArn"])["SecretString"]
+    for headers, body in subsystem.of("bob"):
+        check_call(headers, body, secret)
+    sides = sorted(json.loads(body)["side"] for _, body in subsystem.of("bob"))
+    expect("the subsystem was called for", sides, ["referee", "referrer"])
+
+
+def check_call(headers, body, secret):
+    """A reward's call: its key, and its signature as Standard Webhooks has it."""
+    reward = json.loads(body)
+    expect("Idempotency-Key", headers.get("idempotency-key"), reward["reward_id"])
+    signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
+    digest = hmac.new(base64.b64decode(secret), signed, hashlib.sha256).digest()
+    found = headers["webhook-signature"].split(" ")
+    expect("webhook-signature", "v1," + base64.b64encode(digest).decode() in found, True)
+    expect("webhook-timestamp is now", abs(time.time() - int(headers["webhook-timestamp"])) < 120, True)
+
+
+def duplicates_do_nothing(stack, product, subsystem):
+    again = product.ask("POST", "/v1/referrals", {"referee_id": "bob", "code": "ada-invites"})
+    expect("the same attribution again", again[0], 200)
+    product.ask("PUT", "/v1/users/zoe/code", {"code": "zoe-invites"})
+    status, _, body = product.ask("POST", "/v1/referrals", {"referee_id": "bob", "code": "zoe-invites"})
+    expect("a second referrer", (status, body.get("reason")), (409, "already_referred"))
+    before = product.referral("bob")
+    for _ in range(3):
+        product.order("bob", "o-1")
+    product.order("bob", "o-2")
+    # A referral behind them shows that they went through.
+    product.attribute("carol")
+    product.order("carol", "o-3")
+    rewarded(product, "carol")
+    expect("bob's referral after four more orders is as before", product.referral("bob") == before, True)
+    expect("calls about bob", len(subsystem.of("bob")), 2)
+
+
+def poison_is_put_aside(stack, product):
+    table = stack.emulator.client("dynamodb")
+
+    def break_record(referee, note):
+        # A referral by its key that is none by its content.
+        item = {"pk": {"S": f"REFEREE#{referee}"}, "sk": {"S": "REFERRAL"}, "status": {"S": "nonsense"}, "note": {"S": note}}
+        table.put_item(TableName=stack["TableName"], Item=item)
+
+    def parked(word):
+        return [text for text in stack.messages("QuarantineQueueUrl") if word in text]
+
+    product.attribute("dora")
+    break_record("poison-small", "x")
+    product.tell("order.completed", order_id="poison-event")
+    # Twice as long in JSON as in the table, and there before and after a change: no queue takes so much, so the
+    # function cannot put it aside, and Lambda has to give it up.
+    break_record("poison-large", '"' * 390_000)
+    break_record("poison-large", '"' * 390_001)
+    product.order("dora", "o-4")
+    expect("the referral behind the poison", rewarded(product, "dora", 120)["status"], "rewarded")
+    found = json.loads(until("the broken event in quarantine", 30, lambda: parked("poison-event"))[0])
+    expect("the broken event, with its payload", found["payload"]["detail"], {"order_id": "poison-event"})
+    found = until("the broken record in quarantine", 30, lambda: parked("poison-small"))
+    expect("the broken record, in quarantine", json.loads(found[0])["function"], "rewards")
+    reports = until("the record that no queue takes, in the bucket", 60, stack.objects)
+    records = json.loads(reports[0]["payload"])["Records"]
+    found = (reports[0]["requestContext"]["condition"], [record["dynamodb"]["Keys"]["pk"]["S"] for record in records])
+    expect("the record that no queue takes, whole in the bucket", found, ("RetryAttemptsExhausted", ["REFEREE#poison-large"]))
+
+
+def an_update_does_not_interrupt(stack, product, deploy):
+    """Changes a parameter while somebody asks on and on."""
+    answers, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                answers.append(product.ask("GET", "/v1/referrals/bob")[0])
+            except OSError as error:
+                answers.append(str(error))
+            time.sleep(0.1)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        deploy(HoldSeconds=HOLD)
+    finally:
+        stop.set()
+        asking.join()
+    after = Stack(stack.emulator)
+    expect("the update", (after.status, after.outputs == stack.outputs), ("UPDATE_COMPLETE", True))
+    expect(f"each of {len(answers)} answers meanwhile", set(answers), {200})
+
+
+def a_hold_is_kept(stack, product, subsystem):
+    for referee in "eve", "finn":
+        product.attribute(referee)
+        product.order(referee, f"o-{referee}")
+    for referee in "eve", "finn":
+        until(f"{referee}'s conversion", 30, lambda: product.referral(referee).get("status") == "converted")
+    product.tell("order.cancelled", order_id="o-eve", user_id="eve")
+    until("eve's voiding", 30, lambda: product.referral("eve").get("status") == "voided")
+    expect("cancelled while the hold runs", product.referral("eve")["void_reason"], "order_cancelled")
+    # Each minute the schedule calls it; here we do, when it is time.
+    sweep = stack.emulator.client("lambda")
+
+    def swept():
+        answer = sweep.invoke(FunctionName=stack["SweepFunctionName"], Payload=b"{}")
+        if answer.get("FunctionError"):
+            raise Failed(f"the sweep: {answer['Payload'].read().decode()}")
+        return product.referral("finn").get("status") == "rewarded"
+
+    until("the sweep's issue after the hold", HOLD + 30, swept)
+    rewarded(product, "finn")
+    expect("calls about finn, and about eve", (len(subsystem.of("finn")), len(subsystem.of("eve"))), (2, 0))
+
+
+def roles_are_what_lets_functions_work(stack, product):
+    """Without its policy a function can do nothing: the emulator does look."""
+    iam, functions = stack.emulator.client("iam"), stack.emulator.client("lambda")
+    role = functions.get_function_configuration(FunctionName=stack["AttributionFunctionName"])["Role"].split("/")[-1]
+    policy = iam.get_role_policy(RoleName=role, PolicyName="attribution")["PolicyDocument"]
+    iam.delete_role_policy(RoleName=role, PolicyName="attribution")
+    try:
+        expect("the API without its function's rights", product.ask("GET", "/v1/referrals/bob")[0], 503)
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName="attribution", PolicyDocument=json.dumps(policy))
+    expect("the API with them again", product.ask("GET", "/v1/referrals/bob")[0], 200)
+
+
+def nothing_failed_unseen(stack):
+    for output in stack.outputs:
+        if output.endswith("QueueUrl") and output not in ("QuarantineQueueUrl", "ConversionDelayQueueUrl"):
+            if left := stack.messages(output):
+                raise Failed(f"left in {output}: {left}")
+    print("ok     every other queue is empty", flush=True)
+
+
+def it_can_be_removed(stack, work):
+    stack.emulator.sam("delete", "delete", "--stack-name", STACK, "--no-prompts", "--region", REGION, work=work)
+    found = [item for item in stack.emulator.client("cloudformation").list_stacks()["StackSummaries"] if item["StackName"] == STACK]
+    expect("the stack", {item["StackStatus"] for item in found} <= {"DELETE_COMPLETE"}, True)
+    expect("tables left", stack.emulator.client("dynamodb").list_tables()["TableNames"], [])
+    expect("functions left", stack.emulator.client("lambda").list_functions()["Functions"], [])
+    expect("queues left", stack.emulator.client("sqs").list_queues().get("QueueUrls", []), [])
+    expect("what the bucket holds, kept", len(stack.objects()), 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for logs")
+    work = parser.parse_args().work
+    work.mkdir(parents=True, exist_ok=True)
+    mortal()
+    began = time.monotonic()
+    subsystem, emulator = Subsystem(), Emulator(work)
+    try:
+        drive(emulator, subsystem, work)
+        print(f"the deployment: {time.monotonic() - began:.0f} s in all", flush=True)
+    except Failed as failed:
+        tail = emulator.process.text()[-4000:]
+        raise Failed(f"{failed}\n--- the end of {emulator.process.log}\n{tail}") from failed
+    finally:
+        emulator.process.end()
+
+
+def drive(emulator, subsystem, work):
+    def deploy(**more):
+        parameters = {"EndpointUrl": emulator.url, "CreditEndpoint": subsystem.url, "DeletionProtection": "false", **more}
+        pairs = [f"{name}={value}" for name, value in parameters.items()]
+        emulator.sam(f"deploy-{len(more)}", "deploy", "--parameter-overrides", *pairs, work=work)
+
+    deploy()
+    stack = Stack(emulator)
+    expect("the stack", stack.status, "CREATE_COMPLETE")
+    account = stack["BusArn"].split(":")[4]
+    api = f"arn:aws:execute-api:{REGION}:{account}:{stack['ApiId']}/*"
+    rights = [
+        {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": api},
+        {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]},
+    ]
+    product = Product(stack, user(emulator, "product", rights))
+    strangers_are_refused(stack, product)
+    from_mint_to_two_rewards(stack, product, subsystem)
+    duplicates_do_nothing(stack, product, subsystem)
+    poison_is_put_aside(stack, product)
+    an_update_does_not_interrupt(stack, product, deploy)
+    a_hold_is_kept(stack, product, subsystem)
+    roles_are_what_lets_functions_work(stack, product)
+    nothing_failed_unseen(stack)
+    it_can_be_removed(stack, work)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failed:
+        sys.exit(f"error: {failed}")

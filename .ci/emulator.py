@@ -1,0 +1,289 @@
+"""ministack, a local AWS, with what it does not do yet and this stack needs.
+
+It runs in a process of its own, bound to the loopback, with GATEWAY_PORT as its port. AUTH=true makes it check
+signatures, and the policies of every role: the functions then run with the rights that the template gives them.
+
+What is added, each as AWS documents it:
+
+1. A rule invokes a function asynchronously: with retries, then its dead-letter queue, which keeps the event as it was.
+2. A stream's mapping heeds partial batch failures, bisection, the limit of retries and age, and its destination in S3.
+3. CloudFormation makes archives of a bus.
+4. A generated secret heeds ExcludePunctuation.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import string
+import sys
+import time
+import uuid
+
+VERSION = "1.5.33"
+
+if importlib.metadata.version("ministack") != VERSION:
+    sys.exit(f"error: these additions were written for ministack {VERSION}; look whether another version needs them")
+
+os.environ["BIND_HOST"] = "127.0.0.1"
+ENDPOINT = os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"
+
+import boto3  # noqa: E402
+from ministack import app  # noqa: E402
+from ministack.core.lambda_runtime import execution_credentials  # noqa: E402
+from ministack.services import dynamodb, eventbridge, lambda_svc  # noqa: E402
+from ministack.services.cloudformation import provisioners  # noqa: E402
+
+log = logging.getLogger("emulator")
+# A second between two attempts of a stream's batch is long when eleven are to fail.
+PAUSE = 0.2
+
+
+def as_role(service, function):
+    """A client with the rights of the function's role, which is whom Lambda writes as."""
+    config = function.get("config") or function
+    credentials = execution_credentials(config)
+    return boto3.client(
+        service,
+        endpoint_url=ENDPOINT,
+        region_name=config["FunctionArn"].split(":")[3],
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=credentials["AWS_SESSION_TOKEN"],
+    )
+
+
+def name_of(arn):
+    return arn.split(":")[-1]
+
+
+# ----- 1. From a rule to a function ---------------------------------------------------------------------------------
+
+
+def invoke_asynchronously(arn, payload):
+    function, config, name = lambda_svc._get_func_record_for_ref(arn)
+    if not function or not config:
+        log.warning("a rule's target %s is not there", name)
+        return
+    lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), json.loads(payload))
+
+
+route_failure = lambda_svc._route_async_failure
+
+
+def keep_failed_event(target, name, event, result):
+    """A dead-letter queue gets the bare event and says why in attributes; a destination gets a report."""
+    function, config, _ = lambda_svc._get_func_record_for_ref(name)
+    if ((config or {}).get("DeadLetterConfig") or {}).get("TargetArn") != target or ":sqs:" not in target:
+        route_failure(target, name, event, result)
+        return
+    why = result.get("body") if isinstance(result.get("body"), dict) else {}
+    attributes = {"RequestID": str(uuid.uuid4()), "ErrorCode": "200", "ErrorMessage": str(why.get("errorMessage", "?"))}
+    as_role("sqs", function).send_message(
+        QueueUrl=queue_url(target),
+        MessageBody=json.dumps(event),
+        MessageAttributes={key: {"DataType": "String", "StringValue": value} for key, value in attributes.items()},
+    )
+
+
+def queue_url(arn):
+    *_, account, name = arn.split(":")
+    return f"{ENDPOINT}/{account}/{name}"
+
+
+# ----- 2. From a stream to a function -------------------------------------------------------------------------------
+
+
+class Reader:
+    """How far one mapping has come, and how it fares with what is next."""
+
+    readers = {}
+
+    def __init__(self):
+        self.attempts = 0
+        # After a bisection fewer records are tried at once; None: as many as the mapping says.
+        self.window = None
+
+
+@contextlib.contextmanager
+def scope(account, region):
+    tokens = lambda_svc._request_account_id.set(account), lambda_svc._request_region.set(region)
+    try:
+        yield
+    finally:
+        lambda_svc._request_account_id.reset(tokens[0])
+        lambda_svc._request_region.reset(tokens[1])
+
+
+def poll_streams():
+    """One turn of every mapping of a table's stream; whether any went on."""
+    moved = False
+    for account, region, mapping in lambda_svc._iter_all_esms():
+        if ":dynamodb:" in mapping.get("EventSourceArn", "") and mapping.get("Enabled", True):
+            with scope(account, region):
+                moved = poll_stream(mapping) or moved
+    return moved
+
+
+def poll_stream(mapping):
+    stream, key = mapping["EventSourceArn"], mapping["UUID"]
+    table = stream.split(":table/")[1].split("/stream/")[0]
+    function, _ = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
+    if function is None or (dynamodb._tables.get(table) or {}).get("LatestStreamArn") != stream:
+        return False
+    if lambda_svc._esm_backoff_until.get(key, 0) > time.time():
+        return False
+    positions = lambda_svc._dynamodb_stream_positions
+    oldest, newest = dynamodb.stream_start_position(table), dynamodb.stream_end_position(table)
+    begin = oldest if mapping.get("StartingPosition") == "TRIM_HORIZON" else newest
+    position = positions[key] = max(positions.get(key, begin), oldest)
+
+    reader = Reader.readers.setdefault(key, Reader())
+    size = int(mapping.get("BatchSize", 100))
+    records = dynamodb.stream_records_since(table, position, min(size, reader.window or size))
+    if not records:
+        return False
+    wanted = lambda_svc._apply_filter_criteria(records, mapping)
+    result = lambda_svc._execute_function(function, {"Records": wanted}) if wanted else {}
+    done = taken_in(records, result, mapping)
+    positions[key] = position + done
+    if done == len(records):
+        reader.attempts, reader.window = 0, None
+        return True
+    if done > 0:
+        reader.attempts = 0
+        return True
+
+    # The first of them failed.
+    if mapping.get("BisectBatchOnFunctionError") and len(records) > 1:
+        reader.window = len(records) // 2
+        return True
+    reader.attempts += 1
+    reason = given_up(mapping, reader, records)
+    if reason:
+        keep_failed_records(mapping, function, records, result, reason)
+        positions[key] = position + len(records)
+        reader.attempts, reader.window = 0, None
+    else:
+        lambda_svc._esm_backoff_until[key] = time.time() + PAUSE
+    return bool(reason)
+
+
+def taken_in(records, result, mapping):
+    """How many records need not come again."""
+    if result.get("error"):
+        log.warning("%s failed: %s", mapping["FunctionName"], result.get("body"))
+        return 0
+    answer = result.get("body")
+    if "ReportBatchItemFailures" not in (mapping.get("FunctionResponseTypes") or []) or not answer:
+        return len(records)
+    answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
+    failed = [failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or []]
+    numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+    # What cannot be found counts as the whole batch.
+    return min((numbers.index(number) if number in numbers else 0 for number in failed), default=len(records))
+
+
+def given_up(mapping, reader, records):
+    """Why no further attempt is made, if none is."""
+    # Minus one, in both, is without limit.
+    retries, age = int(mapping.get("MaximumRetryAttempts", -1)), int(mapping.get("MaximumRecordAgeInSeconds", -1))
+    if 0 <= retries < reader.attempts:
+        return "RetryAttemptsExhausted"
+    if 0 <= age < time.time() - float(records[0]["dynamodb"]["ApproximateCreationDateTime"]):
+        return "RecordAgeExceeded"
+    return None
+
+
+def keep_failed_records(mapping, function, records, result, reason):
+    """A bucket gets the report with the records in it; other destinations get what ministack sends them."""
+    stream = mapping["EventSourceArn"]
+    destination = ((mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination") or ""
+    if not destination.startswith("arn:aws:s3:::"):
+        lambda_svc._send_ddb_stream_failure_record(mapping, function, records, stream, result, reason)
+        return
+    now = time.gmtime()
+    first, last = records[0]["dynamodb"], records[-1]["dynamodb"]
+    report = {
+        "requestContext": {
+            "requestId": str(uuid.uuid4()),
+            "functionArn": mapping["FunctionArn"],
+            "condition": reason,
+            "approximateInvokeCount": Reader.readers[mapping["UUID"]].attempts,
+        },
+        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+        "version": "1.0",
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", now),
+        "DDBStreamBatchInfo": {
+            "shardId": "shardId-00000000000000000000-00000000",
+            "startSequenceNumber": first["SequenceNumber"],
+            "endSequenceNumber": last["SequenceNumber"],
+            "batchSize": len(records),
+            "streamArn": stream,
+        },
+        "payload": json.dumps({"Records": records}, default=str),
+    }
+    stamp = time.strftime("%Y-%m-%dT%H.%M.%S", now)
+    path = f"aws/lambda/{mapping['UUID']}/shardId-0/{time.strftime('%Y/%m/%d', now)}/{stamp}-{uuid.uuid4()}"
+    as_role("s3", function).put_object(Bucket=name_of(destination), Key=path, Body=json.dumps(report))
+
+
+# ----- 3. and 4. CloudFormation -------------------------------------------------------------------------------------
+
+
+def answered(response):
+    status, _, body = response
+    if status >= 300:
+        raise ValueError(body.decode() if isinstance(body, bytes) else str(body))
+    return json.loads(body or b"{}")
+
+
+def archive_of(name, properties):
+    return {
+        "ArchiveName": name,
+        "EventSourceArn": properties["SourceArn"],
+        "Description": properties.get("Description", ""),
+        "EventPattern": json.dumps(properties["EventPattern"]) if properties.get("EventPattern") else "",
+        "RetentionDays": int(properties.get("RetentionDays") or 0),
+    }
+
+
+def create_archive(logical_id, properties, stack):
+    name = properties.get("ArchiveName") or f"{stack}-{logical_id}-{uuid.uuid4().hex[:8]}"
+    made = answered(eventbridge._create_archive(archive_of(name, properties)))
+    return name, {"Arn": made["ArchiveArn"], "ArchiveName": name}
+
+
+def update_archive(name, _old, properties, _stack):
+    made = answered(eventbridge._update_archive(archive_of(name, properties)))
+    return name, {"Arn": made["ArchiveArn"], "ArchiveName": name}
+
+
+def delete_archive(name, _properties):
+    eventbridge._delete_archive({"ArchiveName": name})
+
+
+secret_string = provisioners._sm_secret_string
+
+
+def secret_without_punctuation(properties):
+    generate = dict(properties.get("GenerateSecretString") or {})
+    if str(generate.get("ExcludePunctuation")).lower() == "true":
+        generate["ExcludeCharacters"] = generate.get("ExcludeCharacters", "") + string.punctuation
+        properties = {**properties, "GenerateSecretString": generate}
+    return secret_string(properties)
+
+
+def main():
+    eventbridge._dispatch_to_lambda = invoke_asynchronously
+    lambda_svc._route_async_failure = keep_failed_event
+    lambda_svc._poll_dynamodb_streams = poll_streams
+    provisioners._sm_secret_string = secret_without_punctuation
+    archive = {"create": create_archive, "update": update_archive, "delete": delete_archive}
+    provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = archive
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

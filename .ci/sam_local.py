@@ -1,0 +1,221 @@
+"""Sends every file in events/ through `sam local invoke`, and calls `sam local start-api`, against the local service.
+
+The containers find it where env.json says, with this run's address and ports in the place of the usual ones.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from support import Failed, Process, call, free_port, mortal, until
+
+ATTRIBUTION, CONVERSION = "AttributionFunction", "ConversionFunction"
+REWARDS, SWEEP, DELIVERY = "RewardsFunction", "SweepFunction", "DeliveryFunction"
+
+# What a function answers that takes an event in, a batch, or a turn of the schedule, and has no failure to report.
+DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
+
+# A referral's life, as tests/suite/events.rs has it: which file, to whom, and what comes back. Of an HTTP answer that is
+# its status, and what its body has to hold.
+LIFE = [
+    ("attribution-mint-vanity", ATTRIBUTION, (201, {"code": "ALICE-2026", "user_id": "alice"})),
+    ("attribution-mint", ATTRIBUTION, (200, {"code": "ALICE-2026", "user_id": "alice"})),
+    ("attribution-code-of-user", ATTRIBUTION, (200, {"code": "ALICE-2026"})),
+    ("attribution-code", ATTRIBUTION, (200, {"user_id": "alice"})),
+    ("attribution-land", ATTRIBUTION, (302, None)),
+    ("conversion-account-flagged", CONVERSION, DONE),
+    ("conversion-account-cleared", CONVERSION, DONE),
+    ("attribution-attribute-by-cookie", ATTRIBUTION, (201, {"referee_id": "bob", "status": "pending"})),
+    ("attribution-attribute", ATTRIBUTION, (200, {"referee_id": "bob", "referrer_id": "alice"})),
+    ("conversion-customer-signed-up", CONVERSION, DONE),
+    ("attribution-referral", ATTRIBUTION, (200, {"referee_id": "bob", "code": "ALICE-2026"})),
+    ("conversion-order-completed", CONVERSION, DONE),
+    ("conversion-delayed", CONVERSION, BATCH),
+    ("conversion-dead-letter", CONVERSION, BATCH),
+    ("rewards-stream", REWARDS, BATCH),
+    ("sweep-schedule", SWEEP, SWEPT),
+    ("delivery-queue", DELIVERY, BATCH),
+    ("attribution-referrals-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
+    ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
+    ("conversion-order-cancelled", CONVERSION, DONE),
+    ("conversion-payment-disputed", CONVERSION, DONE),
+]
+# The other end, while a hold runs.
+REFUND = [
+    ("attribution-mint-vanity", ATTRIBUTION, (201, {"code": "ALICE-2026"})),
+    ("attribution-attribute", ATTRIBUTION, (201, {"referee_id": "bob"})),
+    ("conversion-order-completed", CONVERSION, DONE),
+    ("conversion-order-refunded", CONVERSION, DONE),
+]
+
+
+class Service:
+    """The local service, where containers reach it."""
+
+    def __init__(self, binary, host, work, hold=0):
+        env = {**os.environ, "HOLD_SECONDS": str(hold)}
+        command = [binary, "--host", host, "--port", "0", "--dynamodb-port", "0"]
+        self.process = Process(command, work / "local.log", env=env)
+        lines = until("the local service's start", 30, lambda: self.ready(), self.process)
+        self.url, self.dynamodb = lines
+        settings = pathlib.Path("env.json").read_text()
+        for usual, now in ("9001", self.dynamodb), ("9000", self.url):
+            settings = settings.replace(f"http://host.docker.internal:{usual}", now)
+        if "host.docker.internal" in settings:
+            raise Failed("env.json names a port of the host that is neither 9000 nor 9001")
+        settings = json.loads(settings)
+        settings["Parameters"]["HOLD_SECONDS"] = str(hold)
+        self.env = work / "env.json"
+        self.env.write_text(json.dumps(settings))
+
+    def ready(self):
+        words = self.process.text().split()
+        if "Ctrl-C" in words:
+            return words[words.index("ready") + 1], words[words.index("DynamoDB") + 1]
+        return None
+
+    def referral(self, referee):
+        status, _, body = call("GET", f"{self.url}/v1/referrals/{referee}")
+        return json.loads(body) if status == 200 else {}
+
+
+def sam(*arguments, service):
+    """A command of `sam local` with this run's settings."""
+    return ["sam", "local", *arguments, "--env-vars", str(service.env), "--skip-pull-image"]
+
+
+def invoke(name, function, expected, service):
+    """Sends one file to its function, and holds the answer to what is expected."""
+    began = time.monotonic()
+    command = sam("invoke", function, "--event", f"events/{name}.json", service=service)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    except subprocess.TimeoutExpired as expired:
+        raise Failed(f"{name}: no answer from sam local invoke after 90 s\n{expired.stderr}") from expired
+    # Where a function says nothing, SAM says `null`. The last line is the answer, whatever was logged before it.
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    try:
+        answer = json.loads(lines[-1])
+        ok = done.returncode == 0 and matches(answer, expected)
+    except (IndexError, ValueError):
+        ok, answer = False, done.stdout
+    print(f"{'ok' if ok else 'NOT OK':6} {name:34} {time.monotonic() - began:4.1f} s  {brief(answer)}", flush=True)
+    if not ok:
+        raise Failed(f"{name}: expected {expected}, got {answer}\n{done.stderr[-3000:]}")
+    return answer
+
+
+def matches(answer, expected):
+    """Whether the answer is the expected one, or holds what is expected of it."""
+    if expected is None:
+        return answer is None
+    if isinstance(expected, tuple):
+        status, expected = expected
+        return answer.get("statusCode") == status and (expected is None or matches(json.loads(answer["body"]), expected))
+    return all(name in answer and answer[name] == value for name, value in expected.items())
+
+
+def brief(answer):
+    """An answer, in what is left of a line."""
+    is_http = isinstance(answer, dict) and "statusCode" in answer
+    text = f"{answer['statusCode']} {answer.get('body', '')}" if is_http else json.dumps(answer)
+    return text if len(text) < 70 else text[:67] + "..."
+
+
+def life(service):
+    """A referral from its code to both rewards delivered, each step a file."""
+    for name, function, expected in LIFE:
+        answer = invoke(name, function, expected, service)
+        if name == "attribution-land":
+            cookies = answer.get("cookies") or answer.get("multiValueHeaders", {}).get("set-cookie")
+            if not any(cookie.startswith("referral=") and "HttpOnly" in cookie for cookie in cookies or []):
+                raise Failed(f"{name}: no cookie in {answer}")
+        if name == "conversion-order-completed":
+            # The local service's stream, queues and subsystems take it from here.
+            until("bob's two rewards", 30, lambda: settled(service.referral("bob")))
+    referral = service.referral("bob")
+    if (referral["status"], referral["order_id"]) != ("rewarded", "order-1001"):
+        raise Failed(f"bob's referral is {referral}")
+
+
+def settled(referral):
+    rewards = referral.get("rewards", [])
+    return len(rewards) == 2 and all(reward["status"] == "delivered" for reward in rewards)
+
+
+def refund(service):
+    """A refund in full while the hold runs."""
+    for name, function, expected in REFUND:
+        invoke(name, function, expected, service)
+    referral = service.referral("bob")
+    if (referral["status"], referral["void_reason"]) != ("voided", "order_refunded"):
+        raise Failed(f"bob's referral is {referral}")
+
+
+def start_api(service, work, port):
+    """The HTTP API: a code, a visit, an attribution by the visit's cookie."""
+    command = sam("start-api", "--host", "127.0.0.1", "--port", str(port), "--warm-containers", "LAZY", service=service)
+    api, process = f"http://127.0.0.1:{port}", Process(command, work / "start-api.log")
+    try:
+        until("sam local start-api", 60, lambda: f"Running on {api}" in process.text(), process)
+        began = time.monotonic()
+        status, _, body = call("PUT", f"{api}/v1/users/carol/code", {"code": "carol-invites"})
+        expect("mint", (status, json.loads(body)["code"]), (201, "carol-invites"), body)
+        print(f"ok     start-api: mint answers {status} after {time.monotonic() - began:.1f} s (a container starts)")
+        began = time.monotonic()
+        status, headers, body = call("GET", f"{api}/r/carol-invites")
+        cookie = headers.get("Set-Cookie", "")
+        expect("landing", (status, cookie.split("=")[0]), (302, "referral"), body)
+        headers = {"Cookie": cookie.split(";")[0]}
+        status, _, body = call("POST", f"{api}/v1/referrals", {"referee_id": "dave"}, headers)
+        found = json.loads(body)
+        expect("attribution", (status, found.get("referrer_id"), found.get("status")), (201, "carol", "pending"), body)
+        print(f"ok     start-api: landing and attribution by its cookie, {time.monotonic() - began:.1f} s warm")
+        status, _, body = call("GET", f"{api}/v1/referrals/nobody")
+        expect("an unknown referral", (status, json.loads(body)["reason"]), (404, "referral_not_found"), body)
+    except Failed as failed:
+        raise Failed(f"{failed}\n{process.text()[-3000:]}") from failed
+    finally:
+        process.end()
+
+
+def expect(what, found, wanted, body):
+    if found != wanted:
+        raise Failed(f"start-api: {what}: expected {wanted}, got {found}: {body}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True, help="the local service's")
+    parser.add_argument("--host", required=True, help="the address at which containers reach the host")
+    parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for logs and settings")
+    parser.add_argument("--api-port", type=int, default=0, help="for start-api; by default a free one")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    mortal()
+
+    files = {path.stem for path in pathlib.Path("events").glob("*.json")}
+    covered = {name for name, *_ in LIFE + REFUND}
+    if files != covered:
+        raise Failed(f"files in events/ and files sent differ: {sorted(files ^ covered)}")
+    began = time.monotonic()
+    for hold, steps in (0, life), (3600, refund):
+        service = Service(arguments.binary, arguments.host, arguments.work, hold)
+        try:
+            steps(service)
+            if steps is life:
+                start_api(service, arguments.work, arguments.api_port or free_port())
+        finally:
+            service.process.end()
+    print(f"all {len(files)} event files and start-api: {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failed:
+        sys.exit(f"error: {failed}")

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-use lambda_http::{Context, LambdaEvent, Service, request::LambdaRequest, service_fn};
+use lambda_http::Context;
 use referrals::runtime::{Call, Env, Misconfigured};
 use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
@@ -89,7 +89,10 @@ impl Functions {
         let limit = self.timeouts.get(&function).copied().unwrap_or_default();
         let call = Call::begin(limit).map_err(|problem| Failure::Error(problem.to_string()))?;
         let answer = match function {
-            Function::Attribution => bounded(limit, attribute(Arc::clone(&self.attribution), payload, call)).await,
+            Function::Attribution => {
+                let app = Arc::clone(&self.attribution);
+                bounded(limit, async move { attribution::invoke(&app, payload, Context::default(), call).await }).await
+            }
             Function::Conversion => {
                 let app = Arc::clone(&self.conversion);
                 bounded(limit, async move { conversion::handle(&app, payload, call).await }).await
@@ -126,15 +129,4 @@ where
             Err(Failure::Timeout(limit))
         }
     }
-}
-
-/// Calls the HTTP function by way of the adapter that stands before it in Lambda: JSON in, JSON out.
-async fn attribute(app: Arc<attribution::App>, event: Value, call: Call) -> Result<Value, lambda_runtime::Error> {
-    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
-    let handler = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, lambda_http::Error>(attribution::handle(&app, request, call).await) }
-    });
-    let answer = lambda_http::Adapter::from(handler).call(LambdaEvent::new(request, Context::default())).await?;
-    Ok(serde_json::to_value(answer)?)
 }

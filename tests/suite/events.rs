@@ -70,7 +70,9 @@ async fn every_file_does_its_part_in_a_referrals_life() {
 #[tokio::test]
 async fn a_refund_in_full_voids_while_the_hold_runs() {
     let world = world("3600").await;
-    for (name, function, _) in LIFE.iter().filter(|(name, ..)| name.contains("mint-vanity") || name.ends_with("completed")) {
+    for (name, function, _) in
+        LIFE.iter().filter(|(name, ..)| name.contains("mint-vanity") || name.ends_with("completed"))
+    {
         invoke(&world, name, function).await;
         if *function == "AttributionFunction" {
             invoke(&world, "attribution-attribute", function).await;

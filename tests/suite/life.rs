@@ -11,7 +11,9 @@ fn steady(mut item: Value) -> Value {
             Value::Object(fields) => fields.values_mut().for_each(walk),
             Value::Array(items) => items.iter_mut().for_each(walk),
             Value::String(text) => {
-                if let Some(at) = text.find("20").filter(|at| text[*at..].len() >= 24 && text.as_bytes()[at + 10] == b'T') {
+                if let Some(at) =
+                    text.find("20").filter(|at| text[*at..].len() >= 24 && text.as_bytes()[at + 10] == b'T')
+                {
                     text.replace_range(at..at + 24, "<time>");
                 }
             }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
 mod budgets;
+mod deadline;
 mod delivery;
 mod duplicates;
 mod events;

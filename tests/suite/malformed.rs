@@ -823,3 +823,19 @@ async fn the_local_paths_are_as_strict() {
     }
     world.end().await;
 }
+
+/// API Gateway hands a query on as it came, and not everything that comes is fit for a URI.
+#[tokio::test]
+async fn a_query_unfit_for_a_uri_is_read_all_the_same() {
+    let world = World::start().await;
+    for query in ["x=<a>", "limit=\"7\"", "a b", "#", "\u{e4}=\u{1}", "limit=7&x=<>"] {
+        let event = json!({
+            "version": "2.0", "rawPath": "/v1/users/bob/referrals", "rawQueryString": query, "headers": {},
+            "requestContext": {"http": {"method": "GET", "path": "/"}, "stage": "$default"}, "isBase64Encoded": false,
+        });
+        let answer = world.service().invoke("AttributionFunction", event).await.unwrap();
+        let expected = if query.contains('"') { 400 } else { 200 };
+        assert_eq!(answer["statusCode"], expected, "{query}: {answer}");
+    }
+    world.end().await;
+}

@@ -155,7 +155,8 @@ impl Document {
             match (described.get(name), answer.headers.get(name)) {
                 (Some(header), Some(value)) => {
                     let value = value.to_str().unwrap();
-                    let value = if header["schema"]["type"] == "integer" { value.parse().unwrap() } else { json!(value) };
+                    let value =
+                        if header["schema"]["type"] == "integer" { value.parse().unwrap() } else { json!(value) };
                     self.assert_valid(&header["schema"], &value, &format!("{name} of {what}"));
                 }
                 (Some(header), None) => assert_ne!(header["required"], true, "no {name}: {what}"),
@@ -185,7 +186,8 @@ fn reasons_of(content: &Value) -> Vec<String> {
 fn literals<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     let (_, body) = source.split_once(from).expect(from);
     let (body, _) = body.split_once(to).expect(to);
-    let is_word = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_word =
+        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     body.split('"').skip(1).step_by(2).filter(is_word).collect()
 }
 
@@ -251,7 +253,8 @@ impl Request {
         for (name, value) in &self.path {
             path = path.replace(&format!("{{{name}}}"), &escaped(&plain(value)));
         }
-        let query: Vec<_> = self.query.iter().map(|(name, value)| format!("{name}={}", escaped(&plain(value)))).collect();
+        let query: Vec<_> =
+            self.query.iter().map(|(name, value)| format!("{name}={}", escaped(&plain(value)))).collect();
         let path = if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) };
         let cookie = if self.has_cookie { vec![("cookie", cookie)] } else { vec![] };
         let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
@@ -367,7 +370,11 @@ fn the_examples_fit_their_schemas() {
                     }
                     // A problem of each reason, under its name.
                     if at.ends_with("problem+json") {
-                        let named: Vec<_> = document.examples(value).into_iter().map(|(name, value)| (name, text(&value["reason"]))).collect();
+                        let named: Vec<_> = document
+                            .examples(value)
+                            .into_iter()
+                            .map(|(name, value)| (name, text(&value["reason"])))
+                            .collect();
                         assert!(named.iter().all(|(name, reason)| name == reason), "{at}: {named:?}");
                         let named: BTreeSet<_> = named.into_iter().map(|(name, _)| name).collect();
                         assert_eq!(named, reasons_of(value).into_iter().collect(), "{at}");
@@ -375,7 +382,9 @@ fn the_examples_fit_their_schemas() {
                 }
                 fields.iter().for_each(|(name, value)| walk(document, value, &format!("{at}/{name}")));
             }
-            Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| walk(document, item, &format!("{at}/{i}"))),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(i, item)| walk(document, item, &format!("{at}/{i}")))
+            }
             _ => {}
         }
     }
@@ -450,7 +459,11 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         let path = operation.path.split('/').map(|name| if name.starts_with('{') { part } else { name });
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = world.send(operation.method.clone(), &path.collect::<Vec<_>>().join("/"), &[], body).await;
-        assert_eq!((answer.status.as_u16(), answer.body["reason"].as_str().unwrap_or_default()), (status, reason), "{answer:?}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.body["reason"].as_str().unwrap_or_default()),
+            (status, reason),
+            "{answer:?}"
+        );
         seen.insert(document.described(operation, &answer));
     };
     told("mintCode", "zoe", json!({"program": "other"}), 404, "program_not_found").await;
@@ -469,7 +482,8 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
     world.settle().await;
-    let sign_up = |referee: &str, code: &str| json!({"referee_id": referee, "code": code, "device_fingerprint": "laptop"});
+    let sign_up =
+        |referee: &str, code: &str| json!({"referee_id": referee, "code": code, "device_fingerprint": "laptop"});
     for (referee, code, status, reason) in [
         ("zoe", "THERE", 404, "program_not_found"),
         ("zoe", "nobodys", 404, "code_not_found"),

@@ -3,15 +3,14 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_config::SdkConfig;
 use referrals::{
     runtime::{self, Call, Env},
     table,
 };
 use serde_json::{Value, json};
 
-use crate::world::{Wire, World};
+use crate::world::{self, Wire, World};
 
 /// What one function needs: its settings, as the template names them, and clients whose calls are noted.
 struct Bench {
@@ -34,15 +33,7 @@ impl Bench {
     }
 
     fn aws(&self, url: &str) -> SdkConfig {
-        let credentials = Credentials::new("test", "test", None, None, "test");
-        SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .timeout_config(runtime::timeouts())
-            .endpoint_url(url)
-            .http_client(self.wire.connector())
-            .build()
+        world::aws(url, self.wire.connector())
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -91,8 +82,16 @@ fn settings(name: &str) -> BTreeSet<String> {
 /// writing logs, traces and records that were given up) no code of ours can show.
 fn rights(name: &str) -> BTreeSet<String> {
     let of_lambda = [
-        "logs:", "xray:", "s3:", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
-        "dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
+        "logs:",
+        "xray:",
+        "s3:",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "dynamodb:DescribeStream",
+        "dynamodb:GetRecords",
+        "dynamodb:GetShardIterator",
+        "dynamodb:ListStreams",
     ];
     let role = resource(&format!("{name}Role"));
     let mut allowed = BTreeSet::new();
@@ -213,9 +212,7 @@ fn a_right_more_or_less_would_be_seen() {
 #[test]
 fn keys_and_indexes_are_the_tables() {
     let table = resource("Table")["Properties"].clone();
-    let schema = |hash: &str, range: &str| {
-        json!([{"AttributeName": hash, "KeyType": "HASH"}, {"AttributeName": range, "KeyType": "RANGE"}])
-    };
+    let schema = |hash: &str, range: &str| json!([{"AttributeName": hash, "KeyType": "HASH"}, {"AttributeName": range, "KeyType": "RANGE"}]);
     assert_eq!(table["KeySchema"], schema(table::PK, table::SK));
     let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
     let expected = [

@@ -146,7 +146,8 @@ mod tests {
             b"{}",
             b"\xff",
             br#"{"referee_id":"a b"}"#,
-            br#"{"referee_id":"a","ip":"x"}"#, br#"["a",null,null,null,null,null,null]"#,
+            br#"{"referee_id":"a","ip":"x"}"#,
+            br#"["a",null,null,null,null,null,null]"#,
         ] {
             assert!(json::<AttributeBody>(body).is_err());
         }

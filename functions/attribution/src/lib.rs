@@ -9,12 +9,18 @@ mod read;
 mod route;
 mod sign_up;
 
-use lambda_http::{Body, Request, RequestExt, Response, http::header};
+use lambda_http::{
+    Adapter, Body, Context, Error, LambdaEvent, Request, RequestExt, Response, Service, http::header,
+    request::LambdaRequest, service_fn,
+};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use referrals::{
     life::Intake,
     runtime::{Call, Env, Misconfigured},
     touch::TouchCookie,
 };
+
+use serde_json::Value;
 
 use crate::{answer::Links, problem::Problem, route::Route};
 
@@ -37,6 +43,22 @@ impl App {
         Ok(Self { intake, cookie, links: Links::from_env(env)? })
     }
 }
+
+/// Answers one request as API Gateway sends it, with what it expects back.
+///
+/// # Errors
+/// When it is no request of an HTTP API.
+pub async fn invoke(app: &App, mut event: Value, context: Context, call: Call) -> Result<Value, Error> {
+    if let Some(Value::String(query)) = event.get_mut("rawQueryString") {
+        *query = utf8_percent_encode(query, UNFIT_FOR_A_QUERY).to_string();
+    }
+    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
+    let handler = service_fn(move |request| async move { Ok::<_, Error>(handle(app, request, call).await) });
+    Ok(serde_json::to_value(Adapter::from(handler).call(LambdaEvent::new(request, context)).await?)?)
+}
+
+/// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.
+const UNFIT_FOR_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// Answers one request; whatever goes wrong is an answer too.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {

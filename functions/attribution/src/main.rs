@@ -1,8 +1,12 @@
 //! The `attribution` function, behind API Gateway.
 
 use aws_sdk_dynamodb::Client;
-use lambda_http::{Error, Request, RequestExt, run, service_fn};
+use lambda_http::{
+    Error, LambdaEvent,
+    lambda_runtime::{run, service_fn},
+};
 use referrals::runtime::{self, Call, Env};
+use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -10,9 +14,9 @@ async fn main() -> Result<(), Error> {
     runtime::start_log(&env)?;
     let app = attribution::App::new(&env, Client::new(&runtime::aws().await))?;
     let app = &app;
-    run(service_fn(|request: Request| async move {
-        let call = Call::invoked(&request.lambda_context())?;
-        Ok::<_, Error>(attribution::handle(app, request, call).await)
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        let call = Call::invoked(&event.context)?;
+        attribution::invoke(app, event.payload, event.context, call).await
     }))
     .await
 }

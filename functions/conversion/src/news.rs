@@ -1,5 +1,7 @@
 //! News: what an event on the bus says, once it has been read.
 
+use std::net::IpAddr;
+
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     account::Standing,
@@ -168,11 +170,18 @@ struct CustomerSignedUp {
     code: Option<Code>,
     device_fingerprint: Option<DeviceFingerprint>,
     signed_up_at: Option<Timestamp>,
+    /// These three are checked for their form and not kept.
+    #[serde(rename = "ip")]
+    _ip: Option<IpAddr>,
+    #[serde(rename = "user_agent")]
+    _user_agent: Option<String>,
+    #[serde(rename = "email")]
+    _email: Option<String>,
 }
 
 impl CustomerSignedUp {
     fn news(self, sent_at: Timestamp) -> News {
-        let Self { user_id: user, code, device_fingerprint, signed_up_at } = self;
+        let Self { user_id: user, code, device_fingerprint, signed_up_at, .. } = self;
         let judged_at = signed_up_at.map_or(sent_at, |at| at.min(sent_at));
         let attribution = code.map(|code| SignUp {
             referee: user.clone(),
@@ -232,6 +241,7 @@ mod tests {
             ("account.flagged", json!({"user_id": "bob"})),
             ("account.cleared", json!({"user_id": 7})),
             ("customer.signed_up", json!({"user_id": "bob", "code": "!"})),
+            ("customer.signed_up", json!({"user_id": "bob", "ip": "somewhere"})),
         ] {
             match read_event(detail_type, detail) {
                 Reading::Broken(reason) => assert!(reason.contains(detail_type), "{reason}"),

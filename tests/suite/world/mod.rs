@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use local::{Options, Service};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -115,7 +118,13 @@ impl World {
     }
 
     /// Sends one request; the body may be any bytes.
-    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
         let url = format!("{}{path}", self.service().url());
         let mut request = self.http.request(method, url).body(body.into());
         for (name, value) in headers {
@@ -124,7 +133,8 @@ impl World {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        let body =
+            serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Answer { status, headers, body }
     }
 
@@ -245,7 +255,8 @@ impl World {
     /// Every item of the table.
     pub(crate) async fn items(&self) -> Vec<referrals::table::Item> {
         let table = self.service().env().get("TABLE_NAME").unwrap().to_owned();
-        let pages = self.service().dynamodb().scan().table_name(table).consistent_read(true).into_paginator().items().send();
+        let pages =
+            self.service().dynamodb().scan().table_name(table).consistent_read(true).into_paginator().items().send();
         pages.collect::<Result<Vec<_>, _>>().await.unwrap()
     }
 
@@ -336,4 +347,17 @@ impl Drop for Folder {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
+}
+
+/// How a client of a test's own reaches a local endpoint, by this connector.
+pub(crate) fn aws(url: &str, http: SharedHttpClient) -> SdkConfig {
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .timeout_config(referrals::runtime::timeouts())
+        .endpoint_url(url)
+        .http_client(http)
+        .build()
 }

@@ -331,23 +331,21 @@ async fn queries_are_read_with_care() {
         "cursor=%FF",
         "cursor=MjAyNi0wMS0zMSNib2I",
         "cursor=MjAyNi0wMS0zMVQwOTozMDowMC4wMDBaI2Igbw",
-        "code=ab",
-        "code=",
-        "code=a%20b",
-        "code=%00abc",
-        "program=",
-        "program=a%23b",
     ];
     for path in ["/v1/users/alice/referrals", "/v1/users/alice/rewards"] {
         for query in broken {
             let answer = world.get(&format!("{path}?{query}")).await;
             refused(&answer, 400, "invalid_request", &format!("{path} {query}"));
         }
-        for query in ["limit=1", "limit=100", "", "&&", "=", "unknown=%FF", "limit=1&x", "LIMIT=0"] {
+        for query in ["limit=1", "limit=100", "", "&&", "=", "unknown=%FF", "limit=1&x", "LIMIT=0", "program=a%23b"] {
             world.get(&format!("{path}?{query}")).await.with(200);
         }
     }
-    for query in ["program=", "program=a%20b"] {
+    for query in ["code=ab", "code=", "code=a%20b", "code=%00abc"] {
+        world.get(&format!("/v1/users/alice/referrals?{query}")).await.refused(400, "invalid_request");
+        world.get(&format!("/v1/users/alice/rewards?{query}")).await.with(200);
+    }
+    for query in ["program=", "program=a%20b", "program=a%23b"] {
         world.get(&format!("/v1/users/alice/code?{query}")).await.refused(400, "invalid_request");
     }
     world.end().await;

@@ -60,7 +60,8 @@ async fn a_program_that_is_not_run_here() {
     mint_refused(&world, "bob", json!({"program": "other", "code": "ALICE"}), 404, "program_not_found").await;
     let past = json!({"program": "other", "expires_at": from_now(-60)});
     mint_refused(&world, "bob", past, 400, "invalid_request").await;
-    world.get("/v1/users/bob/code?program=other&limit=0").await.refused(400, "invalid_request");
+    world.get("/v1/users/bob/code?program=o%20ther").await.refused(400, "invalid_request");
+    world.get("/v1/users/bob/code?program=other&limit=0").await.refused(404, "program_not_found");
 
     // At attribution it is the code's program that counts; before what the referee has already.
     mint_elsewhere(&world, "dave", "DAVE").await;

@@ -44,11 +44,9 @@ pub(crate) struct AttributeBody {
     pub(crate) _email: Option<String>,
 }
 
-/// What may stand behind the question mark. Anything else there is ignored.
+/// Which part of a list is asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Query {
-    pub(crate) program: Option<ProgramId>,
-    pub(crate) code: Option<Code>,
+pub(crate) struct PageQuery {
     pub(crate) limit: u32,
     pub(crate) cursor: Option<Cursor>,
 }
@@ -98,17 +96,29 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|problem| Problem::invalid(format!("the body: {problem}")))
 }
 
-/// The query.
-pub(crate) fn query(request: &Request) -> Result<Query, Problem> {
-    let parameters = request.query_string_parameters_ref();
-    let first = |name| parameters.and_then(|parameters| parameters.first(name));
-    let limit = first("limit").map_or(Some(50), |limit| limit.parse().ok()).filter(|limit| (1..=100).contains(limit));
-    let cursor = first("cursor").map(|text| Cursor::from_text(text).ok_or(Problem::invalid("cursor: not one of ours")));
-    Ok(Query {
-        program: first("program").map(|program| parse("program", program)).transpose()?,
-        code: first("code").map(|code| parse("code", code)).transpose()?,
+/// A parameter of the query; whatever is not asked for is ignored.
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.query_string_parameters_ref().and_then(|parameters| parameters.first(name))
+}
+
+/// The program that a query names.
+pub(crate) fn program(request: &Request) -> Result<Option<ProgramId>, Problem> {
+    parameter(request, "program").map(|program| parse("program", program)).transpose()
+}
+
+/// The code that a query names.
+pub(crate) fn code(request: &Request) -> Result<Option<Code>, Problem> {
+    parameter(request, "code").map(|code| parse("code", code)).transpose()
+}
+
+/// The part of a list that a query names.
+pub(crate) fn page(request: &Request) -> Result<PageQuery, Problem> {
+    let limit = parameter(request, "limit").map_or(Some(50), |limit| limit.parse().ok());
+    let limit = limit.filter(|limit| (1..=100).contains(limit));
+    let cursor = parameter(request, "cursor").map(Cursor::from_text);
+    Ok(PageQuery {
         limit: limit.ok_or_else(|| Problem::invalid("limit: expected a number from 1 to 100"))?,
-        cursor: cursor.transpose()?,
+        cursor: cursor.map(|cursor| cursor.ok_or_else(|| Problem::invalid("cursor: not one of ours"))).transpose()?,
     })
 }
 

@@ -75,11 +75,13 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Mint { user } => sign_up::mint(app, &user, input::bounded(body)?, call).await,
         Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), input::bounded(body)?, call).await,
         Route::Land { code } => Ok(sign_up::land(app, &code, call).await),
-        Route::CodeOf { user } => read::code_of(app, &user, &input::query(request)?).await,
+        Route::CodeOf { user } => read::code_of(app, &user, input::program(request)?).await,
         Route::Code { code } => read::code(app, &code).await,
         Route::Referral { referee } => read::referral(app, &referee).await,
-        Route::ReferralsOf { user } => read::referrals_of(app, &user, &input::query(request)?).await,
-        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::query(request)?).await,
+        Route::ReferralsOf { user } => {
+            read::referrals_of(app, &user, input::code(request)?, &input::page(request)?).await
+        }
+        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::page(request)?).await,
     }
 }
 

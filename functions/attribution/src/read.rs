@@ -3,7 +3,7 @@
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     code::Code,
-    id::UserId,
+    id::{ProgramId, UserId},
     referral::Referral,
     reward::Side,
     view::{ReferralView, RewardView},
@@ -12,14 +12,14 @@ use referrals::{
 use crate::{
     App,
     answer::{PageView, json},
-    input::{Cursor, Query, parse},
+    input::{Cursor, PageQuery, parse},
     problem::Problem,
 };
 
-pub(crate) async fn code_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+pub(crate) async fn code_of(app: &App, user: &str, wanted: Option<ProgramId>) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
     let program = &app.intake.program.id;
-    if query.program.as_ref().is_some_and(|wanted| wanted != program) {
+    if wanted.is_some_and(|wanted| wanted != *program) {
         return Err(Problem::ProgramNotFound);
     }
     let owned = app.intake.store.code_of(&user, program).await?.ok_or(Problem::CodeNotFound)?;
@@ -38,15 +38,21 @@ pub(crate) async fn referral(app: &App, referee: &str) -> Result<Response<Body>,
     Ok(json(StatusCode::OK, &ReferralView::of(&referral)))
 }
 
-pub(crate) async fn referrals_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+/// All of the user's referrals as referrer, or those by one of their codes.
+pub(crate) async fn referrals_of(
+    app: &App,
+    user: &str,
+    code: Option<Code>,
+    query: &PageQuery,
+) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
     let page = app.intake.store.referrals_by(&user, query.limit, place(query)).await?;
-    let by_code = |referral: &&Referral| query.code.as_ref().is_none_or(|code| referral.code == *code);
-    let items = page.items.iter().filter(by_code).map(ReferralView::of).collect();
+    let is_wanted = |referral: &&Referral| code.as_ref().is_none_or(|code| referral.code == *code);
+    let items = page.items.iter().filter(is_wanted).map(ReferralView::of).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
 }
 
-pub(crate) async fn rewards_of(app: &App, user: &str, query: &Query) -> Result<Response<Body>, Problem> {
+pub(crate) async fn rewards_of(app: &App, user: &str, query: &PageQuery) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
     let page = app.intake.store.referrals_with(&user, query.limit, place(query)).await?;
     let items = page.items.iter().filter_map(|referral| reward_of(referral, &user)).collect();
@@ -59,6 +65,6 @@ fn reward_of<'a>(referral: &'a Referral, user: &UserId) -> Option<RewardView<'a>
     RewardView::of(referral, side)
 }
 
-fn place(query: &Query) -> Option<&str> {
+fn place(query: &PageQuery) -> Option<&str> {
     query.cursor.as_ref().map(Cursor::place)
 }

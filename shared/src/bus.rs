@@ -1,10 +1,10 @@
 //! The bus: announcing on EventBridge.
 
-use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, types::PutEventsRequestEntry};
+use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 
 use crate::{
     life::announce::Announcement,
-    runtime::{Env, Misconfigured},
+    runtime::{self, Env, Misconfigured},
 };
 
 /// The source of every event of ours.
@@ -42,7 +42,7 @@ impl Bus {
         for batch in news.chunks(Self::BATCH) {
             let entries = batch.iter().map(|announcement| self.entry(announcement)).collect();
             let answer = self.client.put_events().set_entries(Some(entries)).send().await;
-            let answer = answer.map_err(|problem| NotPublished(DisplayErrorContext(&problem).to_string()))?;
+            let answer = answer.map_err(|problem| NotPublished(runtime::explain(&problem)))?;
             // The bus can answer 200 and still have lost an entry.
             if answer.failed_entry_count > 0 {
                 let lost = answer.entries.iter().flatten().find_map(|entry| entry.error_code.clone());

@@ -80,9 +80,13 @@ id! {
 impl UserId {
     /// What a log line may say of a user: always the same for one user, and not the id itself.
     pub fn hashed(&self) -> String {
-        let digest = Sha256::digest(self.0.as_bytes());
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hashed(&self.0)
     }
+}
+
+/// The beginning of an id's SHA-256.
+pub(crate) fn hashed(id: &str) -> String {
+    Sha256::digest(id.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

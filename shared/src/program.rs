@@ -8,7 +8,7 @@ use crate::{
     id::ProgramId,
     money::{Amount, Currency, Money},
     order::Order,
-    reward::{Benefit, RewardType, Side},
+    reward::{Benefit, RewardType},
     runtime::{Env, Misconfigured},
 };
 
@@ -38,14 +38,6 @@ impl Terms {
     pub fn hold(&self) -> Duration {
         Duration::from_secs(self.hold_seconds.into())
     }
-
-    /// What this side is promised.
-    pub fn benefit(&self, side: Side) -> Benefit {
-        match side {
-            Side::Referrer => self.referrer,
-            Side::Referee => self.referee,
-        }
-    }
 }
 
 /// The program that a stack runs, from its settings.
@@ -62,6 +54,16 @@ pub struct Program {
 impl Program {
     const DAY: u64 = 24 * 60 * 60;
 
+    /// Events that have a meaning of their own, so that none of them can be an order too.
+    const SPOKEN_FOR: [&str; 6] = [
+        "order.refunded",
+        "order.cancelled",
+        "payment.disputed",
+        "customer.signed_up",
+        "account.flagged",
+        "account.cleared",
+    ];
+
     /// Reads the settings: `QUALIFYING_EVENT` (`order.completed`), `MINIMUM_AMOUNT` (0), `CURRENCY` (`USD`),
     /// `HOLD_SECONDS` (0), `ATTRIBUTION_WINDOW_DAYS` (90), and for each side `REFERRER_REWARD_TYPE` (`credit`) and
     /// `REFERRER_REWARD_AMOUNT` (1000), `REFEREE_REWARD_TYPE` and `REFEREE_REWARD_AMOUNT` likewise.
@@ -70,11 +72,15 @@ impl Program {
     /// When a setting cannot be read; it names the variable.
     pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let currency = env.parsed("CURRENCY", Currency::USD)?;
+        let qualifying_event = env.get("QUALIFYING_EVENT").unwrap_or("order.completed");
+        if Self::SPOKEN_FOR.contains(&qualifying_event) {
+            return Err(Misconfigured::new("QUALIFYING_EVENT", "this event means something else already"));
+        }
         let days: u16 = env.parsed("ATTRIBUTION_WINDOW_DAYS", 90)?;
         Ok(Self {
             id: Self::default_id(),
             terms: Terms {
-                qualifying_event: env.get("QUALIFYING_EVENT").unwrap_or("order.completed").to_owned(),
+                qualifying_event: qualifying_event.to_owned(),
                 minimum: Money { amount: env.parsed("MINIMUM_AMOUNT", Amount::ZERO)?, currency },
                 hold_seconds: env.parsed("HOLD_SECONDS", 0)?,
                 referrer: benefit(env, "REFERRER", currency)?,
@@ -134,7 +140,12 @@ mod tests {
 
     #[test]
     fn a_broken_setting_is_named() {
-        for (name, value) in [("CURRENCY", "dollars"), ("REFEREE_REWARD_TYPE", "cash"), ("HOLD_SECONDS", "-1")] {
+        for (name, value) in [
+            ("CURRENCY", "dollars"),
+            ("REFEREE_REWARD_TYPE", "cash"),
+            ("HOLD_SECONDS", "-1"),
+            ("QUALIFYING_EVENT", "customer.signed_up"),
+        ] {
             let problem = Program::from_env(&Env::default().with(name, value)).unwrap_err();
             assert!(problem.to_string().contains(name), "{problem}");
         }

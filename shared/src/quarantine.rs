@@ -1,12 +1,12 @@
 //! The quarantine: where what cannot be read is put aside, with its payload, so that it neither blocks the rest nor gets
 //! lost.
 
-use aws_sdk_sqs::{Client, error::DisplayErrorContext};
+use aws_sdk_sqs::Client;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    runtime::{Env, Misconfigured},
+    runtime::{self, Env, Misconfigured},
     time::Timestamp,
 };
 
@@ -52,9 +52,10 @@ impl Quarantine {
         now: Timestamp,
     ) -> Result<(), NotParked> {
         let parked = Parked { function, reason: reason.to_string(), parked_at: now, payload };
-        tracing::error!(outcome = "parked", function, reason = parked.reason);
+        // The reason may quote the payload, and with it people: it goes with the message, not into the log.
+        tracing::error!(outcome = "parked", function);
         let body = serde_json::to_string(&parked).map_err(|problem| NotParked(problem.to_string()))?;
         let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
-        sent.map(drop).map_err(|problem| NotParked(DisplayErrorContext(&problem).to_string()))
+        sent.map(drop).map_err(|problem| NotParked(runtime::explain(&problem)))
     }
 }

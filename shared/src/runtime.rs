@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    error::Error,
     fmt::Display,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -19,9 +20,10 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use chrono::Utc;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{code::Code, time::Timestamp};
+use crate::{code::Code, id::UserId, time::Timestamp};
 
 /// What one invocation may know of time and chance, read once when it begins.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ pub struct Call {
     /// The time for every decision of this invocation.
     pub now: Timestamp,
     /// Bytes from the operating system's random source.
-    pub entropy: [u8; 15],
+    pub entropy: [u8; 16],
     /// When the invocation will be stopped.
     pub deadline: Deadline,
 }
@@ -41,7 +43,7 @@ impl Call {
     /// When the operating system gives no random bytes.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn begin(remaining: Duration) -> Result<Self, getrandom::Error> {
-        let mut entropy = [0; 15];
+        let mut entropy = [0; 16];
         getrandom::fill(&mut entropy)?;
         Ok(Self { now: Utc::now().into(), entropy, deadline: Deadline::after(remaining) })
     }
@@ -56,10 +58,11 @@ impl Call {
         Self::begin(remaining.unwrap_or_default())
     }
 
-    /// Three codes to try in turn: with a thousand million codes minted, the first is free all but once in a thousand.
-    pub fn codes(&self) -> [Code; 3] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = self.entropy;
-        [[a, b, c, d, e], [f, g, h, i, j], [k, l, m, n, o]].map(Code::drawn)
+    /// Three codes for this user to try in turn: with a thousand million codes minted, the first is free all but once in
+    /// a thousand. One invocation may mint for many users, who must not get in each other's way.
+    pub fn codes(&self, user: &UserId) -> [Code; 3] {
+        let drawn = Sha256::new().chain_update(self.entropy).chain_update(user.as_str()).finalize();
+        [0, 1, 2].map(|try_| Code::drawn(std::array::from_fn(|place| drawn[try_ * 5 + place])))
     }
 }
 
@@ -189,6 +192,17 @@ pub fn start_log(env: &Env) -> Result<(), Misconfigured> {
 /// When `LOG_LEVEL` is no level.
 pub fn log_level(env: &Env) -> Result<tracing::Level, Misconfigured> {
     env.parsed("LOG_LEVEL", tracing::Level::INFO)
+}
+
+/// An error and what caused it, as one line for the log: what each says of itself, and not the answers they carry, which
+/// hold people's data.
+pub fn explain(problem: &dyn Error) -> String {
+    let (mut line, mut cause) = (problem.to_string(), problem.source());
+    while let Some(deeper) = cause {
+        line = format!("{line}: {deeper}");
+        cause = deeper.source();
+    }
+    line
 }
 
 /// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.

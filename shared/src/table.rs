@@ -19,7 +19,7 @@ use crate::{
     account::Account,
     code::{Code, OwnedCode},
     device::Device,
-    id::{ProgramId, UserId},
+    id::{self, ProgramId, UserId},
     order::VoidReason,
     program::Terms,
     referral::{Conversion, Lane, Referral, Rewards, State, Status},
@@ -330,7 +330,7 @@ fn read_state(
 
 fn to_item(key: &Key, value: &impl Serialize) -> Result<Item, Unreadable> {
     let mut item: Item = serde_dynamo::to_item(value)
-        .map_err(|problem| Unreadable { key: key.pk.clone(), problem: problem.to_string() })?;
+        .map_err(|problem| Unreadable { key: loggable(&key.pk), problem: problem.to_string() })?;
     item.extend(key.attributes());
     Ok(item)
 }
@@ -340,12 +340,17 @@ fn from_image<T: DeserializeOwned>(image: serde_dynamo::Item) -> Result<T, Unrea
     serde_dynamo::from_item(image).map_err(|problem| Unreadable { key, problem: problem.to_string() })
 }
 
-/// The key for a message; a stranger's item may lack it.
+/// The key for a message, hashed as ids are there; a stranger's item may lack it.
 fn key_text(image: &serde_dynamo::Item) -> String {
     match image.inner().get(PK) {
-        Some(serde_dynamo::AttributeValue::S(pk)) => pk.clone(),
+        Some(serde_dynamo::AttributeValue::S(pk)) => loggable(pk),
         _ => "without a key".to_owned(),
     }
+}
+
+fn loggable(pk: &str) -> String {
+    let (kind, id) = pk.split_once('#').unwrap_or(("", pk));
+    format!("{kind}#{}", id::hashed(id))
 }
 
 /// Whether a stream record's keys are those of a referral.

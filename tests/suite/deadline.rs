@@ -72,7 +72,7 @@ async fn the_stream_goes_on_from_the_first_record_that_was_not_done() {
 
 #[tokio::test]
 async fn a_sweep_without_time_begins_nothing() {
-    let world = World::with(|options| options.pace.stream = false).await;
+    let mut world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "converted").await;
@@ -80,5 +80,6 @@ async fn a_sweep_without_time_begins_nothing() {
     let swept = sweep::handle(&app, Value::Null, late()).await.unwrap();
     assert_eq!((&swept["due"], &swept["failed"]), (&json!(0), &json!(0)), "{swept}");
     assert_eq!(world.referral("bob").await["status"], "converted");
+    world.expect_owed();
     world.end().await;
 }

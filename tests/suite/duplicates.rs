@@ -198,3 +198,20 @@ async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
     world.attribute("bob", "alice").await.with(201);
     world.end().await;
 }
+
+/// One invocation draws codes for every sign-up of its batch, and none gets in another's way.
+#[tokio::test]
+async fn a_batch_of_sign_ups_mints_a_code_for_each() {
+    let world = World::start().await;
+    let message = |number: usize| {
+        let event = json!({"detail-type": "customer.signed_up", "source": "shop", "detail": {"user_id": format!("m-{number}")}});
+        json!({"messageId": number.to_string(), "body": event.to_string()})
+    };
+    let batch = json!({"Records": (0..10).map(message).collect::<Vec<_>>()});
+    let answer = world.service().invoke("ConversionFunction", batch).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    for number in 0..10 {
+        world.get(&format!("/v1/users/m-{number}/code")).await.with(200);
+    }
+    world.end().await;
+}

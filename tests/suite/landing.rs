@@ -283,3 +283,23 @@ async fn a_touch_counts_within_the_window_only() {
     world.attribute("bob", "ALICE").await.with(201);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_strange_letter_in_another_cookie_does_not_cost_ours() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    let cookies = format!("name=Jos\u{e9}; {}", touch(&world, "ALICE").await);
+    sign_up(&world, json!({"referee_id": "bob"}), &[&cookies]).await.with(201);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_mint_repeated_after_the_codes_end_is_answered_as_before() {
+    let world = World::start().await;
+    let body = json!({"code": "ALICE", "expires_at": from_now(400)});
+    world.put("/v1/users/alice/code", body.clone()).await.with(201);
+    sleep(Duration::from_millis(450)).await;
+    world.put("/v1/users/alice/code", body.clone()).await.with(200);
+    world.put("/v1/users/bob/code", body).await.refused(400, "invalid_request");
+    world.end().await;
+}

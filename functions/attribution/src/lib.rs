@@ -88,6 +88,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
 /// All `Cookie` headers as one: a proxy may split them.
 fn cookies(request: &Request) -> Option<String> {
     let headers = request.headers().get_all(header::COOKIE);
-    let parts: Vec<_> = headers.iter().filter_map(|value| value.to_str().ok()).collect();
+    // Lossy, for a strange letter in somebody else's cookie must not cost us ours.
+    let parts: Vec<_> = headers.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }

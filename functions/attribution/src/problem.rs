@@ -21,10 +21,6 @@ pub(crate) enum Problem {
     PayloadTooLarge { limit: usize },
     #[error("{detail}")]
     InvalidRequest { detail: String },
-    #[error("there is no such program")]
-    ProgramNotFound,
-    #[error("nobody has this code")]
-    CodeNotFound,
     #[error("this code belongs to somebody else")]
     CodeTaken,
     #[error("{}", explain(*.0))]
@@ -48,10 +44,8 @@ impl Problem {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::InvalidRequest { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::ProgramNotFound | Self::Refused(Reason::ProgramNotFound) => {
-                (StatusCode::NOT_FOUND, "program_not_found")
-            }
-            Self::CodeNotFound | Self::Refused(Reason::CodeNotFound) => (StatusCode::NOT_FOUND, "code_not_found"),
+            Self::Refused(Reason::ProgramNotFound) => (StatusCode::NOT_FOUND, "program_not_found"),
+            Self::Refused(Reason::CodeNotFound) => (StatusCode::NOT_FOUND, "code_not_found"),
             Self::CodeTaken => (StatusCode::CONFLICT, "code_taken"),
             Self::Refused(Reason::AlreadyReferred) => (StatusCode::CONFLICT, "already_referred"),
             Self::Refused(Reason::CodeExpired) => (StatusCode::GONE, "code_expired"),
@@ -95,7 +89,7 @@ impl Problem {
 /// What to tell the product's people of a refusal.
 fn explain(reason: Reason) -> &'static str {
     match reason {
-        Reason::ProgramNotFound => "the code is for a program that is not run here",
+        Reason::ProgramNotFound => "there is no such program here",
         Reason::CodeNotFound => "nobody has this code",
         Reason::AlreadyReferred => "this user was referred by another code before",
         Reason::CodeExpired => "the code had expired",

@@ -4,6 +4,7 @@ use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     code::Code,
     id::{ProgramId, UserId},
+    life::attribute::Reason,
     referral::Referral,
     reward::Side,
     view::{ReferralView, RewardView},
@@ -20,15 +21,15 @@ pub(crate) async fn code_of(app: &App, user: &str, wanted: Option<ProgramId>) ->
     let user: UserId = parse("user_id", user)?;
     let program = &app.intake.program.id;
     if wanted.is_some_and(|wanted| wanted != *program) {
-        return Err(Problem::ProgramNotFound);
+        return Err(Problem::Refused(Reason::ProgramNotFound));
     }
-    let owned = app.intake.store.code_of(&user, program).await?.ok_or(Problem::CodeNotFound)?;
+    let owned = app.intake.store.code_of(&user, program).await?.ok_or(Problem::Refused(Reason::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn code(app: &App, code: &str) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let owned = app.intake.store.code(&code).await?.ok_or(Problem::CodeNotFound)?;
+    let owned = app.intake.store.code(&code).await?.ok_or(Problem::Refused(Reason::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 

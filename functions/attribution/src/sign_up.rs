@@ -11,7 +11,7 @@ use referrals::{
     code::Code,
     id::UserId,
     life::{
-        attribute::{Outcome, SignUp},
+        attribute::{Outcome, Reason, SignUp},
         mint::Mint,
     },
     runtime::Call,
@@ -30,11 +30,13 @@ use crate::{
 pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
     let body: MintBody = if body.is_empty() { MintBody::default() } else { input::json(body)? };
-    if body.expires_at.is_some_and(|end| end <= call.now) {
+    let is_over = body.expires_at.is_some_and(|end| end <= call.now);
+    // A call that is repeated late is answered as it was: the code is there already.
+    if is_over && app.intake.store.code_of(&user, &app.intake.program.id).await?.is_none() {
         return Err(Problem::invalid("expires_at: is in the past"));
     }
     if body.program.is_some_and(|program| program != app.intake.program.id) {
-        return Err(Problem::ProgramNotFound);
+        return Err(Problem::Refused(Reason::ProgramNotFound));
     }
     let MintBody { code, expires_at, device_fingerprint, .. } = body;
     let who = user.hashed();

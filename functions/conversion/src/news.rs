@@ -1,6 +1,6 @@
 //! News: what an event on the bus says, once it has been read.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
@@ -72,8 +72,8 @@ pub(crate) fn read(payload: &Value, qualifying_event: &str, now: Timestamp) -> R
         "order.refunded" => parse::<Refunded>(detail).map(|refund| refund.news()),
         "order.cancelled" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Cancelled)),
         "payment.disputed" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Disputed)),
-        "account.flagged" => parse::<Flagged>(detail).map(|flagged| flagged.news(sent_at)),
-        "account.cleared" => parse::<Cleared>(detail).map(|cleared| cleared.news(sent_at)),
+        "account.flagged" => parse::<Flagged>(detail).and_then(|flagged| flagged.news(sent_at)),
+        "account.cleared" => parse::<Cleared>(detail).and_then(|cleared| cleared.news(sent_at)),
         "customer.signed_up" => parse::<CustomerSignedUp>(detail).map(|customer| customer.news(sent_at.min(now))),
         // Referrals keep the terms of their day, so the default type goes on converting when the setting has changed.
         known if known == "order.completed" || known == qualifying_event => {
@@ -87,8 +87,32 @@ pub(crate) fn read(payload: &Value, qualifying_event: &str, now: Timestamp) -> R
     }
 }
 
-fn parse<T: DeserializeOwned>(detail: Value) -> Result<T, serde_json::Error> {
-    serde_json::from_value(detail)
+/// Why a detail cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Form(#[from] serde_json::Error),
+    // The library would take a list for the fields in their order.
+    #[error("expected an object")]
+    NoObject,
+    // It would outweigh all later news of the account until its day has come.
+    #[error("occurred_at lies after the event itself")]
+    FromTheFuture,
+}
+
+fn parse<T: DeserializeOwned>(detail: Value) -> Result<T, Unreadable> {
+    if !detail.is_object() {
+        return Err(Unreadable::NoObject);
+    }
+    Ok(serde_json::from_value(detail)?)
+}
+
+/// When an account's standing was decided: as the event says, else when it was sent.
+fn decided_at(occurred_at: Option<Timestamp>, sent_at: Timestamp) -> Result<Timestamp, Unreadable> {
+    /// Clocks differ, and the envelope's time is cut to the second.
+    const TOLERANCE: Duration = Duration::from_secs(300);
+    let at = occurred_at.unwrap_or(sent_at);
+    if at > sent_at.plus(TOLERANCE) { Err(Unreadable::FromTheFuture) } else { Ok(at) }
 }
 
 #[derive(Deserialize)]
@@ -146,9 +170,10 @@ impl Flagged {
     /// Longer reasons are cut: an account's item stays small.
     const LONGEST_REASON: usize = 256;
 
-    fn news(self, sent_at: Timestamp) -> News {
+    fn news(self, sent_at: Timestamp) -> Result<News, Unreadable> {
         let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
-        News::Standing(self.user_id, Standing { flag: Some(reason), at: self.occurred_at.unwrap_or(sent_at) })
+        let at = decided_at(self.occurred_at, sent_at)?;
+        Ok(News::Standing(self.user_id, Standing { flag: Some(reason), at }))
     }
 }
 
@@ -159,8 +184,8 @@ struct Cleared {
 }
 
 impl Cleared {
-    fn news(self, sent_at: Timestamp) -> News {
-        News::Standing(self.user_id, Standing { flag: None, at: self.occurred_at.unwrap_or(sent_at) })
+    fn news(self, sent_at: Timestamp) -> Result<News, Unreadable> {
+        Ok(News::Standing(self.user_id, Standing { flag: None, at: decided_at(self.occurred_at, sent_at)? }))
     }
 }
 
@@ -240,6 +265,8 @@ mod tests {
             ("payment.disputed", json!(null)),
             ("account.flagged", json!({"user_id": "bob"})),
             ("account.cleared", json!({"user_id": 7})),
+            ("account.cleared", json!({"user_id": "bob", "occurred_at": "2026-02-01T00:00:00Z"})),
+            ("order.cancelled", json!(["o-1", "bob"])),
             ("customer.signed_up", json!({"user_id": "bob", "code": "!"})),
             ("customer.signed_up", json!({"user_id": "bob", "ip": "somewhere"})),
         ] {

@@ -64,15 +64,21 @@ impl Subsystems {
             .timeout(Self::TIMEOUT)
             .connect_timeout(Duration::from_secs(2))
             .redirect(Policy::none())
+            // It would read the proxy from the environment, where nobody of ours put one.
+            .no_proxy()
             .build()
             .map_err(|problem| Misconfigured::new("SSL_CERT_FILE", problem))?;
-        let secrets = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect::<Result<_, _>>();
+        let secrets: Result<Vec<_>, _> = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect();
+        let secrets = secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?;
+        if secrets.is_empty() {
+            return Err(Misconfigured::new("WEBHOOK_SECRET", "holds no secret"));
+        }
         Ok(Self {
             client,
             credit: endpoint(env, "CREDIT_ENDPOINT")?,
             coupon: endpoint(env, "COUPON_ENDPOINT")?,
             points: endpoint(env, "POINTS_ENDPOINT")?,
-            secrets: secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?,
+            secrets,
         })
     }
 

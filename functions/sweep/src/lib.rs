@@ -10,6 +10,7 @@ use referrals::{
         advance::{advance, claim, due_for_sweep},
         announce::reannouncements,
     },
+    machine::Event,
     referral::{Lane, Referral, Status},
     runtime::{Call, Env, Misconfigured},
     store::{Stepped, Store},
@@ -96,15 +97,18 @@ pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Err
 async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
     let (mut swept, mut next) = (Swept::default(), None);
     while !call.deadline.is_near() {
-        match app.store.due(Lane::Due, shard, call.now, next).await {
-            Ok((referrals, after)) => {
-                swept = swept.and(sweep_page(app, referrals, call).await);
-                next = after;
+        let page = timeout_at(call.deadline.last_call(), app.store.due(Lane::Due, shard, call.now, next)).await;
+        match page {
+            Ok(Ok(page)) => {
+                swept.failed += page.unreadable as u64;
+                swept = swept.and(sweep_page(app, page.referrals, call).await);
+                next = page.next;
             }
-            Err(problem) => {
+            Ok(Err(problem)) => {
                 tracing::error!(outcome = "a page of work was not read", %problem);
                 return swept.and(Swept::FAILED);
             }
+            Err(_elapsed) => return swept.and(Swept::FAILED),
         }
         if next.is_none() {
             break;
@@ -145,8 +149,18 @@ async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept,
             swept.advanced = 1;
         }
     } else if let Stepped::Taken(claimed) = claim(&app.store, referral, app.grace, call.now).await? {
-        app.bus.publish(&reannouncements(&claimed)).await?;
+        announce(app, claimed, call).await?;
         swept.announced = 1;
     }
     Ok(swept)
+}
+
+/// Announces what was claimed. What the bus would not take is claimed for a minute only, so that the next sweep finds
+/// it and not one hours later.
+async fn announce(app: &App, claimed: Referral, call: &Call) -> Result<(), Error> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let Err(problem) = app.bus.publish(&reannouncements(&claimed)).await else { return Ok(()) };
+    let again = Event::Claim(call.now.plus(MINUTE));
+    app.store.step(claimed, |referral| referral.after(&again, call.now)).await?;
+    Err(problem.into())
 }

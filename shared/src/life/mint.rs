@@ -33,7 +33,7 @@ impl Intake {
         let device = wish.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
         let candidates = match &wish.code {
             Some(code) => vec![code.clone()],
-            None => call.codes().to_vec(),
+            None => call.codes(&wish.user).to_vec(),
         };
         for code in candidates {
             let code = OwnedCode {

@@ -12,17 +12,16 @@ mod work;
 
 use std::{error::Error, time::Duration};
 
-use aws_sdk_dynamodb::{
-    Client,
-    config::retry::RetryConfig,
-    error::{DisplayErrorContext, SdkError},
-    types::KeysAndAttributes,
-};
+use aws_sdk_dynamodb::{Client, config::retry::RetryConfig, error::SdkError, types::KeysAndAttributes};
 
-use crate::table::{Item, Key, Unreadable};
+use crate::{
+    runtime,
+    table::{Item, Key, Unreadable},
+};
 
 pub use codes::Minted;
 pub use referrals::{Attributed, AttributionFacts, IssueFacts, Page, Stepped, Written};
+pub use work::Due;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +43,7 @@ where
     R: std::fmt::Debug + 'static,
 {
     fn from(problem: SdkError<E, R>) -> Self {
-        Self::Unavailable(DisplayErrorContext(&problem).to_string())
+        Self::Unavailable(runtime::explain(&problem))
     }
 }
 
@@ -108,6 +107,9 @@ impl Store {
         let mut items = Vec::with_capacity(keys.len());
         let mut wanted = keys.iter().map(Key::attributes).collect::<Vec<_>>();
         for attempt in 0..4_u32 {
+            if attempt > 0 {
+                tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+            }
             let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
             let request = request.map_err(|problem| StoreError::Unavailable(problem.to_string()))?;
             let answer = self.client.batch_get_item().request_items(&self.table, request).send().await?;
@@ -117,7 +119,6 @@ impl Store {
                 Some(rest) if !rest.keys.is_empty() => wanted = rest.keys,
                 Some(_) | None => return Ok(items),
             }
-            tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
         }
         Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))
     }

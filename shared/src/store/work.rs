@@ -7,19 +7,23 @@ use crate::{
     time::Timestamp,
 };
 
+/// A page of what is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The referrals.
+    pub referrals: Vec<Referral>,
+    /// How many items more could not be read; they are in the log, and stay in the index.
+    pub unreadable: usize,
+    /// Where the next page begins.
+    pub next: Option<Item>,
+}
+
 impl Store {
-    /// Up to a page of the referrals in one partition of a lane whose time has come at `now`, as they are now, the
-    /// longest waiting first, and where the next page begins.
+    /// Up to a page of the referrals in one partition of a lane whose time has come at `now`, as they are now.
     ///
     /// # Errors
     /// When the table does not answer.
-    pub async fn due(
-        &self,
-        lane: Lane,
-        shard: u32,
-        now: Timestamp,
-        after: Option<Item>,
-    ) -> Result<(Vec<Referral>, Option<Item>), StoreError> {
+    pub async fn due(&self, lane: Lane, shard: u32, now: Timestamp, after: Option<Item>) -> Result<Due, StoreError> {
         let query = guard::due_by(&self.client, lane, shard, now)
             .table_name(&self.table)
             .set_exclusive_start_key(after)
@@ -28,8 +32,9 @@ impl Store {
         let keys: Vec<Key> = answer.items.iter().flatten().filter_map(Key::of).collect();
         // The index lags behind and holds keys alone: what is really owed is decided from the items.
         let items = self.get_all(keys).await?;
-        let referrals = items.into_iter().filter_map(readable).collect();
-        Ok((referrals, answer.last_evaluated_key))
+        let found = items.len();
+        let referrals: Vec<Referral> = items.into_iter().filter_map(readable).collect();
+        Ok(Due { unreadable: found - referrals.len(), referrals, next: answer.last_evaluated_key })
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
-    referral::{Lane, Referral},
+    referral::{Lane, Referral, Status},
     reward::{RewardStatus, Side},
     table,
+    time::Timestamp,
 };
 use serde_json::Value;
 
@@ -35,7 +36,10 @@ impl World {
         if self.expected.owed {
             return;
         }
+        let now = Timestamp::from(chrono::Utc::now());
         for referral in referrals {
+            let is_late = referral.status() == Status::Converted && referral.work().is_some_and(|work| work.at <= now);
+            assert!(!is_late, "due and not issued: {referral:?}");
             let on_their_way = referral.rewards().map_or(0, |rewards| rewards.on_their_way().count());
             assert_eq!(on_their_way, 0, "undelivered at the end: {referral:?}");
         }

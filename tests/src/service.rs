@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::{Router, serve::ListenerExt};
@@ -230,7 +230,7 @@ impl Service {
         let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone()));
         let functions = {
             let dynamodb = aws(&dynamodb_url, connector.unwrap_or_else(|| http.clone()));
-            let rest = aws(&url, http);
+            let rest = aws(&url, http).into_builder().timeout_config(patient()).build();
             let clients = Clients {
                 dynamodb: aws_sdk_dynamodb::Client::new(&dynamodb),
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),
@@ -394,6 +394,11 @@ fn aws(url: &str, http: SharedHttpClient) -> SdkConfig {
         .endpoint_url(url)
         .http_client(http)
         .build()
+}
+
+/// Bus and queues take whatever comes twice for two, so a machine that is merely slow must not have it sent again.
+fn patient() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(GRACE).operation_timeout(GRACE).build()
 }
 
 fn serve(local: &Arc<Local>, listener: TcpListener, mut stop: Stop) -> Result<JoinHandle<()>, StartError> {

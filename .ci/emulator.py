@@ -8,7 +8,7 @@ What is added, each as AWS documents it:
 1. A rule invokes a function asynchronously: with retries, then its dead-letter queue, which keeps the event as it was.
 2. A stream's mapping heeds partial batch failures, bisection, the limit of retries and age, and its destination in S3.
 3. CloudFormation makes archives of a bus.
-4. A generated secret heeds ExcludePunctuation.
+4. A function that CloudFormation makes has its dead-letter queue, and a generated secret heeds ExcludePunctuation.
 """
 
 import contextlib
@@ -264,6 +264,21 @@ def delete_archive(name, _properties):
     eventbridge._delete_archive({"ArchiveName": name})
 
 
+def with_dead_letters(change):
+    """The same change of a function, which also sets its dead-letter queue."""
+
+    def changed(*arguments):
+        made = change(*arguments)
+        name = made[0] if isinstance(made, tuple) else arguments[0]
+        # Of a creation the properties come second, of an update third: the new ones are before the stack's name.
+        properties = [argument for argument in arguments if isinstance(argument, dict)][-1]
+        function, _, _ = lambda_svc._get_func_record_for_ref(name)
+        function["config"]["DeadLetterConfig"] = properties.get("DeadLetterConfig") or {}
+        return made
+
+    return changed
+
+
 secret_string = provisioners._sm_secret_string
 
 
@@ -282,6 +297,9 @@ def main():
     provisioners._sm_secret_string = secret_without_punctuation
     archive = {"create": create_archive, "update": update_archive, "delete": delete_archive}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = archive
+    function = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    for change in "create", "update":
+        function[change] = with_dead_letters(function[change])
     app.main()
 
 

@@ -21,6 +21,24 @@ fail() {
   exit 1
 }
 
+# bounded SECONDS COMMAND...: a command that ends when its time is up, or with this script, and all it started with it.
+bounded() {
+  local limit=$1
+  shift
+  timeout --kill-after=15 "$limit" "$@" &
+  running=$!
+  wait "$running"
+}
+
+# A shell hears nothing while a command runs in front of it; `wait` it leaves at once.
+running=
+stop() {
+  [ -z "$running" ] || ! kill "$running" 2>/dev/null || wait "$running" || true
+}
+trap stop EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
 # packages NAME...: installs Debian packages that are missing, or says that they are.
 packages() {
   local name missing=()
@@ -32,8 +50,8 @@ packages() {
     fail "missing: ${missing[*]} (apt-get install ${missing[*]}, as root)"
   say "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  timeout 180 apt-get update -qq || fail 'apt-get update failed; is a Debian mirror in reach?'
-  timeout 300 apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 ||
+  bounded 180 apt-get update -qq || fail 'apt-get update failed; is a Debian mirror in reach?'
+  bounded 300 apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 ||
     fail "cannot install ${missing[*]}; see $work/apt.log"
 }
 
@@ -55,7 +73,7 @@ install() {
   say "installing requirements/$1.txt into $venv"
   rm -rf "$venv"
   python3 -m venv "$venv"
-  timeout 600 "$venv/bin/pip" install --quiet --disable-pip-version-check -r ".ci/requirements/$1.txt" ||
+  bounded 600 "$venv/bin/pip" install --quiet --disable-pip-version-check -r ".ci/requirements/$1.txt" ||
     fail "cannot install what .ci/requirements/$1.txt asks for; is a Python package index in reach?"
   printf '%s\n' "$wanted" >"$venv/made-of"
 }

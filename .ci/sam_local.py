@@ -1,6 +1,6 @@
 """Sends every file in events/ through `sam local invoke`, and calls `sam local start-api`, against the local service.
 
-The containers find it where env.json says, with this run's address and ports in the place of the usual ones.
+The containers find it where env.json says, with this run's ports in the place of the usual ones.
 """
 
 import argparse
@@ -53,26 +53,33 @@ REFUND = [
 ]
 
 
+# How env.json calls the machine that the containers run on.
+HOST = "host.docker.internal"
+
+
 class Service:
     """The local service, where containers reach it."""
 
     def __init__(self, binary, host, work, hold=0):
+        self.host = host
         env = {**os.environ, "HOLD_SECONDS": str(hold)}
         command = [binary, "--host", host, "--port", "0", "--dynamodb-port", "0"]
         self.process = Process(command, work / "local.log", env=env)
-        lines = until("the local service's start", 30, lambda: self.ready(), self.process)
-        self.url, self.dynamodb = lines
+        try:
+            self.url, self.dynamodb = until("the local service's start", 30, self.ready, self.process)
+        except Failed:
+            self.process.end()
+            raise
         settings = pathlib.Path("env.json").read_text()
         for usual, now in ("9001", self.dynamodb), ("9000", self.url):
-            settings = settings.replace(f"http://host.docker.internal:{usual}", now)
-        if "host.docker.internal" in settings:
-            raise Failed("env.json names a port of the host that is neither 9000 nor 9001")
+            settings = settings.replace(f"{HOST}:{usual}", f"{HOST}:{now.rsplit(':', 1)[1]}")
         settings = json.loads(settings)
         settings["Parameters"]["HOLD_SECONDS"] = str(hold)
         self.env = work / "env.json"
         self.env.write_text(json.dumps(settings))
 
     def ready(self):
+        """Its two addresses, once it has said all it says."""
         words = self.process.text().split()
         if "Ctrl-C" in words:
             return words[words.index("ready") + 1], words[words.index("DynamoDB") + 1]
@@ -85,7 +92,8 @@ class Service:
 
 def sam(*arguments, service):
     """A command of `sam local` with this run's settings."""
-    return ["sam", "local", *arguments, "--env-vars", str(service.env), "--skip-pull-image"]
+    where = f"{HOST}:{service.host}"
+    return ["sam", "local", *arguments, "--env-vars", str(service.env), "--add-host", where, "--skip-pull-image"]
 
 
 def invoke(name, function, expected, service):

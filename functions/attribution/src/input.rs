@@ -1,13 +1,12 @@
 //! Input: bodies and queries become types, or an answer that says what is wrong.
 
-use std::net::IpAddr;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lambda_http::{Body, Request, RequestExt};
 use referrals::{
     code::Code,
     device::DeviceFingerprint,
     id::{ProgramId, UserId},
+    life::attribute::Report,
     table,
     time::Timestamp,
 };
@@ -28,20 +27,11 @@ pub(crate) struct MintBody {
 }
 
 /// The body of `POST /v1/referrals`.
-///
-/// `ip`, `user_agent` and `email` are checked for their form and not kept.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct AttributeBody {
     pub(crate) referee_id: UserId,
-    pub(crate) code: Option<Code>,
-    pub(crate) device_fingerprint: Option<DeviceFingerprint>,
-    pub(crate) signed_up_at: Option<Timestamp>,
-    #[serde(rename = "ip")]
-    pub(crate) _ip: Option<IpAddr>,
-    #[serde(rename = "user_agent")]
-    pub(crate) _user_agent: Option<String>,
-    #[serde(rename = "email")]
-    pub(crate) _email: Option<String>,
+    #[serde(flatten)]
+    pub(crate) report: Report,
 }
 
 /// Which part of a list is asked for.

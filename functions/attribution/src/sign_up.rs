@@ -97,13 +97,14 @@ pub(crate) async fn attribute(
 
 /// The body's code beats the cookie's. A touch by the same code says when the code must have been live.
 fn sign_up(app: &App, cookies: Option<&str>, body: AttributeBody, call: &Call) -> Result<SignUp, Problem> {
-    let signed_up_at = body.signed_up_at.map_or(call.now, |at| at.min(call.now));
+    let AttributeBody { referee_id: referee, report } = body;
+    let signed_up_at = report.signed_up_at(call.now);
     let touch = cookies.and_then(|header| app.cookie.latest(header, signed_up_at));
-    let (code, judged_at) = match (body.code, touch) {
+    let (code, judged_at) = match (report.code, touch) {
         (Some(code), Some(touch)) if touch.code == code => (code, touch.at),
         (Some(code), _) => (code, signed_up_at),
         (None, Some(touch)) => (touch.code, touch.at),
         (None, None) => return Err(Problem::invalid("no code, and no cookie of ours that still counts")),
     };
-    Ok(SignUp { referee: body.referee_id, code, judged_at, device_fingerprint: body.device_fingerprint })
+    Ok(SignUp { referee, code, judged_at, device_fingerprint: report.device_fingerprint })
 }

@@ -1,14 +1,13 @@
 //! News: what an event on the bus says, once it has been read.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     account::Standing,
-    code::Code,
     device::DeviceFingerprint,
     id::{OrderId, RefundId, UserId},
-    life::attribute::SignUp,
+    life::attribute::{Report, SignUp},
     money::Money,
     order::{Cause, Order, Withdrawal},
     time::Timestamp,
@@ -192,22 +191,15 @@ impl Cleared {
 #[derive(Deserialize)]
 struct CustomerSignedUp {
     user_id: UserId,
-    code: Option<Code>,
-    device_fingerprint: Option<DeviceFingerprint>,
-    signed_up_at: Option<Timestamp>,
-    /// These three are checked for their form and not kept.
-    #[serde(rename = "ip")]
-    _ip: Option<IpAddr>,
-    #[serde(rename = "user_agent")]
-    _user_agent: Option<String>,
-    #[serde(rename = "email")]
-    _email: Option<String>,
+    #[serde(flatten)]
+    report: Report,
 }
 
 impl CustomerSignedUp {
     fn news(self, sent_at: Timestamp) -> News {
-        let Self { user_id: user, code, device_fingerprint, signed_up_at, .. } = self;
-        let judged_at = signed_up_at.map_or(sent_at, |at| at.min(sent_at));
+        let Self { user_id: user, report } = self;
+        let judged_at = report.signed_up_at(sent_at);
+        let Report { code, device_fingerprint, .. } = report;
         let attribution = code.map(|code| SignUp {
             referee: user.clone(),
             code,

@@ -1,5 +1,9 @@
 //! Attribute: a sign-up becomes a referral, or is refused with a reason.
 
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
 use super::Intake;
 use crate::{
     code::Code,
@@ -10,6 +14,30 @@ use crate::{
     store::{Attributed, AttributionFacts, StoreError},
     time::Timestamp,
 };
+
+/// What a product may say of a sign-up, in a request or in an event; all of it may be left out.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// The code that the product was given.
+    pub code: Option<Code>,
+    /// The device that signed up.
+    pub device_fingerprint: Option<DeviceFingerprint>,
+    signed_up_at: Option<Timestamp>,
+    /// These three are checked for their form and not kept.
+    #[serde(rename = "ip")]
+    _ip: Option<IpAddr>,
+    #[serde(rename = "user_agent")]
+    _user_agent: Option<String>,
+    #[serde(rename = "email")]
+    _email: Option<String>,
+}
+
+impl Report {
+    /// When they signed up, which was not after the report was made.
+    pub fn signed_up_at(&self, reported_at: Timestamp) -> Timestamp {
+        self.signed_up_at.map_or(reported_at, |at| at.min(reported_at))
+    }
+}
 
 /// A sign-up that names a code.
 #[derive(Clone, Debug)]

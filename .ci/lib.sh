@@ -23,21 +23,29 @@ fail() {
 
 # bounded SECONDS COMMAND...: a command that ends when its time is up, or with this script, and all it started with it.
 bounded() {
-  local limit=$1
+  local limit=$1 code=0
   shift
   timeout --kill-after=15 "$limit" "$@" &
   running=$!
-  wait "$running"
+  # A shell hears no signal while a command runs in front of it; from `wait` it comes back at once.
+  wait "$running" || code=$?
+  running=
+  [ "$code" -ne 124 ] || printf 'still running after %s s: %s\n' "$limit" "$*" >&2
+  return "$code"
 }
 
-# A shell hears nothing while a command runs in front of it; `wait` it leaves at once.
 running=
+# The number of a process that is gone may be another's by now, so only one that runs is in `running`.
 stop() {
-  [ -z "$running" ] || ! kill "$running" 2>/dev/null || wait "$running" || true
+  [ -z "$running" ] || { kill "$running" 2>/dev/null && wait "$running"; } || true
+}
+ended() {
+  printf '%s: ended by a signal\n' "$0" >&2
+  exit "$1"
 }
 trap stop EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
+trap 'ended 143' TERM
+trap 'ended 130' INT
 
 # packages NAME...: installs Debian packages that are missing, or says that they are.
 packages() {

@@ -42,22 +42,22 @@ impl Store {
         }
         let attempts = Attempts::default();
         let write = self.client.transact_write_items().set_transact_items(Some(writes));
-        match write.customize().interceptor(attempts.clone()).send().await {
-            Ok(_) => Ok(Minted::New(code)),
-            Err(problem) => match refusals(&problem) {
-                Some([_, owner, ..]) if is_refused(owner) => {
-                    let owned = self.owned(&code, owner.item()).await?;
-                    if attempts.were_many() && owned == code {
-                        return Ok(Minted::New(owned));
-                    }
-                    if let Some(device) = device {
-                        self.remember_device(&code.owner, device).await?;
-                    }
-                    Ok(Minted::Owned(owned))
+        let answer = write.customize().interceptor(attempts.clone()).send().await;
+        let Err(problem) = answer else { return Ok(Minted::New(code)) };
+        match refusals(&problem) {
+            Some([_, owner, ..]) if is_refused(owner) => {
+                let owned = self.owned(&code, owner.item()).await?;
+                // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
+                if attempts.were_many() && owned == code {
+                    return Ok(Minted::New(owned));
                 }
-                Some([taken, ..]) if is_refused(taken) => Ok(Minted::Taken),
-                Some(_) | None => Err(problem.into()),
-            },
+                if let Some(device) = device {
+                    self.remember_device(&code.owner, device).await?;
+                }
+                Ok(Minted::Owned(owned))
+            }
+            Some([taken, ..]) if is_refused(taken) => Ok(Minted::Taken),
+            Some(_) | None => Err(problem.into()),
         }
     }
 

@@ -8,7 +8,7 @@ mod news;
 
 use lambda_runtime::Error;
 use referrals::{
-    batch,
+    batch::{self, Fate, Message},
     life::{
         Intake,
         attribute::Outcome,
@@ -46,9 +46,19 @@ impl App {
 /// When the event did not become certain: it must come again.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     if batch::is_batch(&payload) {
-        return batch::each(payload, call.deadline, |body| take_in(app, batch::body(body), call)).await;
+        return batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
     }
     take_in(app, payload, call).await.map(|()| Value::Null)
+}
+
+async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
+    match take_in(app, message.body, call).await {
+        Ok(()) => Fate::Done,
+        Err(problem) => {
+            tracing::warn!(outcome = "failed", message = message.id, attempt = message.receives, %problem);
+            Fate::Again
+        }
+    }
 }
 
 async fn take_in(app: &App, payload: Value, call: Call) -> Result<(), Error> {
@@ -56,7 +66,7 @@ async fn take_in(app: &App, payload: Value, call: Call) -> Result<(), Error> {
         Reading::News(news) => {
             // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
             let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await?);
-            tracing::info!(outcome, user = who);
+            tracing::info!(outcome, correlation_id = who);
         }
         Reading::Unknown => tracing::debug!(outcome = "ignored"),
         Reading::Broken(reason) => app.quarantine.park("conversion", &payload, reason, call.now).await?,

@@ -1,18 +1,18 @@
 //! The subsystems that give rewards: one HTTP call, signed, under a key that never changes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use referrals::{
     referral::Referral,
     reward::RewardType,
-    runtime::{Env, Misconfigured},
+    runtime::{self, Env, Misconfigured},
     time::Timestamp,
     view::RewardView,
 };
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{CONTENT_TYPE, HeaderMap},
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
     redirect::Policy,
 };
 use serde::Serialize;
@@ -24,9 +24,22 @@ pub(crate) enum Answer {
     /// 2xx: it has the reward.
     Taken,
     /// It may or may not have it: ask again.
-    Again(String),
+    Again(Again),
     /// It will not take it: status and a short excerpt.
     Refused(String),
+}
+
+/// Why a reward has to be offered again, and when at the earliest, if the subsystem said so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Again {
+    pub(crate) reason: String,
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl<E: std::fmt::Display> From<E> for Again {
+    fn from(problem: E) -> Self {
+        Self { reason: problem.to_string(), not_before: None }
+    }
 }
 
 /// Where each type of reward goes, and how calls are signed.
@@ -90,14 +103,14 @@ impl Subsystems {
             RewardType::Points => &self.points,
         };
         let Some(endpoint) = endpoint else {
-            return Answer::Again(format!("no endpoint is configured for {:?}", reward.r#type));
+            return Answer::Again(format!("no endpoint is configured for {:?}", reward.r#type).into());
         };
         match self.request(endpoint, referral, reward, now) {
             Ok(request) => match request.send().await {
-                Ok(response) => judge(response).await,
-                Err(problem) => Answer::Again(format!("no answer: {}", problem.without_url())),
+                Ok(response) => judge(response, now).await,
+                Err(problem) => Answer::Again(no_answer(problem).into()),
             },
-            Err(problem) => Answer::Again(problem.to_string()),
+            Err(problem) => Answer::Again(problem.into()),
         }
     }
 
@@ -146,13 +159,31 @@ fn endpoint(env: &Env, name: &str) -> Result<Option<Url>, Misconfigured> {
     env.get(name).map(|url| url.parse().map_err(|problem| Misconfigured::new(name, problem))).transpose()
 }
 
-async fn judge(response: Response) -> Answer {
+/// What went wrong, down to its cause, without the address: that may hold a secret.
+fn no_answer(problem: reqwest::Error) -> String {
+    format!("no answer: {}", runtime::explain(&problem.without_url()))
+}
+
+async fn judge(response: Response, now: Timestamp) -> Answer {
     let status = response.status();
     if status.is_success() {
         return Answer::Taken;
     }
+    let not_before = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
     let said = format!("{}: {}", status.as_u16(), excerpt(response).await);
-    if passes(status) { Answer::Again(said) } else { Answer::Refused(said) }
+    if passes(status) { Answer::Again(Again { reason: said, not_before }) } else { Answer::Refused(said) }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value.trim()).ok()?;
+            let at = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            at.checked_sub(Duration::from_millis(u64::try_from(now.millis()).ok()?))
+        }
+    }
 }
 
 /// Whether the same call may well be answered otherwise later. A redirect is not followed: it would take the signed
@@ -176,4 +207,20 @@ async fn excerpt(mut response: Response) -> String {
     }
     said.truncate(LONGEST);
     String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::try_from("2026-01-31T09:30:00.000Z".to_owned()).unwrap();
+        let seconds = |value| retry_after(value, now).map(|pause| pause.as_secs());
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("Sat, 31 Jan 2026 09:31:30 GMT"), Some(90));
+        for useless in ["Sat, 31 Jan 2026 09:29:00 GMT", "-1", "soon", ""] {
+            assert_eq!(seconds(useless), None, "{useless}");
+        }
+    }
 }

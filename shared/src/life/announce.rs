@@ -59,7 +59,12 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
 /// The rewards that are on their way, announced once more.
 pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
     let sides = referral.rewards().into_iter().flat_map(crate::referral::Rewards::on_their_way);
-    sides.filter_map(|side| of_reward(referral, side, "reward.issued")).collect()
+    sides.filter_map(|side| reannouncement(referral, side)).collect()
+}
+
+/// This side's reward, announced once more.
+pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
+    of_reward(referral, side, "reward.issued")
 }
 
 fn of_referral(referral: &Referral) -> Announcement {

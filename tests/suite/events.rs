@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 21] = [
+const LIFE: [(&str, &str, u64); 26] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -32,6 +32,11 @@ const LIFE: [(&str, &str, u64); 21] = [
     ("conversion-dead-letter", "ConversionFunction", 0),
     ("rewards-stream", "RewardsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
+    ("admin-undelivered", "AdminFunction", 200),
+    ("admin-resend", "AdminFunction", 202),
+    ("admin-resend-all", "AdminFunction", 200),
+    ("admin-dead-letters", "AdminFunction", 200),
+    ("admin-redrive", "AdminFunction", 202),
     ("delivery-queue", "DeliveryFunction", 0),
     ("attribution-referrals-of-user", "AttributionFunction", 200),
     ("attribution-rewards-of-user", "AttributionFunction", 200),
@@ -54,8 +59,19 @@ async fn invoke(world: &World, name: &str, function: &str) -> Value {
 #[tokio::test]
 async fn every_file_does_its_part_in_a_referrals_life() {
     let world = world("0").await;
+    // The subsystem refuses both rewards, until operators have them sent again.
+    world.script("credit", json!({"answers": [400, 400]})).await;
     for (name, function, status) in LIFE {
         let answer = invoke(&world, name, function).await;
+        let body = || serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap();
+        match name {
+            "admin-undelivered" => assert_eq!(body()["items"].as_array().unwrap().len(), 2, "{answer}"),
+            "admin-resend" => assert_eq!(body()["reward_id"], "bob:referee", "{answer}"),
+            "admin-resend-all" => assert_eq!(body(), json!({"resent": 1, "next_cursor": null})),
+            "admin-dead-letters" => assert_eq!(body()["items"].as_array().unwrap().len(), 4, "{answer}"),
+            "admin-redrive" => assert_eq!(body(), json!({"queue": "credit", "messages": 0})),
+            _ => {}
+        }
         if status > 0 {
             assert_eq!(answer["statusCode"], status, "{name}: {answer}");
         }
@@ -64,6 +80,9 @@ async fn every_file_does_its_part_in_a_referrals_life() {
     }
     let referral = world.referral("bob").await;
     assert_eq!((&referral["status"], &referral["order_id"]), (&json!("rewarded"), &json!("order-1001")));
+    for reward in referral["rewards"].as_array().unwrap() {
+        assert_eq!(reward["status"], "delivered", "{reward}");
+    }
     world.end().await;
 }
 

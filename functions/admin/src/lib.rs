@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod place;
+mod problem;
 mod resend;
 mod rewards;
 mod route;
@@ -13,8 +14,10 @@ use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::
 use referrals::{
     bus::Bus,
     http::{self, input, problem::Problem},
+    life::advance::LONGEST_PAUSE,
     runtime::{Call, Env, Misconfigured},
     store::Store,
+    time::Timestamp,
 };
 use serde_json::Value;
 
@@ -47,6 +50,11 @@ impl App {
             grace: env.grace()?,
         })
     }
+
+    /// The latest time for which a reward that is on its way now can be due.
+    fn horizon(&self, call: &Call) -> Timestamp {
+        call.now.plus(LONGEST_PAUSE.max(self.grace))
+    }
 }
 
 /// Answers one request as API Gateway sends it, with what it expects back.
@@ -70,7 +78,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     let body = input::bounded(request.body())?;
     if request.method() != "GET" {
         // Who did it, for the record; what came of it is another line.
-        tracing::info!(outcome = "asked", route = ?route, operator = operator(request));
+        tracing::info!(outcome = "asked", route = route.name(), operator = operator(request));
     }
     match route {
         Route::Rewards => rewards::list(app, request, call).await,

@@ -94,6 +94,7 @@ impl World {
         let wire = Wire::default();
         let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
         // Impatient, so that what a test waits for comes soon.
+        options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
         options.pace.first_retry = Duration::from_millis(100);
         options.pace.delay = ECHO;
         options.pace.schedule = false;

@@ -112,7 +112,7 @@ async fn resend_all(world: &World, body: &Value) -> Vec<u64> {
 }
 
 /// The function by itself, and the wire between it and everything else.
-fn function(world: &World) -> (admin::App, Wire) {
+pub(crate) fn function(world: &World) -> (admin::App, Wire) {
     let (wire, env) = (Wire::default(), world.service().env());
     let (service, table) = (world.service().url(), world.service().dynamodb_url());
     let rest = world::aws(service, wire.connector());
@@ -126,20 +126,29 @@ fn function(world: &World) -> (admin::App, Wire) {
 }
 
 /// Sends one of the files in `events/` to the function.
-async fn ask(app: &admin::App, name: &str, call: Call) -> (u16, Value) {
+async fn send_file(app: &admin::App, name: &str, call: Call) -> (u16, Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("admin-{name}.json"));
-    let request = lambda_http::request::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let answer = admin::handle(app, request, call).await;
-    (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+    let answer = answer(app, &fs::read_to_string(path).unwrap(), call).await;
+    (answer.status.as_u16(), answer.body)
 }
 
-/// A request as the gateway hands it over.
-fn post(path: &str, body: &str) -> lambda_http::Request {
-    let event = json!({
+/// Sends a request as the gateway hands it over to the function.
+pub(crate) async fn ask(app: &admin::App, method: &str, path: &str, body: &str) -> Answer {
+    answer(app, &event(method, path, body), call()).await
+}
+
+fn event(method: &str, path: &str, body: &str) -> String {
+    json!({
         "version": "2.0", "rawPath": path, "rawQueryString": "", "headers": {"host": "example.com"}, "body": body,
-        "requestContext": {"http": {"method": "POST", "path": path}, "stage": "$default"}, "isBase64Encoded": false,
-    });
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+        "requestContext": {"http": {"method": method, "path": path}, "stage": "$default"}, "isBase64Encoded": false,
+    })
+    .to_string()
+}
+
+async fn answer(app: &admin::App, event: &str, call: Call) -> Answer {
+    let answer = admin::handle(app, lambda_http::request::from_str(event).unwrap(), call).await;
+    let (parts, body) = answer.into_parts();
+    Answer { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&body).unwrap() }
 }
 
 fn call() -> Call {
@@ -223,7 +232,7 @@ async fn what_the_bus_does_not_take_the_sweep_sends_after_the_grace() {
     let (app, wire) = function(&world);
     wire.break_next("PutEvents", [Fault::Internal; ALWAYS]);
     let call = call();
-    let (status, problem) = ask(&app, "resend", call).await;
+    let (status, problem) = send_file(&app, "resend", call).await;
     assert_eq!((status, &problem["reason"]), (503, &json!("unavailable")), "{problem}");
     assert_eq!(world.referral("bob").await["rewards"][1]["status"], "issued");
     let stored = world.stored("bob").await;
@@ -461,8 +470,7 @@ async fn a_walk_that_runs_out_of_time_goes_on_where_it_stopped() {
         let began = Instant::now();
         // Of this, one second is kept back.
         let call = Call::begin(Duration::from_millis(2200)).unwrap();
-        let answer = admin::handle(&app, post("/admin/rewards/resend", &body.to_string()), call).await;
-        let answer: Value = serde_json::from_slice(answer.body()).unwrap();
+        let answer = answer(&app, &event("POST", "/admin/rewards/resend", &body.to_string()), call).await.with(200);
         assert!(began.elapsed() < Duration::from_millis(2200), "{:?}", began.elapsed());
         sent.push(answer["resent"].as_u64().unwrap_or_else(|| panic!("{answer}")));
         cursor = answer["next_cursor"].clone();
@@ -567,12 +575,12 @@ async fn queues_that_do_not_answer_are_said_to_be_unavailable() {
     let world = mixed().await;
     let (app, wire) = function(&world);
     wire.break_next("GetQueueAttributes", [Fault::Internal; ALWAYS]);
-    assert_eq!(ask(&app, "dead-letters", call()).await.0, 503);
+    assert_eq!(send_file(&app, "dead-letters", call()).await.0, 503);
     wire.mend();
     wire.break_next("StartMessageMoveTask", [Fault::Internal; ALWAYS]);
-    assert_eq!(ask(&app, "redrive", call()).await.0, 503);
+    assert_eq!(send_file(&app, "redrive", call()).await.0, 503);
     wire.mend();
-    assert_eq!(ask(&app, "redrive", call()).await, (202, json!({"queue": "credit", "messages": 0})));
+    assert_eq!(send_file(&app, "redrive", call()).await, (202, json!({"queue": "credit", "messages": 0})));
     world.end().await;
 }
 
@@ -616,8 +624,7 @@ async fn a_reward_sent_again_while_it_is_marked_is_neither_lost_nor_left_behind(
         world.script("credit", json!({})).await;
         world.until("the mark is under way", async || world.wire().is_mended()).await;
         let (app, _) = function(&world);
-        let resent = admin::handle(&app, post("/admin/rewards/bob:referrer/resend", ""), call()).await;
-        assert_eq!(resent.status().as_u16(), 202, "{resent:?}");
+        ask(&app, "POST", "/admin/rewards/bob:referrer/resend", "").await.with(202);
         world.settle().await;
         let status = text(&world.referral("bob").await["rewards"][0]["status"]);
         let listed = listed(&world, "").await;
@@ -655,7 +662,7 @@ async fn the_log_says_who_asked() {
     let logging =
         tracing::subscriber::set_default(log::Settings::from_env(&Default::default()).unwrap().subscriber(keep));
     for (name, status) in [("undelivered", 200), ("resend", 202), ("resend-all", 200), ("redrive", 202)] {
-        assert_eq!(ask(&app, name, call()).await.0, status, "{name}");
+        assert_eq!(send_file(&app, name, call()).await.0, status, "{name}");
     }
     drop(logging);
     let lines = lines.lock().unwrap().clone();

@@ -75,7 +75,7 @@ pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
 
 async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let route = Route::of(request.method(), request.raw_http_path())?;
-    let body = input::bounded(request.body())?;
+    let body = || input::bounded(request.body());
     if request.method() != "GET" {
         // Who did it, for the record; what came of it is another line.
         tracing::info!(outcome = "asked", route = route.name(), operator = operator(request));
@@ -83,9 +83,9 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     match route {
         Route::Rewards => rewards::list(app, request, call).await,
         Route::Resend { reward } => resend::one(app, &reward, call).await,
-        Route::ResendAll => resend::all(app, body, call).await,
+        Route::ResendAll => resend::all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
-        Route::Redrive { queue } => app.dead_letters.redrive(&queue, body).await,
+        Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
     }
 }
 

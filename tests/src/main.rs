@@ -51,6 +51,7 @@ Environment variables, as the deployed functions have them:
   COOKIE_DOMAIN            of the cookie                     this host alone
   FINGERPRINT_KEY          for device fingerprints           random
   GRACE_SECONDS            before a reward is sent again     20
+  INCOMING_QUEUE           true: events by queue as well     false
   LOG_LEVEL                of the log on standard error      WARN
 
 A look inside, while it runs:

@@ -376,6 +376,8 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
         ("PUBLIC_URL", url.to_owned()),
         ("LANDING_URL", format!("{url}{}landing", crate::subsystems::PREFIX)),
         ("QUARANTINE_QUEUE_URL", sqs::url(url, "QuarantineQueue")),
+        ("DELAY_QUEUE_URL", sqs::url(url, "ConversionDelayQueue")),
+        ("INCOMING_QUEUE_ARN", clock::arn("sqs", "ConversionIncomingQueue")),
         ("GRACE_SECONDS", "20".to_owned()),
     ];
     let defaults = defaults.into_iter().map(|(name, value)| (name.to_owned(), value));

@@ -309,8 +309,8 @@ async fn a_life_tells_of_every_type() {
 fn template() -> String {
     let head = "\
 # The schemas of this folder in an EventBridge schema registry. template.yaml nests this when PublishSchemas says so.
-# CloudFormation can take no text from another file, so each schema is here once more, its lines put together; a test
-# (tests/suite/schemas.rs) holds both to each other, and prints this file as it should be.
+# CloudFormation has no plain way to take a text from another file, so each schema is here once more, its lines put
+# together; a test (tests/suite/schemas.rs) holds both to each other, and prints this file as it should be.
 AWSTemplateFormatVersion: \"2010-09-09\"
 Description: Referrals - the schemas of events in and out.
 

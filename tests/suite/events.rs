@@ -67,6 +67,8 @@ async fn every_file_does_its_part_in_a_referrals_life() {
     }
     let referral = world.referral("bob").await;
     assert_eq!((&referral["status"], &referral["order_id"]), (&json!("rewarded"), &json!("order-1001")));
+    // The record in the file tells of a referral of bob as old as the file.
+    world.disown(|event| event["detail"]["occurred_at"] == "2026-03-02T09:05:00.412Z").await;
     world.end().await;
 }
 

@@ -17,6 +17,7 @@ mod malformed;
 mod openapi;
 mod refusals;
 mod restart;
+mod schemas;
 mod sources;
 mod sweep;
 mod template;

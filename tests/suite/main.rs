@@ -14,6 +14,7 @@ mod life;
 mod lists;
 mod machine;
 mod malformed;
+mod metrics;
 mod openapi;
 mod refusals;
 mod restart;

@@ -39,6 +39,9 @@ LIFE = [
     ("conversion-order-completed", CONVERSION, DONE),
     ("conversion-delayed", CONVERSION, BATCH),
     ("conversion-dead-letter", CONVERSION, BATCH),
+    ("conversion-incoming-queue", CONVERSION, BATCH),
+    ("conversion-kafka-msk", CONVERSION, BATCH),
+    ("conversion-kafka-self-managed", CONVERSION, BATCH),
     ("rewards-stream", REWARDS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
     # Both rewards were refused: one is sent again by its name, and then all, which is the other. Nothing is a dead letter.

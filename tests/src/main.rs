@@ -52,6 +52,7 @@ Environment variables, as the deployed functions have them:
   FINGERPRINT_KEY          for device fingerprints           random
   RETRY_SECONDS            first pause of a delivery         1
   GRACE_SECONDS            before a reward is sent again     20
+  INCOMING_QUEUE           true: events by queue as well     false
   LOG_LEVEL                of the log on standard error      WARN
 
 For operators (deployed, behind an API of its own):

@@ -364,7 +364,8 @@ fn lock(path: &Path) -> Result<File, StartError> {
 }
 
 /// The queues that functions are told of, and by which variable.
-const QUEUES: [(&str, &str); 8] = [
+const QUEUES: [(&str, &str); 9] = [
+    ("DELAY_QUEUE_URL", "ConversionDelayQueue"),
     ("QUARANTINE_QUEUE_URL", "QuarantineQueue"),
     ("CREDIT_QUEUE_URL", "CreditQueue"),
     ("COUPON_QUEUE_URL", "CouponQueue"),
@@ -390,6 +391,7 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
         ("BUS_NAME", "referrals".to_owned()),
         ("PUBLIC_URL", url.to_owned()),
         ("LANDING_URL", format!("{url}{}landing", crate::subsystems::PREFIX)),
+        ("INCOMING_QUEUE_ARN", clock::arn("sqs", "ConversionIncomingQueue")),
         ("GRACE_SECONDS", "20".to_owned()),
         ("RETRY_SECONDS", "1".to_owned()),
     ];

@@ -236,6 +236,45 @@ fn a_right_more_or_less_would_be_seen() {
     }
 }
 
+/// Lambda's rights on sources that not every stack has: each there on its source's condition, exact, and before the
+/// mapping that needs it.
+#[test]
+fn other_ways_in_bring_their_own_rights_and_no_more() {
+    let template = local::template().unwrap();
+    let of_type = |kind: &'static str| {
+        let resources = template["Resources"].as_object().unwrap().iter();
+        resources.filter(move |(_, resource)| resource["Type"] == kind)
+    };
+    let mut allowed = BTreeSet::new();
+    for (name, policy) in of_type("AWS::IAM::RolePolicy") {
+        assert!(policy["Condition"].is_string(), "{name} is always there");
+        assert_eq!(policy["Properties"]["RoleName"], "ConversionRole", "{name}");
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"].as_array().unwrap() {
+            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
+            for action in statement["Action"].as_array().unwrap() {
+                let action = action.as_str().unwrap();
+                assert!(!action.contains('*'), "{name} allows {action}");
+                assert_eq!(statement["Resource"] == "*", action.starts_with("ec2:Describe"), "{name}: {action}");
+                let sends = action == "sqs:SendMessage";
+                assert!(!sends || statement["Resource"] == "ConversionDelayQueue", "{name}: {statement}");
+                allowed.insert(action.split(':').next().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(Vec::from_iter(allowed), ["ec2", "kafka", "kafka-cluster", "s3", "secretsmanager", "sqs"]);
+    let mut mappings = 0;
+    for (name, mapping) in of_type("AWS::Lambda::EventSourceMapping") {
+        mappings += 1;
+        assert!(mapping["Condition"].is_string(), "{name} is always there");
+        assert_eq!(mapping["Properties"]["FunctionName"], "ConversionFunction", "{name}");
+        assert_eq!(mapping["Properties"]["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{name}");
+        let rights = mapping["DependsOn"].as_array().cloned().unwrap_or_else(|| vec![mapping["DependsOn"].clone()]);
+        let own = |right: &Value| resource(right.as_str().unwrap())["Condition"] == mapping["Condition"];
+        assert!(rights.iter().any(own), "{name} waits for {rights:?}");
+    }
+    assert_eq!(mappings, 3);
+}
+
 #[test]
 fn keys_and_indexes_are_the_tables() {
     let table = resource("Table")["Properties"].clone();

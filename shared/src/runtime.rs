@@ -15,10 +15,12 @@ use std::{
 use aws_config::{
     BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
 };
+use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{
-    Builder as HttpClientBuilder,
+    Builder as HttpClientBuilder, Connector,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -209,6 +211,14 @@ pub fn explain(problem: &dyn Error) -> String {
         cause = deeper.source();
     }
     line
+}
+
+/// How a function reaches anybody else: over TLS by rustls with the system's roots (or `SSL_CERT_FILE`), without
+/// following redirects or asking a proxy.
+pub fn http() -> SharedHttpConnector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_secs(2)).build();
+    let connector = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
+    SharedHttpConnector::new(connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build())
 }
 
 /// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use lambda_http::Context;
-use referrals::runtime::{Call, Env, Misconfigured};
+use referrals::runtime::{self, Call, Env, Misconfigured};
 use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
 
@@ -82,7 +82,7 @@ impl Functions {
             conversion: Arc::new(conversion::App::new(env, dynamodb.clone(), queues())?),
             rewards: Arc::new(rewards::App::new(env, dynamodb.clone(), bus(), queues())?),
             sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
-            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues())?),
+            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), runtime::http())?),
             admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
             timeouts: Function::ALL.into_iter().map(|function| (function, deployment.timeout(function))).collect(),
             invoked: watch::Sender::new(()),

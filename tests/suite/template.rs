@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 use aws_config::SdkConfig;
 use referrals::{
     log,
-    runtime::{Call, Env},
+    runtime::{self, Call, Env},
     table,
 };
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn delivery_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Delivery").await;
-    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs()).unwrap();
+    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), runtime::http()).unwrap();
     rewarded(&bench.world).await;
     let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));

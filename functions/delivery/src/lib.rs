@@ -6,6 +6,7 @@
 mod backoff;
 mod subsystem;
 
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
     batch::{self, Fate, Message},
@@ -39,10 +40,15 @@ impl App {
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
-    pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
+    pub fn new(
+        env: &Env,
+        dynamodb: aws_sdk_dynamodb::Client,
+        sqs: aws_sdk_sqs::Client,
+        http: SharedHttpConnector,
+    ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
-            subsystems: Subsystems::from_env(env)?,
+            subsystems: Subsystems::from_env(env, http)?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,
             backoff: Backoff::from_env(env, sqs)?,
         })

@@ -12,7 +12,8 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let aws = runtime::aws().await;
-    let app = delivery::App::new(&env, aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws))?;
+    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let app = delivery::App::new(&env, dynamodb, sqs, runtime::http())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         delivery::handle(app, event.payload, Call::invoked(&event.context)?).await

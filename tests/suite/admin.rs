@@ -410,7 +410,7 @@ async fn a_referral_counts_once_for_the_limit_whatever_it_brings() {
     reward(&world, &referees).await;
     let page = list(&world, "?limit=2").await;
     assert_eq!((page["items"].as_array().unwrap().len(), page["next_cursor"].is_string()), (4, true), "{page:#}");
-    let sent = resend_all(&world, &json!({"type": "credit", "since": "1970-01-01T00:00:00Z", "limit": 2})).await;
+    let sent = resend_all(&world, &json!({"type": "credit", "since": "1970-01-01T00:00:00Z", "limit": 2.0})).await;
     assert!(sent.iter().all(|count| *count <= 4) && sent.iter().sum::<u64>() == 10, "{sent:?}");
     let tally = tally(&world, "credit", 200).await;
     assert!(tally.len() == 10 && tally.values().all(|times| *times == 1), "{tally:?}");

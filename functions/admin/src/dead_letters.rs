@@ -12,7 +12,10 @@ use referrals::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{queue_not_found, under_way};
+use crate::{
+    problem::{queue_not_found, under_way},
+    whole::within,
+};
 
 /// The dead-letter queues that can be drained back.
 pub(crate) struct DeadLetters {
@@ -39,7 +42,7 @@ struct Queues {
 /// The body of `POST /admin/dead-letters/{queue}/redrive`; it may be left out.
 #[derive(Debug, Default, Deserialize)]
 struct RedriveBody {
-    per_second: Option<i32>,
+    per_second: Option<f64>,
 }
 
 impl DeadLetters {
@@ -68,10 +71,7 @@ impl DeadLetters {
     /// Begins to move all messages of a queue back to where they came from, at so many a second.
     pub(crate) async fn redrive(&self, queue: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
         let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { input::json(body)? };
-        let per_second = body.per_second.unwrap_or(10);
-        if !(1..=500).contains(&per_second) {
-            return Err(Problem::invalid("per_second: expected a number from 1 to 500"));
-        }
+        let per_second = i32::try_from(within("per_second", body.per_second, 10, 500)?).unwrap_or(1);
         let known = self.queues.iter().find(|(name, _)| *name == queue);
         let (name, url) = known.ok_or_else(queue_not_found)?;
         let found = self.look(name, url).await?;

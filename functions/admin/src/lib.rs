@@ -7,6 +7,7 @@ mod problem;
 mod resend;
 mod rewards;
 mod route;
+mod whole;
 
 use std::time::Duration;
 

@@ -25,6 +25,7 @@ use crate::{
     place::Place,
     problem::{already_delivered, reward_not_found},
     rewards::{RewardItem, Undelivered, Wanted},
+    whole::within,
 };
 
 /// Sends one reward again.
@@ -62,8 +63,8 @@ struct ResendBody {
     r#type: RewardType,
     since: Timestamp,
     status: Option<Undelivered>,
-    limit: Option<u32>,
-    per_second: Option<u32>,
+    limit: Option<f64>,
+    per_second: Option<f64>,
     cursor: Option<String>,
 }
 
@@ -128,13 +129,4 @@ fn was_resent(app: &App, status: Undelivered, referral: &Referral, began_at: Tim
     let due_at = referral.work().map(|work| work.at);
     let of_this_walk = began_at.plus(app.grace)..=call.now.plus(app.grace);
     status == Undelivered::Issued && due_at.is_some_and(|due_at| of_this_walk.contains(&due_at))
-}
-
-fn within(name: &str, given: Option<u32>, default: u32, most: u32) -> Result<u32, Problem> {
-    let number = given.unwrap_or(default);
-    if (1..=most).contains(&number) {
-        Ok(number)
-    } else {
-        Err(Problem::invalid(format!("{name}: expected a number from 1 to {most}")))
-    }
 }

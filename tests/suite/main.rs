@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
 mod budgets;
+mod crash;
 mod deadline;
 mod delivery;
 mod duplicates;
@@ -17,6 +18,8 @@ mod malformed;
 mod openapi;
 mod refusals;
 mod restart;
+mod soak;
+mod subsystem;
 mod sweep;
 mod template;
 mod uniqueness;

@@ -1,6 +1,8 @@
 //! The World: a whole service for one test, asked the way its users ask it, audited when the test ends.
 
 mod audit;
+pub(crate) mod process;
+pub(crate) mod stand_in;
 mod wire;
 
 use std::{
@@ -18,7 +20,8 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use wire::{Call, Fault, Wire};
+use stand_in::StandIn;
+pub(crate) use wire::{Call, Fault, Halt, Wire};
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +34,8 @@ pub(crate) struct World {
     wire: Wire,
     http: reqwest::Client,
     events: AtomicU32,
+    /// Subsystems of the test's own, beside those of the service.
+    stand_ins: Vec<StandIn>,
     expected: audit::Expected,
 }
 
@@ -105,6 +110,7 @@ impl World {
             wire,
             http: http.unwrap(),
             events: AtomicU32::new(0),
+            stand_ins: Vec::new(),
             expected: audit::Expected::default(),
         }
     }
@@ -298,6 +304,16 @@ impl World {
     /// Says that this many messages end up aside, in quarantine or dead-letter queues.
     pub(crate) fn expect_parked(&mut self, count: u64) {
         self.expected.parked = count;
+    }
+
+    /// Says that dead-letter queues may hold messages whose rewards were delivered all the same; they are not counted.
+    pub(crate) fn expect_overtaken(&mut self) {
+        self.expected.overtaken = true;
+    }
+
+    /// Has the audit look into this stand-in of the test's own, too.
+    pub(crate) fn audit_too(&mut self, stand_in: &StandIn) {
+        self.stand_ins.push(stand_in.clone());
     }
 
     /// Says that rewards may be left undelivered when the test ends.

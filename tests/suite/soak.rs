@@ -1,0 +1,1 @@
+//! Many referrals at once, one of their subsystems moody: at rest everything issued is booked, once.

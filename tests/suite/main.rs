@@ -16,6 +16,7 @@ mod lists;
 mod machine;
 mod malformed;
 mod openapi;
+mod races;
 mod refusals;
 mod restart;
 mod soak;

@@ -220,7 +220,7 @@ fn soon_at(date: &str) -> String {
 async fn a_subsystem_that_hangs_holds_back_nobody_else() {
     const REFERRALS: usize = 60;
     let points = StandIn::start().await;
-    points.usually(Reply::Hold);
+    points.usually(Reply::Hold(200));
     let mut world = World::with_env([
         ("POINTS_ENDPOINT", points.url()),
         ("WEBHOOK_SECRET", SECRET),

@@ -32,8 +32,8 @@ pub(crate) enum Reply {
     Silence,
     /// Books, and resets the connection before the answer is whole.
     Reset,
-    /// Waits until it is let go, then books.
-    Hold,
+    /// Waits until it is let go, then answers this status.
+    Hold(u16),
     /// Answers this status with a body of ten megabytes.
     Long(u16),
     /// Answers this status with a body that never ends, as fast as it is taken.
@@ -129,7 +129,7 @@ impl StandIn {
 
     /// Tells what to do with every call that has no script. Who is held by [`Reply::Hold`] stays until [`Self::let_go`].
     pub(crate) fn usually(&self, reply: Reply) {
-        if reply == Reply::Hold {
+        if matches!(reply, Reply::Hold(_)) {
             self.open.send_replace(false);
         }
         self.state().usual = reply;
@@ -206,7 +206,7 @@ impl StandIn {
         let body: Value = serde_json::from_slice(&body)?;
         let reply = self.next_reply(&key);
         let place = self.note(&key, &body);
-        if reply == Reply::Hold {
+        if matches!(reply, Reply::Hold(_)) {
             self.open.subscribe().wait_for(|open| *open).await.ok();
         }
         if reply.books() {
@@ -251,9 +251,10 @@ impl StandIn {
 impl Reply {
     fn books(&self) -> bool {
         match self {
-            Self::Silence | Self::Reset | Self::Hold => true,
+            Self::Silence | Self::Reset => true,
             Self::Moody(_) => false,
             Self::Status(status)
+            | Self::Hold(status)
             | Self::With(status, _)
             | Self::Long(status)
             | Self::Endless(status)
@@ -313,8 +314,9 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
             return Ok(Parting::Reset);
         }
-        Reply::Hold | Reply::Moody(_) => stream.write_all(head(200, "").as_bytes()).await?,
-        Reply::Status(status) => stream.write_all(head(status, "").as_bytes()).await?,
+        // Its mood was read before it answers.
+        Reply::Moody(_) => {}
+        Reply::Status(status) | Reply::Hold(status) => stream.write_all(head(status, "").as_bytes()).await?,
         Reply::With(status, line) => stream.write_all(head(status, &line).as_bytes()).await?,
         Reply::Long(status) => {
             stream.write_all(head(status, "content-length: 10485760").as_bytes()).await?;

@@ -62,6 +62,8 @@ struct State {
     /// What to do with every other call.
     usual: Reply,
     calls: Vec<Received>,
+    /// By key, how often it was called.
+    attempts: HashMap<String, u32>,
     /// By key, what was booked.
     booked: BTreeMap<String, Value>,
     /// Callers that went away before there was a call, as one does who does not like a certificate.
@@ -101,6 +103,7 @@ impl StandIn {
             scripts: HashMap::new(),
             usual: Reply::Status(200),
             calls: Vec::new(),
+            attempts: HashMap::new(),
             booked: BTreeMap::new(),
             turned_away: 0,
         };
@@ -154,6 +157,11 @@ impl StandIn {
     /// What was booked, by key.
     pub(crate) fn booked(&self) -> BTreeMap<String, Value> {
         self.state().booked.clone()
+    }
+
+    /// How many keys were booked.
+    pub(crate) fn booked_count(&self) -> usize {
+        self.state().booked.len()
     }
 
     /// How many callers went away before there was a call.
@@ -217,10 +225,12 @@ impl StandIn {
 
     fn next_reply(&self, key: &str) -> Reply {
         let mut state = self.state();
+        let attempts = state.attempts.entry(key.to_owned()).or_default();
+        *attempts += 1;
+        let attempt = *attempts;
         let scripted = state.scripts.get_mut(key).and_then(VecDeque::pop_front);
         match scripted.unwrap_or_else(|| state.usual.clone()) {
             Reply::Moody(seed) => {
-                let attempt = state.calls.iter().filter(|call| call.key == key).count();
                 let mut hasher = DefaultHasher::new();
                 (seed, key, attempt).hash(&mut hasher);
                 match hasher.finish() % 10 {

@@ -3,7 +3,13 @@
 //! The service that is killed runs in a process of its own: this very binary, started for the test [`child`] alone. The
 //! subsystem is the test's, and survives.
 
-use std::{io::Read, path::PathBuf, process::Command, time::Duration};
+use std::{
+    io::Read,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use local::{Options, Service};
@@ -75,10 +81,11 @@ fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) ->
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::child", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     let mut command = clean(command);
-    command.stdin(std::process::Stdio::piped());
+    command.stdin(Stdio::piped());
     command.env(DATA, data.path()).env(STREAM, stream.to_string());
     command.env(POINT, point.map(|point| format!("{point:?}")).unwrap_or_default());
-    command.envs([("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET), ("GRACE_SECONDS", "1")]);
+    command.envs([("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET)]);
+    command.envs([("GRACE_SECONDS", "1"), ("RETRY_SECONDS", "0")]);
     Running::spawn(command).0
 }
 
@@ -88,7 +95,7 @@ fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) ->
 async fn child() {
     let Some(data) = std::env::var_os(DATA) else { return };
     // Whoever started it holds the other end.
-    std::thread::spawn(|| {
+    thread::spawn(|| {
         drop(std::io::stdin().read_to_end(&mut Vec::new()));
         std::process::exit(1)
     });

@@ -1,6 +1,7 @@
 //! The World: a whole service for one test, asked the way its users ask it, audited when the test ends.
 
 mod audit;
+mod bare_http;
 pub(crate) mod process;
 pub(crate) mod stand_in;
 mod wire;

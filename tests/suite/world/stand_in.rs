@@ -7,7 +7,7 @@ use std::{
 };
 
 use referrals::time::Timestamp;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::{
@@ -17,6 +17,8 @@ use tokio::{
     time::{Duration, sleep},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use super::bare_http::{head, request};
 
 /// What a service must be told to sign with, for a stand-in to believe it.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -280,41 +282,8 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     ["idempotency-key", "webhook-id"].iter().all(|name| headers.get(*name).is_some_and(|key| *key == id)).then_some(id)
 }
 
-/// Reads a request; `None` when the caller went away before it was whole.
-async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(HeaderMap, Vec<u8>)>> {
-    const BREAK: &[u8] = b"\r\n\r\n";
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(end) = bytes.windows(BREAK.len()).position(|window| window == BREAK) {
-            let headers = headers(&String::from_utf8_lossy(&bytes[..end]));
-            let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
-            let body = &bytes[end + BREAK.len()..];
-            if body.len() >= length {
-                return Ok(Some((headers, body[..length].to_vec())));
-            }
-        }
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Ok(None);
-        }
-    }
-}
-
-fn headers(head: &str) -> HeaderMap {
-    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    let header = |(name, value): (&str, &str)| {
-        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value.trim()).unwrap())
-    };
-    lines.map(header).collect()
-}
-
-/// The head of an answer whose body ends with the connection, so that it may be of any length, or of none.
-fn head(status: u16, line: &str) -> String {
-    let line = if line.is_empty() { String::new() } else { format!("{line}\r\n") };
-    format!("HTTP/1.1 {status} by the test\r\ncontent-type: text/plain\r\n{line}connection: close\r\n\r\n")
-}
-
 async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply) -> io::Result<Parting> {
-    const CHUNK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    static CHUNK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
     match reply {
         Reply::Silence => {
             // Until the caller hangs up.

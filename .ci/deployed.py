@@ -37,12 +37,14 @@ class Subsystem:
 
     def __init__(self):
         self.calls = calls = []
+        # Whose rewards it will have nothing to do with.
+        self.refused = refused = set()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 calls.append((dict((name.lower(), value) for name, value in self.headers.items()), body))
-                self.send_response(200)
+                self.send_response(400 if json.loads(body)["referee_id"] in refused else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -138,18 +140,18 @@ class Stack:
 class Product:
     """The product's server: it signs what it asks of the API, and tells the bus what happens."""
 
-    def __init__(self, stack, keys):
-        self.stack, self.keys = stack, keys
+    def __init__(self, stack, keys, api="ApiUrl"):
+        self.stack, self.keys, self.api = stack, keys, stack[api]
         self.events = stack.emulator.client("events", keys)
 
     def ask(self, method, path, body=None, headers=None, signed=True):
-        """Status, headers and body of what the API at ApiUrl answers."""
-        url = urllib.parse.urlsplit(self.stack["ApiUrl"])
+        """Status, headers and body of what the API answers."""
+        url = urllib.parse.urlsplit(self.api)
         data = b"" if body is None else json.dumps(body).encode()
         # The name that the emulator gives the API leads nowhere; its address does.
         headers = {"Host": url.netloc, "Content-Type": "application/json", **(headers or {})}
         if signed:
-            request = botocore.awsrequest.AWSRequest(method, self.stack["ApiUrl"] + path, headers=headers, data=data)
+            request = botocore.awsrequest.AWSRequest(method, self.api + path, headers=headers, data=data)
             credentials = botocore.credentials.Credentials(*self.keys)
             botocore.auth.SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
             headers = dict(request.headers)
@@ -267,6 +269,32 @@ def duplicates_do_nothing(stack, product, subsystem):
     rewarded(product, "carol")
     expect("bob's referral after four more orders is as before", product.referral("bob") == before, True)
     expect("calls about bob", len(subsystem.of("bob")), 2)
+
+
+def a_refusal_waits_for_an_operator(stack, product, operator, subsystem):
+    for path in "/admin/rewards", "/admin/dead-letters":
+        expect(f"unsigned GET {path}", operator.ask("GET", path, signed=False)[0], 403)
+        expect(f"GET {path} by the product", Product(stack, product.keys, "AdminApiUrl").ask("GET", path)[0], 403)
+    subsystem.refused.add("hal")
+    product.attribute("hal")
+    product.order("hal", "o-hal")
+
+    def failed():
+        status, _, body = operator.ask("GET", "/admin/rewards?status=failed")
+        found = {item["reward_id"]: item["failure"][:3] for item in body.get("items", [])} if status == 200 else {}
+        return found if len(found) == 2 else None
+
+    found = until("hal's two rewards among the failed", 60, failed)
+    expect("refused for good, and why", found, {"hal:referrer": "400", "hal:referee": "400"})
+    subsystem.refused.clear()
+    for reward in sorted(found):
+        expect(f"{reward} sent again", operator.ask("POST", f"/admin/rewards/{reward}/resend", {})[0], 202)
+    rewarded(product, "hal")
+    expect("sent again once more", operator.ask("POST", "/admin/rewards/hal:referee/resend", {})[0], 409)
+    keys = sorted(headers["idempotency-key"] for headers, _ in subsystem.of("hal"))
+    expect("keys of the calls about hal", keys, ["hal:referee"] * 2 + ["hal:referrer"] * 2)
+    found = {queue["queue"]: queue["messages"] for queue in operator.ask("GET", "/admin/dead-letters")[2]["items"]}
+    expect("dead letters", found, {"credit": 0, "coupon": 0, "points": 0, "conversion": 0})
 
 
 def poison_is_put_aside(stack, product):
@@ -444,15 +472,18 @@ def drive(emulator, subsystem, arguments):
     stack = Stack(emulator)
     expect("the stack", stack.status, "CREATE_COMPLETE")
     account = stack["BusArn"].split(":")[4]
-    api = f"arn:aws:execute-api:{REGION}:{account}:{stack['ApiId']}/*"
-    rights = [
-        {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": api},
-        {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]},
-    ]
-    product = Product(stack, user(emulator, "product", rights))
+
+    def calling(output):
+        api = f"arn:aws:execute-api:{REGION}:{account}:{stack[output]}/*"
+        return {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": api}
+
+    telling = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]}
+    product = Product(stack, user(emulator, "product", [calling("ApiId"), telling]))
+    operator = Product(stack, user(emulator, "operator", [calling("AdminApiId")]), "AdminApiUrl")
     strangers_are_refused(stack, product)
     from_mint_to_two_rewards(stack, product, subsystem)
     duplicates_do_nothing(stack, product, subsystem)
+    a_refusal_waits_for_an_operator(stack, product, operator, subsystem)
     poison_is_put_aside(stack, product)
     an_update_does_not_interrupt(stack, product, deploy)
     a_hold_is_kept(stack, product, subsystem)

@@ -92,7 +92,7 @@ sam_tools() {
   export PATH=$venv/bin:$PATH
 }
 
-# built: the five functions are where SAM expects them.
+# built: the functions are where SAM expects them.
 built() {
   [ -f .aws-sam/build/template.yaml ] || fail 'nothing is built yet: bash .ci/build'
 }

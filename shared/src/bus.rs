@@ -1,6 +1,6 @@
 //! The bus: announcing on EventBridge.
 
-use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
+use aws_sdk_eventbridge::{Client, primitives::DateTime, types::PutEventsRequestEntry};
 
 use crate::{
     life::announce::Announcement,
@@ -57,6 +57,8 @@ impl Bus {
             .event_bus_name(&self.name)
             .source(SOURCE)
             .detail_type(announcement.detail_type)
+            // The bus keeps no more than the second; the detail has the rest.
+            .time(DateTime::from_secs(announcement.occurred_at.seconds()))
             .detail(announcement.detail.to_string())
             .build()
     }

@@ -8,8 +8,8 @@
 //!    a condition that `store::guard` derives from the machine.
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
 //!    step, delivery, is the delivery function's own.
-//! 5. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`cache`], [`bus`], [`quarantine`], [`batch`], and
-//!    [`view`], which is what others see.
+//! 5. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`log`] (and metrics), [`cache`], [`bus`],
+//!    [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
 //! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
 
@@ -19,8 +19,11 @@ pub mod bus;
 pub mod cache;
 pub mod code;
 pub mod device;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod id;
 pub mod life;
+pub mod log;
 pub mod machine;
 pub mod money;
 pub mod order;

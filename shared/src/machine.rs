@@ -27,11 +27,14 @@ pub enum Verb {
     Settle,
     /// The sweep takes it upon itself to announce the rewards again.
     Claim,
+    /// An operator has a reward sent again, one that was refused for good too.
+    Resend,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Convert, Self::Issue, Self::Void, Self::Withdraw, Self::Settle, Self::Claim];
+    pub const ALL: [Self; 7] =
+        [Self::Convert, Self::Issue, Self::Void, Self::Withdraw, Self::Settle, Self::Claim, Self::Resend];
 
     /// The states from which this can be done: the table's write demands one of them.
     pub fn allowed_from(self) -> impl Iterator<Item = Status> {
@@ -46,9 +49,9 @@ pub const fn next(from: Status, verb: Verb) -> Option<Status> {
         (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
         (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
-        (Status::Rewarded, Verb::Settle | Verb::Claim) => Some(Status::Rewarded),
-        (Status::Pending, Verb::Issue | Verb::Withdraw | Verb::Settle | Verb::Claim)
-        | (Status::Converted, Verb::Convert | Verb::Settle | Verb::Claim)
+        (Status::Rewarded, Verb::Settle | Verb::Claim | Verb::Resend) => Some(Status::Rewarded),
+        (Status::Pending, Verb::Issue | Verb::Withdraw | Verb::Settle | Verb::Claim | Verb::Resend)
+        | (Status::Converted, Verb::Convert | Verb::Settle | Verb::Claim | Verb::Resend)
         | (Status::Rewarded, Verb::Convert | Verb::Issue | Verb::Void | Verb::Withdraw)
         | (Status::Voided, _) => None,
     }
@@ -71,6 +74,8 @@ pub enum Event<'a> {
     Fail(Side, &'a str),
     /// See [`Verb::Claim`]: the rewards are this sweep's until then.
     Claim(Timestamp),
+    /// See [`Verb::Resend`]: this side's reward, which the sweep leaves alone until then.
+    Resend(Side, Timestamp),
 }
 
 impl Event<'_> {
@@ -83,6 +88,7 @@ impl Event<'_> {
             Self::Withdraw(_) => Verb::Withdraw,
             Self::Deliver(_) | Self::Fail(..) => Verb::Settle,
             Self::Claim(_) => Verb::Claim,
+            Self::Resend(..) => Verb::Resend,
         }
     }
 }
@@ -133,6 +139,7 @@ impl Referral {
                 reward.failure = Some((*answer).to_owned());
             }),
             Event::Claim(until) => self.claim(*until),
+            Event::Resend(side, until) => self.resend(*side, *until),
         }
     }
 
@@ -144,7 +151,7 @@ impl Referral {
             Event::Convert(order) => converted_by(&order.id),
             Event::Withdraw(withdrawal) => self.status() == Status::Voided && converted_by(&withdrawal.order),
             Event::Void(_) => self.status() == Status::Voided,
-            Event::Deliver(side) => reward(side) == Some(RewardStatus::Delivered),
+            Event::Deliver(side) | Event::Resend(side, _) => reward(side) == Some(RewardStatus::Delivered),
             Event::Fail(side, _) => {
                 matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
             }
@@ -197,6 +204,16 @@ impl Referral {
         self.take(claimed, Verb::Claim)
     }
 
+    /// A refusal is forgotten, so that the reward is on its way again and the sweep stands behind it.
+    fn resend(&self, side: Side, until: Timestamp) -> Step {
+        let mut resent = self.state.clone();
+        let State::Rewarded { rewards, due_at, .. } = &mut resent else { return self.refuse() };
+        let reward = rewards.of_mut(side);
+        (reward.failed_at, reward.failure) = (None, None);
+        *due_at = until;
+        self.take(resent, Verb::Resend)
+    }
+
     fn take(&self, state: State, verb: Verb) -> Step {
         Step::Take(Box::new(Self { state, rev: self.rev + 1, ..self.clone() }), verb)
     }
@@ -209,7 +226,10 @@ impl Referral {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{at, converted, money, order, pending, rewarded, taken};
+    use crate::{
+        referral::{Lane, Work},
+        sample::{at, converted, money, order, pending, rewarded, taken},
+    };
 
     fn withdrawal(order: &str, cause: Cause) -> Withdrawal {
         Withdrawal { order: order.parse().unwrap(), user: "bob".parse().unwrap(), cause }
@@ -232,6 +252,7 @@ mod tests {
             Event::Deliver(Side::Referee),
             Event::Fail(Side::Referrer, "400"),
             Event::Claim(at(99)),
+            Event::Resend(Side::Referrer, at(99)),
         ];
         for phase in [pending(), converted(), rewarded(), voided()] {
             for event in &events {
@@ -257,6 +278,7 @@ mod tests {
         assert_eq!(from(Verb::Withdraw), [Status::Converted]);
         assert_eq!(from(Verb::Settle), [Status::Rewarded]);
         assert_eq!(from(Verb::Claim), [Status::Rewarded]);
+        assert_eq!(from(Verb::Resend), [Status::Rewarded]);
     }
 
     #[test]
@@ -285,6 +307,17 @@ mod tests {
             assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
             assert_eq!(voided.after(&Event::Withdraw(&withdrawal), at(40)), Step::Done);
         }
+    }
+
+    #[test]
+    fn a_refused_reward_can_be_sent_again_and_a_delivered_one_cannot() {
+        let failed = taken(rewarded().after(&Event::Fail(Side::Referrer, "400"), at(30)));
+        let failed = taken(failed.after(&Event::Deliver(Side::Referee), at(40)));
+        assert_eq!(failed.work().map(|work| work.lane), Some(Lane::Parked));
+        let resent = taken(failed.after(&Event::Resend(Side::Referrer, at(99)), at(50)));
+        assert_eq!(resent.work(), Some(Work { lane: Lane::Due, at: at(99) }));
+        assert_eq!(resent.rewards().unwrap().on_their_way().collect::<Vec<_>>(), [Side::Referrer]);
+        assert_eq!(failed.after(&Event::Resend(Side::Referee, at(99)), at(50)), Step::Done);
     }
 
     #[test]

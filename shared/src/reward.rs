@@ -78,6 +78,17 @@ pub enum RewardType {
     Points,
 }
 
+impl RewardType {
+    /// The name in settings, in the table and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credit => "credit",
+            Self::Coupon => "coupon",
+            Self::Points => "points",
+        }
+    }
+}
+
 /// The text is not `credit`, `coupon` or `points`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected credit, coupon or points")]

@@ -15,10 +15,12 @@ use std::{
 use aws_config::{
     BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
 };
+use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{
-    Builder as HttpClientBuilder,
+    Builder as HttpClientBuilder, Connector,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -41,11 +43,10 @@ impl Call {
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn begin(remaining: Duration) -> Result<Self, getrandom::Error> {
         let mut entropy = [0; 16];
         getrandom::fill(&mut entropy)?;
-        Ok(Self { now: Utc::now().into(), entropy, deadline: Deadline::after(remaining) })
+        Ok(Self { now: now(), entropy, deadline: Deadline::after(remaining) })
     }
 
     /// The same for an invocation by the Lambda service, which names its own deadline.
@@ -61,9 +62,25 @@ impl Call {
     /// Three codes for this user to try in turn: with a thousand million codes minted, the first is free all but once in
     /// a thousand. One invocation may mint for many users, who must not get in each other's way.
     pub fn codes(&self, user: &UserId) -> [Code; 3] {
-        let drawn = Sha256::new().chain_update(self.entropy).chain_update(user.as_str()).finalize();
+        let drawn = self.draw(user.as_str());
         [0, 1, 2].map(|try_| Code::drawn(std::array::from_fn(|place| drawn[try_ * 5 + place])))
     }
+
+    /// A number from 0 up to 1, another one for each `purpose`.
+    pub fn fraction(&self, purpose: &str) -> f64 {
+        let drawn = self.draw(purpose);
+        f64::from(u32::from_le_bytes(std::array::from_fn(|place| drawn[place]))) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    fn draw(&self, purpose: &str) -> [u8; 32] {
+        Sha256::new().chain_update(self.entropy).chain_update(purpose).finalize().into()
+    }
+}
+
+/// The time by the clock: for an invocation when it begins, and for its lines in the log.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub(crate) fn now() -> Timestamp {
+    Utc::now().into()
 }
 
 /// The moment at which an invocation will be stopped from outside.
@@ -157,6 +174,15 @@ impl Env {
         self.get(name).ok_or_else(|| Misconfigured::new(name, "is not set"))
     }
 
+    /// `GRACE_SECONDS` (600): how long a reward may be on its way before it is announced again. After ten minutes the
+    /// queues have long tried again.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn grace(&self) -> Result<Duration, Misconfigured> {
+        Ok(Duration::from_secs(self.parsed::<u32>("GRACE_SECONDS", 600)?.into()))
+    }
+
     /// The variable read as a `T`, or `default` when it is absent.
     ///
     /// # Errors
@@ -176,24 +202,6 @@ impl FromIterator<(String, String)> for Env {
     }
 }
 
-/// Starts the log: one JSON object a line on standard output, from `LOG_LEVEL` (`INFO`) up.
-///
-/// # Errors
-/// When `LOG_LEVEL` is no level.
-pub fn start_log(env: &Env) -> Result<(), Misconfigured> {
-    let level = log_level(env)?;
-    tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false).with_max_level(level).init();
-    Ok(())
-}
-
-/// The least level that is logged: `LOG_LEVEL` (`INFO`).
-///
-/// # Errors
-/// When `LOG_LEVEL` is no level.
-pub fn log_level(env: &Env) -> Result<tracing::Level, Misconfigured> {
-    env.parsed("LOG_LEVEL", tracing::Level::INFO)
-}
-
 /// An error and what caused it, as one line for the log: what each says of itself, and not the answers they carry, which
 /// hold people's data.
 pub fn explain(problem: &dyn Error) -> String {
@@ -203,6 +211,14 @@ pub fn explain(problem: &dyn Error) -> String {
         cause = deeper.source();
     }
     line
+}
+
+/// How a function reaches anybody else: over TLS by rustls with the system's roots (or `SSL_CERT_FILE`), without
+/// following redirects or asking a proxy.
+pub fn http() -> SharedHttpConnector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_secs(2)).build();
+    let connector = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
+    SharedHttpConnector::new(connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build())
 }
 
 /// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.

@@ -143,6 +143,20 @@ pub fn work_partition(lane: Lane, shard: u32) -> String {
     }
 }
 
+/// The key in the index of work of a referral that is due then: where a page of the index begins.
+pub fn work_key(lane: Lane, shard: u32, due_at: Timestamp, referee: &UserId) -> Item {
+    let mut key = Key::referral(referee).attributes();
+    key.insert(WORK.to_owned(), text(work_partition(lane, shard)));
+    key.insert(DUE_AT.to_owned(), text(due_at.to_string()));
+    key
+}
+
+/// When and whose, from such a key; `None` when it is none.
+pub fn work_place(key: &Item) -> Option<(Timestamp, UserId)> {
+    let due_at = Timestamp::try_from(key.get(DUE_AT)?.as_s().ok()?.clone()).ok()?;
+    Some((due_at, Key::of(key)?.pk.strip_prefix("REFEREE#")?.parse().ok()?))
+}
+
 fn shard_of(referee: &UserId) -> u32 {
     referee.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % WORK_SHARDS
 }

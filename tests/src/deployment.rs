@@ -117,7 +117,9 @@ impl Deployment {
     /// Reads the template.
     pub(crate) fn read(source: &str, env: &Env) -> Result<Self, TemplateError> {
         let template = template::read(source, env)?;
-        let resources = Resources(template["Resources"].as_object().cloned().unwrap_or_default());
+        let mut resources = template["Resources"].as_object().cloned().unwrap_or_default();
+        resources.retain(|_, resource| template::is_deployed(&template, resource));
+        let resources = Resources(resources);
         let functions = functions(&resources, &template["Globals"]["Function"])?;
         let table = resources.of_type("AWS::DynamoDB::Table").find(|(name, _)| *name == "Table");
         let deployment = Self {
@@ -125,7 +127,7 @@ impl Deployment {
             queues: resources.of_type("AWS::SQS::Queue").map(queue).collect::<Result<_, _>>()?,
             rules: rules(&resources)?,
             invocations: functions.iter().map(invocation).collect(),
-            feeds: events(&functions, &["SQS"]).map(feed).collect::<Result<_, _>>()?,
+            feeds: events(&functions, &["SQS"]).map(feed).chain(mappings(&resources)).collect::<Result<_, _>>()?,
             streams: events(&functions, &["DynamoDB"]).map(stream_feed).collect::<Result<_, _>>()?,
             schedules: events(&functions, &["Schedule", "ScheduleV2"]).map(schedule).collect::<Result<_, _>>()?,
             timeouts: functions.iter().map(|function| (function.function, function.timeout())).collect(),
@@ -211,8 +213,7 @@ impl Deployed {
 
 fn functions(resources: &Resources, globals: &Value) -> Result<Vec<Deployed>, TemplateError> {
     let functions = resources.of_type("AWS::Serverless::Function").map(|(name, properties)| {
-        let function = Function::named(name)
-            .ok_or_else(|| TemplateError::new(format!("the local service has no function {name}")))?;
+        let function = function(name)?;
         let mut properties = properties.clone();
         if properties.get("Timeout").is_none() && properties.is_object() {
             properties["Timeout"] = globals["Timeout"].clone();
@@ -220,6 +221,10 @@ fn functions(resources: &Resources, globals: &Value) -> Result<Vec<Deployed>, Te
         Ok(Deployed { name: name.to_owned(), function, properties })
     });
     functions.collect()
+}
+
+fn function(name: &str) -> Result<Function, TemplateError> {
+    Function::named(name).ok_or_else(|| TemplateError::new(format!("the local service has no function {name}")))
 }
 
 fn queue((name, properties): (&str, &Value)) -> Result<(String, Queue), TemplateError> {
@@ -279,12 +284,25 @@ fn events<'a>(functions: &'a [Deployed], types: &'a [&str]) -> impl Iterator<Ite
 }
 
 fn feed((deployed, properties): (&Deployed, &Value)) -> Result<Feed, TemplateError> {
-    Ok(Feed {
-        queue: text(&properties["Queue"], &deployed.name)?,
-        function: deployed.function,
+    Ok(feed_of(text(&properties["Queue"], &deployed.name)?, deployed.function, properties))
+}
+
+/// Queues that feed functions by a resource of their own. Kafka is not played here: a mapping with topics is left out.
+fn mappings(resources: &Resources) -> impl Iterator<Item = Result<Feed, TemplateError>> {
+    let mappings = resources.of_type("AWS::Lambda::EventSourceMapping");
+    mappings.filter(|(_, properties)| properties.get("Topics").is_none()).map(|(name, properties)| {
+        let function = function(&text(&properties["FunctionName"], name)?)?;
+        Ok(feed_of(text(&properties["EventSourceArn"], name)?, function, properties))
+    })
+}
+
+fn feed_of(queue: String, function: Function, properties: &Value) -> Feed {
+    Feed {
+        queue,
+        function,
         batch: size(&properties["BatchSize"], SQS_BATCH),
         concurrency: size(&properties["ScalingConfig"]["MaximumConcurrency"], CONCURRENCY),
-    })
+    }
 }
 
 fn stream_feed((deployed, properties): (&Deployed, &Value)) -> Result<StreamFeed, TemplateError> {
@@ -407,9 +425,68 @@ mod tests {
     }
 
     #[test]
+    fn the_incoming_queue_is_there_when_it_is_asked_for() {
+        let is_there = |env: &Env| {
+            let deployed = Deployment::read(TEMPLATE, env).unwrap();
+            let fed = deployed.feeds.iter().any(|feed| {
+                feed.queue == "ConversionIncomingQueue" && feed.function == Function::Conversion && feed.batch == 10
+            });
+            (deployed.queues.contains_key("ConversionIncomingQueue"), fed)
+        };
+        assert_eq!(is_there(&Env::default()), (false, false));
+        assert_eq!(is_there(&Env::default().with("INCOMING_QUEUE", "true")), (true, true));
+    }
+
+    #[test]
+    fn kafka_is_left_out() {
+        let feeds = deployed().feeds.len();
+        for (name, value) in [
+            ("KAFKA_CLUSTER_ARN", "arn:aws:kafka:us-east-1:123456789012:cluster/shop/a-1"),
+            ("KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9096"),
+        ] {
+            let secret =
+                if name.contains("SERVERS") { "arn:aws:secretsmanager:us-east-1:123456789012:secret:x" } else { "" };
+            let env = Env::default().with(name, value).with("KAFKA_SECRET_ARN", secret);
+            assert_eq!(Deployment::read(TEMPLATE, &env).unwrap().feeds.len(), feeds, "{name}");
+        }
+    }
+
+    #[test]
+    fn half_a_kafka_is_refused() {
+        let servers = ("KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9096");
+        let secret = ("KAFKA_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:123456789012:secret:x");
+        let cluster = ("KAFKA_CLUSTER_ARN", "arn:aws:kafka:us-east-1:123456789012:cluster/shop/a-1");
+        let (subnet, group) = (("KAFKA_SUBNET_ID", "subnet-1"), ("KAFKA_SECURITY_GROUP_ID", "sg-1"));
+        let second = ("KAFKA_SECOND_SUBNET_ID", "subnet-2");
+        let read = |given: &[(&str, &str)]| {
+            let env = given.iter().fold(Env::default(), |env, (name, value)| env.with(name, *value));
+            Deployment::read(TEMPLATE, &env).map(drop).map_err(|problem| problem.to_string())
+        };
+        for whole in [&[cluster][..], &[servers, secret], &[servers, secret, subnet, group, second]] {
+            assert_eq!(read(whole), Ok(()));
+        }
+        for (half, missed) in [
+            (&[servers][..], "KafkaSecretArn are given together"),
+            (&[secret], "KafkaSecretArn are given together"),
+            (&[cluster, servers, secret], "Not both"),
+            (&[servers, secret, subnet], "KafkaSecurityGroupId are given together"),
+            (&[servers, secret, group], "KafkaSecurityGroupId are given together"),
+            (&[cluster, subnet, group], "an MSK cluster knows its subnets"),
+            (&[servers, secret, second], "KafkaSecondSubnetId is given with"),
+        ] {
+            let problem = read(half).unwrap_err();
+            assert!(problem.contains(missed), "{half:?}: {problem}");
+        }
+    }
+
+    #[test]
     fn a_name_that_nothing_has_is_refused() {
         let source = TEMPLATE.replace("Arn: !GetAtt CreditQueue.Arn\n", "Arn: NoSuchQueue\n");
         let problem = Deployment::read(&source, &Env::default()).unwrap_err().to_string();
         assert!(problem.contains("NoSuchQueue"), "{problem}");
+        let mapping = "EventSourceArn: !GetAtt ConversionIncomingQueue.Arn\n";
+        let source = TEMPLATE.replace(mapping, "EventSourceArn: NoSuchQueue\n");
+        let env = Env::default().with("INCOMING_QUEUE", "true");
+        assert!(Deployment::read(&source, &env).unwrap_err().to_string().contains("NoSuchQueue"));
     }
 }

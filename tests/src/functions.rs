@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use lambda_http::Context;
-use referrals::runtime::{Call, Env, Misconfigured};
+use referrals::runtime::{self, Call, Env, Misconfigured};
 use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
 
@@ -17,10 +17,12 @@ pub(crate) enum Function {
     Rewards,
     Sweep,
     Delivery,
+    Admin,
 }
 
 impl Function {
-    const ALL: [Self; 5] = [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery];
+    const ALL: [Self; 6] =
+        [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery, Self::Admin];
 
     /// The function that the template calls `logical_id`.
     pub(crate) fn named(logical_id: &str) -> Option<Self> {
@@ -30,6 +32,7 @@ impl Function {
             "RewardsFunction" => Some(Self::Rewards),
             "SweepFunction" => Some(Self::Sweep),
             "DeliveryFunction" => Some(Self::Delivery),
+            "AdminFunction" => Some(Self::Admin),
             _ => None,
         }
     }
@@ -63,6 +66,7 @@ pub(crate) struct Functions {
     rewards: Arc<rewards::App>,
     sweep: Arc<sweep::App>,
     delivery: Arc<delivery::App>,
+    admin: Arc<admin::App>,
     timeouts: BTreeMap<Function, Duration>,
     /// Told after every invocation, for it may have written to the table.
     pub(crate) invoked: watch::Sender<()>,
@@ -78,7 +82,8 @@ impl Functions {
             conversion: Arc::new(conversion::App::new(env, dynamodb.clone(), queues())?),
             rewards: Arc::new(rewards::App::new(env, dynamodb.clone(), bus(), queues())?),
             sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
-            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues())?),
+            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), runtime::http())?),
+            admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
             timeouts: Function::ALL.into_iter().map(|function| (function, deployment.timeout(function))).collect(),
             invoked: watch::Sender::new(()),
         })
@@ -108,6 +113,10 @@ impl Functions {
             Function::Delivery => {
                 let app = Arc::clone(&self.delivery);
                 bounded(limit, async move { delivery::handle(&app, payload, call).await }).await
+            }
+            Function::Admin => {
+                let app = Arc::clone(&self.admin);
+                bounded(limit, async move { admin::invoke(&app, payload, Context::default(), call).await }).await
             }
         };
         self.invoked.send_replace(());

@@ -47,7 +47,7 @@ pub(crate) async fn answer(
     }
     match operation(&parts) {
         Some(target) => aws::answer(&local, target, &body),
-        None => product(&local, &parts, client, &body).await,
+        None => api(&local, &parts, client, &body).await,
     }
 }
 
@@ -59,10 +59,13 @@ fn operation(parts: &Parts) -> Option<&str> {
     (parts.method == Method::POST && (parts.uri.path() == "/" || queue)).then_some(target)
 }
 
-/// The product's API: the request as API Gateway's event to the function, and its answer back.
-async fn product(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Response<Body> {
+/// Both APIs, the product's and the operator's, which here share an address: the request as API Gateway's event to the
+/// function, and its answer back.
+async fn api(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Response<Body> {
     let event = event(local, parts, client, body);
-    match local.functions.invoke(Function::Attribution, event).await {
+    let is_admin = parts.uri.path().starts_with("/admin");
+    let function = if is_admin { Function::Admin } else { Function::Attribution };
+    match local.functions.invoke(function, event).await {
         Ok(answer) => response(&answer).unwrap_or_else(|| {
             tracing::error!(%answer, "the function's answer is no HTTP response");
             own(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")

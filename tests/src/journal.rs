@@ -205,6 +205,15 @@ impl Journal {
         Ok(self.connection().prepare_cached(sql)?.execute(params![queue, receipt, due])? > 0)
     }
 
+    /// Moves every message of one queue that nobody is working on to another, as if it had just been sent there.
+    pub(crate) fn move_all(&self, from: &str, to: &str) -> Result<()> {
+        let sql = "UPDATE messages SET queue = ?2, visible_at = ?3, receives = 0, first_received_at = 0
+                   WHERE queue = ?1 AND receipt IS NULL";
+        self.connection().prepare_cached(sql)?.execute(params![from, to, clock::now()])?;
+        self.arrivals(to).notify_one();
+        Ok(())
+    }
+
     /// How many messages of `queue` are waiting or being worked on; with `received`, of those that were received.
     pub(crate) fn count(&self, queue: &str, received: bool) -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM messages WHERE queue = ?1 AND receives >= ?2";

@@ -50,8 +50,15 @@ Environment variables, as the deployed functions have them:
   COOKIE_KEY               signs the cookie (32 bytes up)    random
   COOKIE_DOMAIN            of the cookie                     this host alone
   FINGERPRINT_KEY          for device fingerprints           random
+  RETRY_SECONDS            first pause of a delivery         1
   GRACE_SECONDS            before a reward is sent again     20
+  INCOMING_QUEUE           true: events by queue as well     false
   LOG_LEVEL                of the log on standard error      WARN
+
+For operators (deployed, behind an API of its own):
+  GET /admin/rewards?status={issued|failed}              what was not delivered, or refused for good
+  POST /admin/rewards/{reward_id}/resend                 send one again
+  GET /admin/dead-letters                                what queues gave up on
 
 A look inside, while it runs:
   GET /_local/deliveries   every call that the stand-ins received

@@ -362,6 +362,19 @@ fn lock(path: &Path) -> Result<File, StartError> {
     }
 }
 
+/// The queues that functions are told of, and by which variable.
+const QUEUES: [(&str, &str); 9] = [
+    ("DELAY_QUEUE_URL", "ConversionDelayQueue"),
+    ("QUARANTINE_QUEUE_URL", "QuarantineQueue"),
+    ("CREDIT_QUEUE_URL", "CreditQueue"),
+    ("COUPON_QUEUE_URL", "CouponQueue"),
+    ("POINTS_QUEUE_URL", "PointsQueue"),
+    ("CREDIT_DEAD_LETTER_QUEUE_URL", "CreditDeadLetterQueue"),
+    ("COUPON_DEAD_LETTER_QUEUE_URL", "CouponDeadLetterQueue"),
+    ("POINTS_DEAD_LETTER_QUEUE_URL", "PointsDeadLetterQueue"),
+    ("CONVERSION_POISON_QUEUE_URL", "ConversionPoisonQueue"),
+];
+
 /// The functions' settings: those given, and local defaults for the rest.
 fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError> {
     let secrets = secrets::secrets(data).map_err(|problem| match data {
@@ -371,16 +384,18 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
     let endpoints = KINDS.map(|kind| {
         (format!("{}_ENDPOINT", kind.to_uppercase()), format!("{url}{}subsystems/{kind}", crate::subsystems::PREFIX))
     });
+    let queues = QUEUES.map(|(name, queue)| (name.to_owned(), sqs::url(url, queue)));
     let defaults = [
         ("TABLE_NAME", "referrals".to_owned()),
         ("BUS_NAME", "referrals".to_owned()),
         ("PUBLIC_URL", url.to_owned()),
         ("LANDING_URL", format!("{url}{}landing", crate::subsystems::PREFIX)),
-        ("QUARANTINE_QUEUE_URL", sqs::url(url, "QuarantineQueue")),
+        ("INCOMING_QUEUE_ARN", clock::arn("sqs", "ConversionIncomingQueue")),
         ("GRACE_SECONDS", "20".to_owned()),
+        ("RETRY_SECONDS", "1".to_owned()),
     ];
     let defaults = defaults.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let defaults = defaults.chain(endpoints).chain(secrets);
+    let defaults = defaults.chain(queues).chain(endpoints).chain(secrets);
     Ok(defaults.fold(env, |env, (name, value)| env.with_default(&name, value)))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{aws::AwsError, clock, service::Local};
+use crate::{aws::AwsError, clock, deployment::Queue, service::Local};
 
 /// Bytes that a message may have.
 const SIZE: usize = 1024 * 1024;
@@ -42,6 +42,27 @@ pub(crate) fn change_message_visibility(local: &Local, request: &Value) -> Resul
 pub(crate) fn get_queue_url(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let name = known(local, request["QueueName"].as_str().unwrap_or_default())?;
     Ok(json!({ "QueueUrl": url(&local.url, name) }))
+}
+
+/// `GetQueueAttributes`: the two that are asked for here.
+pub(crate) fn get_queue_attributes(local: &Local, request: &Value) -> Result<Value, AwsError> {
+    let queue = queue(local, request)?;
+    let messages = local.journal.count(queue, false)?.to_string();
+    let attributes = json!({ "QueueArn": clock::arn("sqs", queue), "ApproximateNumberOfMessages": messages });
+    Ok(json!({ "Attributes": attributes }))
+}
+
+/// `StartMessageMoveTask`: from a dead-letter queue back to a queue that it serves; done when it answers.
+pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<Value, AwsError> {
+    let arn = request["SourceArn"].as_str().unwrap_or_default();
+    let from = known(local, arn.rsplit(':').next().unwrap_or_default())?;
+    let serves = |queue: &Queue| queue.redrive.as_ref().is_some_and(|redrive| redrive.to == from);
+    let sources = local.deployment.queues.iter().filter(|(_, queue)| serves(queue));
+    // SQS remembers where each message came from; here one queue of the two that share a dead-letter queue gets all.
+    let to = sources.min_by_key(|(_, queue)| queue.delay).map(|(name, _)| name.as_str());
+    let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead Letter Queue."))?;
+    local.journal.move_all(from, to)?;
+    Ok(json!({ "TaskHandle": clock::id() }))
 }
 
 /// The URL of a queue of the service at `base`.

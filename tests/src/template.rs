@@ -29,7 +29,37 @@ pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
     if !names.resources.is_object() {
         return Err(TemplateError::new("it has no Resources"));
     }
-    Ok(names.resolve(&template))
+    let template = names.resolve(&template);
+    obeyed(&template).map(|()| template)
+}
+
+/// Whether the parameters go together, as the template's rules have it.
+fn obeyed(template: &Value) -> Result<(), TemplateError> {
+    let rules = template["Rules"].as_object().into_iter().flatten();
+    let mut assertions = rules.flat_map(|(_, rule)| rule["Assertions"].as_array().into_iter().flatten());
+    match assertions.find(|assertion| !holds(&template["Conditions"], &assertion["Assert"])) {
+        None => Ok(()),
+        Some(broken) => Err(TemplateError::new(broken["AssertDescription"].as_str().unwrap_or_default())),
+    }
+}
+
+/// Whether a resource of a resolved template is deployed: it has no condition, or one that holds.
+pub(crate) fn is_deployed(template: &Value, resource: &Value) -> bool {
+    resource.get("Condition").is_none_or(|name| holds(&template["Conditions"], &json!({ "Condition": name })))
+}
+
+fn holds(conditions: &Value, condition: &Value) -> bool {
+    let mut parts = condition.as_object().into_iter().flatten();
+    let Some((function, argument)) = parts.next() else { return false };
+    let all = || argument.as_array().into_iter().flatten().map(|part| holds(conditions, part));
+    match function.as_str() {
+        "Condition" => argument.as_str().is_some_and(|name| holds(conditions, &conditions[name])),
+        "Fn::Equals" => argument[0] == argument[1],
+        "Fn::Not" => !all().any(|part| part),
+        "Fn::And" => all().all(|part| part),
+        "Fn::Or" => all().any(|part| part),
+        _ => false,
+    }
 }
 
 /// YAML as JSON: the template, its functions in their long form, or any other document.
@@ -218,6 +248,30 @@ Resources:
         assert_eq!(properties["QueueName"], "local-Queue-${Unknown}");
         assert_eq!(properties["Text"], "{\"a\": [1]}");
         assert_eq!(properties["Choice"], json!({"Fn::If": ["Production", "Queue", "0123"]}));
+    }
+
+    #[test]
+    fn a_resource_is_deployed_when_its_condition_holds() {
+        let source = r#"
+Parameters:
+  One: { Type: String, Default: "" }
+  Other: { Type: String, Default: "true" }
+Conditions:
+  HasOne: !Not [!Equals [!Ref One, ""]]
+  HasOther: !Equals [!Ref Other, "true"]
+  HasBoth: !And [!Condition HasOne, !Condition HasOther]
+  HasAny: !Or [!Condition HasOne, !Condition HasOther]
+Resources: {}
+"#;
+        let deployed = |env: &Env| {
+            let template = super::read(source, env).unwrap();
+            ["HasOne", "HasOther", "HasBoth", "HasAny", "NoSuchCondition"]
+                .map(|name| is_deployed(&template, &json!({ "Condition": name })))
+        };
+        assert_eq!(deployed(&Env::default()), [false, true, false, true, false]);
+        assert_eq!(deployed(&Env::default().with("ONE", "1")), [true, true, true, true, false]);
+        assert_eq!(deployed(&Env::default().with("OTHER", "false")), [false; 5]);
+        assert!(is_deployed(&Value::Null, &json!({})));
     }
 
     #[test]

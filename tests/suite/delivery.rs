@@ -422,24 +422,16 @@ async fn a_message_pays_nothing_by_itself() {
     world.settle().await;
     let before = world.contents().await;
 
-    let bus = world.service().env().get("BUS_NAME").unwrap().to_owned();
     for reward in ["bob:referrer", "bob:referee", "bob:referrer", "dave:referrer"] {
         let detail = json!({"reward_id": reward, "type": "credit", "amount": 999_999, "user_id": "mallory"});
-        let entry = json!({
-            "EventBusName": bus, "Source": "referrals", "DetailType": "reward.issued", "Detail": detail.to_string(),
-        });
-        world.put_events(json!({"Entries": [entry]})).await.with(200);
+        world.forge("reward.issued", detail).await;
     }
     world.settle().await;
     assert_eq!(world.deliveries().await.len(), 2);
     assert_eq!(world.contents().await, before);
 
     // One that cannot be read is put aside.
-    let entry = json!({
-        "EventBusName": bus, "Source": "referrals", "DetailType": "reward.issued",
-        "Detail": json!({"reward_id": "bob:nobody", "type": "credit"}).to_string(),
-    });
-    world.put_events(json!({"Entries": [entry]})).await.with(200);
+    world.forge("reward.issued", json!({"reward_id": "bob:nobody", "type": "credit"})).await;
     world.settle().await;
     let parked = world.get("/_local/parked").await.with(200);
     assert_eq!(parked["items"][0]["body"]["function"], "delivery", "{parked:#}");

@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 21] = [
+const LIFE: [(&str, &str, u64); 24] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -30,6 +30,9 @@ const LIFE: [(&str, &str, u64); 21] = [
     ("conversion-order-completed", "ConversionFunction", 0),
     ("conversion-delayed", "ConversionFunction", 0),
     ("conversion-dead-letter", "ConversionFunction", 0),
+    ("conversion-incoming-queue", "ConversionFunction", 0),
+    ("conversion-kafka-msk", "ConversionFunction", 0),
+    ("conversion-kafka-self-managed", "ConversionFunction", 0),
     ("rewards-stream", "RewardsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
     ("delivery-queue", "DeliveryFunction", 0),
@@ -64,6 +67,8 @@ async fn every_file_does_its_part_in_a_referrals_life() {
     }
     let referral = world.referral("bob").await;
     assert_eq!((&referral["status"], &referral["order_id"]), (&json!("rewarded"), &json!("order-1001")));
+    // The record in the file tells of a referral of bob as old as the file.
+    world.disown(|event| event["detail"]["occurred_at"] == "2026-03-02T09:05:00.412Z").await;
     world.end().await;
 }
 

@@ -557,7 +557,7 @@ async fn three_hundred_odd_requests_are_answered() {
 }
 
 /// A detail that is whole, for each type of event.
-fn whole(detail_type: &str) -> Value {
+pub(crate) fn whole(detail_type: &str) -> Value {
     match detail_type {
         "order.completed" => json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"}),
         "order.refunded" => {
@@ -569,7 +569,7 @@ fn whole(detail_type: &str) -> Value {
     }
 }
 
-const EVENTS: [&str; 7] = [
+pub(crate) const EVENTS: [&str; 7] = [
     "order.completed",
     "order.refunded",
     "order.cancelled",
@@ -580,7 +580,7 @@ const EVENTS: [&str; 7] = [
 ];
 
 /// Every way to break the details of a type: each field missing, of a wrong type, of a wrong form.
-fn broken(detail_type: &str) -> Vec<Value> {
+pub(crate) fn broken(detail_type: &str) -> Vec<Value> {
     let whole = whole(detail_type);
     let mut details = vec![json!({})];
     for field in whole.as_object().unwrap().keys() {
@@ -631,7 +631,7 @@ fn broken(detail_type: &str) -> Vec<Value> {
 }
 
 /// A World in which nothing comes a second time while the test runs.
-async fn without_echo() -> World {
+pub(crate) async fn without_echo() -> World {
     World::with(|options| options.pace.delay = Duration::from_secs(600)).await
 }
 

@@ -395,7 +395,7 @@ async fn pairs_that_refer_each_other_at_once_are_not_paid_for_both() {
 /// At each phase the index of work holds exactly what still owes something, in the lane of whoever has to do it.
 #[tokio::test]
 async fn the_index_holds_what_is_owed_and_nothing_else() {
-    let mut world = World::with(|options| {
+    let world = World::with(|options| {
         set(options, "HOLD_SECONDS", "2");
         set(options, "REFEREE_REWARD_TYPE", "coupon");
     })
@@ -437,6 +437,5 @@ async fn the_index_holds_what_is_owed_and_nothing_else() {
     let failed = if world.stored("bob").await["rewards"]["referrer"]["failed_at"].is_string() { "bob" } else { "dave" };
     let parked = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
     assert_eq!(lanes(&world).await, parked, "delivered owes nothing, and what was refused waits for a person");
-    world.expect_parked(1);
     world.end().await;
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use aws_config::SdkConfig;
 use referrals::{
+    log,
     runtime::{self, Call, Env},
     table,
 };
@@ -50,7 +51,7 @@ impl Bench {
 
     /// Asserts that settings and rights are just what was read and done, and that `parked` messages are aside.
     async fn settle(mut self, name: &str, parked: u64) {
-        runtime::log_level(&self.env).unwrap();
+        log::Settings::from_env(&self.env).unwrap();
         assert_eq!(self.env.asked(), settings(name), "{name}: read by the code, set by the template");
         assert_eq!(self.wire.actions(), rights(name), "{name}: done by the code, allowed by the template");
         self.world.expect_parked(parked);
@@ -87,7 +88,6 @@ fn rights(name: &str) -> BTreeSet<String> {
         "s3:",
         "sqs:ReceiveMessage",
         "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
         "dynamodb:DescribeStream",
         "dynamodb:GetRecords",
         "dynamodb:GetShardIterator",
@@ -96,11 +96,15 @@ fn rights(name: &str) -> BTreeSet<String> {
     let role = resource(&format!("{name}Role"));
     let mut allowed = BTreeSet::new();
     for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-        for action in statement["Action"].as_array().unwrap() {
+        let actions = statement["Action"].as_array().unwrap();
+        // Whoever receives a queue's messages also looks at the queue.
+        let receives = actions.contains(&json!("sqs:ReceiveMessage"));
+        for action in actions {
             let action = action.as_str().unwrap();
             assert!(!action.contains('*'), "{name} may do {action}");
-            let dead_letters = action == "sqs:SendMessage" && statement["Resource"] != "QuarantineQueue";
-            if !dead_letters && !of_lambda.iter().any(|theirs| action.starts_with(theirs)) {
+            let elsewhere = action == "sqs:SendMessage" && statement["Resource"] != "QuarantineQueue";
+            let looks = action == "sqs:GetQueueAttributes" && receives;
+            if !elsewhere && !looks && !of_lambda.iter().any(|theirs| action.starts_with(theirs)) {
                 allowed.insert(action.to_owned());
             }
         }
@@ -186,14 +190,37 @@ async fn sweep_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn delivery_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Delivery").await;
-    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs()).unwrap();
+    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), runtime::http()).unwrap();
     rewarded(&bench.world).await;
     let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(bench.world.referral("bob").await["rewards"][0]["status"], "delivered");
     let broken = json!({"Records": [{"messageId": "m-1", "body": "broken"}]});
     delivery::handle(&app, broken, call()).await.unwrap();
+    // The other side's subsystem is down, and the queue is told to wait; nobody knows this receipt any more.
+    bench.world.script("credit", json!({"answers": [500]})).await;
+    let mut batch = event("delivery-queue");
+    let body = batch["Records"][0]["body"].as_str().unwrap().replace(":referrer", ":referee");
+    batch["Records"][0]["body"] = body.into();
+    batch["Records"][0]["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:CreditQueue".into();
+    let answer = delivery::handle(&app, batch, call()).await.unwrap();
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
     bench.settle("Delivery", 1).await;
+}
+
+#[tokio::test]
+async fn admin_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Admin").await;
+    let app = admin::App::new(&bench.env, bench.dynamodb(), bench.eventbridge(), bench.sqs()).unwrap();
+    rewarded(&bench.world).await;
+    for (name, status) in
+        [("undelivered", 200), ("resend", 202), ("resend-all", 200), ("dead-letters", 200), ("redrive", 202)]
+    {
+        let request = event(&format!("admin-{name}")).to_string();
+        let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
+        assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");
+    }
+    bench.settle("Admin", 0).await;
 }
 
 #[test]
@@ -202,11 +229,50 @@ fn a_right_more_or_less_would_be_seen() {
     for policy in ["managed-policy", "ManagedPolicyArns", "Policies: [", "SAMPolicy"] {
         assert!(!template.contains(policy), "rights that this test does not read: {policy}");
     }
-    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery"] {
+    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery", "Admin"] {
         let role = resource(&format!("{function}Role"));
         assert_eq!(role["Properties"]["Policies"].as_array().unwrap().len(), 1, "{function}");
         assert_eq!(resource(&format!("{function}Function"))["Properties"]["Role"], format!("{function}Role"));
     }
+}
+
+/// Lambda's rights on sources that not every stack has: each there on its source's condition, exact, and before the
+/// mapping that needs it.
+#[test]
+fn other_ways_in_bring_their_own_rights_and_no_more() {
+    let template = local::template().unwrap();
+    let of_type = |kind: &'static str| {
+        let resources = template["Resources"].as_object().unwrap().iter();
+        resources.filter(move |(_, resource)| resource["Type"] == kind)
+    };
+    let mut allowed = BTreeSet::new();
+    for (name, policy) in of_type("AWS::IAM::RolePolicy") {
+        assert!(policy["Condition"].is_string(), "{name} is always there");
+        assert_eq!(policy["Properties"]["RoleName"], "ConversionRole", "{name}");
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"].as_array().unwrap() {
+            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
+            for action in statement["Action"].as_array().unwrap() {
+                let action = action.as_str().unwrap();
+                assert!(!action.contains('*'), "{name} allows {action}");
+                assert_eq!(statement["Resource"] == "*", action.starts_with("ec2:Describe"), "{name}: {action}");
+                let sends = action == "sqs:SendMessage";
+                assert!(!sends || statement["Resource"] == "ConversionDelayQueue", "{name}: {statement}");
+                allowed.insert(action.split(':').next().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(Vec::from_iter(allowed), ["ec2", "kafka", "kafka-cluster", "s3", "secretsmanager", "sqs"]);
+    let mut mappings = 0;
+    for (name, mapping) in of_type("AWS::Lambda::EventSourceMapping") {
+        mappings += 1;
+        assert!(mapping["Condition"].is_string(), "{name} is always there");
+        assert_eq!(mapping["Properties"]["FunctionName"], "ConversionFunction", "{name}");
+        assert_eq!(mapping["Properties"]["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{name}");
+        let rights = mapping["DependsOn"].as_array().cloned().unwrap_or_else(|| vec![mapping["DependsOn"].clone()]);
+        let own = |right: &Value| resource(right.as_str().unwrap())["Condition"] == mapping["Condition"];
+        assert!(rights.iter().any(own), "{name} waits for {rights:?}");
+    }
+    assert_eq!(mappings, 3);
 }
 
 #[test]

@@ -1,17 +1,12 @@
-//! Answers: codes, referrals, rewards and pages of them as JSON; links.
+//! Codes as the API shows them, and their links.
 
-use lambda_http::{
-    Body, Response,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
-};
+use lambda_http::http::HeaderValue;
 use referrals::{
     code::OwnedCode,
     runtime::{Env, Misconfigured},
     time::Timestamp,
 };
 use serde::Serialize;
-
-use crate::input::Cursor;
 
 /// Where the service and the product are on the web.
 pub(crate) struct Links {
@@ -56,25 +51,4 @@ pub(crate) struct CodeView<'a> {
     link: String,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
-}
-
-/// Part of a list. It may be short: only `next_cursor` says whether it is the last.
-#[derive(Serialize)]
-pub(crate) struct PageView<T> {
-    items: Vec<T>,
-    next_cursor: Option<String>,
-}
-
-impl<T> PageView<T> {
-    pub(crate) fn new(items: Vec<T>, next: Option<String>) -> Self {
-        Self { items, next_cursor: next.map(|place| Cursor::new(place).to_text()) }
-    }
-}
-
-/// An answer with a JSON body.
-pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    let mut response = Response::new(Body::from(serde_json::to_string(body).unwrap_or_default()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -3,26 +3,25 @@
 //! A request is parsed into a `route::Route` and its input, decided on by the shared crate, and answered.
 
 mod answer;
-mod input;
+mod body;
 mod problem;
 mod read;
 mod route;
 mod sign_up;
 
-use lambda_http::{
-    Adapter, Body, Context, Error, LambdaEvent, Request, RequestExt, Response, Service, http::header,
-    request::LambdaRequest, service_fn,
-};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use lambda_http::{Body, Context, Error, Request, RequestExt, Response, http::header};
 use referrals::{
+    code::Code,
+    http::{self, input, problem::Problem},
+    id::ProgramId,
     life::Intake,
     runtime::{Call, Env, Misconfigured},
+    table,
     touch::TouchCookie,
 };
-
 use serde_json::Value;
 
-use crate::{answer::Links, problem::Problem, route::Route};
+use crate::{answer::Links, route::Route};
 
 /// The function's state.
 pub struct App {
@@ -48,17 +47,9 @@ impl App {
 ///
 /// # Errors
 /// When it is no request of an HTTP API.
-pub async fn invoke(app: &App, mut event: Value, context: Context, call: Call) -> Result<Value, Error> {
-    if let Some(Value::String(query)) = event.get_mut("rawQueryString") {
-        *query = utf8_percent_encode(query, UNFIT_FOR_A_QUERY).to_string();
-    }
-    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
-    let handler = service_fn(move |request| async move { Ok::<_, Error>(handle(app, request, call).await) });
-    Ok(serde_json::to_value(Adapter::from(handler).call(LambdaEvent::new(request, context)).await?)?)
+pub async fn invoke(app: &App, event: Value, context: Context, call: Call) -> Result<Value, Error> {
+    http::invoke(event, context, |request| handle(app, request, call)).await
 }
-
-/// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.
-const UNFIT_FOR_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// Answers one request; whatever goes wrong is an answer too.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
@@ -75,14 +66,20 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Mint { user } => sign_up::mint(app, &user, input::bounded(body)?, call).await,
         Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), input::bounded(body)?, call).await,
         Route::Land { code } => Ok(sign_up::land(app, &code, call).await),
-        Route::CodeOf { user } => read::code_of(app, &user, input::program(request)?).await,
+        Route::CodeOf { user } => read::code_of(app, &user, input::parameter::<ProgramId>(request, "program")?).await,
         Route::Code { code } => read::code(app, &code).await,
         Route::Referral { referee } => read::referral(app, &referee).await,
         Route::ReferralsOf { user } => {
-            read::referrals_of(app, &user, input::code(request)?, &input::page(request)?).await
+            let code = input::parameter::<Code>(request, "code")?;
+            read::referrals_of(app, &user, code, &input::page(request, is_place)?).await
         }
-        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::page(request)?).await,
+        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::page(request, is_place)?).await,
     }
+}
+
+/// Whether a cursor names a place in the index of a referrer's referrals.
+fn is_place(place: &str) -> bool {
+    table::referee_at(place).is_some()
 }
 
 /// All `Cookie` headers as one: a proxy may split them.

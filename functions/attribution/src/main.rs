@@ -5,13 +5,16 @@ use lambda_http::{
     Error, LambdaEvent,
     lambda_runtime::{run, service_fn},
 };
-use referrals::runtime::{self, Call, Env};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
-    runtime::start_log(&env)?;
+    log::start(&env)?;
     let app = attribution::App::new(&env, Client::new(&runtime::aws().await))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {

@@ -3,6 +3,11 @@
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     code::Code,
+    http::{
+        answer::{PageView, json},
+        input::{Cursor, PageQuery, parse},
+        problem::Problem,
+    },
     id::{ProgramId, UserId},
     life::attribute::Reason,
     referral::Referral,
@@ -12,30 +17,28 @@ use referrals::{
 
 use crate::{
     App,
-    answer::{PageView, json},
-    input::{Cursor, PageQuery, parse},
-    problem::Problem,
+    problem::{referral_not_found, refused},
 };
 
 pub(crate) async fn code_of(app: &App, user: &str, wanted: Option<ProgramId>) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
     let program = &app.intake.program.id;
     if wanted.is_some_and(|wanted| wanted != *program) {
-        return Err(Problem::Refused(Reason::ProgramNotFound));
+        return Err(refused(Reason::ProgramNotFound));
     }
-    let owned = app.intake.store.code_of(&user, program).await?.ok_or(Problem::Refused(Reason::CodeNotFound))?;
+    let owned = app.intake.store.code_of(&user, program).await?.ok_or_else(|| refused(Reason::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn code(app: &App, code: &str) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let owned = app.intake.store.code(&code).await?.ok_or(Problem::Refused(Reason::CodeNotFound))?;
+    let owned = app.intake.store.code(&code).await?.ok_or_else(|| refused(Reason::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn referral(app: &App, referee: &str) -> Result<Response<Body>, Problem> {
     let referee: UserId = parse("referee_id", referee)?;
-    let referral = app.intake.store.referral(&referee).await?.ok_or(Problem::ReferralNotFound)?;
+    let referral = app.intake.store.referral(&referee).await?.ok_or_else(referral_not_found)?;
     Ok(json(StatusCode::OK, &ReferralView::of(&referral)))
 }
 

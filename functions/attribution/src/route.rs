@@ -1,9 +1,7 @@
 //! Routes: which call a method and a path name.
 
 use lambda_http::http::Method;
-use percent_encoding::percent_decode_str;
-
-use crate::problem::Problem;
+use referrals::http::{decoded, problem::Problem};
 
 /// A call, with the parts of the path that it names, decoded and otherwise as they came.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,16 +47,9 @@ impl Route {
             ["v1", "referrals", referee] => return Ok(Self::Referral { referee: decoded(referee)? }),
             ["v1", "users", user, "referrals"] => return Ok(Self::ReferralsOf { user: decoded(user)? }),
             ["v1", "users", user, "rewards"] => return Ok(Self::RewardsOf { user: decoded(user)? }),
-            _ => return Err(Problem::NotFound),
+            _ => return Err(Problem::not_found()),
         };
-        Err(Problem::MethodNotAllowed { allowed })
-    }
-}
-
-fn decoded(part: &str) -> Result<String, Problem> {
-    match percent_decode_str(part).decode_utf8() {
-        Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Problem::invalid("the path is not UTF-8")),
+        Err(Problem::method_not_allowed(allowed))
     }
 }
 
@@ -79,7 +70,7 @@ mod tests {
         for path in
             ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"]
         {
-            assert!(matches!(Route::of(&Method::DELETE, path), Err(Problem::NotFound)), "{path}");
+            assert_eq!(Route::of(&Method::DELETE, path), Err(Problem::not_found()), "{path}");
         }
     }
 
@@ -92,10 +83,7 @@ mod tests {
             ("/v1/codes/abc", "GET"),
             ("/v1/users/bob/rewards", "GET"),
         ] {
-            match Route::of(&Method::DELETE, path) {
-                Err(Problem::MethodNotAllowed { allowed }) => assert_eq!(allowed, expected),
-                other => panic!("{path}: {other:?}"),
-            }
+            assert_eq!(Route::of(&Method::DELETE, path), Err(Problem::method_not_allowed(expected)), "{path}");
         }
     }
 }

@@ -9,6 +9,11 @@ use lambda_http::{
 };
 use referrals::{
     code::Code,
+    http::{
+        answer::json,
+        input::{self, parse},
+        problem::Problem,
+    },
     id::UserId,
     life::{
         attribute::{Outcome, Reason, SignUp},
@@ -22,9 +27,8 @@ use referrals::{
 
 use crate::{
     App,
-    answer::json,
-    input::{self, AttributeBody, MintBody, parse},
-    problem::Problem,
+    body::{AttributeBody, MintBody},
+    problem::{code_taken, refused},
 };
 
 pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
@@ -36,7 +40,7 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
         return Err(Problem::invalid("expires_at: is in the past"));
     }
     if body.program.is_some_and(|program| program != app.intake.program.id) {
-        return Err(Problem::Refused(Reason::ProgramNotFound));
+        return Err(refused(Reason::ProgramNotFound));
     }
     let MintBody { code, expires_at, device_fingerprint, .. } = body;
     let who = user.hashed();
@@ -44,7 +48,7 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
         match app.intake.mint(Mint { user, code, expires_at, device_fingerprint }, call).await? {
             Minted::New(owned) => (StatusCode::CREATED, "minted", owned),
             Minted::Owned(owned) => (StatusCode::OK, "minted before", owned),
-            Minted::Taken => return Err(Problem::CodeTaken),
+            Minted::Taken => return Err(code_taken()),
         };
     tracing::info!(outcome, user = who);
     Ok(json(status, &app.links.show(&owned)))
@@ -89,9 +93,9 @@ pub(crate) async fn attribute(
     let (status, outcome, referral) = match app.intake.attribute(sign_up(app, cookies, body, call)?, call).await? {
         Outcome::New(referral) => (StatusCode::CREATED, "attributed", referral),
         Outcome::Existing(referral) => (StatusCode::OK, "attributed before", referral),
-        Outcome::Refused(reason) => return Err(Problem::Refused(reason)),
+        Outcome::Refused(reason) => return Err(refused(reason)),
     };
-    tracing::info!(outcome, referee = who);
+    tracing::info!(outcome, correlation_id = who);
     Ok(json(status, &ReferralView::of(&referral)))
 }
 

@@ -1,14 +1,17 @@
 //! Behind EventBridge: convert, withdraw, flag, and sign up by event.
 //!
 //! One event comes from the rule; batches of the same come from the delay queue, which brings every event once more,
-//! and from the function's own dead-letter queue. Each is read as `news::News`, acted upon, and acknowledged only
-//! when the table has it. What cannot be read is put aside first.
+//! and from the function's own dead-letter queue. Where the product has no bus, they come from a queue or from Kafka,
+//! and the function itself sends them on to the delay queue. Each is read as `news::News`, acted upon, and acknowledged
+//! only when the table has it. What cannot be read is put aside first.
 
+mod echo;
+mod kafka;
 mod news;
 
 use lambda_runtime::Error;
 use referrals::{
-    batch,
+    batch::{self, Fate, Message},
     life::{
         Intake,
         attribute::Outcome,
@@ -22,44 +25,75 @@ use referrals::{
 };
 use serde_json::Value;
 
-use crate::news::{News, Reading, SignedUp};
+use crate::{
+    echo::Echo,
+    news::{News, Reading, SignedUp},
+};
 
 /// The function's state.
 pub struct App {
     intake: Intake,
     quarantine: Quarantine,
+    echo: Echo,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL` and the program's settings.
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL`, `DELAY_QUEUE_URL`, `INCOMING_QUEUE_ARN` and the
+    /// program's settings.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
-        Ok(Self { intake: Intake::from_env(env, &dynamodb)?, quarantine: Quarantine::from_env(env, sqs)? })
+        Ok(Self {
+            intake: Intake::from_env(env, &dynamodb)?,
+            quarantine: Quarantine::from_env(env, sqs.clone())?,
+            echo: Echo::from_env(env, sqs)?,
+        })
     }
 }
 
-/// Handles an event, or a batch of them from a queue.
+/// Handles an event, or a batch of them from a queue or from Kafka.
 ///
 /// # Errors
 /// When the event did not become certain: it must come again.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
-    if batch::is_batch(&payload) {
-        return batch::each(payload, call.deadline, |body| take_in(app, batch::body(body), call)).await;
+    if kafka::is_batch(&payload) {
+        return kafka::each(payload, call.deadline, |event, record| take_in(app, event, Some(record), true, call))
+            .await;
     }
-    take_in(app, payload, call).await.map(|()| Value::Null)
+    if batch::is_batch(&payload) {
+        return batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
+    }
+    take_in(app, payload, None, false, call).await.map(|()| Value::Null)
 }
 
-async fn take_in(app: &App, payload: Value, call: Call) -> Result<(), Error> {
-    match news::read(&payload, &app.intake.program.terms.qualifying_event, call.now) {
+async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
+    let once_more = app.echo.is_wanted(&message);
+    match take_in(app, message.body, None, once_more, call).await {
+        Ok(()) => Fate::Done,
+        Err(problem) => {
+            tracing::warn!(outcome = "failed", message = message.id, attempt = message.receives, %problem);
+            Fate::Again
+        }
+    }
+}
+
+/// Takes an event in. What cannot be read is put aside: the record that the event came in, where there is one, for that
+/// says where it was. What came past the rule has to come `once_more`, which is the rule's second target for the rest.
+async fn take_in(app: &App, event: Value, record: Option<Value>, once_more: bool, call: Call) -> Result<(), Error> {
+    match news::read(&event, &app.intake.program.terms.qualifying_event, call.now) {
         Reading::News(news) => {
             // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
             let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await?);
-            tracing::info!(outcome, user = who);
+            if once_more {
+                app.echo.send(&event).await?;
+            }
+            tracing::info!(outcome, correlation_id = who);
         }
         Reading::Unknown => tracing::debug!(outcome = "ignored"),
-        Reading::Broken(reason) => app.quarantine.park("conversion", &payload, reason, call.now).await?,
+        Reading::Broken(reason) => {
+            app.quarantine.park("conversion", record.as_ref().unwrap_or(&event), reason, call.now).await?;
+        }
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! The `conversion` function, behind EventBridge and its queues.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use referrals::runtime::{self, Call, Env};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
-    runtime::start_log(&env)?;
+    log::start(&env)?;
     let aws = runtime::aws().await;
     let app = conversion::App::new(&env, aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws))?;
     let app = &app;

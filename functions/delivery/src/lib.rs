@@ -3,11 +3,13 @@
 //! The message only names a reward. What is paid, and whether it still has to be, comes from the table. The mark is
 //! written after the answer, so a crash in between means another call under the same key, never a lost reward.
 
+mod backoff;
 mod subsystem;
 
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
-    batch,
+    batch::{self, Fate, Message},
     machine::Event,
     quarantine::Quarantine,
     referral::Referral,
@@ -19,26 +21,36 @@ use referrals::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::subsystem::{Answer, Subsystems};
+use crate::{
+    backoff::Backoff,
+    subsystem::{Again, Answer, Subsystems},
+};
 
 /// The function's state.
 pub struct App {
     store: Store,
     subsystems: Subsystems,
     quarantine: Quarantine,
+    backoff: Backoff,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `CREDIT_ENDPOINT`, `COUPON_ENDPOINT`, `POINTS_ENDPOINT`, `WEBHOOK_SECRET` and
-    /// `QUARANTINE_QUEUE_URL`.
+    /// Reads `TABLE_NAME`, `CREDIT_ENDPOINT`, `COUPON_ENDPOINT`, `POINTS_ENDPOINT`, `WEBHOOK_SECRET`,
+    /// `QUARANTINE_QUEUE_URL`, `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and `RETRY_SECONDS`.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
-    pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
+    pub fn new(
+        env: &Env,
+        dynamodb: aws_sdk_dynamodb::Client,
+        sqs: aws_sdk_sqs::Client,
+        http: SharedHttpConnector,
+    ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
-            subsystems: Subsystems::from_env(env)?,
-            quarantine: Quarantine::from_env(env, sqs)?,
+            subsystems: Subsystems::from_env(env, http)?,
+            quarantine: Quarantine::from_env(env, sqs.clone())?,
+            backoff: Backoff::from_env(env, sqs)?,
         })
     }
 }
@@ -48,7 +60,29 @@ impl App {
 /// # Errors
 /// When it is no batch.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
-    batch::each(payload, call.deadline, |body| take_in(app, batch::body(body), call)).await
+    batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await
+}
+
+async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
+    let id = match Issued::deserialize(&message.body) {
+        Ok(issued) => issued.detail.reward_id,
+        Err(problem) => return put_aside(app, &message, problem, call).await,
+    };
+    let Err(Again { reason, not_before }) = deliver(app, &id, call).await else { return Fate::Done };
+    let pause = app.backoff.put_off(&message, not_before, call).await.map(|pause| pause.as_secs());
+    let (correlation_id, side, attempt) = (id.referee.hashed(), id.side.as_str(), message.receives);
+    tracing::warn!(outcome = "to be tried again", correlation_id, side, attempt, pause, reason, retried = 1);
+    Fate::Again
+}
+
+async fn put_aside(app: &App, message: &Message, problem: serde_json::Error, call: Call) -> Fate {
+    match app.quarantine.park("delivery", &message.body, problem, call.now).await {
+        Ok(()) => Fate::Done,
+        Err(problem) => {
+            tracing::error!(outcome = "failed", message = message.id, %problem);
+            Fate::Again
+        }
+    }
 }
 
 /// What we read of `reward.issued`.
@@ -62,36 +96,41 @@ struct Named {
     reward_id: RewardId,
 }
 
-async fn take_in(app: &App, message: Value, call: Call) -> Result<(), Error> {
-    match Issued::deserialize(&message) {
-        Ok(issued) => deliver(app, issued.detail.reward_id, call).await,
-        Err(problem) => Ok(app.quarantine.park("delivery", &message, problem, call.now).await?),
-    }
-}
-
-async fn deliver(app: &App, id: RewardId, call: Call) -> Result<(), Error> {
+async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Again> {
+    let correlation_id = id.referee.hashed();
     let Some(referral) = app.store.referral(&id.referee).await? else {
-        return Err(format!("there is no referral for a reward of {}", id.referee.hashed()).into());
+        return Err(format!("there is no referral for a reward of {correlation_id}").into());
     };
     let Some(reward) = RewardView::of(&referral, id.side).filter(|reward| reward.status == RewardStatus::Issued) else {
-        tracing::info!(outcome = "nothing to deliver", referee = id.referee.hashed());
+        tracing::info!(outcome = "nothing to deliver", correlation_id);
         return Ok(());
     };
     match app.subsystems.give(&referral, &reward, call.now).await {
-        Answer::Taken => mark(app, &referral, &Event::Deliver(id.side), call).await,
-        Answer::Refused(answer) => mark(app, &referral, &Event::Fail(id.side, &answer), call).await,
-        Answer::Again(reason) => Err(reason.into()),
+        Answer::Taken => mark(app, &referral, &reward, &Event::Deliver(id.side), call).await,
+        Answer::Refused(answer) => mark(app, &referral, &reward, &Event::Fail(id.side, &answer), call).await,
+        Answer::Again(again) => Err(again),
     }
 }
 
-async fn mark(app: &App, referral: &Referral, event: &Event<'_>, call: Call) -> Result<(), Error> {
-    let who = referral.referee.hashed();
-    let outcome = match app.store.step(referral.clone(), |found| found.after(event, call.now)).await? {
-        Stepped::Taken(_) if matches!(event, Event::Fail(..)) => "refused for good",
-        Stepped::Taken(_) => "delivered",
-        Stepped::Done(_) => "marked before",
-        Stepped::Refused(..) => "cannot be marked in this state",
-    };
-    tracing::info!(outcome, referee = who);
+/// Writes down what the subsystem said, and counts it.
+async fn mark(
+    app: &App,
+    referral: &Referral,
+    reward: &RewardView<'_>,
+    event: &Event<'_>,
+    call: Call,
+) -> Result<(), Again> {
+    let (correlation_id, side, r#type) = (referral.referee.hashed(), reward.side.as_str(), reward.r#type.as_str());
+    match app.store.step(referral.clone(), |found| found.after(event, call.now)).await? {
+        Stepped::Taken(_) if matches!(event, Event::Fail(..)) => {
+            tracing::error!(outcome = "refused for good", correlation_id, side, r#type, failed = 1);
+        }
+        Stepped::Taken(_) => {
+            let delivery_age = call.now.since(reward.issued_at).as_secs_f64();
+            tracing::info!(outcome = "delivered", correlation_id, side, r#type, delivered = 1, delivery_age);
+        }
+        Stepped::Done(_) => tracing::info!(outcome = "marked before", correlation_id, side),
+        Stepped::Refused(..) => tracing::warn!(outcome = "cannot be marked in this state", correlation_id, side),
+    }
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! The `delivery` function, behind a queue per reward type.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use referrals::runtime::{self, Call, Env};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
-    runtime::start_log(&env)?;
+    log::start(&env)?;
     let aws = runtime::aws().await;
-    let app = delivery::App::new(&env, aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws))?;
+    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let app = delivery::App::new(&env, dynamodb, sqs, runtime::http())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         delivery::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -1,22 +1,29 @@
 //! The subsystems that give rewards: one HTTP call, signed, under a key that never changes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+    },
+    http::HttpError,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use http::{
+    Request, Uri,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use referrals::{
     referral::Referral,
     reward::RewardType,
-    runtime::{Env, Misconfigured},
+    runtime::{self, Env, Misconfigured},
     time::Timestamp,
     view::RewardView,
 };
-use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{CONTENT_TYPE, HeaderMap},
-    redirect::Policy,
-};
 use serde::Serialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+use tokio::time::{Sleep, sleep, timeout};
 
 /// What a subsystem's answer means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,17 +31,30 @@ pub(crate) enum Answer {
     /// 2xx: it has the reward.
     Taken,
     /// It may or may not have it: ask again.
-    Again(String),
+    Again(Again),
     /// It will not take it: status and a short excerpt.
     Refused(String),
 }
 
+/// Why a reward has to be offered again, and when at the earliest, if the subsystem said so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Again {
+    pub(crate) reason: String,
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl<E: std::fmt::Display> From<E> for Again {
+    fn from(problem: E) -> Self {
+        Self { reason: problem.to_string(), not_before: None }
+    }
+}
+
 /// Where each type of reward goes, and how calls are signed.
 pub(crate) struct Subsystems {
-    client: Client,
-    credit: Option<Url>,
-    coupon: Option<Url>,
-    points: Option<Url>,
+    http: SharedHttpConnector,
+    credit: Option<Uri>,
+    coupon: Option<Uri>,
+    points: Option<Uri>,
     /// More than one while a secret is being replaced.
     secrets: Vec<Webhook>,
 }
@@ -57,24 +77,14 @@ impl Subsystems {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Reads the endpoints and `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64) parted by spaces.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
-        // A second call finds the provider in place, which is as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .timeout(Self::TIMEOUT)
-            .connect_timeout(Duration::from_secs(2))
-            .redirect(Policy::none())
-            // It would read the proxy from the environment, where nobody of ours put one.
-            .no_proxy()
-            .build()
-            .map_err(|problem| Misconfigured::new("SSL_CERT_FILE", problem))?;
+    pub(crate) fn from_env(env: &Env, http: SharedHttpConnector) -> Result<Self, Misconfigured> {
         let secrets: Result<Vec<_>, _> = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect();
         let secrets = secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?;
         if secrets.is_empty() {
             return Err(Misconfigured::new("WEBHOOK_SECRET", "holds no secret"));
         }
         Ok(Self {
-            client,
+            http,
             credit: endpoint(env, "CREDIT_ENDPOINT")?,
             coupon: endpoint(env, "COUPON_ENDPOINT")?,
             points: endpoint(env, "POINTS_ENDPOINT")?,
@@ -90,24 +100,32 @@ impl Subsystems {
             RewardType::Points => &self.points,
         };
         let Some(endpoint) = endpoint else {
-            return Answer::Again(format!("no endpoint is configured for {:?}", reward.r#type));
+            return Answer::Again(format!("no endpoint is configured for {:?}", reward.r#type).into());
         };
         match self.request(endpoint, referral, reward, now) {
-            Ok(request) => match request.send().await {
-                Ok(response) => judge(response).await,
-                Err(problem) => Answer::Again(format!("no answer: {}", problem.without_url())),
-            },
-            Err(problem) => Answer::Again(problem.to_string()),
+            Ok(request) => self.call(request, now).await,
+            Err(problem) => Answer::Again(problem.into()),
+        }
+    }
+
+    /// Redirects are not followed: the connector follows none.
+    async fn call(&self, request: HttpRequest, now: Timestamp) -> Answer {
+        let call = self.http.call(request);
+        let (call, rest) = (timeout(Self::TIMEOUT, call), sleep(Self::TIMEOUT));
+        match call.await {
+            Ok(Ok(response)) => judge(response, rest, now).await,
+            Ok(Err(problem)) => Answer::Again(format!("no answer: {}", runtime::explain(&problem)).into()),
+            Err(_elapsed) => Answer::Again(format!("no answer within {} s", Self::TIMEOUT.as_secs()).into()),
         }
     }
 
     fn request(
         &self,
-        endpoint: &Url,
+        endpoint: &Uri,
         referral: &Referral,
         reward: &RewardView<'_>,
         now: Timestamp,
-    ) -> Result<reqwest::RequestBuilder, Unsendable> {
+    ) -> Result<HttpRequest, Unsendable> {
         let id = reward.reward_id.to_string();
         let body = serde_json::to_string(&Gift {
             reward_id: id.clone(),
@@ -121,13 +139,13 @@ impl Subsystems {
         })?;
         let signatures = self.secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
         let signature = signatures.collect::<Result<Vec<_>, _>>()?.join(" ");
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("idempotency-key", HeaderValue::from_str(&id)?);
-        headers.insert(HEADER_WEBHOOK_ID, HeaderValue::from_str(&id)?);
-        headers.insert(HEADER_WEBHOOK_TIMESTAMP, HeaderValue::from(now.seconds()));
-        headers.insert(HEADER_WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?);
-        Ok(self.client.post(endpoint.clone()).headers(headers).body(body))
+        let request = Request::post(endpoint)
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", &id)
+            .header(HEADER_WEBHOOK_ID, &id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, now.seconds())
+            .header(HEADER_WEBHOOK_SIGNATURE, signature);
+        Ok(request.body(SdkBody::from(body))?.try_into()?)
     }
 }
 
@@ -139,41 +157,82 @@ enum Unsendable {
     #[error(transparent)]
     Signature(#[from] standardwebhooks::WebhookError),
     #[error(transparent)]
-    Header(#[from] http::header::InvalidHeaderValue),
+    Request(#[from] http::Error),
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
-fn endpoint(env: &Env, name: &str) -> Result<Option<Url>, Misconfigured> {
-    env.get(name).map(|url| url.parse().map_err(|problem| Misconfigured::new(name, problem))).transpose()
+fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
+    let Some(url) = env.get(name) else { return Ok(None) };
+    let uri: Uri = url.parse().map_err(|problem| Misconfigured::new(name, problem))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(Some(uri)),
+        _ => Err(Misconfigured::new(name, "expected a URL that begins with http:// or https://")),
+    }
 }
 
-async fn judge(response: Response) -> Answer {
+/// What an answer means, whose body is read until `end` at most.
+async fn judge(mut response: HttpResponse, end: Sleep, now: Timestamp) -> Answer {
     let status = response.status();
     if status.is_success() {
+        // Read to its end, where that is near, so that the connection can be used again.
+        excerpt(response.take_body(), sleep(Duration::from_millis(100))).await;
         return Answer::Taken;
     }
-    let said = format!("{}: {}", status.as_u16(), excerpt(response).await);
-    if passes(status) { Answer::Again(said) } else { Answer::Refused(said) }
+    let not_before = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, now));
+    let said = format!("{}: {}", status.as_u16(), excerpt(response.take_body(), end).await);
+    if passes(status.as_u16()) { Answer::Again(Again { reason: said, not_before }) } else { Answer::Refused(said) }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value.trim()).ok()?;
+            let at = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            at.checked_sub(Duration::from_millis(u64::try_from(now.millis()).ok()?))
+        }
+    }
 }
 
 /// Whether the same call may well be answered otherwise later. A redirect is not followed: it would take the signed
 /// reward to wherever the answer says.
-fn passes(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
+fn passes(status: u16) -> bool {
+    status >= 500 || matches!(status, 408 | 409 | 425 | 429)
 }
 
 /// The beginning of what the subsystem said, for the operator; a longer answer is not read to its end.
-async fn excerpt(mut response: Response) -> String {
+async fn excerpt(body: SdkBody, end: Sleep) -> String {
     const LONGEST: usize = 160;
-    let mut said = Vec::new();
-    while said.len() < LONGEST
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        said.extend_from_slice(&chunk);
+    let (mut said, mut body) = (Vec::new(), ByteStream::new(body));
+    let reading = async {
+        while said.len() < LONGEST
+            && let Some(Ok(chunk)) = body.next().await
+        {
+            said.extend_from_slice(&chunk);
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = end => {}
     }
     said.truncate(LONGEST);
     String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::try_from("2026-01-31T09:30:00.000Z".to_owned()).unwrap();
+        let seconds = |value| retry_after(value, now).map(|pause| pause.as_secs());
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("Sat, 31 Jan 2026 09:31:30 GMT"), Some(90));
+        for useless in ["Sat, 31 Jan 2026 09:29:00 GMT", "-1", "soon", ""] {
+            assert_eq!(seconds(useless), None, "{useless}");
+        }
+    }
 }

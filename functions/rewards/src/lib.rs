@@ -100,12 +100,11 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
     if referral.status() != Status::Converted {
         return Ok(());
     }
-    let who = referral.referee.hashed();
-    let outcome = match advance(&app.store, referral, call.now).await? {
-        Stepped::Taken(after) => after.status().as_str(),
-        Stepped::Done(_) | Stepped::Refused(..) => "not due",
-    };
-    tracing::info!(outcome, referee = who);
+    let correlation_id = referral.referee.hashed();
+    match advance(&app.store, referral, call.now).await? {
+        Stepped::Taken(_) => {}
+        Stepped::Done(_) | Stepped::Refused(..) => tracing::info!(outcome = "not due", correlation_id),
+    }
     Ok(())
 }
 

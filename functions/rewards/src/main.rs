@@ -1,13 +1,16 @@
 //! The `rewards` function, behind the table's stream.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use referrals::runtime::{self, Call, Env};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
-    runtime::start_log(&env)?;
+    log::start(&env)?;
     let aws = runtime::aws().await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     let app = rewards::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;

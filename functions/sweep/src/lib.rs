@@ -28,9 +28,6 @@ pub struct App {
 }
 
 impl App {
-    /// Ten minutes: the queues have long tried again by then.
-    const GRACE_SECONDS: u32 = 600;
-
     /// Reads `TABLE_NAME`, `BUS_NAME` and `GRACE_SECONDS` (600): how long a reward may be on its way before it is
     /// announced again.
     ///
@@ -41,16 +38,15 @@ impl App {
         dynamodb: aws_sdk_dynamodb::Client,
         eventbridge: aws_sdk_eventbridge::Client,
     ) -> Result<Self, Misconfigured> {
-        let grace: u32 = env.parsed("GRACE_SECONDS", Self::GRACE_SECONDS)?;
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
             bus: Bus::from_env(env, eventbridge)?,
-            grace: Duration::from_secs(grace.into()),
+            grace: env.grace()?,
         })
     }
 }
 
-/// What a sweep found and did, in referrals. The template's metrics read `due` and `lag_seconds` from the log.
+/// What a sweep found and did, in referrals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 struct Swept {
     /// Waiting for the sweep.
@@ -86,18 +82,29 @@ impl Swept {
 pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Error> {
     let shards = join_all((0..WORK_SHARDS).map(|shard| sweep_shard(app, shard, &call))).await;
     let swept = shards.into_iter().fold(Swept::default(), Swept::and);
-    let Swept { due, advanced, announced, failed, lag_seconds } = swept;
-    tracing::info!(outcome = "swept", due, advanced, announced, failed, lag_seconds);
+    let Swept { due: sweep_backlog, advanced, announced, failed, lag_seconds: sweep_lag } = swept;
+    let parked = parked(app, &call).await;
+    tracing::info!(outcome = "swept", sweep_backlog, sweep_lag, advanced, announced, left = failed, parked);
     if failed > 0 {
         return Err(format!("{failed} referrals or pages are left for the next sweep").into());
     }
     Ok(serde_json::to_value(swept)?)
 }
 
+/// How many referrals wait for an operator; `None` when that could not be found out, which is no failure of the sweep.
+async fn parked(app: &App, call: &Call) -> Option<u64> {
+    let shards = join_all((0..WORK_SHARDS).map(|shard| app.store.waiting(Lane::Parked, shard)));
+    let counts = timeout_at(call.deadline.last_call(), shards).await.ok()?;
+    let counts: Result<Vec<u64>, _> = counts.into_iter().collect();
+    let counts = counts.inspect_err(|problem| tracing::warn!(outcome = "what is parked was not counted", %problem));
+    counts.ok().map(|counts| counts.iter().sum())
+}
+
 async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
+    const PAGE: u32 = 100;
     let (mut swept, mut next) = (Swept::default(), None);
     while !call.deadline.is_near() {
-        let page = timeout_at(call.deadline.last_call(), app.store.due(Lane::Due, shard, call.now, next)).await;
+        let page = timeout_at(call.deadline.last_call(), app.store.due(Lane::Due, shard, call.now, PAGE, next)).await;
         match page {
             Ok(Ok(page)) => {
                 swept.failed += page.unreadable as u64;

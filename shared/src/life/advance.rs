@@ -6,6 +6,7 @@ use crate::{
     machine::{Event, Refusal, Step},
     order::VoidReason,
     referral::{Lane, Referral, Status},
+    reward::Side,
     store::{IssueFacts, Stepped, Store, StoreError, Written},
     time::Timestamp,
 };
@@ -26,12 +27,24 @@ pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<St
             Step::Done => return Ok(Stepped::Done(referral)),
             Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
             Step::Take(after, verb) => match store.write(&referral, *after, verb).await? {
-                Written::Done(after) => return Ok(Stepped::Taken(after)),
+                Written::Done(after) => {
+                    tell(&after);
+                    return Ok(Stepped::Taken(after));
+                }
                 Written::Found(found) => found,
             },
         };
     }
     Err(store.contended(&referral))
+}
+
+/// One line in the log for what came of it, whoever advanced it.
+fn tell(after: &Referral) {
+    let (correlation_id, outcome) = (after.referee.hashed(), after.status().as_str());
+    match after.rewards() {
+        Some(_) => tracing::info!(outcome, correlation_id, issued = Side::BOTH.len()),
+        None => tracing::info!(outcome, correlation_id),
+    }
 }
 
 fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {

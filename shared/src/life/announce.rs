@@ -1,6 +1,7 @@
 //! Announce: what subscribers are told of a change, as a pure function of the item before and after it.
 //!
-//! A later write of the same referral shows a reward that was there before, and so announces nothing again.
+//! A later write of the same referral shows a reward that was there before, and so announces nothing again. What is
+//! told twice is told in the same words, for all of it comes from the item. `schemas/` says what each type holds.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use crate::{
     referral::{Referral, State},
     reward::Side,
+    time::Timestamp,
     view::{ReferralView, RewardView},
 };
 
@@ -16,7 +18,9 @@ use crate::{
 pub struct Announcement {
     /// Its type, such as `reward.issued`.
     pub detail_type: &'static str,
-    /// The referral or the reward, with the event's id.
+    /// When it came to pass, however late it is told.
+    pub occurred_at: Timestamp,
+    /// The referral or the reward, with the event's id and time.
     pub detail: Value,
 }
 
@@ -24,6 +28,10 @@ pub struct Announcement {
 #[derive(Serialize)]
 struct Detail<T> {
     event_id: String,
+    occurred_at: Timestamp,
+    /// The referee's id, hashed as log lines show it. A referee has one referral for ever, so this names all of its
+    /// life: every event of it, and the lines that every function wrote of the referee.
+    correlation_id: String,
     #[serde(flatten)]
     about: T,
 }
@@ -46,12 +54,14 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
     let Some(rewards) = after.rewards() else { return news };
     for side in Side::BOTH {
         let (before, now) = (was(side), rewards.of(side));
+        let is_delivered = before.is_some_and(|was| was.delivered_at.is_some());
+        let has_failed = before.is_some_and(|was| was.failed_at.is_some());
         let facts = [
-            (before.is_none(), "reward.issued"),
-            (now.delivered_at.is_some() && before.is_none_or(|was| was.delivered_at.is_none()), "reward.delivered"),
-            (now.failed_at.is_some() && before.is_none_or(|was| was.failed_at.is_none()), "reward.failed"),
+            ("reward.issued", before.is_none().then_some(rewards.issued_at)),
+            ("reward.delivered", now.delivered_at.filter(|_| !is_delivered)),
+            ("reward.failed", now.failed_at.filter(|_| !has_failed)),
         ];
-        news.extend(facts.into_iter().filter_map(|(new, what)| new.then(|| of_reward(after, side, what)).flatten()));
+        news.extend(facts.into_iter().filter_map(|(what, new)| of_reward(after, side, what, new?)));
     }
     news
 }
@@ -59,36 +69,57 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
 /// The rewards that are on their way, announced once more.
 pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
     let sides = referral.rewards().into_iter().flat_map(crate::referral::Rewards::on_their_way);
-    sides.filter_map(|side| of_reward(referral, side, "reward.issued")).collect()
+    sides.filter_map(|side| reannouncement(referral, side)).collect()
+}
+
+/// This side's reward, announced once more.
+pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
+    of_reward(referral, side, "reward.issued", referral.rewards()?.issued_at)
 }
 
 fn of_referral(referral: &Referral) -> Announcement {
-    let detail_type = match referral.state {
-        State::Pending => "referral.attributed",
-        State::Converted { .. } => "referral.converted",
-        State::Rewarded { .. } => "referral.rewarded",
-        State::Voided { .. } => "referral.voided",
+    let (detail_type, occurred_at) = match &referral.state {
+        State::Pending => ("referral.attributed", referral.created_at),
+        State::Converted { conversion, .. } => ("referral.converted", conversion.at),
+        State::Rewarded { rewards, .. } => ("referral.rewarded", rewards.issued_at),
+        State::Voided { at, .. } => ("referral.voided", *at),
     };
-    announcement(detail_type, referral.referee.as_str(), ReferralView::of(referral))
+    announcement(detail_type, occurred_at, referral, referral.referee.as_str(), ReferralView::of(referral))
 }
 
-fn of_reward(referral: &Referral, side: Side, detail_type: &'static str) -> Option<Announcement> {
+fn of_reward(
+    referral: &Referral,
+    side: Side,
+    detail_type: &'static str,
+    occurred_at: Timestamp,
+) -> Option<Announcement> {
     let reward = RewardView::of(referral, side)?;
     let (id, referee_id) = (reward.reward_id.to_string(), referral.referee.as_str());
-    Some(announcement(detail_type, &id, OfReferee { referee_id, reward }))
+    Some(announcement(detail_type, occurred_at, referral, &id, OfReferee { referee_id, reward }))
 }
 
 /// The id is the subject and the past tense: `bob:referrer:issued`, `bob:converted`.
-fn announcement(detail_type: &'static str, subject: &str, about: impl Serialize) -> Announcement {
+fn announcement(
+    detail_type: &'static str,
+    occurred_at: Timestamp,
+    referral: &Referral,
+    subject: &str,
+    about: impl Serialize,
+) -> Announcement {
     let tense = detail_type.rsplit('.').next().unwrap_or(detail_type);
-    let detail = Detail { event_id: format!("{subject}:{tense}"), about };
-    Announcement { detail_type, detail: serde_json::to_value(detail).unwrap_or_default() }
+    let (event_id, correlation_id) = (format!("{subject}:{tense}"), referral.referee.hashed());
+    let detail = Detail { event_id, occurred_at, correlation_id, about };
+    Announcement { detail_type, occurred_at, detail: serde_json::to_value(detail).unwrap_or_default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{machine::Event, sample};
+    use crate::{
+        machine::Event,
+        order::{Cause, Withdrawal},
+        sample,
+    };
 
     fn after(referral: &Referral, event: &Event<'_>) -> Referral {
         sample::taken(referral.after(event, sample::at(50)))
@@ -125,6 +156,30 @@ mod tests {
     }
 
     #[test]
+    fn each_fact_has_its_own_time() {
+        let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
+        let order = sample::order("o-1");
+        let cancelled = Withdrawal { order: order.id, user: order.user, cause: Cause::Cancelled };
+        let voided = after(&converted, &Event::Withdraw(&cancelled));
+        let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
+        let failed = after(&rewarded, &Event::Fail(Side::Referrer, "400"));
+        for (before, after, millis) in [
+            (None, &pending, 0),
+            (Some(&pending), &converted, 10),
+            (Some(&converted), &rewarded, 20),
+            (Some(&converted), &voided, 50),
+            (Some(&rewarded), &delivered, 50),
+            (Some(&rewarded), &failed, 50),
+        ] {
+            for news in announcements(before, after) {
+                assert_eq!(news.occurred_at, sample::at(millis), "{news:?}");
+                assert_eq!(news.detail["occurred_at"], sample::at(millis).to_string());
+                assert_eq!(news.detail["correlation_id"], pending.referee.hashed());
+            }
+        }
+    }
+
+    #[test]
     fn a_record_that_skips_steps_still_tells_of_the_rewards() {
         let told = told(None, &sample::rewarded());
         assert_eq!(told.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);
@@ -133,7 +188,10 @@ mod tests {
     #[test]
     fn only_what_is_on_its_way_is_told_again() {
         assert_eq!(reannouncements(&sample::converted()), []);
-        assert_eq!(reannouncements(&sample::rewarded()).len(), 2);
+        // In the words of the first time.
+        let first = announcements(Some(&sample::converted()), &sample::rewarded());
+        let issued = first.into_iter().filter(|news| news.detail_type == "reward.issued");
+        assert_eq!(reannouncements(&sample::rewarded()), issued.collect::<Vec<_>>());
         let delivered = after(&sample::rewarded(), &Event::Deliver(Side::Referee));
         let again = reannouncements(&delivered);
         assert_eq!(again.len(), 1);

@@ -1,8 +1,10 @@
-//! The audit: what must hold of table and deliveries when a test ends, whatever the test was about.
+//! The audit: what must hold of table, deliveries and events when a test ends, whatever the test was about.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
+    bus::SOURCE,
+    id::UserId,
     referral::{Lane, Referral, Status},
     reward::{RewardStatus, Side},
     table,
@@ -10,7 +12,7 @@ use referrals::{
 };
 use serde_json::Value;
 
-use super::{StandIn, World, plain};
+use super::{SCHEMAS, StandIn, World, plain};
 
 /// What a test said it would leave behind.
 #[derive(Debug, Default)]
@@ -30,6 +32,7 @@ impl World {
         codes_have_one_owner(&items);
         self.nothing_is_owed(&referrals);
         self.every_delivery_is_a_reward(&referrals).await;
+        self.every_event_is_as_its_schema_says().await;
         let parked = self.get("/_local/parked").await.with(200);
         let overtaken = self.overtaken(&parked, &referrals);
         assert_eq!(parked["count"], self.expected.parked + overtaken, "aside: {parked:#}");
@@ -93,6 +96,33 @@ impl World {
             }
         }
         assert!(booked.is_empty(), "paid for nobody: {booked:?}");
+    }
+
+    /// What the service published is valid, says when it came to pass and whose life it belongs to; and what was told
+    /// twice was told in the same words.
+    async fn every_event_is_as_its_schema_says(&self) {
+        let mut told: BTreeMap<String, Value> = BTreeMap::new();
+        for mut event in self.events().await {
+            let id = event["id"].as_str().unwrap();
+            if event["source"] != SOURCE || self.forged.lock().unwrap().contains(id) {
+                continue;
+            }
+            let schema = SCHEMAS.get(event["detail-type"].as_str().unwrap());
+            let schema = schema.unwrap_or_else(|| panic!("there is no schema for {event:#}"));
+            assert_eq!(schema.problems(&event), [""; 0], "{event:#}");
+
+            let text = |name: &str| event["detail"][name].as_str().unwrap();
+            let (seconds, _) = text("occurred_at").split_once('.').unwrap();
+            assert_eq!(event["time"], format!("{seconds}Z"), "{event:#}");
+            let referee: UserId = text("referee_id").parse().unwrap();
+            assert_eq!(text("correlation_id"), referee.hashed(), "{event:#}");
+
+            // The envelope's own id is the bus's, and new each time.
+            let event_id = text("event_id").to_owned();
+            event.as_object_mut().unwrap().remove("id");
+            let first = told.entry(event_id).or_insert_with(|| event.clone());
+            assert_eq!(*first, event, "one id, told differently");
+        }
     }
 }
 

@@ -3,12 +3,17 @@
 mod audit;
 mod bare_http;
 pub(crate) mod process;
+mod schema;
 pub(crate) mod stand_in;
 mod wire;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,10 +22,12 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use local::{Options, Service};
+use referrals::bus::SOURCE;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use schema::{SCHEMAS, Schema, folder as schema_folder};
 use stand_in::StandIn;
 pub(crate) use wire::{Call, Fault, Halt, Wire};
 
@@ -37,6 +44,8 @@ pub(crate) struct World {
     events: AtomicU32,
     /// Subsystems of the test's own, beside those of the service.
     stand_ins: Vec<StandIn>,
+    /// The envelopes' ids of events in the service's own name that are not its own.
+    forged: Mutex<BTreeSet<String>>,
     expected: audit::Expected,
 }
 
@@ -103,6 +112,8 @@ impl World {
         options.pace.first_retry = Duration::from_millis(100);
         options.pace.delay = ECHO;
         options.pace.schedule = false;
+        // Whole seconds are too long for most tests; then a queue's pause is the pace's.
+        options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
         change(&mut options);
         let service = Service::start(options).await.unwrap();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
@@ -112,6 +123,7 @@ impl World {
             http: http.unwrap(),
             events: AtomicU32::new(0),
             stand_ins: Vec::new(),
+            forged: Mutex::default(),
             expected: audit::Expected::default(),
         }
     }
@@ -191,15 +203,33 @@ impl World {
         self.send(Method::POST, "/", &headers, body.to_string()).await
     }
 
-    /// Publishes one event on the bus.
-    pub(crate) async fn publish(&self, detail_type: &str, detail: Value) {
+    /// Publishes one event on the bus, and gives its envelope's id.
+    pub(crate) async fn publish(&self, detail_type: &str, detail: Value) -> String {
+        self.put_event("shop", detail_type, detail).await
+    }
+
+    /// Publishes one event in the service's own name. The audit asks nothing of it.
+    pub(crate) async fn forge(&self, detail_type: &str, detail: Value) {
+        let id = self.put_event(SOURCE, detail_type, detail).await;
+        self.forged.lock().unwrap().insert(id);
+    }
+
+    /// Says that these events, published by now, are about nothing in the table. The audit asks nothing of them either.
+    pub(crate) async fn disown(&self, is_such: impl Fn(&Value) -> bool) {
+        let events = self.events().await;
+        let ids = events.iter().filter(|event| is_such(event)).map(|event| event["id"].as_str().unwrap().to_owned());
+        self.forged.lock().unwrap().extend(ids);
+    }
+
+    async fn put_event(&self, source: &str, detail_type: &str, detail: Value) -> String {
         let bus = self.service().env().get("BUS_NAME").unwrap().to_owned();
         let entry = json!({
-            "EventBusName": bus, "Source": "shop", "DetailType": detail_type, "Detail": detail.to_string(),
+            "EventBusName": bus, "Source": source, "DetailType": detail_type, "Detail": detail.to_string(),
         });
         let answer = self.put_events(json!({"Entries": [entry]})).await.with(200);
         assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
         self.events.fetch_add(1, Ordering::Relaxed);
+        answer["Entries"][0]["EventId"].as_str().unwrap().to_owned()
     }
 
     /// Publishes a completed order of 42 dollars.

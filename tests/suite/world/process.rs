@@ -11,7 +11,6 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio_rustls::rustls::crypto::ring;
 
 /// How long anything may take; what was killed must have delivered by then.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,9 +70,6 @@ impl Running {
 
     /// Starts a command that says `ready` and its address; and what it said before that.
     pub(crate) fn spawn(mut command: Command) -> (Self, Vec<String>) {
-        // A client needs a provider, and the service that brings one may be another process's. A second call finds it in
-        // place.
-        let _ = ring::default_provider().install_default();
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (lines, greeting) = mpsc::channel();

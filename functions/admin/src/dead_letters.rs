@@ -1,0 +1,106 @@
+//! The dead-letter queues: how much is in them, and back with it to where it came from.
+
+use aws_sdk_sqs::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    types::QueueAttributeName::{ApproximateNumberOfMessages, QueueArn},
+};
+use lambda_http::{Body, Response, http::StatusCode};
+use referrals::{
+    http::{answer::json, input, problem::Problem},
+    runtime::{self, Env, Misconfigured},
+};
+use serde::{Deserialize, Serialize};
+
+/// The dead-letter queues that can be drained back.
+pub(crate) struct DeadLetters {
+    client: Client,
+    queues: [(&'static str, String); 4],
+}
+
+/// A queue as an operator sees it.
+#[derive(Serialize)]
+struct QueueView {
+    queue: &'static str,
+    /// About how many messages are in it.
+    messages: u64,
+    #[serde(skip)]
+    arn: String,
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct Queues {
+    items: Vec<QueueView>,
+}
+
+/// The body of `POST /admin/dead-letters/{queue}/redrive`; it may be left out.
+#[derive(Debug, Default, Deserialize)]
+struct RedriveBody {
+    per_second: Option<i32>,
+}
+
+impl DeadLetters {
+    pub(crate) fn from_env(env: &Env, client: Client) -> Result<Self, Misconfigured> {
+        let url = |name| env.required(name).map(str::to_owned);
+        Ok(Self {
+            client,
+            queues: [
+                ("credit", url("CREDIT_DEAD_LETTER_QUEUE_URL")?),
+                ("coupon", url("COUPON_DEAD_LETTER_QUEUE_URL")?),
+                ("points", url("POINTS_DEAD_LETTER_QUEUE_URL")?),
+                ("conversion", url("CONVERSION_POISON_QUEUE_URL")?),
+            ],
+        })
+    }
+
+    /// How many messages are in each.
+    pub(crate) async fn list(&self) -> Result<Response<Body>, Problem> {
+        let mut items = Vec::new();
+        for (name, url) in &self.queues {
+            items.push(self.look(name, url).await?);
+        }
+        Ok(json(StatusCode::OK, &Queues { items }))
+    }
+
+    /// Begins to move all messages of a queue back to where they came from, at so many a second.
+    pub(crate) async fn redrive(&self, queue: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+        let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { input::json(body)? };
+        let per_second = body.per_second.unwrap_or(10);
+        if !(1..=500).contains(&per_second) {
+            return Err(Problem::invalid("per_second: expected a number from 1 to 500"));
+        }
+        let known = self.queues.iter().find(|(name, _)| *name == queue);
+        let (name, url) = known.ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, "queue_not_found", "expected credit, coupon, points or conversion")
+        })?;
+        let found = self.look(name, url).await?;
+        let task = self.client.start_message_move_task().source_arn(&found.arn);
+        match task.max_number_of_messages_per_second(per_second).send().await {
+            Ok(_) => {
+                tracing::info!(outcome = "drained back", queue, messages = found.messages);
+                Ok(json(StatusCode::ACCEPTED, &found))
+            }
+            // One such task may be under way for a queue.
+            Err(problem) if is_under_way(&problem) => {
+                Err(Problem::new(StatusCode::CONFLICT, "under_way", "this queue is being drained already"))
+            }
+            Err(problem) => Err(Problem::unavailable(runtime::explain(&problem))),
+        }
+    }
+
+    async fn look(&self, queue: &'static str, url: &str) -> Result<QueueView, Problem> {
+        let question = self.client.get_queue_attributes().queue_url(url);
+        let question = question.attribute_names(ApproximateNumberOfMessages).attribute_names(QueueArn);
+        let answer = question.send().await.map_err(|problem| Problem::unavailable(runtime::explain(&problem)))?;
+        let attribute = |name| answer.attributes.as_ref().and_then(|attributes| attributes.get(&name)).cloned();
+        let messages = attribute(ApproximateNumberOfMessages).and_then(|count| count.parse().ok());
+        let arn = attribute(QueueArn).ok_or_else(|| Problem::unavailable("the queue did not say its ARN"))?;
+        Ok(QueueView { queue, messages: messages.unwrap_or_default(), arn })
+    }
+}
+
+fn is_under_way<E: ProvideErrorMetadata, R>(problem: &SdkError<E, R>) -> bool {
+    let code = problem.as_service_error().and_then(ProvideErrorMetadata::code);
+    code.is_some_and(|code| code.ends_with("UnsupportedOperation"))
+}

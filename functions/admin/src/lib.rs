@@ -1,0 +1,90 @@
+//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, and the
+//! dead-letter queues, drained back.
+
+mod dead_letters;
+mod place;
+mod resend;
+mod rewards;
+mod route;
+
+use std::time::Duration;
+
+use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
+use referrals::{
+    bus::Bus,
+    http::{self, input, problem::Problem},
+    runtime::{Call, Env, Misconfigured},
+    store::Store,
+};
+use serde_json::Value;
+
+use crate::{dead_letters::DeadLetters, route::Route};
+
+/// The function's state.
+pub struct App {
+    store: Store,
+    bus: Bus,
+    dead_letters: DeadLetters,
+    grace: Duration,
+}
+
+impl App {
+    /// Reads `TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`,
+    /// `COUPON_DEAD_LETTER_QUEUE_URL`, `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
+    ///
+    /// # Errors
+    /// When one of them is missing or cannot be read; it names the variable.
+    pub fn new(
+        env: &Env,
+        dynamodb: aws_sdk_dynamodb::Client,
+        eventbridge: aws_sdk_eventbridge::Client,
+        sqs: aws_sdk_sqs::Client,
+    ) -> Result<Self, Misconfigured> {
+        Ok(Self {
+            store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
+            bus: Bus::from_env(env, eventbridge)?,
+            dead_letters: DeadLetters::from_env(env, sqs)?,
+            grace: env.grace()?,
+        })
+    }
+}
+
+/// Answers one request as API Gateway sends it, with what it expects back.
+///
+/// # Errors
+/// When it is no request of an HTTP API.
+pub async fn invoke(app: &App, event: Value, context: Context, call: Call) -> Result<Value, Error> {
+    http::invoke(event, context, |request| handle(app, request, call)).await
+}
+
+/// Answers one request; whatever goes wrong is an answer too.
+pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
+    match dispatch(app, &request, &call).await {
+        Ok(response) => response,
+        Err(problem) => problem.respond(),
+    }
+}
+
+async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
+    let route = Route::of(request.method(), request.raw_http_path())?;
+    let body = input::bounded(request.body())?;
+    if request.method() != "GET" {
+        // Who did it, for the record; what came of it is another line.
+        tracing::info!(outcome = "asked", route = ?route, operator = operator(request));
+    }
+    match route {
+        Route::Rewards => rewards::list(app, request, call).await,
+        Route::Resend { reward } => resend::one(app, &reward, call).await,
+        Route::ResendAll => resend::all(app, body, call).await,
+        Route::DeadLetters => app.dead_letters.list().await,
+        Route::Redrive { queue } => app.dead_letters.redrive(&queue, body).await,
+    }
+}
+
+/// The caller, as the gateway made sure of.
+fn operator(request: &Request) -> Option<String> {
+    let RequestContext::ApiGatewayV2(context) = request.request_context_ref()? else { return None };
+    let authorizer = context.authorizer.as_ref()?;
+    let by_role = authorizer.iam.as_ref().and_then(|iam| iam.user_arn.clone());
+    by_role.or_else(|| authorizer.jwt.as_ref().and_then(|token| token.claims.get("sub").cloned()))
+}

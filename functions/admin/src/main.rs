@@ -1,0 +1,26 @@
+//! The `admin` function, behind an API of its own.
+
+use lambda_http::{
+    Error, LambdaEvent,
+    lambda_runtime::{run, service_fn},
+};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let env = Env::process();
+    log::start(&env)?;
+    let aws = runtime::aws().await;
+    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let app = admin::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;
+    let app = &app;
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        let call = Call::invoked(&event.context)?;
+        admin::invoke(app, event.payload, event.context, call).await
+    }))
+    .await
+}

@@ -1,0 +1,58 @@
+//! Routes: which call a method and a path name.
+
+use lambda_http::http::Method;
+use referrals::http::{decoded, problem::Problem};
+
+/// A call, with the parts of the path that it names, decoded and otherwise as they came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    /// `GET /admin/rewards`
+    Rewards,
+    /// `POST /admin/rewards/{reward_id}/resend`
+    Resend { reward: String },
+    /// `POST /admin/rewards/resend`
+    ResendAll,
+    /// `GET /admin/dead-letters`
+    DeadLetters,
+    /// `POST /admin/dead-letters/{queue}/redrive`
+    Redrive { queue: String },
+}
+
+impl Route {
+    /// Routes on the raw path, which every kind of gateway sends.
+    pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let (allowed, route) = match parts.as_slice() {
+            ["admin", "rewards"] => (Method::GET, Self::Rewards),
+            ["admin", "rewards", "resend"] => (Method::POST, Self::ResendAll),
+            ["admin", "rewards", reward, "resend"] => (Method::POST, Self::Resend { reward: decoded(reward)? }),
+            ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
+            ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
+            _ => return Err(Problem::not_found()),
+        };
+        match (allowed == *method, allowed == Method::GET) {
+            (true, _) => Ok(route),
+            (false, true) => Err(Problem::method_not_allowed("GET")),
+            (false, false) => Err(Problem::method_not_allowed("POST")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_and_a_method_name_a_call() {
+        let route = |method: Method, path| Route::of(&method, path);
+        let resend = Route::Resend { reward: "bob:referrer".to_owned() };
+        assert_eq!(route(Method::POST, "/admin/rewards/bob:referrer/resend"), Ok(resend.clone()));
+        assert_eq!(route(Method::POST, "/admin/rewards/bob%3Areferrer/resend"), Ok(resend));
+        assert_eq!(route(Method::POST, "/admin/rewards/resend"), Ok(Route::ResendAll));
+        assert_eq!(route(Method::PUT, "/admin/rewards"), Err(Problem::method_not_allowed("GET")));
+        assert_eq!(route(Method::GET, "/admin/dead-letters/credit/redrive"), Err(Problem::method_not_allowed("POST")));
+        for path in ["/", "/admin", "/admin/rewards/", "/admin/rewards/x", "/v1/codes/x"] {
+            assert_eq!(route(Method::GET, path), Err(Problem::not_found()), "{path}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Bodies of this API.
+
+use referrals::{
+    code::Code,
+    device::DeviceFingerprint,
+    id::{ProgramId, UserId},
+    life::attribute::Report,
+    time::Timestamp,
+};
+use serde::Deserialize;
+
+/// The body of `PUT /v1/users/{user_id}/code`; every field may be left out, and so may the body.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct MintBody {
+    pub(crate) program: Option<ProgramId>,
+    pub(crate) code: Option<Code>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) device_fingerprint: Option<DeviceFingerprint>,
+}
+
+/// The body of `POST /v1/referrals`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct AttributeBody {
+    pub(crate) referee_id: UserId,
+    #[serde(flatten)]
+    pub(crate) report: Report,
+}
+
+#[cfg(test)]
+mod tests {
+    use referrals::http::input;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_is_named() {
+        let problem = input::json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err();
+        assert!(problem.detail().contains("invalid type: integer"), "{problem:?}");
+        for body in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"null",
+            b"{}",
+            b"\xff",
+            br#"{"referee_id":"a b"}"#,
+            br#"{"referee_id":"a","ip":"x"}"#,
+            br#"["a",null,null,null,null,null,null]"#,
+        ] {
+            assert!(input::json::<AttributeBody>(body).is_err());
+        }
+    }
+}

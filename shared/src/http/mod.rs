@@ -1,0 +1,49 @@
+//! HTTP, as the functions behind API Gateway speak it: requests read, answers and problems written, in one way.
+
+pub mod answer;
+pub mod input;
+pub mod problem;
+
+use std::future::Future;
+
+use lambda_http::{
+    Adapter, Body, Context, Error, LambdaEvent, Request, Response, Service, request::LambdaRequest, service_fn,
+};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+
+use self::problem::Problem;
+
+/// Has `handle` answer one request as API Gateway sends it, and gives what the gateway expects back.
+///
+/// # Errors
+/// When it is no request of an HTTP API.
+pub async fn invoke<F, A>(mut event: Value, context: Context, handle: F) -> Result<Value, Error>
+where
+    F: Fn(Request) -> A + Send,
+    A: Future<Output = Response<Body>> + Send,
+{
+    if let Some(Value::String(query)) = event.get_mut("rawQueryString") {
+        *query = utf8_percent_encode(query, UNFIT_FOR_A_QUERY).to_string();
+    }
+    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
+    let handler = service_fn(|request| {
+        let answer = handle(request);
+        async move { Ok::<_, Error>(answer.await) }
+    });
+    Ok(serde_json::to_value(Adapter::from(handler).call(LambdaEvent::new(request, context)).await?)?)
+}
+
+/// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.
+const UNFIT_FOR_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
+/// A part of a path, decoded.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn decoded(part: &str) -> Result<String, Problem> {
+    match percent_decode_str(part).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(Problem::invalid("the path is not UTF-8")),
+    }
+}

@@ -1,0 +1,239 @@
+//! The log: one JSON object a line, one line an outcome. Figures among its fields are metrics too, by CloudWatch's
+//! embedded metric format (EMF), so that a number and the story behind it are one and the same line.
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+use serde_json::{Map, Value, json};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+use tracing_subscriber::{
+    Layer,
+    filter::filter_fn,
+    layer::{Context, SubscriberExt},
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
+
+use crate::runtime::{self, Env, Misconfigured};
+
+/// The figures: fields that become metrics wherever they are logged, with their units. The template's alarms and its
+/// dashboard go by these names.
+pub const METRICS: [(&str, &str); 8] = [
+    // Rewards that were decided.
+    ("issued", "Count"),
+    // Rewards that their subsystem took.
+    ("delivered", "Count"),
+    // How long that took since the decision.
+    ("delivery_age", "Seconds"),
+    // Calls for a reward that came to nothing for now.
+    ("retried", "Count"),
+    // Rewards that their subsystem refused for good.
+    ("failed", "Count"),
+    // Referrals that waited for the sweep when it came.
+    ("sweep_backlog", "Count"),
+    // How long the longest waiting of them had waited.
+    ("sweep_lag", "Seconds"),
+    // Referrals that wait for an operator.
+    ("parked", "Count"),
+];
+
+/// The field by which metrics are also told apart, where a line has it: the type of reward.
+const DIMENSION: &str = "type";
+
+/// What is logged, and under which name figures are counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    level: Level,
+    namespace: String,
+}
+
+impl Settings {
+    /// Reads `LOG_LEVEL` (`INFO`), the least level that is logged; figures are logged at any level. Reads
+    /// `METRICS_NAMESPACE` (`referrals`), under which they are counted.
+    ///
+    /// # Errors
+    /// When `LOG_LEVEL` is no level.
+    pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
+        let namespace = env.get("METRICS_NAMESPACE").unwrap_or("referrals").to_owned();
+        Ok(Self { level: env.parsed("LOG_LEVEL", Level::INFO)?, namespace })
+    }
+
+    /// What takes the lines to be logged and hands them to `write`, newline included.
+    pub fn subscriber(self, write: impl Fn(&[u8]) + Send + Sync + 'static) -> impl Subscriber + Send + Sync {
+        let level = self.level;
+        let lines = Lines { namespace: self.namespace, write };
+        tracing_subscriber::registry().with(lines.with_filter(filter_fn(move |what| is_logged(what, level))))
+    }
+}
+
+/// Starts the log on standard output.
+///
+/// # Errors
+/// When a setting cannot be read.
+pub fn start(env: &Env) -> Result<(), Misconfigured> {
+    // Nobody is left to tell when standard output is gone.
+    Settings::from_env(env)?.subscriber(|line| drop(io::stdout().lock().write_all(line))).init();
+    Ok(())
+}
+
+fn is_logged(what: &Metadata<'_>, level: Level) -> bool {
+    *what.level() <= level || what.is_span() || what.fields().iter().any(|field| unit(field.name()).is_some())
+}
+
+fn unit(field: &str) -> Option<&'static str> {
+    METRICS.iter().find(|(name, _)| *name == field).map(|(_, unit)| *unit)
+}
+
+/// Makes a line of each event.
+struct Lines<W> {
+    namespace: String,
+    write: W,
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: Fn(&[u8]) + 'static,
+{
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let now = runtime::now();
+        let mut line = Fields::default();
+        // What Lambda's library knows of the invocation, the request's and the trace's ids among it.
+        for span in context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+            line.0.extend(span.extensions().get::<Fields>().map(|fields| fields.0.clone()).unwrap_or_default());
+        }
+        line.0.insert("timestamp".to_owned(), now.to_string().into());
+        line.0.insert("level".to_owned(), event.metadata().level().as_str().into());
+        line.0.insert("target".to_owned(), event.metadata().target().into());
+        event.record(&mut line);
+        if let Some(metrics) = metrics(&line.0, &self.namespace, now.millis()) {
+            line.0.insert("_aws".to_owned(), metrics);
+        }
+        let mut text = Value::Object(line.0).to_string();
+        text.push('\n');
+        (self.write)(text.as_bytes());
+    }
+}
+
+/// What EMF wants to be told of a line with figures; `None` when there are none.
+fn metrics(line: &Map<String, Value>, namespace: &str, millis: i64) -> Option<Value> {
+    let units = line.iter().filter(|(_, value)| value.is_number()).filter_map(|(name, _)| Some((name, unit(name)?)));
+    let figures: Vec<_> = units.map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
+    let dimensions = if line.contains_key(DIMENSION) { json!([[], [DIMENSION]]) } else { json!([[]]) };
+    let directive = json!({ "Namespace": namespace, "Dimensions": dimensions, "Metrics": figures });
+    (!figures.is_empty()).then(|| json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] }))
+}
+
+/// Fields by name.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn insert(&mut self, field: &Field, value: Value) {
+        self.0.insert(field.name().trim_start_matches("r#").to_owned(), value);
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.insert(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.insert(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is logged at this level while `work` runs.
+    fn logged(level: &str, work: impl FnOnce()) -> Vec<Value> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let env = Env::default().with("LOG_LEVEL", level).with("METRICS_NAMESPACE", "stack");
+        let kept = Arc::clone(&lines);
+        let keep = move |line: &[u8]| kept.lock().unwrap().push(serde_json::from_slice(line).unwrap());
+        tracing::subscriber::with_default(Settings::from_env(&env).unwrap().subscriber(keep), work);
+        Arc::try_unwrap(lines).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_figure_is_a_metric_of_its_line() {
+        let lines = logged("INFO", || tracing::info!(outcome = "delivered", r#type = "credit", delivered = 1));
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(
+            (&line["outcome"], &line["delivered"], &line["type"]),
+            (&json!("delivered"), &json!(1), &json!("credit"))
+        );
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], "stack");
+        assert_eq!(directive["Metrics"], json!([{"Name": "delivered", "Unit": "Count"}]));
+        assert_eq!(directive["Dimensions"], json!([[], ["type"]]));
+        assert!(line["_aws"]["Timestamp"].is_i64());
+    }
+
+    #[test]
+    fn lines_without_figures_are_no_metrics_and_go_by_their_level() {
+        let work = || {
+            tracing::info!(outcome = "minted");
+            tracing::error!(outcome = "broken", problem = ?"why");
+            tracing::info!(outcome = "swept", sweep_backlog = 0_u64);
+        };
+        let lines = logged("ERROR", work);
+        assert_eq!(lines.iter().map(|line| &line["outcome"]).collect::<Vec<_>>(), ["broken", "swept"]);
+        assert!(lines[0].get("_aws").is_none());
+        assert_eq!(lines[1]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([[]]));
+        assert_eq!(logged("INFO", work).len(), 3);
+    }
+
+    #[test]
+    fn a_line_says_in_which_invocation() {
+        let lines = logged("WARN", || {
+            let span = tracing::info_span!("invocation", requestId = "r-1", trace = tracing::field::Empty);
+            span.record("trace", "t-1");
+            span.in_scope(|| tracing::warn!(outcome = "failed"));
+        });
+        assert_eq!((&lines[0]["requestId"], &lines[0]["trace"]), (&json!("r-1"), &json!("t-1")));
+    }
+}

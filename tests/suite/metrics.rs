@@ -1,0 +1,173 @@
+//! Figures and lines of the log: what is counted is what the template's alarms and dashboard show, by the same names,
+//! and no line tells who anybody is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use referrals::{
+    id::UserId,
+    log::{METRICS, Settings},
+    runtime::Env,
+};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const STACK: &str = "a-stack";
+
+/// The lines that were logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Value>>>);
+
+impl Log {
+    /// Takes what this thread logs from now on, at this level, which is all that a World of a test's own does.
+    fn start(&self, level: &str) -> tracing::subscriber::DefaultGuard {
+        let env = Env::default().with("METRICS_NAMESPACE", STACK).with("LOG_LEVEL", level);
+        let lines = Arc::clone(&self.0);
+        let keep = move |line: &[u8]| lines.lock().unwrap().push(serde_json::from_slice(line).unwrap());
+        tracing::subscriber::set_default(Settings::from_env(&env).unwrap().subscriber(keep))
+    }
+
+    /// The lines of our functions.
+    fn ours(&self) -> Vec<Value> {
+        let functions = ["referrals", "attribution", "conversion", "rewards", "sweep", "delivery", "admin"];
+        let of = |line: &Value| line["target"].as_str().unwrap_or_default().split("::").next().unwrap().to_owned();
+        self.0.lock().unwrap().iter().filter(|line| functions.contains(&of(line).as_str())).cloned().collect()
+    }
+
+    fn with<'a>(lines: &'a [Value], outcome: &str) -> Vec<&'a Value> {
+        lines.iter().filter(|line| line["outcome"] == outcome).collect()
+    }
+}
+
+/// The figures that a line counts, as CloudWatch reads them.
+fn figures(line: &Value) -> BTreeMap<String, f64> {
+    let directives = line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten();
+    let named = directives.flat_map(|directive| {
+        assert_eq!(directive["Namespace"], STACK, "{line}");
+        directive["Metrics"].as_array().unwrap()
+    });
+    named
+        .map(|metric| {
+            let name = metric["Name"].as_str().unwrap();
+            let known = METRICS.iter().find(|(known, _)| *known == name).unwrap();
+            assert_eq!(metric["Unit"], known.1, "{line}");
+            (name.to_owned(), line[name].as_f64().unwrap())
+        })
+        .collect()
+}
+
+fn sums(lines: &[Value]) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for (name, value) in lines.iter().flat_map(figures) {
+        *sums.entry(name).or_default() += value;
+    }
+    sums
+}
+
+#[tokio::test]
+async fn a_life_is_counted_and_told_without_names() {
+    let log = Log::default();
+    let _guard = log.start("INFO");
+    let world = World::with_env([("REFEREE_REWARD_TYPE", "points")]).await;
+    world.script("credit", json!({"answers": [500]})).await;
+    world.script("points", json!({"answers": [400]})).await;
+    world.refer("alice-the-referrer", "bob-the-referee").await;
+    world.order("bob-the-referee", "o-1").await;
+    world.until_status("bob-the-referee", "rewarded").await;
+    world.settle().await;
+    world.service().sweep_now().await.unwrap();
+
+    let lines = log.ours();
+    let sums = sums(&lines);
+    let counted = |name: &str| sums.get(name).copied();
+    assert_eq!(counted("issued"), Some(2.0));
+    assert_eq!((counted("delivered"), counted("retried"), counted("failed")), (Some(1.0), Some(1.0), Some(1.0)));
+    assert!((0.0..60.0).contains(&counted("delivery_age").unwrap()), "{sums:?}");
+    assert_eq!((counted("sweep_backlog"), counted("sweep_lag"), counted("parked")), (Some(0.0), Some(0.0), Some(1.0)));
+    let all: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(sums.keys().map(String::as_str).collect::<BTreeSet<_>>(), all);
+
+    // By type of reward, too.
+    for (outcome, kind) in [("delivered", "credit"), ("refused for good", "points")] {
+        let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
+        assert_eq!(
+            (&line["type"], &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]),
+            (&json!(kind), &json!([[], ["type"]]))
+        );
+    }
+
+    // One life, one id, from the API through bus, stream and queues; and nobody's name.
+    let life = "bob-the-referee".parse::<UserId>().unwrap().hashed();
+    for outcome in ["attributed", "converted", "rewarded", "to be tried again", "delivered", "refused for good"] {
+        let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
+        assert_eq!(line["correlation_id"], life, "{line}");
+    }
+    for line in lines.iter().map(Value::to_string) {
+        assert!(!line.contains("alice-the") && !line.contains("bob-the") && !line.contains("o-1"), "{line}");
+    }
+    assert!(
+        world
+            .events()
+            .await
+            .iter()
+            .filter(|event| event["source"] == "referrals")
+            .all(|event| { event["detail"]["correlation_id"] == life })
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn figures_are_counted_at_any_level() {
+    let log = Log::default();
+    let _guard = log.start("ERROR");
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "rewarded").await;
+    world.settle().await;
+    let lines = log.ours();
+    assert_eq!(sums(&lines)["delivered"], 2.0);
+    assert!(Log::with(&lines, "attributed").is_empty());
+    world.end().await;
+}
+
+/// What the template calls this stack.
+fn stack() -> Value {
+    let template = local::template().unwrap();
+    template["Resources"]["SweepFunction"]["Properties"]["Environment"]["Variables"]["METRICS_NAMESPACE"].clone()
+}
+
+#[test]
+fn alarms_watch_figures_that_exist() {
+    let (template, stack) = (local::template().unwrap(), stack());
+    let resources = template["Resources"].as_object().unwrap().values();
+    let alarms = resources.filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm");
+    let ours = alarms.map(|alarm| &alarm["Properties"]).filter(|alarm| alarm["Namespace"] == stack);
+    let watched: BTreeSet<&str> = ours.map(|alarm| alarm["MetricName"].as_str().unwrap()).collect();
+    assert_eq!(watched, BTreeSet::from(["parked", "sweep_lag"]));
+    assert!(watched.iter().all(|name| METRICS.iter().any(|(known, _)| known == name)), "{watched:?}");
+}
+
+#[test]
+fn the_dashboard_shows_every_figure_and_no_other() {
+    let (template, stack) = (local::template().unwrap(), stack());
+    let body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"].as_str().unwrap();
+    let dashboard: Value = serde_json::from_str(body).unwrap();
+    let widgets = dashboard["widgets"].as_array().unwrap().iter();
+    let metrics = widgets.flat_map(|widget| widget["properties"]["metrics"].as_array().into_iter().flatten());
+    let shown: BTreeSet<&str> =
+        metrics.filter(|metric| metric[0] == stack).map(|metric| metric[1].as_str().unwrap()).collect();
+    assert_eq!(shown, METRICS.iter().map(|(name, _)| *name).collect());
+}
+
+#[test]
+fn every_function_counts_under_the_stacks_name() {
+    let template = local::template().unwrap();
+    let resources = template["Resources"].as_object().unwrap().values();
+    for function in resources.filter(|resource| resource["Type"] == "AWS::Serverless::Function") {
+        assert_eq!(function["Properties"]["Environment"]["Variables"]["METRICS_NAMESPACE"], stack());
+    }
+}

@@ -1,0 +1,373 @@
+//! `schemas/`, held to the code in both directions: what a schema refuses the service puts aside, and what it accepts
+//! the service reads. (What the service publishes is validated at the end of every test: `world/audit.rs`.)
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    malformed::{EVENTS, broken, whole, without_echo},
+    world::{SCHEMAS, Schema, World, schema_folder},
+};
+
+const NEWS: &str = include_str!("../../functions/conversion/src/news.rs");
+const ANNOUNCE: &str = include_str!("../../shared/src/life/announce.rs");
+
+/// The detail-types that the code of a source file names.
+fn named(source: &str) -> BTreeSet<String> {
+    let (code, _) = source.split_once("#[cfg(test)]").unwrap();
+    let is_type = |text: &&str| {
+        text.split('.').count() == 2 && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
+    };
+    code.split('"').skip(1).step_by(2).filter(is_type).map(str::to_owned).collect()
+}
+
+/// The types that schemas are there for: ours, or those of the product.
+fn described(ours: bool) -> BTreeSet<String> {
+    SCHEMAS.iter().filter(|(_, schema)| schema.is_ours() == ours).map(|(name, _)| name.clone()).collect()
+}
+
+/// `OrderCompleted` for `order.completed`.
+fn title(name: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split(['.', '_']).map(capital).collect()
+}
+
+/// Every reference in a schema.
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        Value::Object(fields) => {
+            if let Some(reference) = fields.get("$ref") {
+                assert_eq!(fields.len(), 1, "draft 4 ignores what stands beside a reference: {value}");
+                found.insert(reference.as_str().unwrap());
+            }
+            fields.values().for_each(|value| references(value, found));
+        }
+        _ => {}
+    }
+}
+
+/// Every event, in its envelope, that is in a file of `events/`; in a queue's message it is text.
+fn enveloped(value: &Value, found: &mut Vec<Value>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| enveloped(item, found)),
+        Value::Object(fields) if fields.contains_key("detail-type") => found.push(value.clone()),
+        Value::Object(fields) => fields.values().for_each(|value| enveloped(value, found)),
+        Value::String(text) if text.contains("detail-type") => enveloped(&serde_json::from_str(text).unwrap(), found),
+        _ => {}
+    }
+}
+
+#[test]
+fn there_is_one_for_every_type_that_is_read_or_told() {
+    assert_eq!(named(NEWS), described(false), "read by news.rs, described");
+    assert_eq!(named(ANNOUNCE), described(true), "told by announce.rs, described");
+    let template = local::template().unwrap();
+    let pattern = &template["Resources"]["IncomingRule"]["Properties"]["EventPattern"]["detail-type"];
+    let passed = pattern.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+    assert_eq!(passed.collect::<BTreeSet<_>>(), described(false), "let through by the rule, described");
+}
+
+#[test]
+fn each_is_a_schema_of_draft_4_and_needs_no_other_file() {
+    for (name, schema) in SCHEMAS.iter() {
+        let json = &schema.json;
+        assert_eq!(json["$schema"], "http://json-schema.org/draft-04/schema#", "{name}");
+        let problem = jsonschema::draft4::meta::validate(json).err().map(|problem| problem.to_string());
+        assert_eq!(problem, None, "{name}");
+        assert_eq!(json["title"], title(name), "{name}");
+        assert_eq!(json["x-amazon-events-detail-type"], *name);
+        assert_eq!(json["properties"]["detail-type"]["enum"], json!([name]));
+
+        let mut found = BTreeSet::new();
+        references(json, &mut found);
+        let definitions = json["definitions"].as_object().unwrap().keys();
+        let definitions: Vec<_> = definitions.map(|name| format!("#/definitions/{name}")).collect();
+        assert_eq!(found, definitions.iter().map(String::as_str).collect(), "{name}: used, and there");
+    }
+}
+
+/// A file stands alone, so what two of them say of one thing is written twice, and must be the same.
+#[test]
+fn they_agree_with_each_other() {
+    let mut known: BTreeMap<String, (&str, &Value)> = BTreeMap::new();
+    for (name, schema) in SCHEMAS.iter() {
+        let side = if schema.is_ours() { "our envelope" } else { "the product's envelope" };
+        let envelope = schema.json["properties"].as_object().unwrap().iter();
+        let envelope = envelope.filter(|(part, _)| !["detail", "detail-type"].contains(&part.as_str()));
+        let envelope = envelope.map(|(part, value)| (format!("{part} of {side}"), value));
+        let required = (format!("what is required of {side}"), &schema.json["required"]);
+        let definitions = schema.json["definitions"].as_object().unwrap();
+        let definitions = definitions.iter().map(|(part, value)| (part.clone(), value));
+        for (part, value) in envelope.chain([required]).chain(definitions) {
+            let (first, known) = *known.entry(part.clone()).or_insert((name, value));
+            assert_eq!(value, known, "{part}: {name} and {first}");
+        }
+    }
+    for (name, schema) in SCHEMAS.iter().filter(|(_, schema)| schema.is_ours()) {
+        let fields = |of: &str| {
+            let definition = &schema.json["definitions"][of];
+            let required = definition["required"].as_array()?.iter().map(|field| field.as_str().unwrap().to_owned());
+            Some((required.collect(), definition["properties"].as_object()?.keys().cloned().collect()))
+        };
+        let (required, all): (BTreeSet<String>, BTreeSet<String>) = fields(&title(name)).unwrap();
+        assert_eq!(required, all, "{name}: nothing of ours is left out, it may be null");
+    }
+}
+
+#[test]
+fn what_sam_sends_is_valid() {
+    let files = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events")).unwrap();
+    let mut seen = BTreeSet::new();
+    for path in files.map(|file| file.unwrap().path()) {
+        let mut found = Vec::new();
+        enveloped(&serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap(), &mut found);
+        for event in found.iter().filter(|event| event["source"] != "aws.events") {
+            let name = event["detail-type"].as_str().unwrap();
+            assert_eq!(SCHEMAS[name].problems(event), [""; 0], "{path:?}");
+            seen.insert(name.to_owned());
+        }
+    }
+    let mut expected = described(false);
+    expected.insert("reward.issued".to_owned());
+    assert_eq!(seen, expected, "in events/");
+}
+
+/// `detail` with this field changed.
+fn with(detail: &Value, field: &str, value: Value) -> Value {
+    let mut detail = detail.clone();
+    detail[field] = value;
+    detail
+}
+
+/// Details of a type, good and bad, at the limits of every form.
+fn details(detail_type: &str) -> Vec<Value> {
+    let whole = whole(detail_type);
+    let mut details = broken(detail_type);
+    details.push(whole.clone());
+    details.push(with(&whole, "more", json!({"a": [1]})));
+    let times = [
+        json!(null),
+        json!("2026-01-31T09:30:00Z"),
+        json!("2026-01-31t09:30:00.123456789z"),
+        json!("2026-01-31T09:30:00+02:00"),
+        json!("1970-01-01T00:00:00Z"),
+        json!("1969-12-31T23:59:59Z"),
+        json!("2026-13-01T00:00:00Z"),
+        json!("2026-02-30T00:00:00Z"),
+        json!("2026-01-31T24:00:00Z"),
+        json!("2026-01-31T09:30:00"),
+        json!("2026-01-31T09:30:00.Z"),
+        json!("2026-01-31T09:30Z"),
+        json!("2026-01-31"),
+        json!("10000-01-01T00:00:00Z"),
+        json!("-0001-01-01T00:00:00Z"),
+        json!("2026-01-31T09:30:00Z\n"),
+        json!(""),
+        json!(1_769_851_800),
+    ];
+    let ids =
+        [json!("AZaz09_.@-+|"), json!("x".repeat(128)), json!("b:b"), json!("b/b"), json!("\u{e9}"), json!("b\n")];
+    let fields: Vec<(&str, Vec<Value>)> = vec![
+        ("order_id", ids.to_vec()),
+        ("user_id", ids.to_vec()),
+        ("refund_id", ids.to_vec()),
+        ("amount", vec![json!(0), json!(9_007_199_254_740_991_u64), json!(1.0), json!(true)]),
+        ("currency", vec![json!("EUR"), json!("EURO"), json!("E1R"), json!("USD\n")]),
+        ("reason", vec![json!(""), json!("x".repeat(1000))]),
+    ];
+    let mut fields: Vec<_> = fields.into_iter().filter(|(field, _)| whole.get(field).is_some()).collect();
+    match detail_type {
+        "order.completed" | "account.flagged" | "account.cleared" => fields.push(("occurred_at", times.to_vec())),
+        "customer.signed_up" => fields.extend([
+            ("signed_up_at", times.to_vec()),
+            (
+                "code",
+                [json!(null), json!("abc"), json!("a-B"), json!("--a"), json!("A".repeat(32))]
+                    .into_iter()
+                    .chain(["", "ab", "---", "a_b", "abc\n"].map(Value::from))
+                    .chain([json!("A".repeat(33))])
+                    .collect(),
+            ),
+            ("device_fingerprint", vec![json!(null), json!("x"), json!("x".repeat(512)), json!("x".repeat(513))]),
+            (
+                "ip",
+                [json!(null), json!(7)]
+                    .into_iter()
+                    .chain(["203.0.113.7", "::1", "1.2.3", "256.1.1.1", "::g", "localhost", ""].map(Value::from))
+                    .collect(),
+            ),
+            ("user_agent", vec![json!(null), json!(""), json!(7)]),
+            ("email", vec![json!(null), json!("no address"), json!([])]),
+        ]),
+        _ => {}
+    }
+    let changed = fields.iter().flat_map(|(field, values)| values.iter().map(|value| (*field, value.clone())));
+    details.extend(changed.map(|(field, value)| with(&whole, field, value)));
+    details
+}
+
+/// The ids of the envelopes that the service put aside.
+async fn aside(world: &World) -> BTreeSet<String> {
+    let parked = world.get("/_local/parked").await.with(200);
+    let items = parked["items"].as_array().unwrap().iter();
+    items.map(|item| item["body"]["payload"]["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Both ways: nobody is told that an event is good which is then put aside, or kept from sending one that is read.
+#[tokio::test]
+async fn what_a_schema_refuses_is_put_aside_and_nothing_else_is() {
+    let mut world = without_echo().await;
+    assert_eq!(EVENTS.map(str::to_owned).into_iter().collect::<BTreeSet<_>>(), described(false));
+    for detail_type in EVENTS {
+        for detail in details(detail_type) {
+            world.publish(detail_type, detail).await;
+        }
+    }
+    world.settle().await;
+    let aside = aside(&world).await;
+    let (mut good, mut differ) = (0, Vec::new());
+    for event in world.events().await.iter().filter(|event| event["source"] == "shop") {
+        let problems = SCHEMAS[event["detail-type"].as_str().unwrap()].problems(event);
+        good += u32::from(problems.is_empty());
+        if problems.is_empty() == aside.contains(event["id"].as_str().unwrap()) {
+            differ.push(format!("{} {}: {problems:?}", event["detail-type"], event["detail"]));
+        }
+    }
+    assert!(differ.is_empty(), "schema and service judge differently: {differ:#?}");
+    assert!(good > 60 && aside.len() > 120, "{good} good, {} bad", aside.len());
+    world.expect_parked(aside.len() as u64);
+    world.end().await;
+}
+
+/// Two things that the service refuses no schema of draft 4 can say; the descriptions do.
+#[tokio::test]
+async fn what_no_schema_can_say_is_put_aside_all_the_same() {
+    let mut world = without_echo().await;
+    let cases = [
+        ("account.cleared", "occurred_at", json!("2999-01-01T00:00:00Z")),
+        ("customer.signed_up", "device_fingerprint", json!("\u{e9}".repeat(512))),
+    ];
+    let mut published = BTreeSet::new();
+    for (detail_type, field, value) in &cases {
+        published.insert(world.publish(detail_type, with(&whole(detail_type), field, value.clone())).await);
+    }
+    world.settle().await;
+    assert_eq!(aside(&world).await, published);
+    for event in world.events().await {
+        assert_eq!(SCHEMAS[event["detail-type"].as_str().unwrap()].problems(&event), [""; 0]);
+    }
+    world.expect_parked(cases.len() as u64);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_life_tells_of_every_type() {
+    let world = without_echo().await;
+    world.script("credit", json!({"answers": [400]})).await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "rewarded").await;
+    world.refer("carol", "dave").await;
+    world.publish("account.flagged", json!({"user_id": "carol", "reason": "a test"})).await;
+    world.settle().await;
+    world.order("dave", "o-2").await;
+    world.until_status("dave", "voided").await;
+    world.settle().await;
+
+    let told: Vec<Value> =
+        world.events().await.into_iter().filter(|event| event["source"] == referrals::bus::SOURCE).collect();
+    let types = told.iter().map(|event| event["detail-type"].as_str().unwrap().to_owned());
+    assert_eq!(types.collect::<BTreeSet<_>>(), described(true));
+
+    // The validators do refuse: without any of its fields, with one more, or with one of another form.
+    for event in &told {
+        let schema = &SCHEMAS[event["detail-type"].as_str().unwrap()];
+        assert_eq!(schema.problems(event), [""; 0]);
+        for field in event["detail"].as_object().unwrap().keys() {
+            let mut without = event.clone();
+            without["detail"].as_object_mut().unwrap().remove(field);
+            assert_ne!(schema.problems(&without), [""; 0], "without {field}: {event:#}");
+            let mut other = event.clone();
+            other["detail"][field] = json!(true);
+            assert_ne!(schema.problems(&other), [""; 0], "{field}: {event:#}");
+        }
+        let mut more = event.clone();
+        more["detail"]["more"] = json!(null);
+        assert_ne!(schema.problems(&more), [""; 0]);
+    }
+    world.end().await;
+}
+
+/// `schemas/template.yaml` as the files make it.
+fn template() -> String {
+    let head = "\
+# The schemas of this folder in an EventBridge schema registry. template.yaml nests this when PublishSchemas says so.
+# CloudFormation has no plain way to take a text from another file, so each schema is here once more, its lines put
+# together; a test (tests/suite/schemas.rs) holds both to each other, and prints this file as it should be.
+AWSTemplateFormatVersion: \"2010-09-09\"
+Description: Referrals - the schemas of events in and out.
+
+Parameters:
+  RegistryName:
+    Description: What the registry is called.
+    Type: String
+    MaxLength: 64
+
+Resources:
+  Registry:
+    Type: AWS::EventSchemas::Registry
+    Properties:
+      RegistryName: !Ref RegistryName
+      Description: Events of the referral service, in and out.
+";
+    let resource = |(name, schema): (&String, &Schema)| {
+        let content: String = schema.text.lines().map(str::trim).collect();
+        // Ours by source and type, as the registry names what it discovers; who the product is we do not know.
+        let schema_name = if schema.is_ours() { format!("referrals@{name}") } else { name.clone() };
+        format!(
+            "
+  {}:
+    Type: AWS::EventSchemas::Schema
+    Properties:
+      RegistryName: !GetAtt Registry.RegistryName
+      SchemaName: {schema_name}
+      Description: {}
+      Type: JSONSchemaDraft4
+      Content: {}
+",
+            title(name),
+            quoted(schema.json["description"].as_str().unwrap()),
+            quoted(&content),
+        )
+    };
+    head.to_owned() + &SCHEMAS.iter().map(resource).collect::<String>()
+}
+
+/// A text as YAML takes it whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[test]
+fn the_template_publishes_what_the_files_say() {
+    let (written, expected) = (fs::read_to_string(schema_folder().join("template.yaml")).unwrap(), template());
+    assert!(written == expected, "schemas/template.yaml should be:\n{expected}");
+    let published = local::yaml(&written).unwrap();
+    for (name, schema) in SCHEMAS.iter() {
+        let properties = &published["Resources"][title(name)]["Properties"];
+        let content: Value = serde_json::from_str(properties["Content"].as_str().unwrap()).unwrap();
+        assert_eq!(content, schema.json, "{name}");
+    }
+
+    let main = local::template().unwrap();
+    let stack = &main["Resources"]["EventSchemas"];
+    assert_eq!(stack["Properties"]["TemplateURL"], "schemas/template.yaml");
+    let condition = stack["Condition"].as_str().unwrap();
+    assert_eq!(main["Conditions"][condition], json!({"Fn::Equals": ["false", "true"]}), "not unless it is asked for");
+}

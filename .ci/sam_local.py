@@ -14,10 +14,13 @@ import time
 from support import Failed, Process, call, free_port, mortal, until
 
 ATTRIBUTION, CONVERSION = "AttributionFunction", "ConversionFunction"
-REWARDS, SWEEP, DELIVERY = "RewardsFunction", "SweepFunction", "DeliveryFunction"
+REWARDS, SWEEP, DELIVERY, ADMIN = "RewardsFunction", "SweepFunction", "DeliveryFunction", "AdminFunction"
 
 # What a function answers that takes an event in, a batch, or a turn of the schedule, and has no failure to report.
 DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
+
+# What the dead-letter queues hold when nothing went wrong.
+EMPTY = [{"queue": name, "messages": 0} for name in ("credit", "coupon", "points", "conversion")]
 
 # A referral's life, as tests/suite/events.rs has it: which file, to whom, and what comes back. Of an HTTP answer that is
 # its status, and what its body has to hold.
@@ -41,6 +44,12 @@ LIFE = [
     ("conversion-kafka-self-managed", CONVERSION, BATCH),
     ("rewards-stream", REWARDS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
+    # Both rewards were refused: one is sent again by its name, and then all, which is the other. Nothing is a dead letter.
+    ("admin-undelivered", ADMIN, (200, {"next_cursor": None})),
+    ("admin-resend", ADMIN, (202, {"reward_id": "bob:referee", "status": "issued", "failed_at": None})),
+    ("admin-resend-all", ADMIN, (200, {"resent": 1, "next_cursor": None})),
+    ("admin-dead-letters", ADMIN, (200, {"items": EMPTY})),
+    ("admin-redrive", ADMIN, (202, {"queue": "credit", "messages": 0})),
     ("delivery-queue", DELIVERY, BATCH),
     ("attribution-referrals-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
@@ -139,6 +148,8 @@ def brief(answer):
 
 def life(service):
     """A referral from its code to both rewards delivered, each step a file."""
+    # The subsystem refuses both rewards, until operators have them sent again.
+    call("PUT", f"{service.url}/_local/subsystems/credit/script", {"answers": [400, 400]})
     for name, function, expected in LIFE:
         answer = invoke(name, function, expected, service)
         if name == "attribution-land":
@@ -147,15 +158,17 @@ def life(service):
                 raise Failed(f"{name}: no cookie in {answer}")
         if name == "conversion-order-completed":
             # The local service's stream, queues and subsystems take it from here.
-            until("bob's two rewards", 30, lambda: settled(service.referral("bob")))
+            until("bob's two rewards, refused", 30, lambda: settled(service.referral("bob"), "failed"))
+        if name == "admin-redrive":
+            until("bob's two rewards, delivered", 30, lambda: settled(service.referral("bob"), "delivered"))
     referral = service.referral("bob")
     if (referral["status"], referral["order_id"]) != ("rewarded", "order-1001"):
         raise Failed(f"bob's referral is {referral}")
 
 
-def settled(referral):
+def settled(referral, status):
     rewards = referral.get("rewards", [])
-    return len(rewards) == 2 and all(reward["status"] == "delivered" for reward in rewards)
+    return len(rewards) == 2 and all(reward["status"] == status for reward in rewards)
 
 
 def refund(service):

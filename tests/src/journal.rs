@@ -205,13 +205,16 @@ impl Journal {
         Ok(self.connection().prepare_cached(sql)?.execute(params![queue, receipt, due])? > 0)
     }
 
-    /// Moves every message of one queue that nobody is working on to another, as if it had just been sent there.
-    pub(crate) fn move_all(&self, from: &str, to: &str) -> Result<()> {
-        let sql = "UPDATE messages SET queue = ?2, visible_at = ?3, receives = 0, first_received_at = 0
-                   WHERE queue = ?1 AND receipt IS NULL";
-        self.connection().prepare_cached(sql)?.execute(params![from, to, clock::now()])?;
+    /// Moves every message of one queue that nobody is working on to another, as if they were sent there one after the
+    /// other, `pause` milliseconds apart; how many there were.
+    pub(crate) fn move_all(&self, from: &str, to: &str, pause: i64) -> Result<usize> {
+        let sql = "UPDATE messages SET queue = ?2, receives = 0, first_received_at = 0, visible_at = ?3 + ?4 * before
+                   FROM (SELECT seq AS which, ROW_NUMBER() OVER (ORDER BY seq) - 1 AS before FROM messages
+                         WHERE queue = ?1 AND receipt IS NULL)
+                   WHERE seq = which";
+        let moved = self.connection().prepare_cached(sql)?.execute(params![from, to, clock::now(), pause])?;
         self.arrivals(to).notify_one();
-        Ok(())
+        Ok(moved)
     }
 
     /// How many messages of `queue` are waiting or being worked on; with `received`, of those that were received.

@@ -154,6 +154,7 @@ pub(crate) struct Local {
     pub(crate) dynamodb: DynamoDb,
     pub(crate) functions: Functions,
     pub(crate) scripts: Scripts,
+    pub(crate) moves: sqs::Moves,
 }
 
 impl Local {
@@ -241,7 +242,8 @@ impl Service {
         };
         let bus = env.required("BUS_NAME")?.to_owned();
         let scripts = Scripts::default();
-        let local = Arc::new(Local { url, bus, pace, deployment, journal, dynamodb, functions, scripts });
+        let moves = sqs::Moves::default();
+        let local = Arc::new(Local { url, bus, pace, deployment, journal, dynamodb, functions, scripts, moves });
 
         let (stop_front, stopped) = Stop::new();
         let front = serve(&local, listener, stopped)?;

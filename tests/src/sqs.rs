@@ -1,5 +1,10 @@
 //! The operations of SQS that the functions use.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use serde_json::{Value, json};
 
 use crate::{aws::AwsError, clock, deployment::Queue, service::Local};
@@ -52,7 +57,11 @@ pub(crate) fn get_queue_attributes(local: &Local, request: &Value) -> Result<Val
     Ok(json!({ "Attributes": attributes }))
 }
 
-/// `StartMessageMoveTask`: from a dead-letter queue back to a queue that it serves; done when it answers.
+/// Until when each dead-letter queue is being drained.
+#[derive(Default)]
+pub(crate) struct Moves(Mutex<HashMap<String, i64>>);
+
+/// `StartMessageMoveTask`: from a dead-letter queue back to a queue that it serves, at the pace that is asked for.
 pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let arn = request["SourceArn"].as_str().unwrap_or_default();
     let from = known(local, arn.rsplit(':').next().unwrap_or_default())?;
@@ -61,7 +70,19 @@ pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<
     // SQS remembers where each message came from; here one queue of the two that share a dead-letter queue gets all.
     let to = sources.min_by_key(|(_, queue)| queue.delay).map(|(name, _)| name.as_str());
     let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead Letter Queue."))?;
-    local.journal.move_all(from, to)?;
+    let pause = match request["MaxNumberOfMessagesPerSecond"].as_i64() {
+        None => 0,
+        Some(rate @ 1..=500) => 1000 / rate,
+        Some(_) => return Err(invalid("MaxNumberOfMessagesPerSecond must be 1 to 500.")),
+    };
+    let mut moves = local.moves.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if moves.get(from).is_some_and(|until| clock::now() < *until) {
+        return Err(invalid(
+            "There is already a task running. Only one active task is allowed for a source queue arn at a given time.",
+        ));
+    }
+    let moved = i64::try_from(local.journal.move_all(from, to, pause)?).unwrap_or(i64::MAX);
+    moves.insert(from.to_owned(), clock::now().saturating_add(pause.saturating_mul(moved)));
     Ok(json!({ "TaskHandle": clock::id() }))
 }
 

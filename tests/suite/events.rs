@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 24] = [
+const LIFE: [(&str, &str, u64); 29] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -35,6 +35,11 @@ const LIFE: [(&str, &str, u64); 24] = [
     ("conversion-kafka-self-managed", "ConversionFunction", 0),
     ("rewards-stream", "RewardsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
+    ("admin-undelivered", "AdminFunction", 200),
+    ("admin-resend", "AdminFunction", 202),
+    ("admin-resend-all", "AdminFunction", 200),
+    ("admin-dead-letters", "AdminFunction", 200),
+    ("admin-redrive", "AdminFunction", 202),
     ("delivery-queue", "DeliveryFunction", 0),
     ("attribution-referrals-of-user", "AttributionFunction", 200),
     ("attribution-rewards-of-user", "AttributionFunction", 200),
@@ -57,8 +62,19 @@ async fn invoke(world: &World, name: &str, function: &str) -> Value {
 #[tokio::test]
 async fn every_file_does_its_part_in_a_referrals_life() {
     let world = world("0").await;
+    // The subsystem refuses both rewards, until operators have them sent again.
+    world.script("credit", json!({"answers": [400, 400]})).await;
     for (name, function, status) in LIFE {
         let answer = invoke(&world, name, function).await;
+        let body = || serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap();
+        match name {
+            "admin-undelivered" => assert_eq!(body()["items"].as_array().unwrap().len(), 2, "{answer}"),
+            "admin-resend" => assert_eq!(body()["reward_id"], "bob:referee", "{answer}"),
+            "admin-resend-all" => assert_eq!(body(), json!({"resent": 1, "next_cursor": null})),
+            "admin-dead-letters" => assert_eq!(body()["items"].as_array().unwrap().len(), 4, "{answer}"),
+            "admin-redrive" => assert_eq!(body(), json!({"queue": "credit", "messages": 0})),
+            _ => {}
+        }
         if status > 0 {
             assert_eq!(answer["statusCode"], status, "{name}: {answer}");
         }
@@ -67,6 +83,9 @@ async fn every_file_does_its_part_in_a_referrals_life() {
     }
     let referral = world.referral("bob").await;
     assert_eq!((&referral["status"], &referral["order_id"]), (&json!("rewarded"), &json!("order-1001")));
+    for reward in referral["rewards"].as_array().unwrap() {
+        assert_eq!(reward["status"], "delivered", "{reward}");
+    }
     // The record in the file tells of a referral of bob as old as the file.
     world.disown(|event| event["detail"]["occurred_at"] == "2026-03-02T09:05:00.412Z").await;
     world.end().await;

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
+mod admin;
 mod budgets;
 mod crash;
 mod deadline;

@@ -1,19 +1,59 @@
-//! `openapi.yaml`, held to the template's routes and to what the handlers answer, in both directions: nothing is
-//! described that never happens, and nothing happens that is not described.
+//! `openapi.yaml`, held to the routes of both APIs in the template and to what both functions answer, in both
+//! directions: nothing is described that never happens, and nothing happens that is not described.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::world::{Answer, Fault, World};
+use crate::{
+    admin::{ask, function},
+    world::{Answer, Fault, World},
+};
 
 const DOCUMENT: &str = include_str!("../../openapi.yaml");
 const EVENT: &str = include_str!("../../events/attribution-code.json");
-const ROUTE: &str = include_str!("../../functions/attribution/src/route.rs");
-const PROBLEM: &str = include_str!("../../functions/attribution/src/problem.rs");
+/// Where every problem is made.
+const PROBLEMS: [&str; 3] = [
+    include_str!("../../shared/src/http/problem.rs"),
+    include_str!("../../functions/attribution/src/problem.rs"),
+    include_str!("../../functions/admin/src/problem.rs"),
+];
+
+/// A function behind an API.
+struct Handler {
+    /// As the template calls it.
+    function: &'static str,
+    /// As the template calls its API.
+    api: &'static str,
+    /// Its router's source.
+    route: &'static str,
+}
+
+const HANDLERS: [Handler; 2] = [
+    Handler {
+        function: "AttributionFunction",
+        api: "HttpApi",
+        route: include_str!("../../functions/attribution/src/route.rs"),
+    },
+    Handler { function: "AdminFunction", api: "AdminApi", route: include_str!("../../functions/admin/src/route.rs") },
+];
+
+impl Handler {
+    /// What its router says of itself.
+    fn routes(&self) -> Routes {
+        let lines = self.route.lines();
+        let listed = lines.filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`')?.split_once(' '));
+        listed.map(|(method, path)| (method.to_owned(), path.to_owned())).collect()
+    }
+}
 
 /// Every method that a client may try.
 const METHODS: [&str; 8] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
@@ -38,7 +78,7 @@ struct Operation {
     parameters: Vec<Value>,
     body: Option<Value>,
     responses: BTreeMap<u16, Value>,
-    is_open: bool,
+    security: Value,
 }
 
 impl Document {
@@ -75,7 +115,7 @@ impl Document {
                 .iter()
                 .map(|(status, response)| (status.parse().unwrap(), self.resolved(response).clone()))
                 .collect(),
-            is_open: operation.get("security") == Some(&json!([])),
+            security: operation.get("security").unwrap_or(&self.0["security"]).clone(),
         };
         methods.map(operation).collect()
     }
@@ -185,12 +225,19 @@ fn reasons_of(content: &Value) -> Vec<String> {
     narrowed.as_array().unwrap_or_else(|| panic!("no reasons: {content}")).iter().map(text).collect()
 }
 
+/// The reasons in a source file: each comes after its status.
+fn coded(source: &str) -> BTreeSet<&str> {
+    let statuses = source.split("StatusCode::").skip(1);
+    statuses.filter_map(|after| after.split_once(',')?.1.trim_start().strip_prefix('"')?.split('"').next()).collect()
+}
+
 /// The texts in quotation marks between two marks of a source file.
 fn literals<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     let (_, body) = source.split_once(from).unwrap();
     let (body, _) = body.split_once(to).unwrap();
-    let is_word =
-        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_word = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
     body.split('"').skip(1).step_by(2).filter(is_word).collect()
 }
 
@@ -270,36 +317,44 @@ fn the_version_is_the_workspaces() {
     assert_eq!(Document::read().0["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
+/// With who may call: nobody in particular, or whoever signs, or whoever the stack's operators are.
 #[test]
 fn the_routes_are_those_of_the_template() {
-    let document = Document::read();
+    let authorization = |security: &Value| match security {
+        none if *none == json!([]) => json!("NONE"),
+        signed if *signed == json!([{"signature": []}]) => json!("AWS_IAM"),
+        either if *either == json!([{"signature": []}, {"token": []}]) => {
+            json!({"Fn::If": ["HasAdminIssuer", "JWT", "AWS_IAM"]})
+        }
+        other => panic!("{other}"),
+    };
+    let operations = Document::read().operations();
+    let route = |operation: &Operation| (operation.method.to_string(), operation.path.clone());
+    let described: BTreeMap<_, _> =
+        operations.iter().map(|operation| (route(operation), authorization(&operation.security))).collect();
+
     let template = local::template().unwrap();
     let resources = template["Resources"].as_object().unwrap().values();
     let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
-    let (mut deployed, mut open) = (Routes::new(), Routes::new());
+    let (mut deployed, mut by_api) = (BTreeMap::new(), BTreeMap::<String, Routes>::new());
     for route in routes.map(|resource| &resource["Properties"]) {
         let key = text(&route["RouteKey"]);
         let (method, path) = key.split_once(' ').expect("method and path");
         let route_key = (method.to_owned(), path.to_owned());
-        match route["AuthorizationType"].as_str() {
-            Some("AWS_IAM") => {}
-            Some("NONE") => drop(open.insert(route_key.clone())),
-            other => panic!("{key}: {other:?}"),
-        }
-        assert!(deployed.insert(route_key), "twice: {key}");
+        by_api.entry(text(&route["ApiId"])).or_default().insert(route_key.clone());
+        assert!(deployed.insert(route_key, route["AuthorizationType"].clone()).is_none(), "twice: {key}");
     }
-    assert_eq!(document.routes(), deployed);
-    let described = document.operations().into_iter().filter(|operation| operation.is_open);
-    assert_eq!(described.map(|operation| (operation.method.to_string(), operation.path)).collect::<Routes>(), open);
+    assert_eq!(described, deployed);
+    let handled = HANDLERS.iter().map(|handler| (handler.api.to_owned(), handler.routes()));
+    assert_eq!(handled.collect::<BTreeMap<_, _>>(), by_api, "what each route.rs says of itself");
 }
 
-/// The router's own words, put together in every way: whatever it knows is described, and nothing else.
+/// The routers' own words, put together in every way: whatever they know is described, and nothing else.
 #[tokio::test]
 async fn the_routes_are_those_of_the_handlers() {
     let world = World::start().await;
     let documented = Document::read().routes();
-    let listed = ROUTE.lines().filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`')?.split_once(' '));
-    let listed: Routes = listed.map(|(method, path)| (method.to_owned(), path.to_owned())).collect();
+    let listed: Routes = HANDLERS.iter().flat_map(Handler::routes).collect();
     assert_eq!(listed, documented, "what route.rs says of itself");
 
     let paths: BTreeSet<_> = documented.iter().map(|(_, path)| path.as_str()).collect();
@@ -317,8 +372,16 @@ async fn the_routes_are_those_of_the_handlers() {
             }
         }
     }
+    for handler in &HANDLERS {
+        knows_no_other(&world, handler).await;
+    }
+    world.end().await;
+}
 
-    let mut words = literals(ROUTE, "pub(crate) fn of", "\n    }\n");
+async fn knows_no_other(world: &World, handler: &Handler) {
+    let routes = handler.routes();
+    let paths: BTreeSet<_> = routes.iter().map(|(_, path)| path.as_str()).collect();
+    let mut words = literals(handler.route, "pub(crate) fn of", "\n    }\n");
     words.insert("xyz");
     assert!(words.len() > 6 && words.contains("rewards"), "{words:?}");
     let depth = paths.iter().map(|path| path.matches('/').count()).max().unwrap();
@@ -331,19 +394,20 @@ async fn the_routes_are_those_of_the_handlers() {
             event["rawPath"] = json!(path);
             event["requestContext"]["http"]["path"] = json!(path);
             // Straight to the function: there are thousands of them.
-            let answer = world.service().invoke("AttributionFunction", event.clone()).await.unwrap();
+            let answer = world.service().invoke(handler.function, event.clone()).await.unwrap();
             let expected = if paths.iter().any(|documented| fits(documented, path)) { 405 } else { 404 };
             assert_eq!(answer["statusCode"], expected, "{path}: {answer}");
         }
     }
-    world.end().await;
 }
 
 #[test]
 fn the_reasons_are_those_of_the_code() {
     let document = Document::read();
-    let coded = literals(PROBLEM, "fn parts", "\n    }\n");
-    assert!(coded.contains("device_match"), "{coded:?}");
+    let coded: BTreeSet<_> = PROBLEMS.iter().flat_map(|source| coded(source)).collect();
+    for known in ["device_match", "method_not_allowed", "unavailable", "under_way"] {
+        assert!(coded.contains(known), "{coded:?}");
+    }
     let reasons: Vec<_> = document.0["components"]["schemas"]["Problem"]["properties"]["reason"]["enum"]
         .as_array()
         .unwrap()
@@ -354,6 +418,18 @@ fn the_reasons_are_those_of_the_code() {
     let answered: BTreeSet<_> = document.cases().into_iter().map(|(_, _, reason)| reason).collect();
     let answered: BTreeSet<_> = answered.iter().map(String::as_str).filter(|reason| !reason.is_empty()).collect();
     assert_eq!(answered, coded, "answered by some operation");
+}
+
+/// So that the reasons above are all that there are.
+#[test]
+fn problems_are_made_in_one_place_of_each_function() {
+    for function in ["attribution", "admin"] {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions").join(function).join("src");
+        for file in fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            let is_the_place = file.ends_with("problem.rs");
+            assert_eq!(fs::read_to_string(&file).unwrap().contains("Problem::new("), is_the_place, "{file:?}");
+        }
+    }
 }
 
 /// Whatever the document shows is what it describes.
@@ -411,17 +487,23 @@ async fn plant(world: &World, user: &str, code: &str, program: &str, expires_at:
 /// described, and what is described must have come back.
 #[tokio::test]
 async fn every_answer_is_described_and_every_described_answer_comes() {
-    let world = World::start().await;
+    let world = World::with(|options| options.pace.first_retry = Duration::from_millis(25)).await;
     let document = Document::read();
     let mut operations = document.operations();
-    // The code first, that the other examples are about.
-    operations.sort_by_key(|operation| operation.id != "mintCode");
+    // The code first, that the other examples are about, and the operators when something went wrong.
+    operations.sort_by_key(|operation| (operation.path.starts_with("/admin"), operation.id != "mintCode"));
     let find = |id: &str| operations.iter().find(|operation| operation.id == id).expect(id);
     let mut seen = BTreeSet::new();
 
     // A signature cannot be an example: the World's own cookie is sent in its place.
     let mut cookie = String::new();
     for operation in &operations {
+        if operation.path.starts_with("/admin") && world.referral("bob").await["status"] == "pending" {
+            // Bob's rewards are on their way for as long as the examples are about them.
+            world.script("credit", json!({"answers": vec![503; 1000]})).await;
+            world.order("bob", "o-1").await;
+            world.until_status("bob", "rewarded").await;
+        }
         for request in Request::examples(&document, operation) {
             let answer = request.send(&world, operation, &cookie).await;
             let case = document.described(operation, &answer);
@@ -433,6 +515,14 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
                 cookie = world.land("ada-invites").await.unwrap();
             }
         }
+    }
+
+    // One refused, one delivered.
+    world.settle().await;
+    world.script("credit", json!({"answers": [400]})).await;
+    for reward in ["bob:referrer", "bob:referee"] {
+        world.post(&format!("/admin/rewards/{reward}/resend"), json!({})).await.with(202);
+        world.settle().await;
     }
 
     for operation in &operations {
@@ -472,6 +562,13 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     told("code", "nobodys", Value::Null, 404, "code_not_found").await;
     told("referral", "zoe", Value::Null, 404, "referral_not_found").await;
     told("land", "nobodys", Value::Null, 302, "").await;
+    told("undelivered", "", Value::Null, 200, "").await;
+    told("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
+    told("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
+    told("redrive", "gold", Value::Null, 404, "queue_not_found").await;
+    // What lies there names rewards that are delivered or refused by now. It takes a second each.
+    told("redrive", "credit", json!({"per_second": 1}), 202, "").await;
+    told("redrive", "credit", Value::Null, 409, "under_way").await;
 
     plant(&world, "yan", "THERE", "other", "9999-12-31T23:59:59.000Z").await;
     plant(&world, "yan", "ENDED", "default", "2026-02-28T00:00:00.000Z").await;
@@ -479,8 +576,6 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     world.put("/v1/users/dan/code", json!({"code": "dan-code", "device_fingerprint": "laptop"})).await.with(201);
     world.attribute("dan", "ada-invites").await.with(201);
     world.publish("account.flagged", json!({"user_id": "flo", "reason": "a test"})).await;
-    world.order("bob", "o-1").await;
-    world.until_status("bob", "rewarded").await;
     world.settle().await;
     let sign_up =
         |referee: &str, code: &str| json!({"referee_id": referee, "code": code, "device_fingerprint": "laptop"});
@@ -512,13 +607,33 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         ("referral", "GetItem"),
         ("referralsOfUser", "Query"),
         ("rewardsOfUser", "Query"),
+        ("undelivered", "Query"),
+        ("resend", "GetItem"),
+        ("resendAll", "Query"),
     ] {
         world.wire().break_next(operation, [Fault::Throttled; TRIES]);
-        let body = if id == "attribute" { sign_up("zoe", "ada-invites") } else { Value::Null };
-        told(id, "unheard-of", body, 503, "unavailable").await;
+        let body = match id {
+            "attribute" => sign_up("zoe", "ada-invites"),
+            "resendAll" => json!({"type": "credit", "since": "1970-01-01T00:00:00Z"}),
+            _ => Value::Null,
+        };
+        let part = if id == "resend" { "unheard-of:referee" } else { "unheard-of" };
+        told(id, part, body, 503, "unavailable").await;
     }
     let other = world.get("/v1/users/ada/code?program=other").await;
     seen.insert(document.described(find("codeOfUser"), &other));
+    let wrong = world.get("/admin/rewards?limit=0").await;
+    seen.insert(document.described(find("undelivered"), &wrong));
+    // Another way leads to the queues, which only a function of the test's own has broken.
+    let (app, wire) = function(&world);
+    for (id, method, path) in
+        [("deadLetters", "GET", "/admin/dead-letters"), ("redrive", "POST", "/admin/dead-letters/credit/redrive")]
+    {
+        wire.break_next("GetQueueAttributes", [Fault::Internal; TRIES]);
+        let answer = ask(&app, method, path, "").await;
+        seen.insert(document.described(find(id), &answer));
+        wire.mend();
+    }
     assert_eq!(document.cases(), seen, "described, and seen");
     world.end().await;
 }

@@ -25,7 +25,7 @@ impl Bench {
     async fn of(name: &str) -> Self {
         let world = World::with(|options| {
             options.pace.stream = false;
-            options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
+            options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0").with("RETRY_SECONDS", "1");
         })
         .await;
         let value = |name: &String| Some((name.clone(), world.service().env().get(name)?.to_owned()));

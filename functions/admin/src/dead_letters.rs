@@ -12,6 +12,11 @@ use referrals::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    problem::{queue_not_found, under_way},
+    whole::within,
+};
+
 /// The dead-letter queues that can be drained back.
 pub(crate) struct DeadLetters {
     client: Client,
@@ -37,7 +42,7 @@ struct Queues {
 /// The body of `POST /admin/dead-letters/{queue}/redrive`; it may be left out.
 #[derive(Debug, Default, Deserialize)]
 struct RedriveBody {
-    per_second: Option<i32>,
+    per_second: Option<f64>,
 }
 
 impl DeadLetters {
@@ -66,14 +71,9 @@ impl DeadLetters {
     /// Begins to move all messages of a queue back to where they came from, at so many a second.
     pub(crate) async fn redrive(&self, queue: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
         let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { input::json(body)? };
-        let per_second = body.per_second.unwrap_or(10);
-        if !(1..=500).contains(&per_second) {
-            return Err(Problem::invalid("per_second: expected a number from 1 to 500"));
-        }
+        let per_second = i32::try_from(within("per_second", body.per_second, 10, 500)?).unwrap_or(1);
         let known = self.queues.iter().find(|(name, _)| *name == queue);
-        let (name, url) = known.ok_or_else(|| {
-            Problem::new(StatusCode::NOT_FOUND, "queue_not_found", "expected credit, coupon, points or conversion")
-        })?;
+        let (name, url) = known.ok_or_else(queue_not_found)?;
         let found = self.look(name, url).await?;
         let task = self.client.start_message_move_task().source_arn(&found.arn);
         match task.max_number_of_messages_per_second(per_second).send().await {
@@ -81,10 +81,7 @@ impl DeadLetters {
                 tracing::info!(outcome = "drained back", queue, messages = found.messages);
                 Ok(json(StatusCode::ACCEPTED, &found))
             }
-            // One such task may be under way for a queue.
-            Err(problem) if is_under_way(&problem) => {
-                Err(Problem::new(StatusCode::CONFLICT, "under_way", "this queue is being drained already"))
-            }
+            Err(problem) if is_under_way(&problem) => Err(under_way()),
             Err(problem) => Err(Problem::unavailable(runtime::explain(&problem))),
         }
     }
@@ -100,7 +97,10 @@ impl DeadLetters {
     }
 }
 
+/// One such task may be under way for a queue. SQS documents `UnsupportedOperation` for it and says `InvalidParameterValue`,
+/// which it says of much else too.
 fn is_under_way<E: ProvideErrorMetadata, R>(problem: &SdkError<E, R>) -> bool {
-    let code = problem.as_service_error().and_then(ProvideErrorMetadata::code);
-    code.is_some_and(|code| code.ends_with("UnsupportedOperation"))
+    let Some(error) = problem.as_service_error() else { return false };
+    error.code().is_some_and(|code| code.ends_with("UnsupportedOperation"))
+        || error.message().is_some_and(|message| message.contains("already a task running"))
 }

@@ -3,9 +3,11 @@
 
 mod dead_letters;
 mod place;
+mod problem;
 mod resend;
 mod rewards;
 mod route;
+mod whole;
 
 use std::time::Duration;
 
@@ -13,8 +15,10 @@ use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::
 use referrals::{
     bus::Bus,
     http::{self, input, problem::Problem},
+    life::advance::LONGEST_PAUSE,
     runtime::{Call, Env, Misconfigured},
     store::Store,
+    time::Timestamp,
 };
 use serde_json::Value;
 
@@ -47,6 +51,11 @@ impl App {
             grace: env.grace()?,
         })
     }
+
+    /// The latest time for which a reward that is on its way now can be due.
+    fn horizon(&self, call: &Call) -> Timestamp {
+        call.now.plus(LONGEST_PAUSE.max(self.grace))
+    }
 }
 
 /// Answers one request as API Gateway sends it, with what it expects back.
@@ -67,17 +76,17 @@ pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
 
 async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let route = Route::of(request.method(), request.raw_http_path())?;
-    let body = input::bounded(request.body())?;
+    let body = || input::bounded(request.body());
     if request.method() != "GET" {
         // Who did it, for the record; what came of it is another line.
-        tracing::info!(outcome = "asked", route = ?route, operator = operator(request));
+        tracing::info!(outcome = "asked", route = route.name(), operator = operator(request));
     }
     match route {
         Route::Rewards => rewards::list(app, request, call).await,
         Route::Resend { reward } => resend::one(app, &reward, call).await,
-        Route::ResendAll => resend::all(app, body, call).await,
+        Route::ResendAll => resend::all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
-        Route::Redrive { queue } => app.dead_letters.redrive(&queue, body).await,
+        Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use referrals::{
     id::UserId,
-    referral::Lane,
-    store::{Due, Store, StoreError},
+    referral::{Lane, Referral},
+    store::{Store, StoreError},
     table::{self, WORK_SHARDS},
     time::Timestamp,
 };
@@ -52,18 +52,26 @@ impl Place {
         Self { began_at: now, lanes, partition: 0, after: None }
     }
 
-    /// Up to `limit` referrals from here on, and where it goes on; `None` at the end.
-    pub(crate) async fn walk(self, store: &Store, limit: u32) -> Result<(Due, Option<Self>), StoreError> {
-        let Some((lane, shard)) = self.lanes.at(self.partition) else {
-            return Ok((Due { referrals: Vec::new(), unreadable: 0, next: None }, None));
-        };
+    /// Up to `limit` referrals from here on, the longest waiting first, and where it goes on; `None` at the end.
+    ///
+    /// No reward waits for the sweep beyond `horizon`; conversions whose hold ends later do, and are left out.
+    pub(crate) async fn walk(
+        &self,
+        store: &Store,
+        limit: u32,
+        horizon: Timestamp,
+    ) -> Result<(Vec<Referral>, Option<Self>), StoreError> {
+        let Some((lane, shard)) = self.lanes.at(self.partition) else { return Ok((Vec::new(), None)) };
+        let by = if lane == Lane::Due { horizon } else { Timestamp::LAST };
         let after = self.after.as_ref().map(|(due_at, referee)| table::work_key(lane, shard, *due_at, referee));
-        let page = store.due(lane, shard, Timestamp::LAST, limit, after).await?;
+        let mut page = store.due(lane, shard, by, limit, after).await?;
+        page.referrals.sort_by_key(|referral| referral.work().map(|work| work.at));
         let next = match page.next.as_ref().and_then(table::work_place) {
-            Some(after) => Some(Self { after: Some(after), ..self }),
-            None => Some(Self { partition: self.partition + 1, after: None, ..self }),
+            Some(after) => Self { after: Some(after), ..self.clone() },
+            None => Self { partition: self.partition + 1, after: None, ..self.clone() },
         };
-        Ok((page, next.filter(|next| next.lanes.at(next.partition).is_some())))
+        let there_is_more = next.lanes.at(next.partition).is_some();
+        Ok((page.referrals, there_is_more.then_some(next)))
     }
 
     /// As one text, for a cursor.

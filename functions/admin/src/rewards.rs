@@ -69,6 +69,8 @@ pub(crate) struct Wanted {
     pub(crate) r#type: Option<RewardType>,
     /// Issued, or refused, at this time or later.
     pub(crate) since: Option<Timestamp>,
+    /// And not after this one.
+    pub(crate) until: Timestamp,
 }
 
 impl Wanted {
@@ -81,6 +83,7 @@ impl Wanted {
             reward.status() == self.status.status()
                 && self.r#type.is_none_or(|wanted| reward.benefit.kind() == wanted)
                 && self.since.is_none_or(|since| at >= since)
+                && at <= self.until
         })
     }
 }
@@ -114,7 +117,7 @@ impl<'a> RewardItem<'a> {
 pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let status: Undelivered = input::parameter(request, "status")?.unwrap_or_default();
     let r#type = input::parameter(request, "type")?;
-    let wanted = Wanted { status, r#type, since: input::parameter(request, "since")? };
+    let wanted = Wanted { status, r#type, since: input::parameter(request, "since")?, until: Timestamp::LAST };
     let lanes = status.lanes();
     let query = input::page(request, |place| Place::from_text(place, lanes).is_some())?;
     let start = query.cursor.and_then(|cursor| Place::from_text(cursor.place(), lanes));
@@ -122,8 +125,8 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     let (mut found, mut next) = (Vec::new(), Some(start.unwrap_or_else(|| Place::start(lanes, call.now))));
     while let Some(place) = next.take_if(|_| found.len() < query.limit as usize && !call.deadline.is_near()) {
         let left = query.limit - u32::try_from(found.len()).unwrap_or(query.limit);
-        let (page, rest) = place.walk(&app.store, left).await?;
-        found.extend(page.referrals.into_iter().filter(|referral| wanted.of(referral).next().is_some()));
+        let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;
+        found.extend(page.into_iter().filter(|referral| wanted.of(referral).next().is_some()));
         next = rest;
     }
     let items = found.iter().flat_map(|referral| wanted.of(referral).map(move |side| RewardItem::of(referral, side)));

@@ -19,6 +19,17 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// Its name in the log, which holds no ids of users.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Rewards => "GET /admin/rewards",
+            Self::Resend { .. } => "POST /admin/rewards/{reward_id}/resend",
+            Self::ResendAll => "POST /admin/rewards/resend",
+            Self::DeadLetters => "GET /admin/dead-letters",
+            Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
+        }
+    }
+
     /// Routes on the raw path, which every kind of gateway sends.
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
         let parts: Vec<&str> = path.split('/').skip(1).collect();

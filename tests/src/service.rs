@@ -50,7 +50,7 @@ pub struct Options {
     pub env: Env,
     /// How fast time goes by.
     pub pace: Pace,
-    /// What carries the functions' calls to DynamoDB, for tests that count or break them; the usual if `None`.
+    /// What carries the functions' calls to AWS, for tests that count or break them; the usual if `None`.
     pub connector: Option<SharedHttpClient>,
 }
 
@@ -230,8 +230,9 @@ impl Service {
         let http = aws_smithy_http_client::Builder::new().build_http();
         let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone()));
         let functions = {
-            let dynamodb = aws(&dynamodb_url, connector.unwrap_or_else(|| http.clone()));
-            let rest = aws(&url, http).into_builder().timeout_config(patient()).build();
+            let connector = connector.unwrap_or(http);
+            let dynamodb = aws(&dynamodb_url, connector.clone());
+            let rest = aws(&url, connector).into_builder().timeout_config(patient()).build();
             let clients = Clients {
                 dynamodb: aws_sdk_dynamodb::Client::new(&dynamodb),
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),

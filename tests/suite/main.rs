@@ -5,6 +5,7 @@
 
 mod admin;
 mod budgets;
+mod crash;
 mod deadline;
 mod delivery;
 mod duplicates;
@@ -17,10 +18,13 @@ mod machine;
 mod malformed;
 mod metrics;
 mod openapi;
+mod races;
 mod refusals;
 mod restart;
 mod schemas;
+mod soak;
 mod sources;
+mod subsystem;
 mod sweep;
 mod template;
 mod uniqueness;

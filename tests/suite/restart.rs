@@ -2,11 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     net::TcpListener,
-    path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    process::Output,
     thread,
     time::{Duration, Instant},
 };
@@ -14,33 +12,10 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::Folder;
-
-/// How long anything may take; what was killed must have delivered by then.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
-    for (name, _) in std::env::vars() {
-        if name == "PORT" || name == "LOG_LEVEL" || name.ends_with("_ENDPOINT") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// The command's end, waited for, but not for ever.
-fn end(child: &mut Child) -> ExitStatus {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < until, "it does not end");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::world::{
+    Folder,
+    process::{PATIENCE, Running, command, end},
+};
 
 /// Runs the command to its end.
 fn run(arguments: &[&str]) -> Output {
@@ -54,112 +29,6 @@ fn run(arguments: &[&str]) -> Output {
         thread::sleep(Duration::from_millis(20));
     }
     child.wait_with_output().unwrap()
-}
-
-/// A running command; killed when dropped.
-struct Running {
-    child: Child,
-    url: String,
-    greeting: mpsc::Receiver<String>,
-    http: reqwest::Client,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Running {
-    /// Starts it on this data, and waits until it is ready.
-    fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = command();
-        command.args(["--port", "0", "--dynamodb-port", "0", "--data"]).arg(data).envs(settings.iter().copied());
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let (lines, greeting) = mpsc::channel();
-        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
-        let mut running = Self { child, url: String::new(), greeting, http: http.unwrap() };
-        let first = running.line();
-        running.url = first.strip_prefix("ready ").unwrap_or_else(|| panic!("{first}")).to_owned();
-        assert!(running.url.starts_with("http://127.0.0.1:"), "{first}");
-        running
-    }
-
-    /// The next line that it says.
-    fn line(&self) -> String {
-        self.greeting.recv_timeout(PATIENCE).unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        header: Option<(&str, &str)>,
-        body: Value,
-    ) -> (u16, Value, String) {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body.to_string());
-        if let Some((name, value)) = header {
-            request = request.header(name, value);
-        }
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        let cookie = response.headers().get("set-cookie").map(|cookie| cookie.to_str().unwrap().to_owned());
-        let body = response.bytes().await.unwrap();
-        let cookie = cookie.as_deref().and_then(|cookie| cookie.split(';').next()).unwrap_or_default().to_owned();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null), cookie)
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let (status, body, _) = self.send(Method::GET, path, None, Value::Null).await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    async fn order(&self, user: &str, order: &str) {
-        let detail = json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"});
-        let entry = json!({
-            "EventBusName": "referrals", "Source": "shop", "DetailType": "order.completed", "Detail": detail.to_string(),
-        });
-        let target = Some(("x-amz-target", "AWSEvents.PutEvents"));
-        let (status, body, _) = self.send(Method::POST, "/", target, json!({"Entries": [entry]})).await;
-        assert_eq!((status, &body["FailedEntryCount"]), (200, &json!(0)), "{body}");
-    }
-
-    async fn statuses(&self, referee: &str) -> Value {
-        let referral = self.get(&format!("/v1/referrals/{referee}")).await;
-        json!([referral["status"], referral["rewards"][0]["status"], referral["rewards"][1]["status"]])
-    }
-
-    async fn deliveries(&self) -> Vec<Value> {
-        self.get("/_local/deliveries").await.as_array().unwrap().clone()
-    }
-
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds().await {
-            assert!(Instant::now() < end, "waited in vain until {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Attributes bob by alice's code, and gives the cookie of somebody who looked at her link.
-    async fn begin(&self) -> String {
-        let (status, ..) = self.send(Method::PUT, "/v1/users/alice/code", None, json!({"code": "alice"})).await;
-        assert_eq!(status, 201);
-        let body = json!({"referee_id": "bob", "code": "alice"});
-        assert_eq!(self.send(Method::POST, "/v1/referrals", None, body).await.0, 201);
-        let (status, _, cookie) = self.send(Method::GET, "/r/alice", None, Value::Null).await;
-        assert_eq!((status, cookie.starts_with("referral=")), (302, true));
-        cookie
-    }
 }
 
 fn keys(calls: &[Value]) -> BTreeSet<String> {

@@ -92,6 +92,79 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
     world.end().await;
 }
 
+/// On hold, and to two subsystems: one sweep after the hold and one after the grace do it all.
+#[tokio::test]
+async fn without_a_stream_two_sweeps_bring_every_reward_of_many() {
+    const REFERRALS: usize = 120;
+    let world = World::with(|options| {
+        options.pace.stream = false;
+        set(options, "HOLD_SECONDS", "1");
+        set(options, "GRACE_SECONDS", "1");
+        set(options, "REFEREE_REWARD_TYPE", "coupon");
+    })
+    .await;
+    at_once(REFERRALS, async |number| {
+        world.refer(&format!("alice-{}", number % 7), &format!("bob-{number}")).await;
+        world.order(&format!("bob-{number}"), &format!("o-{number}")).await;
+    })
+    .await;
+    let statuses = async || {
+        let items: Vec<_> = world.items().await.iter().map(plain).filter(|item| item["sk"] == "REFERRAL").collect();
+        items.iter().map(|item| item["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    world.until("all are converted", async || statuses().await == vec!["converted"; REFERRALS]).await;
+    sleep(Duration::from_millis(1050)).await;
+    sweep(&world).await;
+    assert_eq!(statuses().await, vec!["rewarded"; REFERRALS]);
+    assert!(world.deliveries().await.is_empty(), "perhaps the stream is only late");
+    sleep(Duration::from_millis(1050)).await;
+    sweep(&world).await;
+    world.settle().await;
+    let calls = world.deliveries().await;
+    let to = |kind: &str| calls.iter().filter(|call| call["type"] == kind).count();
+    assert_eq!((to("credit"), to("coupon"), calls.len()), (REFERRALS, REFERRALS, 2 * REFERRALS));
+    assert!(lanes(&world).await.is_empty());
+    world.end().await;
+}
+
+/// Nobody does anything but the clock.
+#[tokio::test]
+async fn without_a_stream_the_clock_alone_brings_every_reward() {
+    const REFERRALS: usize = 10;
+    let world = World::with(|options| {
+        options.pace.stream = false;
+        options.pace.schedule = true;
+        options.pace.sweep = Duration::from_millis(250);
+        set(options, "HOLD_SECONDS", "1");
+        set(options, "GRACE_SECONDS", "1");
+        set(options, "REFERRER_REWARD_TYPE", "points");
+    })
+    .await;
+    at_once(REFERRALS, async |number| {
+        world.refer(&format!("alice-{number}"), &format!("bob-{number}")).await;
+        world.order(&format!("bob-{number}"), &format!("o-{number}")).await;
+    })
+    .await;
+    world.until("all have both", async || world.announced("reward.issued").await.len() >= 2 * REFERRALS).await;
+    world.settle().await;
+    for number in 0..REFERRALS {
+        let item = world.stored(&format!("bob-{number}")).await;
+        let (conversion, rewards) = (&item["conversion"], &item["rewards"]);
+        let issued_at = time(&rewards["issued_at"]);
+        assert!(
+            issued_at >= time(&conversion["at"]).plus(Duration::from_secs(1)),
+            "before its hold was over: {item:#}"
+        );
+        for side in ["referrer", "referee"] {
+            let took = time(&rewards[side]["delivered_at"]).since(issued_at);
+            assert!(took >= Duration::from_secs(1), "within the grace: {item:#}");
+            assert!(took < Duration::from_secs(10), "two sweeps are long over: {item:#}");
+        }
+    }
+    assert!(lanes(&world).await.is_empty());
+    world.end().await;
+}
+
 #[tokio::test]
 async fn two_sweeps_at_once_announce_once() {
     const REFERRALS: usize = 12;

@@ -1,4 +1,5 @@
-//! The wire between the functions and DynamoDB: counts every call and what it consumed, and breaks calls on demand.
+//! The wire between the functions and AWS: counts every call to DynamoDB and what it consumed, and breaks or stops calls
+//! on demand.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,6 +39,16 @@ pub(crate) enum Fault {
     Slow(Duration),
 }
 
+/// Where a call stops and never goes on, as it does when its process ends there.
+#[derive(Clone, Debug)]
+pub(crate) struct Halt {
+    pub(crate) operation: &'static str,
+    /// What the call, or its answer where it gets that far, speaks of.
+    pub(crate) about: &'static str,
+    /// Whether it has done its work by then.
+    pub(crate) is_done: bool,
+}
+
 /// One call that reached the table.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Call {
@@ -57,6 +68,9 @@ struct State {
     calls: Vec<Call>,
     /// By operation, the faults of its next calls.
     faults: HashMap<String, Vec<Fault>>,
+    /// Where every call stops that gets there.
+    halt: Option<Halt>,
+    has_halted: bool,
     /// What was done, as the policies of AWS name it: `dynamodb:PutItem`.
     actions: BTreeSet<String>,
 }
@@ -73,6 +87,16 @@ impl Wire {
     /// Breaks the next calls of this operation in these ways, one after another.
     pub(crate) fn break_next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
+    }
+
+    /// Stops every call that gets to this point.
+    pub(crate) fn halt(&self, halt: Halt) {
+        self.state().halt = Some(halt);
+    }
+
+    /// Whether a call was stopped.
+    pub(crate) fn has_halted(&self) -> bool {
+        self.state().has_halted
     }
 
     /// The table is well again: what was ordered and has not happened will not.
@@ -105,6 +129,19 @@ impl Wire {
         let mut state = self.state();
         let faults = state.faults.get_mut(operation)?;
         (!faults.is_empty()).then(|| faults.remove(0))
+    }
+
+    /// Never returns if this is where calls stop. `texts` is what they speak of, as far as they have got.
+    async fn go_on(&self, operation: &str, is_done: bool, texts: &[&[u8]]) {
+        let is_there = |halt: &Halt| {
+            let speaks = |text: &&[u8]| text.windows(halt.about.len()).any(|part| part == halt.about.as_bytes());
+            halt.operation == operation && halt.is_done == is_done && texts.iter().any(speaks)
+        };
+        let stops = self.state().halt.as_ref().is_some_and(is_there);
+        if stops {
+            self.state().has_halted = true;
+            std::future::pending().await
+        }
     }
 
     fn note(&self, operation: &str, answer: &Value) {
@@ -165,6 +202,8 @@ impl TappedConnector {
     }
 
     async fn pass_on(&self, operation: &str, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let sent = request.body().bytes().unwrap_or_default().to_vec();
+        self.wire.go_on(operation, false, &[&sent]).await;
         let mut response = self.inner.call(request).await?;
         let body = std::mem::replace(response.body_mut(), SdkBody::empty());
         let bytes = ByteStream::new(body).collect().await.map_err(|problem| ConnectorError::io(problem.into()))?;
@@ -172,6 +211,7 @@ impl TappedConnector {
         if let Ok(answer) = serde_json::from_slice(&bytes) {
             self.wire.note(operation, &answer);
         }
+        self.wire.go_on(operation, true, &[&sent, &bytes]).await;
         *response.body_mut() = SdkBody::from(bytes.to_vec());
         Ok(response)
     }

@@ -1,0 +1,183 @@
+//! Killed at each point between issue and mark, and started again on the same data: every reward is delivered, once.
+//!
+//! The service that is killed runs in a process of its own: this very binary, started for the test [`child`] alone. The
+//! subsystem is the test's, and survives.
+
+use std::{
+    io::Read,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use local::{Options, Service};
+use referrals::runtime::Env;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::world::{
+    Folder, Halt, Wire,
+    process::{Running, clean, end},
+    stand_in::{Received, Reply, SECRET, StandIn},
+};
+
+/// Where the process is killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Point {
+    /// Both rewards are issued, which nobody has seen.
+    Issued,
+    BeforeAnnounce,
+    AfterAnnounce,
+    BeforeCall,
+    /// The subsystem has booked, and its answer was not seen.
+    AfterCall,
+    /// The subsystem said yes, and nobody has written that down.
+    BeforeMark,
+    AfterMark,
+}
+
+impl Point {
+    const ALL: [Self; 7] = [
+        Self::Issued,
+        Self::BeforeAnnounce,
+        Self::AfterAnnounce,
+        Self::BeforeCall,
+        Self::AfterCall,
+        Self::BeforeMark,
+        Self::AfterMark,
+    ];
+
+    /// The call to AWS that stops there; after the call to the subsystem, it is the subsystem that stops.
+    fn halt(self) -> Option<Halt> {
+        let (operation, about, is_done) = match self {
+            Self::Issued => ("UpdateItem", "issued_at", true),
+            Self::BeforeAnnounce => ("PutEvents", "reward.issued", false),
+            Self::AfterAnnounce => ("PutEvents", "reward.issued", true),
+            Self::BeforeCall => ("GetItem", r#""rewarded""#, true),
+            Self::AfterCall => return None,
+            Self::BeforeMark => ("UpdateItem", "delivered_at", false),
+            Self::AfterMark => ("UpdateItem", "delivered_at", true),
+        };
+        Some(Halt { operation, about, is_done })
+    }
+
+    /// Whether the subsystem has been called by then; after the announcement it may have been, or not.
+    fn is_called(self) -> Option<bool> {
+        match self {
+            Self::Issued | Self::BeforeAnnounce | Self::BeforeCall => Some(false),
+            Self::AfterAnnounce => None,
+            Self::AfterCall | Self::BeforeMark | Self::AfterMark => Some(true),
+        }
+    }
+}
+
+/// What a child process is told by its environment.
+const DATA: &str = "CRASH_DATA";
+const POINT: &str = "CRASH_POINT";
+const STREAM: &str = "CRASH_STREAM";
+/// What it says when it is where it is to be killed.
+const THERE: &str = "there";
+
+/// Starts a service on this data that stops at this point, or at none.
+fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) -> Running {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["crash::child", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    let mut command = clean(command);
+    command.stdin(Stdio::piped());
+    command.env(DATA, data.path()).env(STREAM, stream.to_string());
+    command.env(POINT, point.map(|point| format!("{point:?}")).unwrap_or_default());
+    command.envs([("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET)]);
+    command.envs([("GRACE_SECONDS", "1"), ("RETRY_SECONDS", "0")]);
+    Running::spawn(command).0
+}
+
+/// The process that is killed. Run by hand, without its settings, it does nothing.
+#[tokio::test]
+#[ignore = "the process that the other tests of this file start and kill"]
+async fn child() {
+    let Some(data) = std::env::var_os(DATA) else { return };
+    // Whoever started it holds the other end.
+    thread::spawn(|| {
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        std::process::exit(1)
+    });
+    let wire = Wire::default();
+    let named = std::env::var(POINT).unwrap();
+    let point = Point::ALL.into_iter().find(|point| format!("{point:?}") == named);
+    if let Some(halt) = point.and_then(Point::halt) {
+        wire.halt(halt);
+    }
+    let mut options = Options {
+        data: Some(PathBuf::from(data)),
+        env: Env::process(),
+        connector: Some(wire.connector()),
+        ..Options::default()
+    };
+    options.pace.first_retry = Duration::from_millis(100);
+    options.pace.sweep = Duration::from_millis(250);
+    // What is to be killed gets to its point in one way.
+    options.pace.schedule = point.is_none();
+    options.pace.stream = std::env::var(STREAM).unwrap() == "true";
+    let service = Service::start(options).await.unwrap();
+    // The harness leaves its own line unfinished.
+    println!("\nready {}", service.url());
+    while !wire.has_halted() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    println!("{THERE}");
+    std::future::pending().await
+}
+
+/// Kills the service at this point, starts it again, with its stream or without, and looks at what was booked.
+async fn killed_at(point: Point, stream: bool) {
+    let (data, credit) = (Folder::new(), StandIn::start().await);
+    if point == Point::AfterCall {
+        credit.usually(Reply::Silence);
+    }
+    let mut running = start(&data, &credit, Some(point), true);
+    running.begin().await;
+    running.order("bob", "o-1").await;
+    let is_there = async || match point {
+        Point::AfterCall => credit.booked().len() == 2,
+        _ => running.has_said(THERE),
+    };
+    running.until(&format!("it is at {point:?}"), is_there).await;
+    running.signal("KILL");
+    assert!(!end(&mut running.child).success());
+    drop(running);
+    let before = credit.calls();
+    assert!(point.is_called().is_none_or(|is_called| is_called != before.is_empty()), "{point:?}: {credit:?}");
+
+    credit.usually(Reply::Status(200));
+    let running = start(&data, &credit, None, stream);
+    let delivered = json!(["rewarded", "delivered", "delivered"]);
+    running.until(&format!("{point:?} is made good"), async || running.statuses("bob").await == delivered).await;
+    let keys: Vec<_> = credit.booked().into_keys().collect();
+    assert_eq!(keys, ["bob:referee", "bob:referrer"], "{point:?}");
+    for call in credit.calls() {
+        assert_eq!(call.body, credit.booked()[&call.key], "{point:?}: one key, several contents");
+    }
+    let of = |key: &str| before.iter().filter(|call| call.key == key).count();
+    let again = |call: &Received| credit.calls_of(&call.key).len() > of(&call.key);
+    match point {
+        Point::AfterCall | Point::BeforeMark => assert!(before.iter().all(again), "{point:?}: never asked again"),
+        Point::AfterMark => assert!(!before.iter().all(again), "{point:?}: asked again, though it was marked"),
+        _ => {}
+    }
+    // The stand-ins of the service itself were never meant, and nothing was put aside.
+    assert!(running.deliveries().await.is_empty());
+    assert_eq!(running.get("/_local/parked").await["count"], 0, "{point:?}");
+}
+
+#[tokio::test]
+async fn killed_anywhere_it_delivers_after_the_start_and_nothing_is_booked_twice() {
+    join_all(Point::ALL.map(|point| killed_at(point, true))).await;
+}
+
+/// What the stream had not been read to its end is never read: the sweep makes it good.
+#[tokio::test]
+async fn killed_anywhere_it_delivers_even_if_the_stream_is_lost() {
+    join_all(Point::ALL.map(|point| killed_at(point, false))).await;
+}

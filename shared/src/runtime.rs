@@ -43,6 +43,7 @@ impl Call {
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
+    #[allow(clippy::disallowed_methods, reason = "the one place that draws")]
     pub fn begin(remaining: Duration) -> Result<Self, getrandom::Error> {
         let mut entropy = [0; 16];
         getrandom::fill(&mut entropy)?;

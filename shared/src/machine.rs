@@ -210,6 +210,7 @@ impl Referral {
         let State::Rewarded { rewards, due_at, .. } = &mut resent else { return self.refuse() };
         let reward = rewards.of_mut(side);
         (reward.failed_at, reward.failure) = (None, None);
+        reward.resent = reward.resent.saturating_add(1);
         *due_at = until;
         self.take(resent, Verb::Resend)
     }

@@ -205,12 +205,20 @@ pub struct Reward {
     /// What the subsystem said when it refused: status and a short excerpt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// How often an operator had it sent again: each may end in a refusal of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resent: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Reward {
     /// A reward that was decided and has not been sent yet.
     pub fn issued(benefit: Benefit) -> Self {
-        Self { benefit, delivered_at: None, failed_at: None, failure: None }
+        Self { benefit, delivered_at: None, failed_at: None, failure: None, resent: 0 }
     }
 
     /// Where it stands, derived from the facts.

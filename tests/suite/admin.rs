@@ -219,6 +219,9 @@ async fn what_is_refused_again_has_failed_again() {
     resend(&world, "bob:referrer").await.with(202);
     until_reward(&world, "bob:referrer", "delivered").await;
     assert_eq!(calls(&world, "credit").await.last().unwrap().1, 200);
+    world.settle().await;
+    // Two facts, and told as two.
+    assert_eq!(world.announced("reward.failed").await, ["bob:referrer:failed", "bob:referrer:failed:1"]);
     world.end().await;
 }
 

@@ -84,7 +84,8 @@ fn of_referral(referral: &Referral) -> Announcement {
         State::Rewarded { rewards, .. } => ("referral.rewarded", rewards.issued_at),
         State::Voided { at, .. } => ("referral.voided", *at),
     };
-    announcement(detail_type, occurred_at, referral, referral.referee.as_str(), ReferralView::of(referral))
+    let id = event_id(referral.referee.as_str(), detail_type);
+    announcement(detail_type, occurred_at, referral, id, ReferralView::of(referral))
 }
 
 fn of_reward(
@@ -94,20 +95,29 @@ fn of_reward(
     occurred_at: Timestamp,
 ) -> Option<Announcement> {
     let reward = RewardView::of(referral, side)?;
-    let (id, referee_id) = (reward.reward_id.to_string(), referral.referee.as_str());
-    Some(announcement(detail_type, occurred_at, referral, &id, OfReferee { referee_id, reward }))
+    let id = event_id(&reward.reward_id.to_string(), detail_type);
+    // What was sent again can be refused again: another fact, by another name.
+    let id = match referral.rewards()?.of(side).resent {
+        again @ 1.. if detail_type == "reward.failed" => format!("{id}:{again}"),
+        _ => id,
+    };
+    let about = OfReferee { referee_id: referral.referee.as_str(), reward };
+    Some(announcement(detail_type, occurred_at, referral, id, about))
 }
 
 /// The id is the subject and the past tense: `bob:referrer:issued`, `bob:converted`.
+fn event_id(subject: &str, detail_type: &'static str) -> String {
+    format!("{subject}:{}", detail_type.rsplit('.').next().unwrap_or(detail_type))
+}
+
 fn announcement(
     detail_type: &'static str,
     occurred_at: Timestamp,
     referral: &Referral,
-    subject: &str,
+    event_id: String,
     about: impl Serialize,
 ) -> Announcement {
-    let tense = detail_type.rsplit('.').next().unwrap_or(detail_type);
-    let (event_id, correlation_id) = (format!("{subject}:{tense}"), referral.referee.hashed());
+    let correlation_id = referral.referee.hashed();
     let detail = Detail { event_id, occurred_at, correlation_id, about };
     Announcement { detail_type, occurred_at, detail: serde_json::to_value(detail).unwrap_or_default() }
 }

@@ -1,0 +1,130 @@
+//! A model of the protocol, checked exhaustively.
+//!
+//! (prose)
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
+
+mod actions;
+mod faults;
+mod properties;
+mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use referrals::{
+    money::Money,
+    order::Order,
+    program::Program,
+    referral::{Referral, State},
+    runtime::Env,
+    time::Timestamp,
+};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use crate::{actions::Action, faults::Mistake, state::{Each, Memory, World}};
+
+/// How long a reward may be on its way before it is announced again.
+const GRACE: Duration = Duration::from_secs(600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The service as it is, or with a mistake, in a scope.
+pub(crate) struct Protocol {
+    mistake: Option<Mistake>,
+    scope: Scope,
+}
+
+/// How much may happen.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope {
+    faults: u8,
+    /// How often each event comes by itself.
+    news: [u8; 3],
+    /// How often the account is flagged or cleared.
+    turns: u8,
+    /// How often the operator sends again.
+    resends: u8,
+    /// The holds, in seconds.
+    holds: &'static [u32],
+    /// What cannot come to pass in it.
+    out_of_reach: &'static [&'static str],
+}
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        self.scope.holds.iter().map(|hold| {
+            let item = Arc::new(pending(*hold));
+            World {
+                now: at(10),
+                listed: item.work(),
+                item,
+                flagged: false,
+                stream: Vec::new(),
+                queued: Each::default(),
+                running: Vec::new(),
+                booked: Each::default(),
+                to_come: self.scope.news,
+                turns: self.scope.turns,
+                resends: self.scope.resends,
+                faults: self.scope.faults,
+                memory: Memory::default(),
+            }
+        }).collect()
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        self.possible(world, actions);
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        Some(self.after(world, action))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all(self)
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000).unwrap()
+}
+
+fn pending(hold: u32) -> Referral {
+    let env = Env::default().with("HOLD_SECONDS", hold.to_string());
+    Referral {
+        referee: "bob".parse().unwrap(),
+        referrer: "alice".parse().unwrap(),
+        code: "ALICE".parse().unwrap(),
+        program: "default".parse().unwrap(),
+        terms: Program::from_env(&env).unwrap().terms,
+        device: None,
+        created_at: at(0),
+        rev: 1,
+        state: State::Pending,
+    }
+}
+
+fn order(id: &str) -> Order {
+    Order {
+        id: id.parse().unwrap(),
+        event: "order.completed".to_owned(),
+        user: "bob".parse().unwrap(),
+        paid: Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() },
+    }
+}
+
+#[test]
+fn sizes() {
+    let faults: u8 = std::env::var("FAULTS").ok().map_or(0, |n| n.parse().unwrap());
+    let t = std::time::Instant::now();
+    let scope = Scope { faults, news: [1,1,1], turns: 2, resends: 1, holds: &[0, 86400], out_of_reach: &[] };
+    let checker = Protocol { mistake: None, scope }.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    println!("{faults} faults: {} unique, {} generated, depth {}, {:?}", checker.unique_state_count(), checker.state_count(), checker.max_depth(), t.elapsed());
+    for (name, path) in checker.discoveries() {
+        let failed = properties::is_always(name);
+        println!("{name}: {} steps", path.clone().into_actions().len());
+        if failed { for (state, action) in path.into_vec() { println!("  {state:?}"); if let Some(a) = action { println!("    {a:?}"); } } }
+    }
+}

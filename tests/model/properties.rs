@@ -1,0 +1,98 @@
+//! The properties: what always holds, what holds at rest, and what the model must be able to reach at all.
+
+use referrals::{
+    referral::{Lane, Status},
+    reward::{RewardStatus, Side},
+};
+use stateright::Property;
+
+use crate::{Protocol, state::World};
+
+type Holds = fn(&Protocol, &World) -> bool;
+
+/// Stateright's `eventually` misses whatever a cycle or two ways into one state hide. So what must come to pass is said
+/// of states at rest instead: those in which nothing is left for the service to do. Every path gets there, for nothing
+/// but faults and people from outside can keep it going, and of those there is a bounded number.
+const ALWAYS: [(&str, Holds); 12] = [
+    ("each write leads where the machine does", |_, world| !world.memory.strayed),
+    ("one conversion at most", |_, world| world.memory.conversions <= 1),
+    ("rewarded has both rewards and nothing else has", |_, world| {
+        world.item.rewards().is_some() == (world.item.status() == Status::Rewarded)
+    }),
+    ("nothing is issued to whom the issue saw flagged", |_, world| !world.memory.issued_to_flagged),
+    ("nothing is issued before the hold is over", |_, world| !world.memory.issued_early),
+    ("what is voided was not paid", |_, world| {
+        world.item.status() != Status::Voided || Side::BOTH.iter().all(|side| world.booked.of(*side) == 0)
+    }),
+    ("booked once at most", |_, world| Side::BOTH.iter().all(|side| world.booked.of(*side) <= 1)),
+    ("marked delivered only after it was booked", |_, world| {
+        Side::BOTH.into_iter().all(|side| world.booked.of(side) > 0 || !is(world, side, RewardStatus::Delivered))
+    }),
+    ("what was marked delivered stays so", |_, world| {
+        Side::BOTH.into_iter().all(|side| !world.memory.marked.of(side) || is(world, side, RewardStatus::Delivered))
+    }),
+    ("what is owed is in the index of work, and nothing else is", |_, world| {
+        let on_its_way = Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Issued));
+        let owes = world.item.status() == Status::Converted || on_its_way;
+        owes == (world.listed.map(|work| work.lane) == Some(Lane::Due))
+    }),
+    ("no event is acknowledged without its effect", |_, world| {
+        let memory = &world.memory;
+        (!memory.order_taken || world.item.conversion().is_some())
+            && (!memory.cancellation_taken || world.item.status() != Status::Converted)
+    }),
+    ("at rest, all that is owed is settled", |protocol, world| {
+        !is_at_rest(protocol, world)
+            || match world.item.status() {
+                // Nobody paid who was not referred, or whose order did not come.
+                Status::Pending => !world.memory.order_taken,
+                Status::Converted => false,
+                Status::Rewarded => Side::BOTH.into_iter().all(|side| {
+                    is(world, side, RewardStatus::Failed)
+                        || (is(world, side, RewardStatus::Delivered) && world.booked.of(side) == 1)
+                }),
+                // Nobody was flagged and nothing was cancelled: then it had to be paid.
+                Status::Voided => world.memory.ever_flagged || world.memory.withdrawn,
+            }
+    }),
+];
+
+/// If one of these could not be reached, the model would be too small to prove anything.
+const SOMETIMES: [(&str, Holds); 7] = [
+    ("both are paid", |protocol, world| {
+        is_at_rest(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
+    }),
+    ("a flag voids", |_, world| world.item.status() == Status::Voided && !world.memory.withdrawn),
+    ("a cancellation voids", |_, world| world.item.status() == Status::Voided && !world.memory.ever_flagged),
+    ("a refusal waits for an operator", |protocol, world| {
+        is_at_rest(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
+    }),
+    ("what was refused is paid after all", |protocol, world| {
+        let all = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered));
+        is_at_rest(protocol, world) && world.memory.resent && all
+    }),
+    ("own work is recognised", |_, world| world.memory.own_work),
+    ("flagged too late, and paid", |_, world| world.flagged && world.booked.of(Side::Referee) == 1),
+];
+
+/// Those of the list, and the others only where they can be reached.
+pub(crate) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
+    let always = ALWAYS.map(|(name, holds)| Property::always(name, holds));
+    let sometimes = SOMETIMES.into_iter().filter(|(name, _)| !protocol.scope.out_of_reach.contains(name));
+    always.into_iter().chain(sometimes.map(|(name, holds)| Property::sometimes(name, holds))).collect()
+}
+
+/// Nothing is left for the service to do: nobody runs, nothing is in flight, nothing will be due.
+fn is_at_rest(protocol: &Protocol, world: &World) -> bool {
+    let mut left = Vec::new();
+    protocol.inside(world, &mut left);
+    left.is_empty()
+}
+
+fn is(world: &World, side: Side, status: RewardStatus) -> bool {
+    world.item.rewards().is_some_and(|rewards| rewards.of(side).status() == status)
+}
+
+pub(crate) fn is_always(name: &str) -> bool {
+    ALWAYS.iter().any(|(known, _)| *known == name)
+}

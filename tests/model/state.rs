@@ -1,0 +1,300 @@
+//! The state: the table's one item, its stream and index, what is in flight, who is running, and what is remembered for
+//! the properties. It ends with what makes two states the same.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use referrals::{
+    life::advance::due_for_sweep,
+    referral::{Lane, Referral, Work},
+    reward::Side,
+    time::Timestamp,
+};
+
+use crate::GRACE;
+
+/// What comes in by the bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum News {
+    /// A qualifying order.
+    Order,
+    /// Another one of the same member.
+    OtherOrder,
+    /// [`News::Order`] was cancelled.
+    Cancellation,
+}
+
+impl News {
+    pub(crate) const ALL: [Self; 3] = [Self::Order, Self::OtherOrder, Self::Cancellation];
+}
+
+/// Something for each side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Each<T>(pub(crate) [T; 2]);
+
+impl<T: Copy> Each<T> {
+    pub(crate) fn of(&self, side: Side) -> T {
+        self.0[side as usize]
+    }
+
+    pub(crate) fn of_mut(&mut self, side: Side) -> &mut T {
+        &mut self.0[side as usize]
+    }
+}
+
+impl FromIterator<Side> for Each<bool> {
+    fn from_iter<I: IntoIterator<Item = Side>>(sides: I) -> Self {
+        let mut each = Self::default();
+        sides.into_iter().for_each(|side| *each.of_mut(side) = true);
+        each
+    }
+}
+
+/// An invocation's reason to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// `conversion`: an event from the bus.
+    TakeIn(News),
+    /// `rewards`: the first record of the stream.
+    Record,
+    /// `sweep`: it found the referral in the index of work.
+    Sweep,
+    /// `delivery`: a message that names this side's reward.
+    Deliver(Side),
+    /// `admin`: an operator has this side's reward sent again.
+    Resend(Side),
+}
+
+/// What a write does. These are `machine::Event`s, with what the model leaves open filled in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deed {
+    Convert(News),
+    Withdraw,
+    Issue,
+    Void,
+    Claim,
+    /// What the bus would not take is claimed for a minute only.
+    ClaimForAMinute,
+    Deliver(Side),
+    Fail(Side),
+    Resend(Side),
+}
+
+/// What an invocation does next. Between any two of these everybody else may act.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Point {
+    /// Reads how the two people stand.
+    Look,
+    /// Writes, under the condition of `guard::step`.
+    Write(Deed),
+    /// Announces these sides' rewards on the bus.
+    Tell(Each<bool>),
+    /// Calls the subsystem.
+    Call,
+    /// Acknowledges what it was started by.
+    Answer,
+}
+
+/// An invocation that is running.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) task: Task,
+    pub(crate) point: Point,
+    /// What it decided from. `None`: the table has moved on since, so that its write can only be refused.
+    pub(crate) read: Option<Arc<Referral>>,
+    /// What it is about to write.
+    pub(crate) wanted: Option<Arc<Referral>>,
+    /// Whether the SDK made the write once already, without getting an answer.
+    pub(crate) many: bool,
+    /// For the properties, not for the process: whether the account was flagged when it looked, or for a cancellation,
+    /// whether it met what that order had converted.
+    pub(crate) met: bool,
+}
+
+/// A record of the stream that somebody has to do something about; the function lets all others pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// The rewards that it announces.
+    pub(crate) tells: Each<bool>,
+    /// The new image.
+    pub(crate) image: Arc<Referral>,
+}
+
+/// Everything at one moment.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    pub(crate) item: Arc<Referral>,
+    /// The item's place in the index of work.
+    pub(crate) listed: Option<Work>,
+    /// Whether the referrer's account is flagged.
+    pub(crate) flagged: bool,
+    pub(crate) stream: Vec<Record>,
+    /// Messages in the queues of the subsystems.
+    pub(crate) queued: Each<u8>,
+    pub(crate) running: Vec<Process>,
+    /// Under how many keys the subsystem booked this side's reward.
+    pub(crate) booked: Each<u8>,
+
+    /// How often each event has yet to come in.
+    pub(crate) to_come: [u8; 3],
+    /// How often the account may yet be flagged or cleared.
+    pub(crate) turns: u8,
+    /// How often the operator may yet act.
+    pub(crate) resends: u8,
+    /// How many faults may yet happen.
+    pub(crate) faults: u8,
+
+    pub(crate) memory: Memory,
+}
+
+/// What happened, for the properties alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Memory {
+    /// Writes that converted.
+    pub(crate) conversions: u8,
+    /// A write led where the machine does not.
+    pub(crate) strayed: bool,
+    /// Issued though the account was flagged when it was looked at.
+    pub(crate) issued_to_flagged: bool,
+    /// Issued before the hold was over.
+    pub(crate) issued_early: bool,
+    /// Sides that were written down as delivered.
+    pub(crate) marked: Each<bool>,
+    /// An order was acknowledged.
+    pub(crate) order_taken: bool,
+    /// A cancellation was acknowledged that had met what its order had converted.
+    pub(crate) cancellation_taken: bool,
+    /// A cancellation's write happened.
+    pub(crate) withdrawn: bool,
+    /// The account was flagged at some time.
+    pub(crate) ever_flagged: bool,
+    /// A write whose answer got lost was recognised.
+    pub(crate) own_work: bool,
+    /// The operator's write happened.
+    pub(crate) resent: bool,
+}
+
+impl World {
+    /// When the sweep will next have something to do here, as far as the index shows it.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.listed.filter(|work| work.lane == Lane::Due).and_then(|_| due_for_sweep(&self.item, GRACE))
+    }
+
+    /// Nothing is in flight and nobody runs.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.running.is_empty() && self.stream.is_empty() && self.queued == Each::default()
+    }
+
+    /// The state in a few bytes, with the sides in this order. Left out is what cannot make a difference any more:
+    ///
+    /// - times, but for whether the sweep's time has come, because the clock jumps from one such time to the next;
+    /// - revisions, but for whether what was read is still what the table holds;
+    /// - in which order processes stand in the list.
+    fn signature(&self, order: [Side; 2]) -> Vec<u8> {
+        let mut bytes = self.referral(&self.item, order).to_vec();
+        let memory = &self.memory;
+        bytes.push(match self.listed.map(|work| work.lane) {
+            None => 0,
+            Some(Lane::Due) => 1,
+            Some(Lane::Parked) => 2,
+        });
+        bytes.extend(order.map(|side| self.queued.of(side) << 4 | self.booked.of(side) << 1));
+        bytes.extend(order.map(|side| u8::from(memory.marked.of(side))));
+        bytes.extend(self.to_come);
+        bytes.extend([self.turns, self.resends, self.faults, memory.conversions.min(2)]);
+        bytes.extend([
+            bits(&[self.flagged, memory.strayed, memory.issued_to_flagged, memory.issued_early, memory.order_taken]),
+            bits(&[memory.cancellation_taken, memory.withdrawn, memory.ever_flagged, memory.own_work, memory.resent]),
+        ]);
+        for record in &self.stream {
+            let is_fresh = record.image.rev == self.item.rev;
+            bytes.push(bits(&[is_fresh, record.tells.of(order[0]), record.tells.of(order[1])]));
+            bytes.extend(self.referral(&record.image, order));
+        }
+        let mut running: Vec<_> = self.running.iter().map(|process| self.process(process, order)).collect();
+        running.sort_unstable();
+        bytes.push(0xFF);
+        bytes.extend(running.into_iter().flatten());
+        bytes
+    }
+
+    fn referral(&self, referral: &Referral, order: [Side; 2]) -> [u8; 5] {
+        let first = referral.conversion().is_some_and(|conversion| conversion.order.as_str() == "o-1");
+        let facts = |side| {
+            let reward = referral.rewards().map(|rewards| rewards.of(side));
+            reward.map_or(9, |reward| bits(&[reward.delivered_at.is_some(), reward.failed_at.is_some()]))
+        };
+        let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);
+        [referral.status() as u8, first.into(), is_due.into(), facts(order[0]), facts(order[1])]
+    }
+
+    fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 12] {
+        let at = |side: Side| u8::from(side == order[1]);
+        let task = match process.task {
+            Task::TakeIn(news) => [1, news as u8],
+            Task::Record => [2, 0],
+            Task::Sweep => [3, 0],
+            Task::Deliver(side) => [4, at(side)],
+            Task::Resend(side) => [5, at(side)],
+        };
+        let point = match process.point {
+            Point::Look => [1, 0, 0],
+            Point::Tell(sides) => [2, sides.of(order[0]).into(), sides.of(order[1]).into()],
+            Point::Call => [3, 0, 0],
+            Point::Answer => [4, 0, 0],
+            Point::Write(Deed::Convert(news)) => [5, news as u8, 0],
+            Point::Write(Deed::Withdraw) => [6, 0, 0],
+            Point::Write(Deed::Issue) => [7, 0, 0],
+            Point::Write(Deed::Void) => [8, 0, 0],
+            Point::Write(Deed::Claim) => [9, 0, 0],
+            Point::Write(Deed::ClaimForAMinute) => [10, 0, 0],
+            Point::Write(Deed::Deliver(side)) => [11, at(side), 0],
+            Point::Write(Deed::Fail(side)) => [12, at(side), 0],
+            Point::Write(Deed::Resend(side)) => [13, at(side), 0],
+        };
+        let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == self.item.rev);
+        let is_there = process.wanted.as_ref().is_some_and(|wanted| Arc::ptr_eq(wanted, &self.item));
+        let flags = bits(&[process.many, process.met, is_fresh, is_there, process.read.is_some()]);
+        let read = process.read.as_ref().map_or([0; 5], |read| self.referral(read, order));
+        let [a, b] = task;
+        let [c, d, e] = point;
+        let [f, g, h, i, j] = read;
+        [a, b, c, d, e, flags, f, g, h, i, j, 0]
+    }
+}
+
+fn bits(flags: &[bool]) -> u8 {
+    flags.iter().fold(0, |bits, flag| bits << 1 | u8::from(*flag))
+}
+
+/// The checker knows a state by its hash. Nothing here tells the sides apart, so a state and its mirror image are one.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mirrored = [Side::Referee, Side::Referrer];
+        state.write(&self.signature(Side::BOTH).min(self.signature(mirrored)));
+    }
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature(Side::BOTH) == other.signature(Side::BOTH)
+    }
+}
+
+/// A line for whoever follows a path.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rev {}", self.item.status().as_str(), self.item.rev)?;
+        for side in Side::BOTH {
+            let Some(rewards) = self.item.rewards() else { continue };
+            let (status, queued, booked) = (rewards.of(side).status(), self.queued.of(side), self.booked.of(side));
+            write!(f, "; {} {status:?}, queued {queued}, booked {booked}", side.as_str())?;
+        }
+        let lane = self.listed.map_or("nothing".to_owned(), |work| format!("{:?}", work.lane));
+        write!(f, "; owes {lane}; stream {}", self.stream.len())
+    }
+}

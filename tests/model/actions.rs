@@ -48,9 +48,9 @@ impl Protocol {
 
     /// What others do, when they like.
     fn outside(&self, world: &World, actions: &mut Vec<Action>) {
-        let coming = News::ALL.into_iter().filter(|news| world.to_come[*news as usize] > 0);
+        let coming = News::ALL.into_iter().filter(|news| world.to_come[*news as usize] > 0 && is_news(world, *news));
         actions.extend(coming.map(|news| Action::Begin(Task::TakeIn(news))));
-        if world.turns > 0 {
+        if world.turns > 0 && !world.is_decided() {
             actions.push(Action::Turn);
         }
         if let Some(rewards) = world.item.rewards().filter(|_| world.resends > 0) {
@@ -110,14 +110,23 @@ impl Protocol {
                 let process = world.running.remove(place);
                 self.give_back(world, process.task);
             }
+            Fault::DiesAfter(place) => {
+                let process = world.running.remove(place);
+                self.land(world, &process);
+                self.give_back(world, process.task);
+                self.forget(world);
+            }
+            Fault::RecordTwice => tell(world, world.stream[0].tells),
             Fault::EventTwice(news) => world.to_come[news as usize] += 1,
             Fault::MessageTwice(side) => *world.queued.of_mut(side) += 1,
             Fault::GivenUp(side) => *world.queued.of_mut(side) -= 1,
             Fault::RecordLost => drop(world.stream.remove(0)),
             Fault::BusRefuses(place) => {
                 let process = world.running.remove(place);
-                let claimed = process.read.clone();
+                self.land(world, &process);
+                let claimed = process.wanted.clone();
                 self.decide(world, process, Deed::ClaimForAMinute, claimed);
+                self.forget(world);
             }
             Fault::BookedUnheard(place) => {
                 let process = world.running.remove(place);
@@ -137,7 +146,7 @@ impl Protocol {
     /// The four beats' first: what started the function is taken, and the item read.
     fn begin(&self, world: &mut World, task: Task) {
         let found = world.item.clone();
-        let mut process = Process { task, point: Point::Answer, read: None, wanted: None, many: false, met: false };
+        let mut process = Process { task, point: Point::Look, read: None, wanted: None, many: false, met: false };
         match task {
             Task::TakeIn(news) => {
                 world.to_come[news as usize] -= 1;
@@ -152,12 +161,8 @@ impl Protocol {
             }
             Task::Record => {
                 let record = world.stream[0].clone();
-                if record.tells != Each::default() {
-                    process.point = Point::Tell(record.tells);
-                    world.running.push(process);
-                } else {
-                    self.advance(world, process, record.image);
-                }
+                tell(world, record.tells);
+                self.advance(world, process, record.image);
             }
             Task::Sweep if found.status() == Status::Converted => self.advance(world, process, found),
             Task::Sweep => self.decide(world, process, Deed::Claim, Some(found)),
@@ -191,22 +196,15 @@ impl Protocol {
                 self.decide(world, process, if is_flagged { Deed::Void } else { Deed::Issue }, read);
             }
             Point::Write(deed) => self.write(world, process, deed),
-            Point::Tell(sides) => {
-                for side in Side::BOTH.into_iter().filter(|side| sides.of(*side)) {
-                    *world.queued.of_mut(side) += 1;
-                }
-                self.conclude(world, process);
-            }
             Point::Call => {
                 self.book(world, process.task);
                 let (read, side) = (process.read.clone(), side_of(process.task));
                 if self.mistake == Some(Mistake::MarkedBeforeCall) {
-                    self.conclude(world, process);
+                    acknowledge(world, &process);
                 } else {
                     self.decide(world, process, Deed::Deliver(side), read);
                 }
             }
-            Point::Answer => acknowledge(world, &process),
         }
     }
 
@@ -240,8 +238,7 @@ impl Protocol {
             self.land(world, &process);
             self.taken(world, process, deed);
             self.forget(world);
-        } else if process.many && process.wanted.as_ref() == Some(&world.item) {
-            world.memory.own_work = true;
+        } else if world.finds_own_work(&process) {
             self.taken(world, process, deed);
         } else {
             let found = world.item.clone();
@@ -285,36 +282,23 @@ impl Protocol {
                 memory.issued_early |= before.work().is_some_and(|work| work.at > world.now);
             }
             Deed::Deliver(side) => *memory.marked.of_mut(side) = true,
-            Deed::Resend(_) => memory.resent = true,
             Deed::Withdraw => memory.withdrawn = true,
-            Deed::Void | Deed::Claim | Deed::ClaimForAMinute | Deed::Fail(_) => {}
+            Deed::Void | Deed::Claim | Deed::ClaimForAMinute | Deed::Fail(_) | Deed::Resend(_) => {}
         }
     }
 
-    /// After the write.
+    /// After the write: what is to be announced again is, and what started the process is acknowledged.
     fn taken(&self, world: &mut World, mut process: Process, deed: Deed) {
-        let written = process.wanted.take();
-        (process.read, process.many) = (None, false);
-        let tells = match (deed, &written) {
-            (Deed::Claim, Some(claimed)) => told_again(claimed, None),
-            (Deed::Resend(side), Some(resent)) => told_again(resent, Some(side)),
+        match (deed, process.wanted.take()) {
+            (Deed::Claim, Some(claimed)) => tell(world, told_again(&claimed, None)),
+            (Deed::Resend(side), Some(resent)) => tell(world, told_again(&resent, Some(side))),
             (Deed::Deliver(_), _) if self.mistake == Some(Mistake::MarkedBeforeCall) => {
-                process.point = Point::Call;
+                (process.point, process.read, process.many) = (Point::Call, None, false);
                 return world.running.push(process);
             }
-            _ => return self.conclude(world, process),
-        };
-        (process.point, process.read) = (Point::Tell(tells), written.filter(|_| deed == Deed::Claim));
-        world.running.push(process);
-    }
-
-    /// Its work is done: what started it, if that is something to acknowledge, is acknowledged as a step of its own, so
-    /// that it can die in between.
-    fn conclude(&self, world: &mut World, mut process: Process) {
-        if let Task::TakeIn(_) | Task::Record | Task::Deliver(_) = process.task {
-            (process.point, process.read, process.wanted) = (Point::Answer, None, None);
-            world.running.push(process);
+            _ => {}
         }
+        acknowledge(world, &process);
     }
 
     /// What started a process that did not get to its end comes again.
@@ -340,14 +324,42 @@ impl Protocol {
         if let Some(Mistake::NoRevision | Mistake::NoCondition) = self.mistake {
             return;
         }
-        let item = &world.item;
-        for process in &mut world.running {
-            let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == item.rev);
-            let is_own = process.many && process.wanted.as_ref().is_some_and(|wanted| Arc::ptr_eq(wanted, item));
-            if !is_fresh && !is_own {
+        for mut process in std::mem::take(&mut world.running) {
+            let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == world.item.rev);
+            if !is_fresh && !world.finds_own_work(&process) {
                 (process.read, process.wanted) = (None, None);
+                if world.is_decided() && is_of_no_use(&process) {
+                    acknowledge(world, &process);
+                    continue;
+                }
             }
+            world.running.push(process);
         }
+    }
+}
+
+/// Whether all that is left for a process whose referral others have decided is to find that out, and to acknowledge.
+fn is_of_no_use(process: &Process) -> bool {
+    match process.point {
+        Point::Look | Point::Write(Deed::Convert(_) | Deed::Withdraw | Deed::Issue | Deed::Void) => true,
+        Point::Call
+        | Point::Write(Deed::Claim | Deed::ClaimForAMinute | Deed::Deliver(_) | Deed::Fail(_) | Deed::Resend(_)) => {
+            false
+        }
+    }
+}
+
+/// Whether the event changes anything now. One that does not is acknowledged as soon as it is read, as if it had not
+/// come.
+fn is_news(world: &World, news: News) -> bool {
+    let deed = if news == News::Cancellation { Deed::Withdraw } else { Deed::Convert(news) };
+    matches!(step(&world.item, deed, world), Step::Take(..))
+}
+
+/// The bus takes an announcement and its rule puts it into the queue.
+fn tell(world: &mut World, sides: Each<bool>) {
+    for side in Side::BOTH.into_iter().filter(|side| sides.of(*side)) {
+        *world.queued.of_mut(side) += 1;
     }
 }
 
@@ -363,23 +375,26 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
     for (place, process) in world.running.iter().enumerate() {
         add(Fault::Dies(place));
         match (process.point, process.task) {
-            (Point::Write(_), _) => {
+            (Point::Write(deed), _) => {
                 let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == world.item.rev);
                 if is_fresh {
                     add(Fault::AnswerLost(place));
+                    add(Fault::DiesAfter(place));
+                    if deed == Deed::Claim {
+                        add(Fault::BusRefuses(place));
+                    }
                 }
             }
-            (Point::Tell(_), Task::Sweep) => add(Fault::BusRefuses(place)),
             (Point::Call, task) => {
                 add(Fault::BookedUnheard(place));
                 if world.booked.of(side_of(task)) == 0 {
                     add(Fault::Refused(place));
                 }
             }
-            _ => {}
+            (Point::Look, _) => {}
         }
     }
-    for news in News::ALL {
+    for news in News::ALL.into_iter().filter(|news| is_news(world, *news)) {
         add(Fault::EventTwice(news));
     }
     for side in Side::BOTH.into_iter().filter(|side| world.queued.of(*side) > 0) {
@@ -388,6 +403,9 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
     }
     if !world.stream.is_empty() && !world.is_running(Task::Record) {
         add(Fault::RecordLost);
+        if world.stream[0].tells != Each::default() {
+            add(Fault::RecordTwice);
+        }
     }
     match world.due() {
         Some(due) if due <= world.now => {
@@ -506,9 +524,7 @@ fn remembered(question: Question, ask: impl FnOnce() -> Vec<Announcement>) -> Ea
         *answers.entry(format!("{question:?}")).or_insert_with(|| {
             let news = ask();
             let issued = news.iter().filter(|news| news.detail_type == "reward.issued");
-            issued
-                .filter_map(|news| Side::BOTH.into_iter().find(|side| news.detail["side"] == side.as_str()))
-                .collect()
+            issued.filter_map(|news| Side::BOTH.into_iter().find(|side| news.detail["side"] == side.as_str())).collect()
         })
     })
 }

@@ -11,6 +11,10 @@ pub(crate) enum Fault {
     AnswerLost(usize),
     /// The process ends here: a crash, a timeout, an error that it returns. What started it comes again.
     Dies(usize),
+    /// The process does its step, and ends before it announces or acknowledges anything.
+    DiesAfter(usize),
+    /// `rewards` announces what its record shows, and ends before it acknowledges the record.
+    RecordTwice,
     /// The bus brings an event once more.
     EventTwice(News),
     /// A queue brings a message once more.

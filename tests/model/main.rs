@@ -21,7 +21,11 @@ use referrals::{
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use crate::{actions::Action, faults::Mistake, state::{Each, Memory, World}};
+use crate::{
+    actions::Action,
+    faults::Mistake,
+    state::{Each, Memory, World},
+};
 
 /// How long a reward may be on its way before it is announced again.
 const GRACE: Duration = Duration::from_secs(600);
@@ -54,24 +58,28 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        self.scope.holds.iter().map(|hold| {
-            let item = Arc::new(pending(*hold));
-            World {
-                now: at(10),
-                listed: item.work(),
-                item,
-                flagged: false,
-                stream: Vec::new(),
-                queued: Each::default(),
-                running: Vec::new(),
-                booked: Each::default(),
-                to_come: self.scope.news,
-                turns: self.scope.turns,
-                resends: self.scope.resends,
-                faults: self.scope.faults,
-                memory: Memory::default(),
-            }
-        }).collect()
+        self.scope
+            .holds
+            .iter()
+            .map(|hold| {
+                let item = Arc::new(pending(*hold));
+                World {
+                    now: at(10),
+                    listed: item.work(),
+                    item,
+                    flagged: false,
+                    stream: Vec::new(),
+                    queued: Each::default(),
+                    running: Vec::new(),
+                    booked: Each::default(),
+                    to_come: self.scope.news,
+                    turns: self.scope.turns,
+                    resends: self.scope.resends,
+                    faults: self.scope.faults,
+                    memory: Memory::default(),
+                }
+            })
+            .collect()
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -115,16 +123,3 @@ fn order(id: &str) -> Order {
     }
 }
 
-#[test]
-fn sizes() {
-    let faults: u8 = std::env::var("FAULTS").ok().map_or(0, |n| n.parse().unwrap());
-    let t = std::time::Instant::now();
-    let scope = Scope { faults, news: [1,1,1], turns: 2, resends: 1, holds: &[0, 86400], out_of_reach: &[] };
-    let checker = Protocol { mistake: None, scope }.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    println!("{faults} faults: {} unique, {} generated, depth {}, {:?}", checker.unique_state_count(), checker.state_count(), checker.max_depth(), t.elapsed());
-    for (name, path) in checker.discoveries() {
-        let failed = properties::is_always(name);
-        println!("{name}: {} steps", path.clone().into_actions().len());
-        if failed { for (state, action) in path.into_vec() { println!("  {state:?}"); if let Some(a) = action { println!("    {a:?}"); } } }
-    }
-}

@@ -58,7 +58,7 @@ const ALWAYS: [(&str, Holds); 12] = [
 ];
 
 /// If one of these could not be reached, the model would be too small to prove anything.
-const SOMETIMES: [(&str, Holds); 7] = [
+const SOMETIMES: [(&str, Holds); 6] = [
     ("both are paid", |protocol, world| {
         is_at_rest(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
@@ -69,10 +69,9 @@ const SOMETIMES: [(&str, Holds); 7] = [
     }),
     ("what was refused is paid after all", |protocol, world| {
         let all = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered));
-        is_at_rest(protocol, world) && world.memory.resent && all
+        is_at_rest(protocol, world) && world.resends < protocol.scope.resends && all
     }),
-    ("own work is recognised", |_, world| world.memory.own_work),
-    ("flagged too late, and paid", |_, world| world.flagged && world.booked.of(Side::Referee) == 1),
+    ("own work is recognised", |_, world| world.running.iter().any(|process| world.finds_own_work(process))),
 ];
 
 /// Those of the list, and the others only where they can be reached.
@@ -84,15 +83,13 @@ pub(crate) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
 
 /// Nothing is left for the service to do: nobody runs, nothing is in flight, nothing will be due.
 fn is_at_rest(protocol: &Protocol, world: &World) -> bool {
-    let mut left = Vec::new();
-    protocol.inside(world, &mut left);
-    left.is_empty()
+    world.is_quiet() && {
+        let mut left = Vec::new();
+        protocol.inside(world, &mut left);
+        left.is_empty()
+    }
 }
 
 fn is(world: &World, side: Side, status: RewardStatus) -> bool {
     world.item.rewards().is_some_and(|rewards| rewards.of(side).status() == status)
-}
-
-pub(crate) fn is_always(name: &str) -> bool {
-    ALWAYS.iter().any(|(known, _)| *known == name)
 }

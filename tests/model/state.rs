@@ -9,7 +9,7 @@ use std::{
 
 use referrals::{
     life::advance::due_for_sweep,
-    referral::{Lane, Referral, Work},
+    referral::{Lane, Referral, Status, Work},
     reward::Side,
     time::Timestamp,
 };
@@ -84,18 +84,18 @@ pub(crate) enum Deed {
 }
 
 /// What an invocation does next. Between any two of these everybody else may act.
+///
+/// Announcing and acknowledging come with the step before them: until then nobody can tell that they have not happened,
+/// unless the process dies, which is [`crate::faults::Fault::DiesAfter`], or the message is slow, which it may be in
+/// its queue as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Point {
     /// Reads how the two people stand.
     Look,
     /// Writes, under the condition of `guard::step`.
     Write(Deed),
-    /// Announces these sides' rewards on the bus.
-    Tell(Each<bool>),
     /// Calls the subsystem.
     Call,
-    /// Acknowledges what it was started by.
-    Answer,
 }
 
 /// An invocation that is running.
@@ -172,10 +172,6 @@ pub(crate) struct Memory {
     pub(crate) withdrawn: bool,
     /// The account was flagged at some time.
     pub(crate) ever_flagged: bool,
-    /// A write whose answer got lost was recognised.
-    pub(crate) own_work: bool,
-    /// The operator's write happened.
-    pub(crate) resent: bool,
 }
 
 impl World {
@@ -189,29 +185,38 @@ impl World {
         self.running.is_empty() && self.stream.is_empty() && self.queued == Each::default()
     }
 
+    /// Nothing of an event, or of how an account stands, can change the referral any more.
+    pub(crate) fn is_decided(&self) -> bool {
+        matches!(self.item.status(), Status::Rewarded | Status::Voided)
+    }
+
     /// The state in a few bytes, with the sides in this order. Left out is what cannot make a difference any more:
     ///
     /// - times, but for whether the sweep's time has come, because the clock jumps from one such time to the next;
     /// - revisions, but for whether what was read is still what the table holds;
-    /// - in which order processes stand in the list.
+    /// - in which order processes stand in the list;
+    /// - what is yet to come from outside, once the referral is decided.
     fn signature(&self, order: [Side; 2]) -> Vec<u8> {
-        let mut bytes = self.referral(&self.item, order).to_vec();
+        let mut bytes = Vec::with_capacity(64);
+        bytes.extend(self.referral(&self.item, order));
         let memory = &self.memory;
-        bytes.push(match self.listed.map(|work| work.lane) {
-            None => 0,
-            Some(Lane::Due) => 1,
-            Some(Lane::Parked) => 2,
-        });
-        bytes.extend(order.map(|side| self.queued.of(side) << 4 | self.booked.of(side) << 1));
-        bytes.extend(order.map(|side| u8::from(memory.marked.of(side))));
-        bytes.extend(self.to_come);
-        bytes.extend([self.turns, self.resends, self.faults, memory.conversions.min(2)]);
-        bytes.extend([
-            bits(&[self.flagged, memory.strayed, memory.issued_to_flagged, memory.issued_early, memory.order_taken]),
-            bits(&[memory.cancellation_taken, memory.withdrawn, memory.ever_flagged, memory.own_work, memory.resent]),
-        ]);
+        bytes.push(self.listed.map_or(0, |work| 1 + work.lane as u8));
+        for side in order {
+            bytes.push(self.queued.of(side) << 4 | self.booked.of(side) << 1 | u8::from(memory.marked.of(side)));
+        }
+        bytes.extend([self.resends, self.faults, memory.conversions.min(2)]);
+        bytes.push(bits(&[memory.strayed, memory.issued_to_flagged, memory.issued_early, memory.order_taken]));
+        bytes.push(bits(&[memory.cancellation_taken]));
+        if self.item.status() != Status::Rewarded {
+            bytes.push(bits(&[memory.withdrawn, memory.ever_flagged]));
+        }
+        if !self.is_decided() {
+            bytes.extend(self.to_come);
+            bytes.extend([self.turns, u8::from(self.flagged)]);
+        }
         for record in &self.stream {
             let is_fresh = record.image.rev == self.item.rev;
+            bytes.push(0xFE);
             bytes.push(bits(&[is_fresh, record.tells.of(order[0]), record.tells.of(order[1])]));
             bytes.extend(self.referral(&record.image, order));
         }
@@ -232,38 +237,38 @@ impl World {
         [referral.status() as u8, first.into(), is_due.into(), facts(order[0]), facts(order[1])]
     }
 
-    fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 12] {
+    fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 8] {
         let at = |side: Side| u8::from(side == order[1]);
-        let task = match process.task {
-            Task::TakeIn(news) => [1, news as u8],
-            Task::Record => [2, 0],
-            Task::Sweep => [3, 0],
-            Task::Deliver(side) => [4, at(side)],
-            Task::Resend(side) => [5, at(side)],
+        let (task, of) = match process.task {
+            Task::TakeIn(news) => (1, news as u8),
+            Task::Record => (2, 0),
+            Task::Sweep => (3, 0),
+            Task::Deliver(side) => (4, at(side)),
+            Task::Resend(side) => (5, at(side)),
         };
-        let point = match process.point {
-            Point::Look => [1, 0, 0],
-            Point::Tell(sides) => [2, sides.of(order[0]).into(), sides.of(order[1]).into()],
-            Point::Call => [3, 0, 0],
-            Point::Answer => [4, 0, 0],
-            Point::Write(Deed::Convert(news)) => [5, news as u8, 0],
-            Point::Write(Deed::Withdraw) => [6, 0, 0],
-            Point::Write(Deed::Issue) => [7, 0, 0],
-            Point::Write(Deed::Void) => [8, 0, 0],
-            Point::Write(Deed::Claim) => [9, 0, 0],
-            Point::Write(Deed::ClaimForAMinute) => [10, 0, 0],
-            Point::Write(Deed::Deliver(side)) => [11, at(side), 0],
-            Point::Write(Deed::Fail(side)) => [12, at(side), 0],
-            Point::Write(Deed::Resend(side)) => [13, at(side), 0],
+        let (point, deed) = match process.point {
+            Point::Look => (1, 0),
+            Point::Call => (2, 0),
+            Point::Write(Deed::Convert(news)) => (3, news as u8),
+            Point::Write(Deed::Withdraw) => (4, 0),
+            Point::Write(Deed::Issue) => (5, 0),
+            Point::Write(Deed::Void) => (6, 0),
+            Point::Write(Deed::Claim) => (7, 0),
+            Point::Write(Deed::ClaimForAMinute) => (8, 0),
+            Point::Write(Deed::Deliver(side)) => (9, at(side)),
+            Point::Write(Deed::Fail(side)) => (10, at(side)),
+            Point::Write(Deed::Resend(side)) => (11, at(side)),
         };
         let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == self.item.rev);
-        let is_there = process.wanted.as_ref().is_some_and(|wanted| Arc::ptr_eq(wanted, &self.item));
-        let flags = bits(&[process.many, process.met, is_fresh, is_there, process.read.is_some()]);
+        let flags = bits(&[process.many, process.met, is_fresh, self.finds_own_work(process), process.read.is_some()]);
         let read = process.read.as_ref().map_or([0; 5], |read| self.referral(read, order));
-        let [a, b] = task;
-        let [c, d, e] = point;
-        let [f, g, h, i, j] = read;
-        [a, b, c, d, e, flags, f, g, h, i, j, 0]
+        let [a, b, c, d, e] = read;
+        [task << 4 | of, point << 4 | deed, flags, a, b, c, d, e]
+    }
+
+    /// The process made its write before, and what it wanted is what is there.
+    pub(crate) fn finds_own_work(&self, process: &Process) -> bool {
+        process.many && process.wanted.as_ref() == Some(&self.item)
     }
 }
 
@@ -274,8 +279,11 @@ fn bits(flags: &[bool]) -> u8 {
 /// The checker knows a state by its hash. Nothing here tells the sides apart, so a state and its mirror image are one.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let mirrored = [Side::Referee, Side::Referrer];
-        state.write(&self.signature(Side::BOTH).min(self.signature(mirrored)));
+        let mut signature = self.signature(Side::BOTH);
+        if self.item.status() == Status::Rewarded {
+            signature = signature.min(self.signature([Side::Referee, Side::Referrer]));
+        }
+        state.write(&signature);
     }
 }
 

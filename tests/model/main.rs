@@ -3,9 +3,11 @@
 //! (prose)
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "the bound comes from the environment")]
 
 mod actions;
 mod faults;
+mod mistakes;
 mod properties;
 mod state;
 
@@ -19,7 +21,7 @@ use referrals::{
     runtime::Env,
     time::Timestamp,
 };
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Checker, Model, Property};
 
 use crate::{
     actions::Action,
@@ -30,6 +32,8 @@ use crate::{
 /// How long a reward may be on its way before it is announced again.
 const GRACE: Duration = Duration::from_secs(600);
 const MINUTE: Duration = Duration::from_secs(60);
+/// In seconds.
+const DAY: u32 = 24 * 60 * 60;
 
 /// The service as it is, or with a mistake, in a scope.
 pub(crate) struct Protocol {
@@ -49,8 +53,11 @@ pub(crate) struct Scope {
     resends: u8,
     /// The holds, in seconds.
     holds: &'static [u32],
-    /// What cannot come to pass in it.
-    out_of_reach: &'static [&'static str],
+}
+
+impl Scope {
+    /// All kinds of news, both holds, two faults.
+    const EVERYTHING: Self = Self { faults: 2, news: [1; 3], turns: 2, resends: 1, holds: &[0, DAY] };
 }
 
 impl Model for Protocol {
@@ -91,7 +98,7 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all(self)
+        properties::all()
     }
 }
 
@@ -123,3 +130,13 @@ fn order(id: &str) -> Order {
     }
 }
 
+#[test]
+fn the_protocol_keeps_its_promises() {
+    let faults = std::env::var("MODEL_FAULTS").ok();
+    let faults = faults.map_or(Scope::EVERYTHING.faults, |faults| faults.parse().unwrap());
+    let protocol = Protocol { mistake: None, scope: Scope { faults, ..Scope::EVERYTHING } };
+    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!("{faults} faults: {states} states, {steps} steps, the longest way has {depth}");
+    checker.assert_properties();
+}

@@ -2,7 +2,11 @@
 //! by step, around the real machine: `Referral::after`, `machine::next`, `due_for_sweep` and the announcements are the
 //! code's own.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use referrals::{
     life::{
@@ -165,6 +169,7 @@ impl Protocol {
                 self.advance(world, process, record.image);
             }
             Task::Sweep if found.status() == Status::Converted => self.advance(world, process, found),
+            Task::Sweep if self.mistake == Some(Mistake::NoClaim) => tell(world, told_again(&found, None)),
             Task::Sweep => self.decide(world, process, Deed::Claim, Some(found)),
             Task::Deliver(side) => {
                 *world.queued.of_mut(side) -= 1;
@@ -353,7 +358,7 @@ fn is_of_no_use(process: &Process) -> bool {
 /// come.
 fn is_news(world: &World, news: News) -> bool {
     let deed = if news == News::Cancellation { Deed::Withdraw } else { Deed::Convert(news) };
-    matches!(step(&world.item, deed, world), Step::Take(..))
+    !world.is_decided() && matches!(step(&world.item, deed, world), Step::Take(..))
 }
 
 /// The bus takes an announcement and its rule puts it into the queue.
@@ -457,9 +462,9 @@ fn verb(deed: Deed) -> Verb {
 fn step(found: &Referral, deed: Deed, world: &World) -> Step {
     let now = world.now;
     match deed {
-        Deed::Convert(news) => found.after(&Event::Convert(&order(news)), now),
+        Deed::Convert(news) => found.after(&Event::Convert(order(news)), now),
         Deed::Withdraw => {
-            let Order { id, user, .. } = order(News::Order);
+            let Order { id, user, .. } = order(News::Order).clone();
             found.after(&Event::Withdraw(&Withdrawal { order: id, user, cause: Cause::Cancelled }), now)
         }
         Deed::Issue => found.after(&Event::Issue, now),
@@ -483,9 +488,9 @@ fn reclaimed(found: &Referral, world: &World) -> Step {
     }
 }
 
-fn order(news: News) -> Order {
-    let id = if news == News::OtherOrder { "o-2" } else { "o-1" };
-    crate::order(id)
+fn order(news: News) -> &'static Order {
+    static ORDERS: LazyLock<[Order; 2]> = LazyLock::new(|| ["o-1", "o-2"].map(crate::order));
+    &ORDERS[usize::from(news == News::OtherOrder)]
 }
 
 /// The rewards that a change announces: the code's own function, remembered, for it makes whole events.

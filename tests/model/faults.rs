@@ -48,6 +48,8 @@ pub(crate) enum Mistake {
     MarkedBeforeCall,
     /// Nothing looks after what the stream and the queues lost.
     NoSweep,
+    /// The sweep announces again without claiming first.
+    NoClaim,
     /// The issue takes the referral out of the index of work.
     UnlistedAtIssue,
     /// Each call to a subsystem has an idempotency key of its own.

@@ -11,7 +11,12 @@ mod mistakes;
 mod properties;
 mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use referrals::{
     money::Money,
@@ -58,6 +63,14 @@ pub(crate) struct Scope {
 impl Scope {
     /// All kinds of news, both holds, two faults.
     const EVERYTHING: Self = Self { faults: 2, news: [1; 3], turns: 2, resends: 1, holds: &[0, DAY] };
+}
+
+impl Protocol {
+    fn choices(&self, world: &World) -> Vec<Action> {
+        let mut choices = Vec::new();
+        self.possible(world, &mut choices);
+        choices
+    }
 }
 
 impl Model for Protocol {
@@ -139,4 +152,32 @@ fn the_protocol_keeps_its_promises() {
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!("{faults} faults: {states} states, {steps} steps, the longest way has {depth}");
     checker.assert_properties();
+}
+
+/// No way leads in a circle, so each comes to its end, and where it ends the service has nothing left to do. Without
+/// this, what is said of states at rest could be said of none.
+#[test]
+fn every_way_comes_to_rest() {
+    let protocol = Protocol { mistake: None, scope: Scope::EVERYTHING };
+    let fingerprint = BuildHasherDefault::<DefaultHasher>::default();
+    for first in protocol.init_states() {
+        let (mut behind, mut done) = (HashSet::new(), HashSet::new());
+        let mut way = vec![(fingerprint.hash_one(&first), protocol.choices(&first), first)];
+        behind.insert(way[0].0);
+        while let Some((here, choices, world)) = way.last_mut() {
+            let Some(action) = choices.pop() else {
+                behind.remove(here);
+                done.insert(*here);
+                way.pop();
+                continue;
+            };
+            let next = protocol.after(world, action);
+            let there = fingerprint.hash_one(&next);
+            assert!(!behind.contains(&there), "{action:?} leads back to {next:?}");
+            if !done.contains(&there) {
+                behind.insert(there);
+                way.push((there, protocol.choices(&next), next));
+            }
+        }
+    }
 }

@@ -62,6 +62,11 @@ fn no_sweep() {
 }
 
 #[test]
+fn a_sweep_that_does_not_claim() {
+    breaks(Mistake::NoClaim, "nothing is announced again without cause");
+}
+
+#[test]
 fn an_issue_that_takes_the_referral_out_of_the_index() {
     breaks(Mistake::UnlistedAtIssue, "what is owed is in the index of work, and nothing else is");
 }

@@ -37,7 +37,7 @@ const ALWAYS: [(&str, Holds); 13] = [
     ("what is owed is in the index of work, and nothing else is", |_, world| {
         let on_its_way = Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Issued));
         let owes = world.item.status() == Status::Converted || on_its_way;
-        owes == (world.listed.map(|work| work.lane) == Some(Lane::Due))
+        owes == (lane(world) == Some(Lane::Due))
     }),
     ("no event is acknowledged without its effect", |_, world| {
         let memory = &world.memory;
@@ -52,14 +52,14 @@ const ALWAYS: [(&str, Holds); 13] = [
     ("at rest, all that is owed is settled", |protocol, world| {
         !is_at_rest(protocol, world)
             || match world.item.status() {
-                // Nobody paid who was not referred, or whose order did not come.
+                // No order came.
                 Status::Pending => !world.memory.order_taken,
                 Status::Converted => false,
                 Status::Rewarded => Side::BOTH.into_iter().all(|side| {
-                    is(world, side, RewardStatus::Failed)
+                    (is(world, side, RewardStatus::Failed) && lane(world) == Some(Lane::Parked))
                         || (is(world, side, RewardStatus::Delivered) && world.booked.of(side) == 1)
                 }),
-                // Nobody was flagged and nothing was cancelled: then it had to be paid.
+                // Had nobody been flagged and nothing cancelled, it would have had to be paid.
                 Status::Voided => world.memory.ever_flagged || world.memory.withdrawn,
             }
     }),
@@ -79,8 +79,8 @@ const SOMETIMES: [(&str, Holds); 7] = [
         let all = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered));
         is_at_rest(protocol, world) && world.resends < protocol.scope.resends && all
     }),
-    // Known, and bearable: the refusal of a call from before the operator acted is written after all, and the reward waits
-    // for an operator once more. It takes a write that is repeated, or two calls at once, in the very moment.
+    // Known: the refusal of a call from before the operator acted is written after all, and the reward waits for an
+    // operator once more. It takes a write that is repeated, or two calls at once, in the very moment.
     ("a late refusal meets a reward that was sent again", |_, world| {
         let is_late = |process: &Process| match process.point {
             Point::Write(Deed::Fail(side)) => process.many && is(world, side, RewardStatus::Issued),
@@ -108,4 +108,8 @@ fn is_at_rest(protocol: &Protocol, world: &World) -> bool {
 
 fn is(world: &World, side: Side, status: RewardStatus) -> bool {
     world.item.rewards().is_some_and(|rewards| rewards.of(side).status() == status)
+}
+
+fn lane(world: &World) -> Option<Lane> {
+    world.listed.map(|work| work.lane)
 }

@@ -14,8 +14,8 @@ use crate::{
 type Holds = fn(&Protocol, &World) -> bool;
 
 /// Stateright's `eventually` misses whatever a cycle or two ways into one state hide. So what must come to pass is said
-/// of states at rest instead: those in which nothing is left for the service to do. That every way ends in one is a test
-/// of its own.
+/// of states at rest instead: those in which nothing is left for the service to do. That every way ends in one is a
+/// test of its own.
 const ALWAYS: [(&str, Holds); 13] = [
     ("each write leads where the machine does", |_, world| !world.memory.strayed),
     ("one conversion at most", |_, world| world.memory.conversions <= 1),

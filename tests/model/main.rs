@@ -31,7 +31,8 @@
 //! subsystem's passing refusal is a process that dies at its call.
 //!
 //! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=4 cargo test -p tests --test model promises` allows four;
-//! it takes about five minutes on two cores. (Fewer than two do not reach all that must be reached.) States seen, none of which breaks a property:
+//! it takes about five minutes on two cores. Fewer than two do not reach all that must be reached. States seen, none of
+//! which breaks a property:
 //!
 //! | faults | states | steps | longest way |
 //! |---|---|---|---|

@@ -40,9 +40,9 @@
 //! | 1 | 2 361 | 7 178 | 21 |
 //! | 2 | 22 567 | 94 069 | 26 |
 //! | 3 | 182 159 | 992 146 | 34 |
-//! | 4 | 1 246 948 | 8 553 499 | 42 |
+//! | 4 | 1 246 948 | 8 553 499 | 39 |
 //!
-//! (The longest of the shortest ways into a state; two threads may find it a step longer.)
+//! (The longest of the ways by which a state was first found; it differs by a few steps, for two threads race.)
 //!
 //! States are few because what nobody can tell apart is one state (`World::signature`), and what nobody can see happen
 //! is no step of its own ([`state::Point`]). Without most of these savings one fault alone made 77 482 states, with the

@@ -70,8 +70,9 @@ pub enum Event<'a> {
     Withdraw(&'a Withdrawal),
     /// See [`Verb::Settle`]: the subsystem took this side's reward.
     Deliver(Side),
-    /// See [`Verb::Settle`]: the subsystem refused this side's reward for good, with this answer.
-    Fail(Side, &'a str),
+    /// See [`Verb::Settle`]: the subsystem refused this side's reward for good, with this answer to a call that was made
+    /// when an operator had had it sent again so many times.
+    Fail(Side, &'a str, u32),
     /// See [`Verb::Claim`]: the rewards are this sweep's until then.
     Claim(Timestamp),
     /// See [`Verb::Resend`]: this side's reward, which the sweep leaves alone until then.
@@ -134,7 +135,7 @@ impl Referral {
             Event::Void(reason) => self.void(*reason, Verb::Void, now),
             Event::Withdraw(withdrawal) => self.withdraw(withdrawal, now),
             Event::Deliver(side) => self.settle(*side, |reward| reward.delivered_at = Some(now)),
-            Event::Fail(side, answer) => self.settle(*side, |reward| {
+            Event::Fail(side, answer, _) => self.settle(*side, |reward| {
                 reward.failed_at = Some(now);
                 reward.failure = Some((*answer).to_owned());
             }),
@@ -152,8 +153,10 @@ impl Referral {
             Event::Withdraw(withdrawal) => self.status() == Status::Voided && converted_by(&withdrawal.order),
             Event::Void(_) => self.status() == Status::Voided,
             Event::Deliver(side) | Event::Resend(side, _) => reward(side) == Some(RewardStatus::Delivered),
-            Event::Fail(side, _) => {
-                matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
+            // A refusal from before it was sent again is old news: the call that counts is yet to come.
+            Event::Fail(side, _, resent) => {
+                let is_old = self.rewards().is_some_and(|rewards| rewards.of(*side).resent != *resent);
+                is_old || matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
             }
             Event::Issue | Event::Claim(_) => false,
         }
@@ -251,7 +254,7 @@ mod tests {
             Event::Void(VoidReason::ReferrerFlagged),
             Event::Withdraw(&cancelled),
             Event::Deliver(Side::Referee),
-            Event::Fail(Side::Referrer, "400"),
+            Event::Fail(Side::Referrer, "400", 0),
             Event::Claim(at(99)),
             Event::Resend(Side::Referrer, at(99)),
         ];
@@ -290,7 +293,7 @@ mod tests {
         }
         let delivered = taken(rewarded().after(&Event::Deliver(Side::Referee), at(30)));
         assert_eq!(delivered.after(&Event::Deliver(Side::Referee), at(40)), Step::Done);
-        assert_eq!(delivered.after(&Event::Fail(Side::Referee, "400"), at(40)), Step::Done);
+        assert_eq!(delivered.after(&Event::Fail(Side::Referee, "400", 0), at(40)), Step::Done);
     }
 
     #[test]
@@ -312,13 +315,17 @@ mod tests {
 
     #[test]
     fn a_refused_reward_can_be_sent_again_and_a_delivered_one_cannot() {
-        let failed = taken(rewarded().after(&Event::Fail(Side::Referrer, "400"), at(30)));
+        let failed = taken(rewarded().after(&Event::Fail(Side::Referrer, "400", 0), at(30)));
         let failed = taken(failed.after(&Event::Deliver(Side::Referee), at(40)));
         assert_eq!(failed.work().map(|work| work.lane), Some(Lane::Parked));
         let resent = taken(failed.after(&Event::Resend(Side::Referrer, at(99)), at(50)));
         assert_eq!(resent.work(), Some(Work { lane: Lane::Due, at: at(99) }));
         assert_eq!(resent.rewards().unwrap().on_their_way().collect::<Vec<_>>(), [Side::Referrer]);
         assert_eq!(failed.after(&Event::Resend(Side::Referee, at(99)), at(50)), Step::Done);
+        // The refusal of a call from before does not undo it; that of a later one counts.
+        assert_eq!(resent.after(&Event::Fail(Side::Referrer, "400", 0), at(60)), Step::Done);
+        let again = taken(resent.after(&Event::Fail(Side::Referrer, "422", 1), at(60)));
+        assert_eq!(again.rewards().unwrap().referrer.failure.as_deref(), Some("422"));
     }
 
     #[test]

@@ -252,7 +252,7 @@ mod tests {
 
         let claimed = taken(rewarded().after(&Event::Claim(at(9000)), at(30)));
         assert_eq!(claimed.work(), due(9000));
-        let one_failed = taken(claimed.after(&Event::Fail(Side::Referrer, "400"), at(40)));
+        let one_failed = taken(claimed.after(&Event::Fail(Side::Referrer, "400", 0), at(40)));
         assert_eq!(one_failed.work(), due(9000));
         let settled = taken(one_failed.after(&Event::Deliver(Side::Referee), at(50)));
         assert_eq!(settled.work(), Some(Work { lane: Lane::Parked, at: at(40) }));

@@ -107,7 +107,10 @@ async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Again> {
     };
     match app.subsystems.give(&referral, &reward, call.now).await {
         Answer::Taken => mark(app, &referral, &reward, &Event::Deliver(id.side), call).await,
-        Answer::Refused(answer) => mark(app, &referral, &reward, &Event::Fail(id.side, &answer), call).await,
+        Answer::Refused(answer) => {
+            let resent = referral.rewards().map_or(0, |rewards| rewards.of(id.side).resent);
+            mark(app, &referral, &reward, &Event::Fail(id.side, &answer, resent), call).await
+        }
         Answer::Again(again) => Err(again),
     }
 }

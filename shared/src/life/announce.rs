@@ -159,7 +159,7 @@ mod tests {
         );
         let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
         assert_eq!(told(Some(&rewarded), &delivered), names([("reward.delivered", "bob:referee:delivered")]));
-        let failed = after(&delivered, &Event::Fail(Side::Referrer, "400"));
+        let failed = after(&delivered, &Event::Fail(Side::Referrer, "400", 0));
         assert_eq!(told(Some(&delivered), &failed), names([("reward.failed", "bob:referrer:failed")]));
         let claimed = after(&rewarded, &Event::Claim(sample::at(99)));
         assert_eq!(told(Some(&rewarded), &claimed), names([]));
@@ -172,7 +172,7 @@ mod tests {
         let cancelled = Withdrawal { order: order.id, user: order.user, cause: Cause::Cancelled };
         let voided = after(&converted, &Event::Withdraw(&cancelled));
         let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
-        let failed = after(&rewarded, &Event::Fail(Side::Referrer, "400"));
+        let failed = after(&rewarded, &Event::Fail(Side::Referrer, "400", 0));
         for (before, after, millis) in [
             (None, &pending, 0),
             (Some(&pending), &converted, 10),

@@ -1,3 +1,188 @@
-//! Random histories with faults over the real handlers, each reproducible from its seed.
+//! Random histories with faults over the real handlers and the real store, in virtual time, each reproducible from its
+//! seed. The table, the bus, the queues, the stream and the subsystems are models that do what AWS allows.
 
-fn main() {}
+#![allow(clippy::disallowed_methods, reason = "its time is virtual, and what it measures is itself")]
+
+mod clock;
+mod faults;
+mod history;
+mod oracle;
+mod plan;
+mod rig;
+mod shrink;
+mod state;
+mod table;
+mod wires;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    faults::{Faults, Kind},
+    plan::Plan,
+    rig::{FUNCTIONS, Rig, VARIANTS},
+    shrink::Case,
+    state::State,
+};
+
+/// Random histories with faults, over the real handlers, in virtual time.
+#[derive(Parser)]
+#[command(name = "simulate")]
+struct Arguments {
+    /// How many histories, each with at least as many faults as `--faults` says.
+    #[arg(long, default_value_t = 1_000)]
+    histories: u64,
+    /// The seed of the first; each further one has the next.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The least number of faults in a history that counts.
+    #[arg(long, default_value_t = 6)]
+    faults: usize,
+    /// Carry out the history of `--seed` alone, and tell what happens in it.
+    #[arg(long)]
+    tell: bool,
+}
+
+/// What all histories came to.
+#[derive(Default)]
+struct Figures {
+    histories: u64,
+    too_calm: u64,
+    strikes: BTreeMap<Kind, u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.tell { tell(arguments.seed) } else { simulate(&arguments) }
+}
+
+fn runtime() -> Runtime {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap_or_else(|problem| unreachable!("no runtime: {problem}"))
+}
+
+fn rig() -> Rig {
+    Rig::start().unwrap_or_else(|problem| unreachable!("settings of our own: {problem}"))
+}
+
+fn drawn(runtime: &Runtime, rig: &Rig, seed: u64) -> State {
+    let plan = Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len());
+    runtime.block_on(history::run(rig, &plan, Faults::drawn(seed), false))
+}
+
+/// Carries a history out once more, with functions that remember nothing of the last time.
+fn again(runtime: &Runtime, case: &Case, is_told: bool) -> State {
+    runtime.block_on(history::run(&rig(), &case.plan, case.faults(), is_told))
+}
+
+fn simulate(arguments: &Arguments) -> ExitCode {
+    let began = Instant::now();
+    let bar = ProgressBar::new(arguments.histories);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {per_sec}, {eta} left") {
+        bar.set_style(style);
+    }
+    let (next, wrong, failed) = (AtomicU64::new(arguments.seed), AtomicBool::new(false), Mutex::new(None));
+    let figures = Mutex::new(Figures::default());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let (runtime, rig) = (runtime(), rig());
+                while !wrong.load(Ordering::Relaxed) {
+                    if figures.lock().unwrap_or_else(PoisonError::into_inner).histories >= arguments.histories {
+                        break;
+                    }
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let state = drawn(&runtime, &rig, seed);
+                    if !state.oracle.violations().is_empty() {
+                        wrong.store(true, Ordering::Relaxed);
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
+                    }
+                    let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+                    let strikes = state.faults.struck();
+                    if strikes.len() < arguments.faults {
+                        figures.too_calm += 1;
+                        continue;
+                    }
+                    figures.histories += 1;
+                    for (kind, _) in strikes {
+                        *figures.strikes.entry(*kind).or_default() += 1;
+                    }
+                    bar.set_position(figures.histories);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    if let Some(seed) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return tell(seed);
+    }
+    report(&figures.into_inner().unwrap_or_else(PoisonError::into_inner), began.elapsed());
+    ExitCode::SUCCESS
+}
+
+fn report(figures: &Figures, took: Duration) {
+    println!("{} histories without a violation in {:.1} s", figures.histories, took.as_secs_f64());
+    println!("{} more had too few faults to count", figures.too_calm);
+    for kind in Kind::ALL {
+        println!("{:>10} {kind:?}", figures.strikes.get(&kind).copied().unwrap_or_default());
+    }
+}
+
+/// Carries one history out again, cuts it down if it goes wrong, and tells it.
+fn tell(seed: u64) -> ExitCode {
+    let runtime = runtime();
+    let state = drawn(&runtime, &rig(), seed);
+    let whole =
+        Case { plan: Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len()), strikes: state.faults.struck().to_vec() };
+    let is_wrong = !state.oracle.violations().is_empty();
+    let fails = |case: &Case| !again(&runtime, case, false).oracle.violations().is_empty();
+    let case = if is_wrong { whole.shrunk(fails) } else { whole };
+    let told = again(&runtime, &case, true);
+    println!("seed {seed}, {:?}, settings {}, skew {:?}", case.plan.mode, case.plan.variant, case.plan.skew);
+    println!("faults {:?}", told.faults.struck());
+    for (at, what) in &told.timeline {
+        println!("{:>9.3} s  {what}", Duration::from_millis(*at).as_secs_f64());
+    }
+    for violation in state.oracle.violations() {
+        println!("violated: {violation}");
+    }
+    println!("again: cargo run -p tests --bin simulate -- --tell --seed {seed}");
+    if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few in each build; CI carries out many in a build made for it.
+    #[test]
+    fn some_histories_keep_every_promise() {
+        let (runtime, rig) = (runtime(), rig());
+        for seed in 1..=60 {
+            let state = drawn(&runtime, &rig, seed);
+            assert_eq!(state.oracle.violations(), [""; 0], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_seed_is_one_history() {
+        let runtime = runtime();
+        for seed in [3, 4, 5] {
+            let (one, other) = (drawn(&runtime, &rig(), seed), drawn(&runtime, &rig(), seed));
+            assert_eq!(one.faults.struck(), other.faults.struck());
+            assert_eq!(one.table.records(), other.table.records());
+        }
+    }
+}

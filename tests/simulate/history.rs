@@ -1,0 +1,503 @@
+//! A history: a plan carried out over the real handlers, in virtual time, with faults, until everything rests.
+
+use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lambda_http::{Body, RequestExt, http};
+use lambda_runtime::Error;
+use referrals::{
+    referral::Referral,
+    reward::{RewardStatus, Side},
+    runtime::{Call, Deadline},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::{
+    clock,
+    faults::{Faults, Kind},
+    oracle::Invocation,
+    plan::{Action, Mode, Plan, Step, USERS},
+    rig::{Apps, Rig},
+    state::{DEAD, DELAY, INVOCATIONS, REWARDS, State},
+};
+
+tokio::task_local! {
+    /// What the invocation that makes a call knew when it began.
+    pub(crate) static INVOCATION: Invocation;
+}
+
+/// Lambda's limit for a function.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a queue hides a message that failed, in milliseconds.
+const HIDDEN: u64 = 60_000;
+
+/// An event that was acknowledged: what it said, and when its taking in began and ended.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) event: Value,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+}
+
+enum Done {
+    /// The product has its answer.
+    Answered,
+    Queue {
+        queue: &'static str,
+        batch: Vec<u64>,
+        began: u64,
+        answer: Option<Value>,
+    },
+    Stream {
+        shard: usize,
+        sent: Vec<String>,
+        answer: Option<Value>,
+    },
+    Swept,
+}
+
+type Work<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
+
+struct Driver<'a> {
+    rig: &'a Rig,
+    plan: &'a Plan,
+    variant: usize,
+    steps: VecDeque<Step>,
+    running: FuturesUnordered<Work<'a>>,
+    busy: [bool; 2],
+    sweep_at: Option<u64>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+/// Carries a plan out; what happened is in the state that is left.
+pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, is_told: bool) -> State {
+    clock::begin();
+    // The SDK's jitter comes from this generator.
+    fastrand::seed(plan.seed);
+    rig.shared.begin(State::new(plan.seed, faults, is_told));
+    let mut driver = Driver {
+        rig,
+        plan,
+        variant: plan.variant,
+        steps: plan.steps.iter().cloned().collect(),
+        running: FuturesUnordered::new(),
+        busy: [false; 2],
+        sweep_at: (plan.mode != Mode::Stream).then_some(1_500),
+        acknowledged: Vec::new(),
+    };
+    driver.play().await;
+    driver.rest().await;
+    let acknowledged = std::mem::take(&mut driver.acknowledged);
+    drop(driver);
+    let mut state = rig.shared.end().unwrap_or_else(|| unreachable!("a history that began"));
+    let mut oracle = std::mem::take(&mut state.oracle);
+    for parked in &state.parked {
+        oracle.fail(format!("put aside: {parked}"));
+    }
+    oracle.at_rest(&state.referrals(), &state.bookings, &acknowledged);
+    state.oracle = oracle;
+    state
+}
+
+impl<'a> Driver<'a> {
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        self.rig.shared.with(look)
+    }
+
+    /// The plan's span, and on until nothing but delayed messages waits.
+    async fn play(&mut self) {
+        loop {
+            self.start_what_is_due();
+            let next = self.next_due();
+            if self.running.is_empty() && next.is_none() {
+                return;
+            }
+            let wake = Instant::now()
+                + Duration::from_millis(next.map_or(3_600_000, |due| due.saturating_sub(clock::millis()).max(1)));
+            tokio::select! {
+                biased;
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.settle(done),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more; what is owed has its time, and operators send again what was refused.
+    async fn rest(&mut self) {
+        self.with(|state| state.faults.end());
+        for _ in 0..40 {
+            self.play().await;
+            let owed = self.with(|state| state.owed());
+            let refused: Vec<String> = owed.iter().flat_map(refused).collect();
+            if let Some(reward) = refused.first() {
+                self.resend(reward).await;
+            } else if self.plan.mode == Mode::Stream || owed.is_empty() {
+                return;
+            } else {
+                // Past the longest of grace and pauses so far.
+                let due = owed.iter().filter_map(Referral::work).map(|work| work.at).max();
+                let wait = due.map_or(0, |due| due.millis() - clock::now().millis()).max(0);
+                sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + Duration::from_secs(601)).await;
+                self.running.push(self.sweep());
+            }
+        }
+    }
+
+    fn start_what_is_due(&mut self) {
+        let now = clock::millis();
+        while let Some(step) = self.steps.pop_front_if(|step| step.at <= now) {
+            self.act(step.action);
+        }
+        for (queue, batch, together) in QUEUES {
+            while self.running_of(queue) < together {
+                let Some(work) = self.receive(queue, batch) else { break };
+                self.running.push(work);
+            }
+        }
+        if self.plan.mode != Mode::Sweep {
+            for shard in 0..2 {
+                if let Some(work) = self.read_stream(shard) {
+                    self.running.push(work);
+                }
+            }
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            // Twice while the plan runs, and then at rest.
+            let late = self.with(|state| state.faults.strikes(Kind::SweepDelayed));
+            self.sweep_at = if late { Some(now + 60_000) } else { None };
+            if !late {
+                self.running.push(self.sweep());
+            }
+        }
+    }
+
+    fn running_of(&self, queue: &str) -> usize {
+        self.with(|state| state.queues.get(queue).into_iter().flatten().filter(|message| message.in_hand).count())
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        let queued = self.with(|state| {
+            let waiting = QUEUES.iter().filter_map(|(queue, ..)| state.queues.get(queue)).flatten();
+            waiting.filter(|message| !message.in_hand).map(|message| message.visible_at).min()
+        });
+        [self.steps.front().map(|step| step.at), queued, self.sweep_at].into_iter().flatten().min()
+    }
+
+    fn apps(&self) -> &'a Apps {
+        &self.rig.variants[self.variant]
+    }
+
+    /// The time, chance and deadline of an invocation of this function.
+    fn call(&self, function: usize) -> Call {
+        let ahead = match self.plan.skew {
+            // What is converted by a clock that is ahead waits for the sweep.
+            Some((skewed, ahead)) if skewed == function && (self.plan.mode != Mode::Stream || function != 1) => {
+                self.with(|state| state.faults.note(Kind::ClockAhead));
+                ahead
+            }
+            _ => 0,
+        };
+        let mut entropy = [0; 16];
+        self.with(|state| state.rng.fill(&mut entropy));
+        Call { now: clock::at(clock::millis() + ahead), entropy, deadline: Deadline::after(LIMIT) }
+    }
+
+    // ----- The product ---------------------------------------------------------------------------------------------
+
+    fn act(&mut self, action: Action) {
+        self.with(|state| state.tell(clock::millis(), || format!("{action:?}")));
+        let user = |user: usize| USERS[user];
+        match action {
+            Action::Mint { user: who } => {
+                let body = json!({"code": code(self.plan.seed, who)});
+                self.ask("PUT", format!("/v1/users/{}/code", user(who)), &body, None);
+            }
+            Action::Attribute { referee, referrer } => {
+                let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
+                self.ask("POST", "/v1/referrals".to_owned(), &body, Some(user(referee)));
+            }
+            Action::Order { user: who, order } => {
+                let detail = json!({"order_id": id(order), "user_id": user(who), "amount": 4200, "currency": "USD"});
+                self.publish("order.completed", &detail);
+            }
+            Action::Cancel { user: who, order } => {
+                self.take_back("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
+            }
+            Action::Dispute { user: who, order } => {
+                self.take_back("payment.disputed", json!({"order_id": id(order), "user_id": user(who)}))
+            }
+            Action::Refund { user: who, order, whole } => {
+                let amount = if whole { 4200 } else { 100 };
+                let detail = json!({"refund_id": "r", "order_id": id(order), "user_id": user(who), "amount": amount, "currency": "USD"});
+                self.take_back("order.refunded", detail);
+            }
+            Action::Flag { user: who } => {
+                self.stand("account.flagged", json!({"user_id": user(who), "reason": "simulated"}))
+            }
+            Action::Clear { user: who } => self.stand("account.cleared", json!({"user_id": user(who)})),
+            Action::Settings { variant } => {
+                self.with(|state| state.faults.note(Kind::SettingsChanged));
+                self.variant = variant;
+            }
+        }
+    }
+
+    fn take_back(&mut self, kind: &str, detail: Value) {
+        self.with(|state| state.faults.note(Kind::TakenBack));
+        self.publish(kind, &detail);
+    }
+
+    fn stand(&mut self, kind: &str, mut detail: Value) {
+        self.with(|state| state.faults.note(Kind::Flagged));
+        detail["occurred_at"] = clock::now().to_string().into();
+        self.publish(kind, &detail);
+    }
+
+    fn publish(&mut self, kind: &str, detail: &Value) {
+        let event = json!({
+            "version": "0", "id": "e", "source": "shop", "detail-type": kind, "time": clock::now().to_string(),
+            "account": "0", "region": "r", "resources": [], "detail": detail,
+        });
+        self.with(|state| state.route(&event, clock::millis()));
+    }
+
+    /// Asks the API, and asks again until it answers.
+    fn ask(&mut self, method: &'static str, path: String, body: &Value, referee: Option<&'static str>) {
+        let (apps, shared, body) = (self.apps(), self.rig.shared.clone(), body.to_string());
+        // Times and chances are drawn when the calls are made.
+        let calls: Vec<Call> = (0..1).map(|_| self.call(0)).collect();
+        let first = calls[0];
+        self.running.push(Box::pin(async move {
+            for attempt in 0..30_u64 {
+                let waited = Duration::from_millis(attempt * 500);
+                sleep(if attempt == 0 { Duration::ZERO } else { Duration::from_millis(500) }).await;
+                let request = http::Request::builder().method(method).uri(&path).body(Body::from(body.clone()));
+                let Ok(request) = request else { unreachable!("a request of our own") };
+                let request = request.with_raw_http_path(&path);
+                let call = Call { now: first.now.plus(waited), deadline: Deadline::after(LIMIT), ..first };
+                let handler = async { Ok(attribution::handle(&apps.attribution, request, call).await) };
+                let Some(answer) = invoke(&shared, handler).await else { continue };
+                let status = answer.status().as_u16();
+                shared.with(|state| state.tell(clock::millis(), || format!("{method} {path} {body}: {status}")));
+                if status >= 500 {
+                    continue;
+                }
+                if let (201, Some(referee)) = (status, referee) {
+                    shared.with(|state| state.oracle.said_new(referee));
+                }
+                break;
+            }
+            Done::Answered
+        }));
+    }
+
+    async fn resend(&mut self, reward: &str) {
+        let path = format!("/admin/rewards/{reward}/resend");
+        let request = http::Request::builder().method("POST").uri(&path).body(Body::Empty);
+        let Ok(request) = request else { unreachable!("a request of our own") };
+        let call = self.call(0);
+        let answer = admin::handle(&self.apps().admin, request.with_raw_http_path(&path), call).await;
+        self.with(|state| state.tell(clock::millis(), || format!("POST {path}: {}", answer.status())));
+    }
+
+    // ----- What AWS does -------------------------------------------------------------------------------------------
+
+    /// A batch that is due, in an order of the queue's own, on its way to its function.
+    fn receive(&mut self, queue: &'static str, batch: usize) -> Option<Work<'a>> {
+        let now = clock::millis();
+        let (ids, messages) = self.with(|state| {
+            let State { queues, faults, rng, .. } = state;
+            let waiting = queues.get_mut(queue)?;
+            let mut due: Vec<usize> =
+                (0..waiting.len()).filter(|at| !waiting[*at].in_hand && waiting[*at].visible_at <= now).collect();
+            if due.len() > 1 && faults.strikes(Kind::Reordered) {
+                rng.shuffle(&mut due);
+            }
+            due.truncate(rng.usize(1..=batch));
+            let mut twice = Vec::new();
+            let mut taken = Vec::new();
+            for at in due {
+                if faults.strikes(Kind::Duplicate) {
+                    twice.push(waiting[at].body.clone());
+                }
+                let message = &mut waiting[at];
+                message.in_hand = true;
+                message.receives += 1;
+                taken.push(message.clone());
+            }
+            for body in twice {
+                let delay = state.rng.u64(1..5_000);
+                state.send(queue, body, now, delay);
+            }
+            (!taken.is_empty()).then(|| (taken.iter().map(|message| message.id).collect::<Vec<_>>(), taken))
+        })?;
+        let is_reward = REWARDS.iter().any(|(_, name)| *name == queue);
+        let (apps, shared, call) = (self.apps(), self.rig.shared.clone(), self.call(if is_reward { 4 } else { 1 }));
+        Some(Box::pin(async move {
+            let records: Vec<Value> = messages.iter().map(|message| json!({
+                "messageId": message.id.to_string(), "receiptHandle": message.id.to_string(), "body": message.body,
+                "attributes": {"ApproximateReceiveCount": message.receives.to_string()},
+                "eventSourceARN": format!("arn:aws:sqs:us-east-1:000000000000:{queue}"),
+            })).collect();
+            let payload = match (queue, &messages[..]) {
+                (INVOCATIONS, [message]) => serde_json::from_str(&message.body).unwrap_or_default(),
+                _ => json!({"Records": records}),
+            };
+            let answer = match is_reward {
+                true => invoke(&shared, delivery::handle(&apps.delivery, payload, call)).await,
+                false => invoke(&shared, conversion::handle(&apps.conversion, payload, call)).await,
+            };
+            Done::Queue { queue, batch: ids, began: now, answer }
+        }))
+    }
+
+    /// The next records of a shard, in their order; a shard works on one batch at a time.
+    fn read_stream(&mut self, shard: usize) -> Option<Work<'a>> {
+        if self.busy[shard] {
+            return None;
+        }
+        let may_lose = self.plan.mode == Mode::Both;
+        let records = self.with(|state| {
+            let State { stream, faults, rng, .. } = state;
+            let waiting = &mut stream[shard];
+            if may_lose && !waiting.is_empty() && faults.strikes(Kind::RecordLost) {
+                waiting.remove(0);
+            }
+            let count = rng.usize(1..=6).min(waiting.len());
+            (count > 0).then(|| waiting[..count].to_vec())
+        })?;
+        self.busy[shard] = true;
+        let (apps, shared, call) = (self.apps(), self.rig.shared.clone(), self.call(2));
+        let sent = records
+            .iter()
+            .map(|record| record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        Some(Box::pin(async move {
+            let answer = invoke(&shared, rewards::handle(&apps.rewards, json!({"Records": records}), call)).await;
+            Done::Stream { shard, sent, answer }
+        }))
+    }
+
+    fn sweep(&self) -> Work<'a> {
+        let (apps, shared, call) = (self.apps(), self.rig.shared.clone(), self.call(3));
+        Box::pin(async move {
+            invoke(&shared, sweep::handle(&apps.sweep, json!({}), call)).await;
+            Done::Swept
+        })
+    }
+
+    /// What becomes of what a function was given, by what it answered.
+    fn settle(&mut self, done: Done) {
+        let now = clock::millis();
+        match done {
+            Done::Answered | Done::Swept => {}
+            Done::Stream { shard, sent, answer } => {
+                self.busy[shard] = false;
+                let failed = answer.as_ref().map(failures);
+                self.with(|state| {
+                    let done = match failed {
+                        None => 0,
+                        Some(failed) => failed
+                            .first()
+                            .map_or(sent.len(), |first| sent.iter().position(|record| record == first).unwrap_or(0)),
+                    };
+                    if done > 0 && done < sent.len() {
+                        state.faults.note(Kind::PartialBatch);
+                    }
+                    // Delivered twice: the checkpoint did not get so far.
+                    let kept = if state.faults.strikes(Kind::Duplicate) { 0 } else { done };
+                    state.stream[shard].drain(..kept);
+                });
+            }
+            Done::Queue { queue, batch, began, answer } => {
+                let failed: Option<Vec<String>> = answer.as_ref().map(failures);
+                if failed.as_ref().is_some_and(|failed| !failed.is_empty() && failed.len() < batch.len()) {
+                    self.with(|state| state.faults.note(Kind::PartialBatch));
+                }
+                for id in batch {
+                    let is_done = failed.as_ref().is_some_and(|failed| !failed.contains(&id.to_string()));
+                    self.settle_message(queue, id, is_done, began, now);
+                }
+            }
+        }
+    }
+
+    fn settle_message(&mut self, queue: &'static str, id: u64, is_done: bool, began: u64, now: u64) {
+        let settled = self.with(|state| {
+            let waiting = state.queues.get_mut(queue)?;
+            let at = waiting.iter().position(|message| message.id == id)?;
+            if is_done {
+                return Some(waiting.remove(at));
+            }
+            let message = &mut waiting[at];
+            message.in_hand = false;
+            if message.visible_at <= now {
+                message.visible_at = now + HIDDEN;
+            }
+            // Lambda gives an event up after three attempts; then it waits in the dead-letter queue.
+            if queue == INVOCATIONS && message.receives >= 3 {
+                let message = waiting.remove(at);
+                state.send(DEAD, message.body, now, HIDDEN);
+            }
+            None
+        });
+        let is_product = REWARDS.iter().all(|(_, name)| *name != queue);
+        if let Some(message) = settled.filter(|_| is_product) {
+            let event = serde_json::from_str(&message.body).unwrap_or_default();
+            self.acknowledged.push(Acknowledged { event, began, ended: now });
+        }
+    }
+}
+
+/// The queues that feed functions: how many messages a batch has, and how many are in hand at once.
+const QUEUES: [(&str, usize, usize); 6] = [
+    (INVOCATIONS, 1, 4),
+    (DELAY, 4, 4),
+    (DEAD, 4, 4),
+    (REWARDS[0].1, 3, 6),
+    (REWARDS[1].1, 3, 6),
+    (REWARDS[2].1, 3, 6),
+];
+
+/// Runs a handler as Lambda does: within its time, and sometimes it is stopped at one of its awaits.
+async fn invoke<T>(shared: &crate::wires::Shared, handler: impl Future<Output = Result<T, Error>>) -> Option<T> {
+    let (crash, known) = shared.with(|state| {
+        let crash = state.faults.strikes(Kind::Crash).then(|| state.rng.u64(0..100));
+        (crash, state.oracle.invocation())
+    });
+    let limit = crash.map_or(LIMIT, Duration::from_millis);
+    match INVOCATION.scope(known, timeout(limit, handler)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(problem)) => {
+            shared.with(|state| state.tell(clock::millis(), || format!("failed: {problem}")));
+            None
+        }
+        Err(_stopped) => {
+            shared.with(|state| state.tell(clock::millis(), || "stopped amid its work".to_owned()));
+            None
+        }
+    }
+}
+
+/// The ids under `batchItemFailures`.
+fn failures(answer: &Value) -> Vec<String> {
+    let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
+    failures.map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The names of the rewards of this referral that were refused for good.
+fn refused(referral: &Referral) -> Vec<String> {
+    let Some(rewards) = referral.rewards() else { return Vec::new() };
+    let refused = Side::BOTH.into_iter().filter(|side| rewards.of(*side).status() == RewardStatus::Failed);
+    refused.map(|side| referral.reward_id(side).to_string()).collect()
+}
+
+fn id(order: usize) -> String {
+    format!("o-{order}")
+}
+
+/// A user's code, another one in each history: the functions remember codes.
+fn code(seed: u64, user: usize) -> String {
+    format!("{}{seed:x}", USERS[user])
+}

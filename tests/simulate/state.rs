@@ -1,0 +1,163 @@
+//! What a history's functions share: the table, what waits in queues, what the subsystems booked, and what happened.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use referrals::referral::Referral;
+use serde_json::Value;
+
+use crate::{
+    clock,
+    faults::{Faults, Kind},
+    oracle::{self, Invocation, Oracle},
+    table::{DynamoError, Table},
+};
+
+/// A message in a queue, or an event that waits inside Lambda.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) id: u64,
+    pub(crate) body: String,
+    pub(crate) visible_at: u64,
+    pub(crate) receives: u32,
+    pub(crate) in_hand: bool,
+}
+
+/// The queues, by the names that the functions know them by.
+pub(crate) const INVOCATIONS: &str = "ConversionInvocations";
+pub(crate) const DELAY: &str = "ConversionDelayQueue";
+pub(crate) const DEAD: &str = "ConversionDeadLetterQueue";
+pub(crate) const REWARDS: [(&str, &str); 3] =
+    [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")];
+
+/// What one subsystem has of a reward.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Booking {
+    /// Calls received.
+    pub(crate) calls: u32,
+    /// Whether it was booked: once, however many calls there were.
+    pub(crate) booked: bool,
+}
+
+/// The world of one history.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) rng: Rng,
+    pub(crate) faults: Faults,
+    pub(crate) table: Table,
+    /// Records of the stream, per shard, that were not taken yet.
+    pub(crate) stream: [Vec<Value>; 2],
+    pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
+    pub(crate) bookings: BTreeMap<String, Booking>,
+    pub(crate) parked: Vec<String>,
+    pub(crate) oracle: Oracle,
+    /// What happened, for people to read: when, and what.
+    pub(crate) timeline: Vec<(u64, String)>,
+    /// Whether anybody will read it.
+    pub(crate) is_told: bool,
+    /// How many records of the stream were looked at.
+    seen: usize,
+    next_id: u64,
+}
+
+impl State {
+    pub(crate) fn new(seed: u64, faults: Faults, is_told: bool) -> Self {
+        Self {
+            rng: Rng::with_seed(seed ^ 0x57A7E),
+            faults,
+            table: Table::new("referrals"),
+            stream: [Vec::new(), Vec::new()],
+            queues: BTreeMap::new(),
+            bookings: BTreeMap::new(),
+            parked: Vec::new(),
+            oracle: Oracle::default(),
+            timeline: Vec::new(),
+            is_told,
+            seen: 0,
+            next_id: 0,
+        }
+    }
+
+    /// Puts a message into a queue, to be seen after so many milliseconds.
+    pub(crate) fn send(&mut self, queue: &'static str, body: String, now: u64, delay: u64) {
+        self.next_id += 1;
+        let message = Message { id: self.next_id, body, visible_at: now + delay, receives: 0, in_hand: false };
+        self.queues.entry(queue).or_default().push(message);
+    }
+
+    pub(crate) fn tell(&mut self, now: u64, what: impl FnOnce() -> String) {
+        if self.is_told {
+            self.timeline.push((now, what()));
+        }
+    }
+
+    /// What a rule of the bus does with an event: the product's go to `conversion` and once more through the delay
+    /// queue, issued rewards to the queue of their type.
+    pub(crate) fn route(&mut self, event: &Value, now: u64) {
+        let body = event.to_string();
+        if event["source"] != "referrals" {
+            let late = if self.faults.strikes(Kind::Late) { self.rng.u64(1_000..30_000) } else { 0 };
+            let pause = self.rng.u64(0..40);
+            self.send(INVOCATIONS, body.clone(), now, late + pause);
+            self.send(DELAY, body, now, 900_000);
+            return;
+        }
+        let kind = event["detail"]["type"].as_str().unwrap_or_default();
+        let queue = REWARDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue);
+        if let (true, Some(queue)) = (event["detail-type"] == "reward.issued", queue) {
+            let pause = self.rng.u64(0..40);
+            self.send(queue, body, now, pause);
+        }
+    }
+
+    /// Asks the table on behalf of an invocation; every write is looked at, and goes into the stream.
+    pub(crate) fn ask_table(
+        &mut self,
+        operation: &str,
+        request: &Value,
+        by: Option<&Invocation>,
+    ) -> Result<Value, DynamoError> {
+        self.table.set_now(clock::now().millis());
+        if operation == "BatchGetItem" && self.faults.strikes(Kind::BatchCut) {
+            self.table.limit_batches(1);
+        }
+        if operation == "Query" && self.faults.strikes(Kind::IndexLags) {
+            self.table.lag_indexes(2);
+        }
+        let answer = self.table.answer(operation, request);
+        self.table.limit_batches(usize::MAX);
+        self.table.lag_indexes(0);
+        let new = self.table.records()[self.seen..].to_vec();
+        self.seen += new.len();
+        for record in new {
+            self.tell(clock::millis(), || told(&record));
+            self.oracle.written(&record, by);
+            let (pk, sk) = oracle::key(&record);
+            if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
+                let shard = pk.bytes().map(usize::from).sum::<usize>() % self.stream.len();
+                self.stream[shard].push(record);
+            }
+        }
+        answer
+    }
+
+    /// Every referral.
+    pub(crate) fn referrals(&self) -> Vec<Referral> {
+        let items = self.table.items().iter().filter(|(key, _)| key.sk == "REFERRAL");
+        items.filter_map(|(_, item)| oracle::referral(&Value::Object(item.clone())).ok()).collect()
+    }
+
+    /// Every referral that still owes something.
+    pub(crate) fn owed(&self) -> Vec<Referral> {
+        self.referrals().into_iter().filter(|referral| referral.work().is_some()).collect()
+    }
+}
+
+/// A write in a line of the timeline.
+fn told(record: &Value) -> String {
+    let (pk, sk) = oracle::key(record);
+    let image = &record["dynamodb"]["NewImage"];
+    let field =
+        |name: &str| image[name].as_object().and_then(|value| value.values().next()).cloned().unwrap_or_default();
+    format!("{pk} {sk} is written: {} rev {} {} {}", field("status"), field("rev"), field("work"), field("flagged"))
+}

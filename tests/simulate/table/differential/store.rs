@@ -1,0 +1,262 @@
+//! Random histories of the real store over few people, so that they get in each other's way.
+
+use std::{ops::Range, time::Duration};
+
+use fastrand::Rng;
+use referrals::{
+    account::Standing,
+    code::{Code, OwnedCode},
+    device::Device,
+    id::{ProgramId, UserId},
+    machine::{Event, Step},
+    money::Money,
+    order::{Cause, Order, VoidReason, Withdrawal},
+    program::{Program, Terms},
+    referral::{Lane, Referral, State},
+    reward::Side,
+    runtime::Env,
+    store::{Stepped, Store},
+    table,
+    time::Timestamp,
+};
+
+use super::twins::{TABLE, Twins};
+
+/// Parts of the shapes that a run cannot do without: each guard at least once, whatever else it comes upon.
+pub(super) const EXPECTED: [&str; 16] = [
+    "GetItem",
+    "BatchGetItem",
+    "PutItem [attribute_not_exists(#pk)]",
+    "Put[attribute_not_exists(#pk)] Put[attribute_not_exists(#pk)] Update[ADD #devices :devices]",
+    "[attribute_not_exists(#devices) OR size(#devices) < :most|ADD #devices :devices]",
+    "[attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)|",
+    "[attribute_not_exists(#at) OR #at < :at|SET #flagged = :flagged, #at = :at REMOVE #reason]",
+    "[#rev = :rev AND #status IN (:pending)|",
+    "[#rev = :rev AND #status IN (:converted)|",
+    "[#rev = :rev AND #status IN (:pending, :converted)|",
+    "[#rev = :rev AND #status IN (:rewarded)|",
+    "REMOVE #due_at, #work",
+    "[#work = :work AND #due_at <= :now|||work]",
+    "[#work = :work AND #due_at <= :now|||work|COUNT]",
+    "[#referrer = :referrer|||by_referrer]",
+    "[#referrer = :referrer AND #at < :before|||by_referrer]",
+];
+
+const PEOPLE: Range<u32> = 0..40;
+
+/// A new referral of this referee.
+pub(in super::super) fn referral(referee: &str) -> Referral {
+    Referral {
+        referee: referee.parse().unwrap(),
+        referrer: "alice".parse().unwrap(),
+        code: "ALICE".parse().unwrap(),
+        program: "default".parse().unwrap(),
+        terms: Program::from_env(&Env::default()).unwrap().terms,
+        device: None,
+        created_at: Timestamp::from_millis(0).unwrap(),
+        rev: 1,
+        state: State::Pending,
+    }
+}
+
+struct History {
+    rng: Rng,
+    store: Store,
+    now: i64,
+    terms: Terms,
+    /// What was read at some time: the newer, the likelier to be still so.
+    read: Vec<Referral>,
+}
+
+/// Runs so many steps, each of one call of the store or more.
+pub(super) async fn run(twins: &Twins, seed: u64, steps: usize) {
+    let env = Env::default().with("HOLD_SECONDS", "1");
+    let mut history = History {
+        rng: Rng::with_seed(seed),
+        store: Store::new(&twins.client(), TABLE),
+        now: 1_772_442_300_000,
+        terms: Program::from_env(&env).unwrap().terms,
+        read: Vec::new(),
+    };
+    for _ in 0..steps {
+        history.now += history.rng.i64(0..100);
+        history.step().await;
+    }
+}
+
+impl History {
+    fn at(&mut self) -> Timestamp {
+        // Some come out of order, and some at one and the same time.
+        Timestamp::from_millis((self.now - self.rng.i64(0..3) * 1000) / 1000 * 1000).unwrap()
+    }
+
+    fn person(&mut self) -> UserId {
+        format!("user-{}", self.rng.u32(PEOPLE)).parse().unwrap()
+    }
+
+    fn program(&mut self) -> ProgramId {
+        ["default", "other"][self.rng.usize(0..2)].parse().unwrap()
+    }
+
+    fn code(&mut self) -> Code {
+        format!("code-{}", self.rng.u32(0..16)).parse().unwrap()
+    }
+
+    fn device(&mut self) -> Device {
+        serde_json::from_value(format!("device-{}", self.rng.u32(0..40)).into()).unwrap()
+    }
+
+    fn order(&mut self, user: &UserId) -> Order {
+        let paid = Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() };
+        let id = format!("o-{}", self.rng.u32(0..4)).parse().unwrap();
+        Order { id, event: "order.completed".to_owned(), user: user.clone(), paid }
+    }
+
+    async fn step(&mut self) {
+        match self.rng.u32(0..14) {
+            0 | 1 => self.mint().await,
+            2 => self.look_up().await,
+            3..=4 => self.attribute().await,
+            5..=8 => self.advance().await,
+            9 => self.write_what_was_read().await,
+            10 => self.standing().await,
+            11 => self.facts().await,
+            12 => self.work().await,
+            _ => self.lists().await,
+        }
+    }
+
+    async fn mint(&mut self) {
+        let expires_at = self.rng.bool().then(|| self.at());
+        let (code, owner, program, created_at) = (self.code(), self.person(), self.program(), self.at());
+        let device = self.rng.bool().then(|| self.device());
+        let code = OwnedCode { code, owner, program, created_at, expires_at };
+        self.store.mint(code.clone(), device.as_ref()).await.unwrap();
+        if self.rng.u32(0..16) == 0 {
+            // Nobody else is at work here, so the same again meets itself; devices add up to more than are kept.
+            for _ in 0..self.rng.u32(1..40) {
+                let device = self.device();
+                self.store.mint(code.clone(), Some(&device)).await.unwrap();
+            }
+        }
+    }
+
+    async fn look_up(&mut self) {
+        let (code, user, program) = (self.code(), self.person(), self.program());
+        self.store.code(&code).await.unwrap();
+        self.store.code_of(&user, &program).await.unwrap();
+    }
+
+    async fn attribute(&mut self) {
+        let referral = Referral {
+            referee: self.person(),
+            referrer: self.person(),
+            code: self.code(),
+            program: self.program(),
+            terms: self.terms.clone(),
+            device: self.rng.bool().then(|| self.device()),
+            created_at: self.at(),
+            rev: 1,
+            state: State::Pending,
+        };
+        self.store.attribute(referral).await.unwrap();
+    }
+
+    /// Reads a referral and takes it on by an event that fits, or by any.
+    async fn advance(&mut self) {
+        let referee = self.person();
+        let Some(read) = self.store.referral(&referee).await.unwrap() else { return };
+        self.read.push(read.clone());
+        let read = if self.rng.u32(0..4) == 0 { self.rng.choice(&self.read).unwrap().clone() } else { read };
+        let (order, cause) = (self.order(&referee), self.rng.choice([Cause::Cancelled, Cause::Disputed]).unwrap());
+        let converted_by = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
+        let withdrawal = Withdrawal { order: converted_by, user: referee, cause };
+        let side = self.rng.choice(Side::BOTH).unwrap();
+        let now = self.at();
+        let until = now.plus(Duration::from_secs(self.rng.u64(0..3)));
+        let fit = match read.state {
+            State::Pending => Event::Convert(&order),
+            State::Converted { .. } if self.rng.u32(0..3) > 0 => Event::Issue,
+            State::Converted { .. } => Event::Withdraw(&withdrawal),
+            State::Rewarded { .. } => match self.rng.u32(0..6) {
+                0 => Event::Deliver(side),
+                1..=3 => Event::Fail(side, "400 no", 0),
+                4 => Event::Claim(until),
+                _ => Event::Resend(side, until),
+            },
+            State::Voided { .. } => Event::Void(VoidReason::RefereeFlagged),
+        };
+        let event = if self.rng.u32(0..8) == 0 { Event::Void(VoidReason::ReferrerFlagged) } else { fit };
+        let stepped = self.store.step(read, |read| read.after(&event, now)).await;
+        if let Ok(Stepped::Taken(taken)) = stepped {
+            self.read.push(taken);
+        }
+    }
+
+    /// Writes once, from what may be long past, or from what never was.
+    async fn write_what_was_read(&mut self) {
+        let Some(mut before) = self.rng.choice(&self.read).cloned() else { return };
+        if self.rng.u32(0..6) == 0 {
+            before.rev += 1;
+        }
+        let order = self.order(&before.referee);
+        let event = match before.state {
+            State::Pending => Event::Convert(&order),
+            State::Converted { .. } => Event::Issue,
+            State::Rewarded { .. } => Event::Deliver(self.rng.choice(Side::BOTH).unwrap()),
+            State::Voided { .. } => return,
+        };
+        let now = self.at();
+        if let Step::Take(after, verb) = before.after(&event, now) {
+            self.store.write(&before, *after, verb).await.unwrap();
+        }
+    }
+
+    async fn standing(&mut self) {
+        let (user, at) = (format!("user-{}", self.rng.u32(0..4)).parse().unwrap(), self.at());
+        let flag = self.rng.bool().then(|| self.rng.choice(["fraud", "dispute"]).unwrap().to_owned());
+        self.store.set_standing(&user, &Standing { flag, at }).await.unwrap();
+    }
+
+    async fn facts(&mut self) {
+        let (code, referrer, referee) = (self.code(), self.person(), self.person());
+        self.store.attribution_facts(&code, &referrer, &referee).await.unwrap();
+        if let Some(referral) = self.rng.choice(&self.read).cloned() {
+            self.store.issue_facts(&referral).await.unwrap();
+        }
+    }
+
+    async fn work(&mut self) {
+        let lane = self.rng.choice([Lane::Due, Lane::Due, Lane::Parked]).unwrap();
+        for _ in 0..2 {
+            let shard = self.rng.u32(0..table::WORK_SHARDS);
+            self.store.waiting(lane, shard).await.unwrap();
+            let (by, limit, mut after) = (self.at().plus(Duration::from_secs(2)), self.rng.u32(1..3), None);
+            if self.rng.u32(0..6) == 0 {
+                let (at, referee) = (self.at(), self.person());
+                after = Some(table::work_key(lane, shard, at, &referee));
+            }
+            loop {
+                let due = self.store.due(lane, shard, by, limit, after).await.unwrap();
+                self.read.extend(due.referrals);
+                match due.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    async fn lists(&mut self) {
+        let (user, limit) = (self.person(), self.rng.u32(1..4));
+        let mut before = None;
+        loop {
+            let page = self.store.referrals_by(&user, limit, before.as_deref()).await.unwrap();
+            self.store.referrals_with(&user, limit, before.as_deref()).await.unwrap();
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Many referrals at once, and a subsystem that fails three calls of ten: at rest, all that was issued is booked, once.
 //!
-//! `SOAK_REFERRALS=10000 cargo test -p local --test suite -- soak --nocapture` by night; a hundred otherwise.
+//! `SOAK_REFERRALS=10000 cargo test -p tests --test suite -- soak --nocapture` by night; a hundred otherwise.
 
 use std::time::Duration;
 

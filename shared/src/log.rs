@@ -31,7 +31,7 @@ pub const METRICS: [(&str, &str); 8] = [
     ("delivered", "Count"),
     // How long that took since the decision.
     ("delivery_age", "Seconds"),
-    // Calls for a reward that came to nothing for now.
+    // Attempts at a delivery that its queue will bring again.
     ("retried", "Count"),
     // Rewards that their subsystem refused for good.
     ("failed", "Count"),

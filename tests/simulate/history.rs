@@ -163,7 +163,7 @@ impl<'a> Driver<'a> {
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
-            // Twice while the plan runs, and then at rest.
+            // Once while the plan runs, and then at rest.
             let late = self.with(|state| state.faults.strikes(Kind::SweepDelayed));
             self.sweep_at = if late { Some(now + 60_000) } else { None };
             if !late {
@@ -265,9 +265,7 @@ impl<'a> Driver<'a> {
     /// Asks the API, and asks again until it answers.
     fn ask(&mut self, method: &'static str, path: String, body: &Value, referee: Option<&'static str>) {
         let (apps, shared, body) = (self.apps(), self.rig.shared.clone(), body.to_string());
-        // Times and chances are drawn when the calls are made.
-        let calls: Vec<Call> = (0..1).map(|_| self.call(0)).collect();
-        let first = calls[0];
+        let first = self.call(0);
         self.running.push(Box::pin(async move {
             for attempt in 0..30_u64 {
                 let waited = Duration::from_millis(attempt * 500);

@@ -6,19 +6,15 @@ use std::{
     time::Duration,
 };
 
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-            SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        result::ConnectorError,
-        runtime_components::RuntimeComponents,
+use aws_smithy_runtime_api::client::{
+    http::{
+        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
     },
-    http::StatusCode,
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+    runtime_components::RuntimeComponents,
 };
-use aws_smithy_types::body::SdkBody;
+use local::answers::{conflict, lost, refused, respond};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -214,33 +210,4 @@ async fn give(shared: &Shared, key: String, kind: &'static str) -> Result<HttpRe
     }
     shared.pause().await;
     Ok(respond(200, &Value::Null))
-}
-
-fn lost() -> ConnectorError {
-    ConnectorError::io("the simulator lost it".into())
-}
-
-fn refused(status: u16, kind: &str) -> HttpResponse {
-    respond(status, &json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": "simulated"}))
-}
-
-fn conflict(operation: &str) -> HttpResponse {
-    if operation != "TransactWriteItems" {
-        return refused(400, "TransactionConflictException");
-    }
-    respond(
-        400,
-        &json!({
-            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-            "message": "simulated",
-            "CancellationReasons": [{"Code": "TransactionConflict", "Message": "simulated"}, {"Code": "None"}],
-        }),
-    )
-}
-
-fn respond(status: u16, body: &Value) -> HttpResponse {
-    let status = StatusCode::try_from(status).unwrap_or_else(|_| unreachable!("a status of our own"));
-    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
-    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
-    response
 }

@@ -6,7 +6,8 @@
 //! - the front: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`], and
 //!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside);
 //! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
-//! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest.
+//! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest;
+//! - and for whoever breaks calls on purpose, [`answers`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::StartError> {
@@ -19,6 +20,7 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "a tour for those who read the source")]
 
+pub mod answers;
 mod aws;
 mod bus;
 mod clock;

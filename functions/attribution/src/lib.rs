@@ -53,10 +53,7 @@ pub async fn invoke(app: &App, event: Value, context: Context, call: Call) -> Re
 
 /// Answers one request; whatever goes wrong is an answer too.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
-    match dispatch(app, &request, &call).await {
-        Ok(response) => response,
-        Err(problem) => problem.respond(),
-    }
+    dispatch(app, &request, &call).await.unwrap_or_else(|problem| problem.respond())
 }
 
 async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {

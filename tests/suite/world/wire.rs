@@ -7,19 +7,16 @@ use std::{
     time::Duration,
 };
 
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-            SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        result::ConnectorError,
-        runtime_components::RuntimeComponents,
+use aws_smithy_runtime_api::client::{
+    http::{
+        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
     },
-    http::StatusCode,
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+    runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use local::answers::{conflict, lost, refused};
 use serde_json::{Value, json};
 
 /// What can go wrong with one call.
@@ -243,34 +240,4 @@ fn actions(target: &str, body: &Value) -> Vec<String> {
         [] => vec![format!("{service}:{operation}")],
         kinds => kinds.iter().map(|kind| format!("{service}:{kind}Item")).collect(),
     }
-}
-
-fn lost() -> ConnectorError {
-    ConnectorError::io("the test lost it".into())
-}
-
-fn refused(status: u16, kind: &str) -> HttpResponse {
-    respond(status, &json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": "by the test"}))
-}
-
-fn conflict(operation: &str) -> HttpResponse {
-    if operation != "TransactWriteItems" {
-        return refused(400, "TransactionConflictException");
-    }
-    let reasons = json!([{"Code": "TransactionConflict", "Message": "by the test"}, {"Code": "None"}]);
-    respond(
-        400,
-        &json!({
-            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-            "message": "by the test",
-            "CancellationReasons": reasons,
-        }),
-    )
-}
-
-fn respond(status: u16, body: &Value) -> HttpResponse {
-    let status = StatusCode::try_from(status).unwrap();
-    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
-    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
-    response
 }

@@ -86,7 +86,7 @@ impl Asker {
         }
     }
 
-    /// An item's attributes; those of an index are text, but for now and then.
+    /// An item's attributes; those of an index are text in nineteen cases of twenty.
     fn attribute(&mut self, name: &str) -> AttributeValue {
         if ["work", "due_at"].contains(&name) && self.rng.u32(0..20) > 0 {
             return text(self.pick(&["1", "2", "3"]));

@@ -73,8 +73,13 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Starts the functions with their settings.
-    pub(crate) fn start(env: &Env, clients: &Clients, deployment: &Deployment) -> Result<Self, Misconfigured> {
+    /// Starts the functions with their settings, and `slack` times the time that each has when deployed.
+    pub(crate) fn start(
+        env: &Env,
+        clients: &Clients,
+        deployment: &Deployment,
+        slack: u32,
+    ) -> Result<Self, Misconfigured> {
         let Clients { dynamodb, eventbridge, sqs } = clients;
         let (bus, queues) = (|| eventbridge.clone(), || sqs.clone());
         Ok(Self {
@@ -84,7 +89,7 @@ impl Functions {
             sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
             delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), runtime::http())?),
             admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
-            timeouts: Function::ALL.into_iter().map(|function| (function, deployment.timeout(function))).collect(),
+            timeouts: Function::ALL.map(|function| (function, deployment.timeout(function) * slack)).into(),
             invoked: watch::Sender::new(()),
         })
     }

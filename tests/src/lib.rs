@@ -43,7 +43,7 @@ mod template;
 pub use dynamodb::DynamoError;
 pub use functions::Failure;
 pub use journal::JournalError;
-pub use service::{Options, Pace, Service, StartError};
+pub use service::{Options, Pace, Service, StartError, stretched};
 pub use template::{TemplateError, yaml};
 
 /// What the service runs by: `template.yaml` as JSON, where a reference is the logical id that it names and a parameter

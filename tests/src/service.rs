@@ -82,6 +82,9 @@ pub struct Pace {
     pub stream: bool,
     /// Whether the clock calls the sweep; [`Service::sweep_now`] does so in any case.
     pub schedule: bool,
+    /// How many times longer than on AWS a function may take, and wait for the table: here both share a machine with
+    /// everything else on it.
+    pub slack: u32,
 }
 
 impl Default for Pace {
@@ -92,6 +95,7 @@ impl Default for Pace {
             first_retry: Duration::from_secs(1),
             stream: true,
             schedule: true,
+            slack: 4,
         }
     }
 }
@@ -228,17 +232,17 @@ impl Service {
         let database = dynamodb.serve(database_listener)?;
 
         let http = aws_smithy_http_client::Builder::new().build_http();
-        let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone()));
+        let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone(), patient()));
         let functions = {
             let connector = connector.unwrap_or(http);
-            let dynamodb = aws(&dynamodb_url, connector.clone());
-            let rest = aws(&url, connector).into_builder().timeout_config(patient()).build();
+            let dynamodb = aws(&dynamodb_url, connector.clone(), stretched(pace.slack));
+            let rest = aws(&url, connector, patient());
             let clients = Clients {
                 dynamodb: aws_sdk_dynamodb::Client::new(&dynamodb),
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),
                 sqs: aws_sdk_sqs::Client::new(&rest),
             };
-            Functions::start(&env, &clients, &deployment)?
+            Functions::start(&env, &clients, &deployment, pace.slack)?
         };
         let bus = env.required("BUS_NAME")?.to_owned();
         let scripts = Scripts::default();
@@ -401,17 +405,29 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
     Ok(defaults.fold(env, |env, (name, value)| env.with_default(&name, value)))
 }
 
-/// How to reach a local endpoint: over plain HTTP, with any credentials, and with the functions' own patience.
-fn aws(url: &str, http: SharedHttpClient) -> SdkConfig {
+/// How to reach a local endpoint: over plain HTTP and with any credentials.
+fn aws(url: &str, http: SharedHttpClient, timeouts: TimeoutConfig) -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static(REGION))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .timeout_config(timeouts())
+        .timeout_config(timeouts)
         .endpoint_url(url)
         .http_client(http)
         .build()
+}
+
+/// The functions' own patience with the table, so many times over.
+pub fn stretched(slack: u32) -> TimeoutConfig {
+    let own = timeouts();
+    let longer = |timeout: Option<Duration>| timeout.map(|timeout| timeout * slack);
+    let mut stretched = TimeoutConfig::builder();
+    stretched
+        .set_connect_timeout(longer(own.connect_timeout()))
+        .set_operation_attempt_timeout(longer(own.operation_attempt_timeout()))
+        .set_operation_timeout(longer(own.operation_timeout()));
+    stretched.build()
 }
 
 /// Bus and queues take whatever comes twice for two, so a machine that is merely slow must not have it sent again.

@@ -12,9 +12,9 @@ fn late() -> Call {
     Call::begin(Duration::from_millis(500)).unwrap()
 }
 
-/// A call with a second and a half: time for work, but not for a slow table.
+/// A call with four seconds: time for work, but not for a table that takes longer.
 fn short() -> Call {
-    Call::begin(Duration::from_millis(1500)).unwrap()
+    Call::begin(Duration::from_secs(4)).unwrap()
 }
 
 fn sqs(world: &World) -> aws_sdk_sqs::Client {
@@ -48,7 +48,7 @@ async fn a_queue_gets_back_what_was_still_under_way() {
     assert_eq!(conversion::handle(&app, batch.clone(), late()).await.unwrap(), all);
 
     // One of the two meets a slow table; only that one comes again.
-    world.wire().break_next("GetItem", [Fault::Slow(Duration::from_millis(800))]);
+    world.wire().break_next("GetItem", [Fault::Slow(Duration::from_secs(20))]);
     let answer = conversion::handle(&app, batch.clone(), short()).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
     let none = json!({"batchItemFailures": []});

@@ -129,7 +129,7 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
     let coupons: BTreeSet<_> =
         world.deliveries().await.iter().map(|call| call["received_at"].as_str().unwrap().to_owned()).collect();
     assert!(*coupons.last().unwrap() < silent[1].at.to_string(), "{coupons:?} {silent:?}");
-    assert!(silent[1].at.since(silent[0].at) > Duration::from_millis(4900), "{silent:?}");
+    assert!(silent[1].at.since(silent[0].at) > Duration::from_secs(4), "{silent:?}");
 
     let dead = async || world.get("/_local/parked").await.with(200)["items"].as_array().unwrap().clone();
     let gave_up = async || dead().await.iter().any(|item| item["queue"] == "CreditDeadLetterQueue");

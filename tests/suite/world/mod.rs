@@ -21,7 +21,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use local::{Options, Service};
+use local::{Options, Pace, Service};
 use referrals::bus::SOURCE;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -404,7 +404,7 @@ pub(crate) fn aws(url: &str, http: SharedHttpClient) -> SdkConfig {
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .timeout_config(referrals::runtime::timeouts())
+        .timeout_config(local::stretched(Pace::default().slack))
         .endpoint_url(url)
         .http_client(http)
         .build()

@@ -6,7 +6,7 @@
 
 use crate::{
     id::OrderId,
-    order::{Cause, Order, VoidReason, Withdrawal},
+    order::{Order, VoidReason, Withdrawal, Withdrawn},
     referral::{Conversion, Referral, Rewards, State, Status},
     reward::{Reward, RewardStatus, Side},
     time::Timestamp,
@@ -21,7 +21,7 @@ pub enum Verb {
     Issue,
     /// Fraud was found before the rewards were issued.
     Void,
-    /// The order that had converted it does not stand any more.
+    /// An order does not stand any more: the one that had converted it, or one that is yet to come.
     Withdraw,
     /// A subsystem took a reward, or refused it for good.
     Settle,
@@ -46,11 +46,12 @@ impl Verb {
 pub const fn next(from: Status, verb: Verb) -> Option<Status> {
     match (from, verb) {
         (Status::Pending, Verb::Convert) => Some(Status::Converted),
+        (Status::Pending, Verb::Withdraw) => Some(Status::Pending),
         (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
         (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
         (Status::Rewarded, Verb::Settle | Verb::Claim | Verb::Resend) => Some(Status::Rewarded),
-        (Status::Pending, Verb::Issue | Verb::Withdraw | Verb::Settle | Verb::Claim | Verb::Resend)
+        (Status::Pending, Verb::Issue | Verb::Settle | Verb::Claim | Verb::Resend)
         | (Status::Converted, Verb::Convert | Verb::Settle | Verb::Claim | Verb::Resend)
         | (Status::Rewarded, Verb::Convert | Verb::Issue | Verb::Void | Verb::Withdraw)
         | (Status::Voided, _) => None,
@@ -112,6 +113,8 @@ pub enum Refusal {
     Status(Status),
     /// The order does not meet the terms.
     Unqualified,
+    /// It was withdrawn before it came.
+    Withdrawn,
     /// Another order converted the referral.
     OtherOrder,
     /// Only part of the order was paid back.
@@ -150,7 +153,10 @@ impl Referral {
         let reward = |side: &Side| self.rewards().map(|rewards| rewards.of(*side).status());
         match event {
             Event::Convert(order) => converted_by(&order.id),
-            Event::Withdraw(withdrawal) => self.status() == Status::Voided && converted_by(&withdrawal.order),
+            Event::Withdraw(withdrawal) => match &self.state {
+                State::Pending { withdrawn } => withdrawn.contains(&withdrawal.noted()),
+                _ => self.status() == Status::Voided && converted_by(&withdrawal.order),
+            },
             Event::Void(_) => self.status() == Status::Voided,
             Event::Deliver(side) | Event::Resend(side, _) => reward(side) == Some(RewardStatus::Delivered),
             // A refusal from before it was sent again is old news: the call that counts is yet to come.
@@ -165,6 +171,10 @@ impl Referral {
     fn convert(&self, order: &Order, now: Timestamp) -> Step {
         if !self.terms.qualifies(order) {
             return Step::Refuse(Refusal::Unqualified);
+        }
+        let State::Pending { withdrawn } = &self.state else { return self.refuse() };
+        if withdrawn.iter().any(|withdrawn| withdrawn.order == order.id && withdrawn.cause.undoes(&order.paid)) {
+            return Step::Refuse(Refusal::Withdrawn);
         }
         let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
         self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
@@ -181,16 +191,26 @@ impl Referral {
     }
 
     fn withdraw(&self, withdrawal: &Withdrawal, now: Timestamp) -> Step {
-        let State::Converted { conversion, .. } = &self.state else { return self.refuse() };
+        let conversion = match &self.state {
+            State::Pending { withdrawn } => return self.note(withdrawn, withdrawal.noted()),
+            State::Converted { conversion, .. } => conversion,
+            State::Rewarded { .. } | State::Voided { .. } => return self.refuse(),
+        };
         if conversion.order != withdrawal.order {
             return Step::Refuse(Refusal::OtherOrder);
         }
-        if let Cause::Refunded(refund) = withdrawal.cause
-            && !refund.covers(&conversion.paid)
-        {
+        if !withdrawal.cause.undoes(&conversion.paid) {
             return Step::Refuse(Refusal::PartialRefund);
         }
         self.void(withdrawal.cause.into(), Verb::Withdraw, now)
+    }
+
+    /// The order may have been overtaken and is yet to come. The latest few are enough: who cancels more orders than
+    /// that before the first of them arrives is no customer.
+    fn note(&self, noted: &[Withdrawn], withdrawn: Withdrawn) -> Step {
+        const MOST: usize = 4;
+        let kept = noted.iter().skip((noted.len() + 1).saturating_sub(MOST)).cloned();
+        self.take(State::Pending { withdrawn: kept.chain([withdrawn]).collect() }, Verb::Withdraw)
     }
 
     fn settle(&self, side: Side, fact: impl FnOnce(&mut Reward)) -> Step {
@@ -231,6 +251,7 @@ impl Referral {
 mod tests {
     use super::*;
     use crate::{
+        order::Cause,
         referral::{Lane, Work},
         sample::{at, converted, money, order, pending, rewarded, taken},
     };
@@ -279,7 +300,7 @@ mod tests {
         assert_eq!(from(Verb::Convert), [Status::Pending]);
         assert_eq!(from(Verb::Issue), [Status::Converted]);
         assert_eq!(from(Verb::Void), [Status::Pending, Status::Converted]);
-        assert_eq!(from(Verb::Withdraw), [Status::Converted]);
+        assert_eq!(from(Verb::Withdraw), [Status::Pending, Status::Converted]);
         assert_eq!(from(Verb::Settle), [Status::Rewarded]);
         assert_eq!(from(Verb::Claim), [Status::Rewarded]);
         assert_eq!(from(Verb::Resend), [Status::Rewarded]);
@@ -311,6 +332,40 @@ mod tests {
             assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
             assert_eq!(voided.after(&Event::Withdraw(&withdrawal), at(40)), Step::Done);
         }
+    }
+
+    /// It overtook its order; what is paid back in part before it comes converts all the same.
+    #[test]
+    fn an_order_that_was_withdrawn_before_it_came_converts_nothing() {
+        for (cause, refusal) in [
+            (Cause::Cancelled, Some(Refusal::Withdrawn)),
+            (Cause::Disputed, Some(Refusal::Withdrawn)),
+            (Cause::Refunded(money(500)), Some(Refusal::Withdrawn)),
+            (Cause::Refunded(money(499)), None),
+        ] {
+            let withdrawal = withdrawal("o-1", cause);
+            let noted = taken(pending().after(&Event::Withdraw(&withdrawal), at(5)));
+            assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
+            assert_eq!(noted.after(&Event::Withdraw(&withdrawal), at(6)), Step::Done);
+            match (noted.after(&Event::Convert(&order("o-1")), at(10)), refusal) {
+                (Step::Refuse(found), Some(refusal)) => assert_eq!(found, refusal),
+                (Step::Take(converted, _), None) => assert_eq!(converted.status(), Status::Converted),
+                (step, _) => panic!("{cause:?}: {step:?}"),
+            }
+            assert_eq!(taken(noted.after(&Event::Convert(&order("o-2")), at(10))).status(), Status::Converted);
+        }
+    }
+
+    #[test]
+    fn the_latest_withdrawn_orders_are_kept() {
+        let mut referral = pending();
+        for number in 1..=6 {
+            let withdrawal = withdrawal(&format!("o-{number}"), Cause::Cancelled);
+            referral = taken(referral.after(&Event::Withdraw(&withdrawal), at(5)));
+        }
+        let State::Pending { withdrawn } = &referral.state else { panic!("{referral:?}") };
+        let kept: Vec<_> = withdrawn.iter().map(|withdrawn| withdrawn.order.as_str()).collect();
+        assert_eq!(kept, ["o-3", "o-4", "o-5", "o-6"]);
     }
 
     #[test]

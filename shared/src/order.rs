@@ -31,8 +31,25 @@ pub struct Withdrawal {
     pub cause: Cause,
 }
 
+impl Withdrawal {
+    /// What a referral that has not seen the order keeps of it.
+    pub fn noted(&self) -> Withdrawn {
+        Withdrawn { order: self.order.clone(), cause: self.cause }
+    }
+}
+
+/// The same, kept by a referral that has not seen the order yet: a cancellation may overtake its order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Which order.
+    pub order: OrderId,
+    /// Why.
+    pub cause: Cause,
+}
+
 /// Why an order does not stand any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// It was called off.
     Cancelled,
@@ -40,6 +57,16 @@ pub enum Cause {
     Refunded(Money),
     /// The payment was disputed (a chargeback).
     Disputed,
+}
+
+impl Cause {
+    /// Whether an order that was worth `paid` is undone by this: a refund of part of it changes nothing.
+    pub fn undoes(self, paid: &Money) -> bool {
+        match self {
+            Self::Cancelled | Self::Disputed => true,
+            Self::Refunded(refund) => refund.covers(paid),
+        }
+    }
 }
 
 /// Why a referral was voided.

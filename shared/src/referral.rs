@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     id::{OrderId, ProgramId, UserId},
     money::Money,
-    order::VoidReason,
+    order::{VoidReason, Withdrawn},
     program::Terms,
     reward::{Benefit, Reward, RewardId, RewardStatus, Side},
     time::Timestamp,
@@ -40,7 +40,10 @@ pub struct Referral {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
     /// Attributed; no order yet.
-    Pending,
+    Pending {
+        /// Orders that were withdrawn before they came, so that they convert nothing when they do.
+        withdrawn: Vec<Withdrawn>,
+    },
     /// An order qualified; the rewards are due when the hold ends.
     Converted {
         /// By which order, and when.
@@ -153,7 +156,7 @@ impl Referral {
     /// The state by name.
     pub fn status(&self) -> Status {
         match self.state {
-            State::Pending => Status::Pending,
+            State::Pending { .. } => Status::Pending,
             State::Converted { .. } => Status::Converted,
             State::Rewarded { .. } => Status::Rewarded,
             State::Voided { .. } => Status::Voided,
@@ -163,7 +166,7 @@ impl Referral {
     /// The order that converted it.
     pub fn conversion(&self) -> Option<&Conversion> {
         match &self.state {
-            State::Pending => None,
+            State::Pending { .. } => None,
             State::Converted { conversion, .. } | State::Rewarded { conversion, .. } => Some(conversion),
             State::Voided { conversion, .. } => conversion.as_ref(),
         }
@@ -173,7 +176,7 @@ impl Referral {
     pub fn rewards(&self) -> Option<&Rewards> {
         match &self.state {
             State::Rewarded { rewards, .. } => Some(rewards),
-            State::Pending | State::Converted { .. } | State::Voided { .. } => None,
+            State::Pending { .. } | State::Converted { .. } | State::Voided { .. } => None,
         }
     }
 
@@ -193,7 +196,7 @@ impl Referral {
     /// What it still owes, and since or until when: its place in the table's index of work.
     pub fn work(&self) -> Option<Work> {
         match &self.state {
-            State::Pending | State::Voided { .. } => None,
+            State::Pending { .. } | State::Voided { .. } => None,
             State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
             State::Rewarded { rewards, due_at, .. } => match rewards.on_their_way().next() {
                 Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),

@@ -46,7 +46,7 @@ pub(crate) fn pending() -> Referral {
         device: None,
         created_at: at(0),
         rev: 1,
-        state: State::Pending,
+        state: State::Pending { withdrawn: Vec::new() },
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     code::{Code, OwnedCode},
     device::Device,
     id::{self, ProgramId, UserId},
-    order::VoidReason,
+    order::{VoidReason, Withdrawn},
     program::Terms,
     referral::{Conversion, Lane, Referral, Rewards, State, Status},
     time::Timestamp,
@@ -199,6 +199,8 @@ struct ReferralItem {
     device: Option<Device>,
     rev: u64,
     status: Status,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    withdrawn: Vec<Withdrawn>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     conversion: Option<Conversion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -269,7 +271,7 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
     let work = referral.work();
     let voided = match &referral.state {
         State::Voided { at, reason, .. } => Some(Voided { at: *at, reason: *reason }),
-        State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
+        State::Pending { .. } | State::Converted { .. } | State::Rewarded { .. } => None,
     };
     let item = ReferralItem {
         referrer: referrer_partition(&referral.referrer),
@@ -280,6 +282,10 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
         device: referral.device.clone(),
         rev: referral.rev,
         status: referral.status(),
+        withdrawn: match &referral.state {
+            State::Pending { withdrawn } => withdrawn.clone(),
+            _ => Vec::new(),
+        },
         conversion: referral.conversion().cloned(),
         rewards: referral.rewards().cloned(),
         voided,
@@ -312,7 +318,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         referee: referee.parse().ok()?,
         referrer: item.referrer.strip_prefix("REFERRER#")?.parse().ok()?,
         created_at: Timestamp::try_from(created_at.to_owned()).ok()?,
-        state: read_state(item.status, item.conversion, item.rewards, item.voided, item.due_at)?,
+        state: read_state(item.status, item.withdrawn, item.conversion, item.rewards, item.voided, item.due_at)?,
         code: item.code,
         program: item.program,
         terms: item.terms,
@@ -324,13 +330,14 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
 /// Rebuilds the state; `None` when parts of it are missing.
 fn read_state(
     status: Status,
+    withdrawn: Vec<Withdrawn>,
     conversion: Option<Conversion>,
     rewards: Option<Rewards>,
     voided: Option<Voided>,
     due_at: Option<Timestamp>,
 ) -> Option<State> {
     match status {
-        Status::Pending => Some(State::Pending),
+        Status::Pending => Some(State::Pending { withdrawn }),
         Status::Converted => Some(State::Converted { conversion: conversion?, due_at: due_at? }),
         Status::Rewarded => {
             let rewards = rewards?;

@@ -13,7 +13,7 @@ use referrals::{
         advance::due_for_sweep,
         announce::{Announcement, announcements, reannouncement, reannouncements},
     },
-    machine::{Event, Step, Verb, next},
+    machine::{Event, Refusal, Step, Verb, next},
     order::{Cause, Order, VoidReason, Withdrawal},
     referral::{Referral, Status},
     reward::{RewardStatus, Side},
@@ -289,6 +289,7 @@ impl Protocol {
                 memory.issued_early |= before.work().is_some_and(|work| work.at > world.now);
             }
             Deed::Deliver(side) => *memory.marked.of_mut(side) = true,
+            Deed::Withdraw if before.status() == Status::Pending => memory.overtaken = true,
             Deed::Withdraw => memory.withdrawn = true,
             Deed::Void | Deed::Claim | Deed::ClaimForAMinute | Deed::Fail(..) | Deed::Resend(_) => {}
         }
@@ -437,7 +438,12 @@ fn acknowledge(world: &mut World, process: &Process) {
 fn remember_taken(world: &mut World, process: &Process) {
     match process.task {
         Task::TakeIn(News::Cancellation) => world.memory.cancellation_taken |= process.met,
-        _ => world.memory.order_taken = true,
+        Task::TakeIn(news) => {
+            // An order that was withdrawn before it came has nothing to bring about.
+            let refused = step(&world.item, Deed::Convert(news), world);
+            world.memory.order_taken |= refused != Step::Refuse(Refusal::Withdrawn);
+        }
+        _ => {}
     }
 }
 
@@ -490,7 +496,7 @@ fn reclaimed(found: &Referral, world: &World) -> Step {
     }
 }
 
-fn order(news: News) -> &'static Order {
+pub(crate) fn order(news: News) -> &'static Order {
     static ORDERS: LazyLock<[Order; 2]> = LazyLock::new(|| ["o-1", "o-2"].map(crate::order));
     &ORDERS[usize::from(news == News::OtherOrder)]
 }

@@ -177,7 +177,7 @@ fn pending(hold: u32) -> Referral {
         device: None,
         created_at: at(0),
         rev: 1,
-        state: State::Pending,
+        state: State::Pending { withdrawn: Vec::new() },
     }
 }
 

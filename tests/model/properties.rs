@@ -6,14 +6,18 @@ use referrals::{
 };
 use stateright::Property;
 
-use crate::{Protocol, state::World};
+use crate::{
+    Protocol,
+    actions::order,
+    state::{News, World},
+};
 
 type Holds = fn(&Protocol, &World) -> bool;
 
 /// Stateright's `eventually` misses whatever a cycle or two ways into one state hide. So what must come to pass is said
 /// of states at rest instead: those in which nothing is left for the service to do. That every way ends in one is a
 /// test of its own.
-const ALWAYS: [(&str, Holds); 13] = [
+const ALWAYS: [(&str, Holds); 14] = [
     ("each write leads where the machine does", |_, world| !world.memory.strayed),
     ("one conversion at most", |_, world| world.memory.conversions <= 1),
     ("rewarded has both rewards and nothing else has", |_, world| {
@@ -41,6 +45,10 @@ const ALWAYS: [(&str, Holds); 13] = [
         (!memory.order_taken || world.item.conversion().is_some())
             && (!memory.cancellation_taken || world.item.status() != Status::Converted)
     }),
+    ("what was withdrawn before it came converts nothing", |_, world| {
+        let by_it = world.item.conversion().is_some_and(|conversion| conversion.order == order(News::Order).id);
+        !world.memory.overtaken || !by_it
+    }),
     ("nothing is announced again without cause", |protocol, world| {
         let scope = &protocol.scope;
         let causes = 1 + (scope.faults - world.faults) + (scope.resends - world.resends);
@@ -63,12 +71,13 @@ const ALWAYS: [(&str, Holds); 13] = [
 ];
 
 /// If one of these could not be reached, the model would be too small to prove anything.
-const SOMETIMES: [(&str, Holds); 6] = [
+const SOMETIMES: [(&str, Holds); 7] = [
     ("both are paid", |protocol, world| {
         is_at_rest(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
     ("a flag voids", |_, world| world.item.status() == Status::Voided && !world.memory.withdrawn),
     ("a cancellation voids", |_, world| world.item.status() == Status::Voided && !world.memory.ever_flagged),
+    ("a cancellation overtakes its order", |_, world| world.memory.overtaken),
     ("a refusal waits for an operator", |protocol, world| {
         is_at_rest(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
     }),

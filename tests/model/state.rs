@@ -9,7 +9,7 @@ use std::{
 
 use referrals::{
     life::advance::due_for_sweep,
-    referral::{Lane, Referral, Status, Work},
+    referral::{Lane, Referral, State, Status, Work},
     reward::Side,
     time::Timestamp,
 };
@@ -169,8 +169,10 @@ pub(crate) struct Memory {
     pub(crate) order_taken: bool,
     /// A cancellation was acknowledged that had met what its order had converted.
     pub(crate) cancellation_taken: bool,
-    /// A cancellation's write happened.
+    /// A cancellation's write voided.
     pub(crate) withdrawn: bool,
+    /// A cancellation's write was there before its order.
+    pub(crate) overtaken: bool,
     /// The account was flagged at some time.
     pub(crate) ever_flagged: bool,
 }
@@ -209,7 +211,7 @@ impl World {
         bytes.push(bits(&[memory.strayed, memory.issued_to_flagged, memory.issued_early, memory.order_taken]));
         bytes.push(bits(&[memory.cancellation_taken]));
         if self.item.status() != Status::Rewarded {
-            bytes.push(bits(&[memory.withdrawn, memory.ever_flagged]));
+            bytes.push(bits(&[memory.withdrawn, memory.ever_flagged, memory.overtaken]));
         }
         if !self.is_decided() {
             bytes.extend(self.to_come);
@@ -238,7 +240,8 @@ impl World {
             })
         };
         let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);
-        [referral.status() as u8, first.into(), is_due.into(), facts(order[0]), facts(order[1])]
+        let is_noted = matches!(&referral.state, State::Pending { withdrawn } if !withdrawn.is_empty());
+        [referral.status() as u8, bits(&[first, is_noted]), is_due.into(), facts(order[0]), facts(order[1])]
     }
 
     fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 8] {

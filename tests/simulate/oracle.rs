@@ -24,7 +24,6 @@ pub(crate) struct Invocation {
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     created: u64,
-    converted: Option<u64>,
     issued: Option<u64>,
 }
 
@@ -98,9 +97,8 @@ impl Oracle {
         let (from, to) = (before.status(), after.status());
         let moments = self.moments.entry(key.to_owned()).or_default();
         match to {
-            Status::Converted => moments.converted = moments.converted.or(Some(clock::millis())),
             Status::Rewarded => moments.issued = moments.issued.or(Some(clock::millis())),
-            Status::Pending | Status::Voided => {}
+            Status::Pending | Status::Converted | Status::Voided => {}
         }
         if !Verb::ALL.into_iter().any(|verb| next(from, verb) == Some(to)) {
             self.fail(format!("{key}: {from:?} became {to:?}"));
@@ -221,12 +219,16 @@ impl Oracle {
         match taken_in.event["detail-type"].as_str()? {
             "order.completed" => {
                 let came_later = taken_in.began > moments.created;
-                (came_later && referral.status() == Status::Pending).then_some("an order was acknowledged, and lost")
+                let is_lost = match &referral.state {
+                    Phase::Pending { withdrawn } => withdrawn.iter().all(|withdrawn| order != withdrawn.order.as_str()),
+                    _ => false,
+                };
+                (came_later && is_lost).then_some("an order was acknowledged, and lost")
             }
             "order.cancelled" | "payment.disputed" | "order.refunded" => {
                 let is_part = taken_in.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < 4200);
-                let in_time = moments.converted.is_some_and(|converted| taken_in.began > converted)
-                    && moments.issued.is_some_and(|issued| taken_in.ended < issued);
+                let in_time =
+                    taken_in.began > moments.created && moments.issued.is_some_and(|issued| taken_in.ended < issued);
                 let is_ours = referral.conversion().is_some_and(|conversion| order == conversion.order.as_str());
                 (is_ours && in_time && !is_part && referral.rewards().is_some())
                     .then_some("paid, though taken back before")

@@ -73,6 +73,22 @@ impl Happening {
         Self::SignedUpByNobody,
     ];
 
+    /// Whether it says that an order does not stand, or not all of it.
+    fn withdraws(self) -> bool {
+        matches!(
+            self,
+            Self::FullRefund
+                | Self::LargerRefund
+                | Self::PartialRefund
+                | Self::ForeignRefund
+                | Self::OtherOrderRefunded
+                | Self::Cancelled
+                | Self::OtherOrderCancelled
+                | Self::Disputed
+                | Self::OtherOrderDisputed
+        )
+    }
+
     /// The event that says so.
     fn event(self, of: &Case) -> (&'static str, Value) {
         let (user, referrer) = (of.referee(), of.referrer());
@@ -117,9 +133,17 @@ impl Happening {
 /// What is to come of it.
 enum Outcome {
     Unchanged,
-    Attributed { referrer: String },
-    Converted { order: &'static str },
-    Voided { reason: &'static str },
+    Attributed {
+        referrer: String,
+    },
+    Converted {
+        order: &'static str,
+    },
+    /// It may have overtaken its order, and is kept until that comes.
+    Withdrawn,
+    Voided {
+        reason: &'static str,
+    },
 }
 
 /// The machine as the design's section 4 has it. Reversals after the issue are not built yet: `Rewarded` stays.
@@ -130,6 +154,7 @@ fn outcome(case: &Case) -> Outcome {
         (Phase::NeverReferred, H::SignedUpByAnother) => Outcome::Attributed { referrer: "rival".to_owned() },
         (Phase::Pending, H::FirstOrder) => Outcome::Converted { order: "first" },
         (Phase::Pending, H::OtherOrder) => Outcome::Converted { order: "other" },
+        (Phase::Pending, happening) if happening.withdraws() => Outcome::Withdrawn,
         (Phase::OnHold, H::FullRefund | H::LargerRefund) => Outcome::Voided { reason: "order_refunded" },
         (Phase::OnHold, H::Cancelled) => Outcome::Voided { reason: "order_cancelled" },
         (Phase::OnHold, H::Disputed) => Outcome::Voided { reason: "payment_disputed" },
@@ -190,6 +215,15 @@ impl Case {
                 wanted["due_at"] = json!(due_at);
                 wanted["work"] = after["work"].clone();
                 assert!(after["work"].as_str().is_some_and(|lane| lane.starts_with("due#")), "{name}: {after}");
+                assert_eq!(&wanted, after, "{name}");
+            }
+            Outcome::Withdrawn => {
+                let (mut wanted, after) = (before.unwrap().clone(), after.unwrap());
+                let order = if name.contains("OtherOrder") { "other" } else { "first" };
+                assert_eq!(after["withdrawn"][0]["order"], order, "{name}: {after}");
+                assert_eq!(after["withdrawn"].as_array().map(Vec::len), Some(1), "{name}: {after}");
+                wanted["rev"] = json!(2);
+                wanted["withdrawn"] = after["withdrawn"].clone();
                 assert_eq!(&wanted, after, "{name}");
             }
             Outcome::Voided { reason } => {

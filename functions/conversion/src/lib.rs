@@ -20,6 +20,7 @@ use referrals::{
     },
     machine::Refusal,
     quarantine::Quarantine,
+    referral::Status,
     runtime::{Call, Env, Misconfigured},
     store::{Minted, Stepped, StoreError},
 };
@@ -103,7 +104,10 @@ async fn act(app: &App, news: News, call: &Call) -> Result<&'static str, StoreEr
     let store = &app.intake.store;
     Ok(match news {
         News::Order(order) => say(convert(store, &order, call.now).await?, "converted"),
-        News::Withdrawal(withdrawal) => say(withdraw(store, &withdrawal, call.now).await?, "voided"),
+        News::Withdrawal(withdrawal) => match withdraw(store, &withdrawal, call.now).await? {
+            Some(Stepped::Taken(noted)) if noted.status() == Status::Pending => "withdrawn before its order came",
+            stepped => say(stepped, "voided"),
+        },
         News::Standing(user, standing) => match (store.set_standing(&user, &standing).await?, standing.flag) {
             (true, Some(_)) => "flagged",
             (true, None) => "cleared",
@@ -136,6 +140,7 @@ fn say(stepped: Option<Stepped>, done: &'static str) -> &'static str {
         Some(Stepped::Taken(_)) => done,
         Some(Stepped::Done(_)) => "repeated",
         Some(Stepped::Refused(Refusal::Unqualified, _)) => "does not qualify",
+        Some(Stepped::Refused(Refusal::Withdrawn, _)) => "withdrawn before it came",
         Some(Stepped::Refused(Refusal::OtherOrder, _)) => "another order converted",
         Some(Stepped::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
         Some(Stepped::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",

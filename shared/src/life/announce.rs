@@ -79,7 +79,7 @@ pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
 
 fn of_referral(referral: &Referral) -> Announcement {
     let (detail_type, occurred_at) = match &referral.state {
-        State::Pending => ("referral.attributed", referral.created_at),
+        State::Pending { .. } => ("referral.attributed", referral.created_at),
         State::Converted { conversion, .. } => ("referral.converted", conversion.at),
         State::Rewarded { rewards, .. } => ("referral.rewarded", rewards.issued_at),
         State::Voided { at, .. } => ("referral.voided", *at),

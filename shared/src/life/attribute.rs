@@ -113,7 +113,7 @@ impl Intake {
             device,
             created_at: call.now,
             rev: 1,
-            state: State::Pending,
+            state: State::Pending { withdrawn: Vec::new() },
         };
         Ok(match self.store.attribute(referral).await? {
             Attributed::New(referral) => Outcome::New(referral),

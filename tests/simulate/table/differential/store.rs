@@ -55,7 +55,7 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         device: None,
         created_at: Timestamp::from_millis(0).unwrap(),
         rev: 1,
-        state: State::Pending,
+        state: State::Pending { withdrawn: Vec::new() },
     }
 }
 
@@ -157,7 +157,7 @@ impl History {
             device: self.rng.bool().then(|| self.device()),
             created_at: self.at(),
             rev: 1,
-            state: State::Pending,
+            state: State::Pending { withdrawn: Vec::new() },
         };
         self.store.attribute(referral).await.unwrap();
     }
@@ -175,7 +175,7 @@ impl History {
         let now = self.at();
         let until = now.plus(Duration::from_secs(self.rng.u64(0..3)));
         let fit = match read.state {
-            State::Pending => Event::Convert(&order),
+            State::Pending { .. } => Event::Convert(&order),
             State::Converted { .. } if self.rng.u32(0..3) > 0 => Event::Issue,
             State::Converted { .. } => Event::Withdraw(&withdrawal),
             State::Rewarded { .. } => match self.rng.u32(0..6) {
@@ -201,7 +201,7 @@ impl History {
         }
         let order = self.order(&before.referee);
         let event = match before.state {
-            State::Pending => Event::Convert(&order),
+            State::Pending { .. } => Event::Convert(&order),
             State::Converted { .. } => Event::Issue,
             State::Rewarded { .. } => Event::Deliver(self.rng.choice(Side::BOTH).unwrap()),
             State::Voided { .. } => return,

@@ -68,8 +68,9 @@ impl Kind {
             Self::SubsystemFails | Self::SubsystemAnswerLost | Self::SubsystemRefuses => 4,
             Self::BusLosesEntry | Self::BatchCut => 8,
             Self::IndexLags => 40,
-            Self::Reordered | Self::RecordLost | Self::Late => 3,
-            Self::SweepDelayed => 1,
+            Self::Late => 3,
+            Self::RecordLost => 2,
+            Self::Reordered | Self::SweepDelayed => 1,
             // These come by the plan.
             Self::PartialBatch | Self::Flagged | Self::TakenBack | Self::SettingsChanged | Self::ClockAhead => 1,
         }

@@ -50,6 +50,9 @@ struct Arguments {
     /// The least number of faults in a history that counts.
     #[arg(long, default_value_t = 6)]
     faults: usize,
+    /// The least number of hits of each kind of fault in all, or it was no proof and is said to have failed.
+    #[arg(long, default_value_t = 0)]
+    hits: u64,
     /// Carry out the history of `--seed` alone, and tell what happens in it.
     #[arg(long)]
     tell: bool,
@@ -61,6 +64,12 @@ struct Figures {
     histories: u64,
     too_calm: u64,
     strikes: BTreeMap<Kind, u64>,
+}
+
+impl Figures {
+    fn of(&self, kind: Kind) -> u64 {
+        self.strikes.get(&kind).copied().unwrap_or_default()
+    }
 }
 
 fn main() -> ExitCode {
@@ -128,15 +137,21 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     if let Some(seed) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return tell(seed);
     }
-    report(&figures.into_inner().unwrap_or_else(PoisonError::into_inner), began.elapsed());
-    ExitCode::SUCCESS
+    let figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report(&figures, began.elapsed());
+    let seldom: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| figures.of(*kind) < arguments.hits).collect();
+    if seldom.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("fewer than {} hits of {seldom:?}", arguments.hits);
+    ExitCode::FAILURE
 }
 
 fn report(figures: &Figures, took: Duration) {
     println!("{} histories without a violation in {:.1} s", figures.histories, took.as_secs_f64());
     println!("{} more had too few faults to count", figures.too_calm);
     for kind in Kind::ALL {
-        println!("{:>10} {kind:?}", figures.strikes.get(&kind).copied().unwrap_or_default());
+        println!("{:>10} {kind:?}", figures.of(kind));
     }
 }
 

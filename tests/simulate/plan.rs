@@ -87,8 +87,8 @@ impl Plan {
     pub(crate) fn draw(seed: u64, variants: usize, functions: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mode = match rng.u8(..100) {
-            0..45 => Mode::Stream,
-            45..90 => Mode::Sweep,
+            0..48 => Mode::Stream,
+            48..96 => Mode::Sweep,
             _ => Mode::Both,
         };
         let mut steps = vec![Step { at: 0, action: Action::Mint { user: 0 } }];

@@ -6,6 +6,7 @@
 
 use crate::{
     id::OrderId,
+    mutant::{self, Mutant},
     order::{Cause, Order, VoidReason, Withdrawal},
     referral::{Conversion, Referral, Rewards, State, Status},
     reward::{Reward, RewardStatus, Side},
@@ -43,9 +44,11 @@ impl Verb {
 }
 
 /// The machine: where a verb leads from a state, if anywhere.
-pub const fn next(from: Status, verb: Verb) -> Option<Status> {
+pub fn next(from: Status, verb: Verb) -> Option<Status> {
     match (from, verb) {
         (Status::Pending, Verb::Convert) => Some(Status::Converted),
+        (Status::Converted, Verb::Convert) if mutant::is(Mutant::SecondOrderConverts) => Some(Status::Converted),
+        (Status::Voided, Verb::Convert) if mutant::is(Mutant::VoidedConverts) => Some(Status::Converted),
         (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
         (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
@@ -182,11 +185,14 @@ impl Referral {
 
     fn withdraw(&self, withdrawal: &Withdrawal, now: Timestamp) -> Step {
         let State::Converted { conversion, .. } = &self.state else { return self.refuse() };
-        if conversion.order != withdrawal.order {
+        if (conversion.order != withdrawal.order && !mutant::is(Mutant::AnyOrderWithdraws))
+            || mutant::is(Mutant::WithdrawalIgnored)
+        {
             return Step::Refuse(Refusal::OtherOrder);
         }
         if let Cause::Refunded(refund) = withdrawal.cause
             && !refund.covers(&conversion.paid)
+            && !mutant::is(Mutant::PartialRefundWithdraws)
         {
             return Step::Refuse(Refusal::PartialRefund);
         }
@@ -203,7 +209,7 @@ impl Referral {
     fn claim(&self, until: Timestamp) -> Step {
         let mut claimed = self.state.clone();
         let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
-        *due_at = until;
+        *due_at = if mutant::is(Mutant::ClaimLeavesDueTime) { *due_at } else { until };
         self.take(claimed, Verb::Claim)
     }
 
@@ -219,7 +225,8 @@ impl Referral {
     }
 
     fn take(&self, state: State, verb: Verb) -> Step {
-        Step::Take(Box::new(Self { state, rev: self.rev + 1, ..self.clone() }), verb)
+        let rev = if mutant::is(Mutant::RevisionStands) { self.rev } else { self.rev + 1 };
+        Step::Take(Box::new(Self { state, rev, ..self.clone() }), verb)
     }
 
     fn refuse(&self) -> Step {

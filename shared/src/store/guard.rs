@@ -21,6 +21,7 @@ use crate::{
     device::Device,
     id::UserId,
     machine::Verb,
+    mutant::{self, Mutant},
     referral::Lane,
     table::{self, DEVICES, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     time::Timestamp,
@@ -29,12 +30,18 @@ use crate::{
 /// Nothing is at this address yet.
 const ABSENT: &str = "attribute_not_exists(#pk)";
 
+/// A condition as it stands; a mutant lets everything pass.
+fn kept(condition: &str, loosened: Mutant) -> String {
+    let anything = if mutant::is(loosened) { " OR attribute_exists(pk) OR attribute_not_exists(pk)" } else { "" };
+    format!("{condition}{anything}")
+}
+
 /// Puts an item where nothing is; a refusal brings what is there.
 pub(super) fn create(client: &Client, item: Item) -> PutItemFluentBuilder {
     client
         .put_item()
         .set_item(Some(item))
-        .condition_expression(ABSENT)
+        .condition_expression(kept(ABSENT, Mutant::ReferralWrittenOver))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
@@ -44,7 +51,7 @@ pub(super) fn create_in(table: &str, item: Item) -> Option<Put> {
     Put::builder()
         .table_name(table)
         .set_item(Some(item))
-        .condition_expression(ABSENT)
+        .condition_expression(kept(ABSENT, Mutant::CodeWrittenOver))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
@@ -71,8 +78,9 @@ pub(super) fn step(client: &Client, before: &Item, after: &Item, verb: Verb) -> 
         update = update.expression_attribute_values(&place, text(status.as_str()));
         allowed.push(place);
     }
-    let condition = format!("#rev = :rev AND #status IN ({})", allowed.join(", "));
-    difference(update.condition_expression(condition), before, after)
+    let same = if mutant::is(Mutant::StepWithoutRevision) { ">=" } else { "=" };
+    let condition = format!("#rev {same} :rev AND #status IN ({})", allowed.join(", "));
+    difference(update.condition_expression(kept(&condition, Mutant::StepWithoutCondition)), before, after)
 }
 
 /// `SET` what is new or different, `REMOVE` what is gone.
@@ -88,6 +96,7 @@ fn difference(mut update: UpdateItemFluentBuilder, before: &Item, after: &Item) 
     }
     let mut gone: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     gone.sort();
+    gone.retain(|_| !mutant::is(Mutant::GoneAttributesStay));
     for name in gone {
         remove.push(format!("#{name}"));
         update = update.expression_attribute_names(format!("#{name}"), name);
@@ -114,11 +123,17 @@ pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> U
     match &standing.flag {
         Some(reason) => update
             .update_expression("SET #flagged = :flagged, #at = :at, #reason = :reason")
-            .condition_expression("attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)")
+            .condition_expression(kept(
+                "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)",
+                Mutant::FlagHoldsAgainstLater,
+            ))
             .expression_attribute_values(":reason", text(reason)),
         None => update
             .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
-            .condition_expression("attribute_not_exists(#at) OR #at < :at"),
+            .condition_expression(kept(
+                "attribute_not_exists(#at) OR #at < :at",
+                Mutant::ClearanceHoldsAgainstLater,
+            )),
     }
 }
 

@@ -6,6 +6,8 @@
 mod clock;
 mod faults;
 mod history;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod oracle;
 mod plan;
 mod rig;
@@ -53,6 +55,9 @@ struct Arguments {
     /// Carry out the history of `--seed` alone, and tell what happens in it.
     #[arg(long)]
     tell: bool,
+    #[cfg(feature = "mutants")]
+    #[command(flatten)]
+    mutants: mutants::Switches,
 }
 
 /// What all histories came to.
@@ -65,7 +70,11 @@ struct Figures {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.tell { tell(arguments.seed) } else { simulate(&arguments) }
+    #[cfg(feature = "mutants")]
+    if let Some(code) = mutants::run(&arguments) {
+        return code;
+    }
+    if arguments.tell { tell(arguments.seed, AGAIN) } else { simulate(&arguments) }
 }
 
 fn runtime() -> Runtime {
@@ -107,6 +116,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                     let state = drawn(&runtime, &rig, seed);
                     if !state.oracle.violations().is_empty() {
                         wrong.store(true, Ordering::Relaxed);
+                        bar.suspend(|| println!("seed {seed}: {}", state.oracle.violations().join("; ")));
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
                     }
                     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +136,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     });
     bar.finish_and_clear();
     if let Some(seed) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return tell(seed);
+        return tell(seed, AGAIN);
     }
     report(&figures.into_inner().unwrap_or_else(PoisonError::into_inner), began.elapsed());
     ExitCode::SUCCESS
@@ -140,8 +150,11 @@ fn report(figures: &Figures, took: Duration) {
     }
 }
 
+/// How this build is called.
+const AGAIN: &str = "--bin simulate --";
+
 /// Carries one history out again, cuts it down if it goes wrong, and tells it.
-fn tell(seed: u64) -> ExitCode {
+fn tell(seed: u64, by: &str) -> ExitCode {
     let runtime = runtime();
     let state = drawn(&runtime, &rig(), seed);
     let whole =
@@ -158,7 +171,7 @@ fn tell(seed: u64) -> ExitCode {
     for violation in state.oracle.violations() {
         println!("violated: {violation}");
     }
-    println!("again: cargo run -p tests --bin simulate -- --tell --seed {seed}");
+    println!("again: cargo run -p tests {by} --tell --seed {seed}");
     if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -64,7 +64,7 @@ mutants! {
     /// A step that somebody else wrote is taken for ours, because we had asked twice.
     OthersStepTakenForOurs,
     /// A step that the table refused is taken for done.
-    RefusedStepTakenForDone,
+    RefusedStepIsDone,
     /// A transaction that met another is taken for one that was refused.
     ConflictTakenForRefusal,
     /// What a batch read left out is taken for what is not there.
@@ -126,7 +126,7 @@ mutants! {
 
     // Acknowledged before it is certain.
     /// News is acknowledged although its write failed.
-    NewsAcknowledgedUnwritten,
+    NewsAcknowledgedEarly,
     /// A message that failed is acknowledged with its batch.
     FailedMessageAcknowledged,
     /// A record that failed is acknowledged.
@@ -151,8 +151,8 @@ mutants! {
     RepetitionDatedAnew,
 }
 
-#[cfg(not(feature = "mutants"))]
 /// Whether this mistake is being made: never.
+#[cfg(not(feature = "mutants"))]
 pub const fn is(_mutant: Mutant) -> bool {
     false
 }

@@ -122,7 +122,8 @@ impl Oracle {
     fn step(&mut self, key: &str, before: Option<&Referral>, after: &Referral, by: Option<&Invocation>) {
         let Some(before) = before else {
             let by_whom = by.map(|by| by.id);
-            self.moments.insert(key.to_owned(), Moments { created: clock::millis(), by: by_whom, ..Moments::default() });
+            self.moments
+                .insert(key.to_owned(), Moments { created: clock::millis(), by: by_whom, ..Moments::default() });
             if after.status() != Status::Pending || after.rev != 1 {
                 self.fail(format!("{key}: begins as {:?} with rev {}", after.status(), after.rev));
             }

@@ -65,7 +65,7 @@ impl State {
         Self {
             rng: Rng::with_seed(seed ^ 0x57A7E),
             faults,
-            table: Table::new("referrals").with_late_reads(1),
+            table: Table::new("referrals").with_late_reads(4),
             stream: [Vec::new(), Vec::new()],
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),

@@ -200,7 +200,12 @@ impl HttpConnector for Subsystems {
     }
 }
 
-async fn give(shared: &Shared, reward: String, key: String, kind: &'static str) -> Result<HttpResponse, ConnectorError> {
+async fn give(
+    shared: &Shared,
+    reward: String,
+    key: String,
+    kind: &'static str,
+) -> Result<HttpResponse, ConnectorError> {
     shared.pause().await;
     if shared.strikes(Kind::SubsystemFails) {
         return Ok(respond(503, &Value::Null));

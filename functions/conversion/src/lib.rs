@@ -86,7 +86,7 @@ async fn take_in(app: &App, event: Value, record: Option<Value>, once_more: bool
         Reading::News(news) => {
             // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
             let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await);
-            let outcome = if mutant::is(Mutant::NewsAcknowledgedUnwritten) { outcome.unwrap_or("lost") } else { outcome? };
+            let outcome = if mutant::is(Mutant::NewsAcknowledgedEarly) { outcome.unwrap_or("lost") } else { outcome? };
             if once_more {
                 app.echo.send(&event).await?;
             }

@@ -65,11 +65,11 @@ impl Store {
     /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
     /// become those that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
-        let attempts = if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 };
+        let retries = RetryConfig::standard().with_max_attempts(if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 });
         let config = client
             .config()
             .to_builder()
-            .retry_config(RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(Duration::from_millis(40)))
+            .retry_config(retries.with_initial_backoff(Duration::from_millis(40)))
             .retry_classifier(retry::Conflicts)
             .build();
         Self { client: Client::from_conf(config), table: table.to_owned() }

@@ -137,8 +137,8 @@ impl Store {
         };
         let found = self.evidence(refusal.item(), &referral)?;
         let was_sent_again = attempts.were_many() || mutant::is(Mutant::TwinsTakenForOne);
-        let is_ours = was_sent_again && (found == referral || mutant::is(Mutant::OthersReferralTakenForOurs));
-        let is_ours = is_ours && !mutant::is(Mutant::OwnReferralNotRecognised);
+        let is_the_same = found == referral || mutant::is(Mutant::OthersReferralTakenForOurs);
+        let is_ours = was_sent_again && is_the_same && !mutant::is(Mutant::OwnReferralNotRecognised);
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
@@ -173,7 +173,7 @@ impl Store {
                 Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
                 Step::Take(after, verb) => match self.write(&referral, *after, verb).await? {
                     Written::Done(after) => return Ok(Stepped::Taken(after)),
-                    Written::Found(found) if mutant::is(Mutant::RefusedStepTakenForDone) => return Ok(Stepped::Done(found)),
+                    Written::Found(found) if mutant::is(Mutant::RefusedStepIsDone) => return Ok(Stepped::Done(found)),
                     Written::Found(_) if mutant::is(Mutant::StepNotDecidedAgain) => break,
                     Written::Found(found) => found,
                 },

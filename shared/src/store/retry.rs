@@ -31,7 +31,8 @@ impl ClassifyRetry for Conflicts {
         let conflict = error.downcast_ref::<TransactWriteItemsError>().is_some_and(is_conflict)
             || error.downcast_ref::<PutItemError>().is_some_and(PutItemError::is_transaction_conflict_exception)
             || error.downcast_ref::<UpdateItemError>().is_some_and(UpdateItemError::is_transaction_conflict_exception);
-        if conflict && !mutant::is(Mutant::ConflictNotRetried) { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
+        let conflict = conflict && !mutant::is(Mutant::ConflictNotRetried);
+        if conflict { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
     }
 
     fn name(&self) -> &'static str {

@@ -8,7 +8,10 @@ use lambda_runtime::Error;
 use serde_json::Value;
 use tokio::time::timeout_at;
 
-use crate::runtime::Deadline;
+use crate::{
+    mutant::{self, Mutant},
+    runtime::Deadline,
+};
 
 /// A message, as far as a handler may care.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +74,7 @@ where
         async move {
             match work.await {
                 Ok(Fate::Done) => None,
+                Ok(Fate::Again) if mutant::is(Mutant::FailedMessageAcknowledged) => None,
                 Ok(Fate::Again) => Some(id),
                 Err(_elapsed) => {
                     tracing::warn!(outcome = "out of time", message = id);

@@ -11,6 +11,8 @@
 //! 5. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`log`] (and metrics), [`cache`], [`bus`],
 //!    [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
+//! [`mutant`] is for a build of its own, that tests the tests.
+//!
 //! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
 
 pub mod account;
@@ -26,6 +28,7 @@ pub mod life;
 pub mod log;
 pub mod machine;
 pub mod money;
+pub mod mutant;
 pub mod order;
 pub mod program;
 pub mod quarantine;

@@ -6,6 +6,7 @@
 
 use crate::{
     id::OrderId,
+    mutant::{self, Mutant},
     order::{Order, VoidReason, Withdrawal, Withdrawn},
     referral::{Conversion, Referral, Rewards, State, Status},
     reward::{Reward, RewardStatus, Side},
@@ -43,10 +44,12 @@ impl Verb {
 }
 
 /// The machine: where a verb leads from a state, if anywhere.
-pub const fn next(from: Status, verb: Verb) -> Option<Status> {
+pub fn next(from: Status, verb: Verb) -> Option<Status> {
     match (from, verb) {
         (Status::Pending, Verb::Convert) => Some(Status::Converted),
         (Status::Pending, Verb::Withdraw) => Some(Status::Pending),
+        (Status::Converted, Verb::Convert) if mutant::is(Mutant::SecondOrderConverts) => Some(Status::Converted),
+        (Status::Voided, Verb::Convert) if mutant::is(Mutant::VoidedConverts) => Some(Status::Converted),
         (Status::Converted, Verb::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Verb::Void) => Some(Status::Voided),
         (Status::Converted, Verb::Withdraw) => Some(Status::Voided),
@@ -172,12 +175,17 @@ impl Referral {
         if !self.terms.qualifies(order) {
             return Step::Refuse(Refusal::Unqualified);
         }
-        let State::Pending { withdrawn } = &self.state else { return self.refuse() };
-        if withdrawn.iter().any(|withdrawn| withdrawn.order == order.id && withdrawn.cause.undoes(&order.paid)) {
+        if self.has_withdrawn(order) && !mutant::is(Mutant::EarlyWithdrawalForgotten) {
             return Step::Refuse(Refusal::Withdrawn);
         }
         let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
         self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
+    }
+
+    /// Whether the order was withdrawn before it came.
+    fn has_withdrawn(&self, order: &Order) -> bool {
+        let State::Pending { withdrawn } = &self.state else { return false };
+        withdrawn.iter().any(|withdrawn| withdrawn.order == order.id && withdrawn.cause.undoes(&order.paid))
     }
 
     fn issue(&self, now: Timestamp) -> Step {
@@ -196,10 +204,12 @@ impl Referral {
             State::Converted { conversion, .. } => conversion,
             State::Rewarded { .. } | State::Voided { .. } => return self.refuse(),
         };
-        if conversion.order != withdrawal.order {
+        if (conversion.order != withdrawal.order && !mutant::is(Mutant::AnyOrderWithdraws))
+            || mutant::is(Mutant::WithdrawalIgnored)
+        {
             return Step::Refuse(Refusal::OtherOrder);
         }
-        if !withdrawal.cause.undoes(&conversion.paid) {
+        if !withdrawal.cause.undoes(&conversion.paid) && !mutant::is(Mutant::PartialRefundWithdraws) {
             return Step::Refuse(Refusal::PartialRefund);
         }
         self.void(withdrawal.cause.into(), Verb::Withdraw, now)
@@ -223,7 +233,7 @@ impl Referral {
     fn claim(&self, until: Timestamp) -> Step {
         let mut claimed = self.state.clone();
         let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
-        *due_at = until;
+        *due_at = if mutant::is(Mutant::ClaimLeavesDueTime) { *due_at } else { until };
         self.take(claimed, Verb::Claim)
     }
 
@@ -239,7 +249,8 @@ impl Referral {
     }
 
     fn take(&self, state: State, verb: Verb) -> Step {
-        Step::Take(Box::new(Self { state, rev: self.rev + 1, ..self.clone() }), verb)
+        let rev = if mutant::is(Mutant::RevisionStands) { self.rev } else { self.rev + 1 };
+        Step::Take(Box::new(Self { state, rev, ..self.clone() }), verb)
     }
 
     fn refuse(&self) -> Step {

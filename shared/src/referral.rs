@@ -7,6 +7,7 @@ use crate::{
     device::Device,
     id::{OrderId, ProgramId, UserId},
     money::Money,
+    mutant::{self, Mutant},
     order::{VoidReason, Withdrawn},
     program::Terms,
     reward::{Benefit, Reward, RewardId, RewardStatus, Side},
@@ -199,6 +200,10 @@ impl Referral {
             State::Pending { .. } | State::Voided { .. } => None,
             State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
             State::Rewarded { rewards, due_at, .. } => match rewards.on_their_way().next() {
+                Some(_) if mutant::is(Mutant::WorkDroppedAtIssue) => None,
+                Some(Side::Referee) if mutant::is(Mutant::WorkDroppedAtFirstDelivery) => None,
+                None if mutant::is(Mutant::WorkKeptAtLastDelivery) => Some(Work { lane: Lane::Due, at: *due_at }),
+                None if mutant::is(Mutant::WorkDroppedAtRefusal) => None,
                 Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
                 None => parked(rewards),
             },
@@ -232,7 +237,7 @@ fn parked(rewards: &Rewards) -> Option<Work> {
         .filter(|reward| reward.status() == RewardStatus::Failed)
         .filter_map(|reward| reward.failed_at)
         .max()
-        .map(|at| Work { lane: Lane::Parked, at })
+        .map(|at| Work { lane: if mutant::is(Mutant::ParkedAsDue) { Lane::Due } else { Lane::Parked }, at })
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ pub(crate) struct Faults {
 impl Faults {
     /// How many faults are drawn for a history; some of them never get their chance.
     const DRAWN: usize = 30;
+    /// How many calls an outage lasts.
+    const OUTAGE: u32 = 8;
 
     /// Faults of all kinds, spread over the chances that a history has.
     pub(crate) fn drawn(seed: u64) -> Self {
@@ -102,7 +104,13 @@ impl Faults {
             let kind = Kind::ALL[rng.usize(..Kind::ALL.len())];
             (kind, rng.u32(1..=kind.chances()))
         };
-        Self::given((0..Self::DRAWN).map(strike).collect())
+        let mut strikes: Vec<_> = (0..Self::DRAWN).map(strike).collect();
+        if rng.u8(..4) == 0 {
+            // For a while the table answers nobody, however often it is asked.
+            let first = rng.u32(1..=24);
+            strikes.extend((first..first + Self::OUTAGE).map(|chance| (Kind::Throttled, chance)));
+        }
+        Self::given(strikes)
     }
 
     /// These and no others.

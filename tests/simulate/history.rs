@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::{
     clock,
     faults::{Faults, Kind},
-    oracle::Invocation,
+    oracle::{Invocation, WORTH},
     plan::{Action, Mode, Plan, Step, USERS},
     rig::{Apps, Rig},
     state::{DEAD, DELAY, INVOCATIONS, REWARDS, State},
@@ -31,6 +31,8 @@ tokio::task_local! {
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a queue hides a message that failed, in milliseconds.
 const HIDDEN: u64 = 60_000;
+/// How often something may happen until a history rests; the longest need a tenth of it.
+const ROUNDS: usize = 5_000;
 
 /// An event that was acknowledged: what it said, and when its taking in began and ended.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl<'a> Driver<'a> {
 
     /// The plan's span, and on until nothing but delayed messages waits.
     async fn play(&mut self) {
-        loop {
+        for _ in 0..ROUNDS {
             self.start_what_is_due();
             let next = self.next_due();
             if self.running.is_empty() && next.is_none() {
@@ -121,6 +123,7 @@ impl<'a> Driver<'a> {
                 () = sleep_until(wake) => {}
             }
         }
+        self.with(|state| state.oracle.fail("does not come to rest"));
     }
 
     /// Nothing goes wrong any more; what is owed has its time, and operators send again what was refused.
@@ -128,6 +131,9 @@ impl<'a> Driver<'a> {
         self.with(|state| state.faults.end());
         for _ in 0..40 {
             self.play().await;
+            if self.with(|state| !state.oracle.violations().is_empty()) {
+                return;
+            }
             let owed = self.with(|state| state.owed());
             let refused: Vec<String> = owed.iter().flat_map(refused).collect();
             if let Some(reward) = refused.first() {
@@ -211,14 +217,18 @@ impl<'a> Driver<'a> {
         match action {
             Action::Mint { user: who } => {
                 let body = json!({"code": code(self.plan.seed, who)});
-                self.ask("PUT", format!("/v1/users/{}/code", user(who)), &body, None);
+                self.ask("PUT", format!("/v1/users/{}/code", user(who)), body);
+            }
+            Action::Covet { user: who, whose } => {
+                let body = json!({"code": code(self.plan.seed, whose)});
+                self.ask("PUT", format!("/v1/users/{}/code", user(who)), body);
             }
             Action::Attribute { referee, referrer } => {
                 let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
-                self.ask("POST", "/v1/referrals".to_owned(), &body, Some(user(referee)));
+                self.ask("POST", "/v1/referrals".to_owned(), body);
             }
             Action::Order { user: who, order } => {
-                let detail = json!({"order_id": id(order), "user_id": user(who), "amount": 4200, "currency": "USD"});
+                let detail = json!({"order_id": id(order), "user_id": user(who), "amount": WORTH, "currency": "USD"});
                 self.publish("order.completed", &detail);
             }
             Action::Cancel { user: who, order } => {
@@ -228,7 +238,7 @@ impl<'a> Driver<'a> {
                 self.take_back("payment.disputed", json!({"order_id": id(order), "user_id": user(who)}))
             }
             Action::Refund { user: who, order, whole } => {
-                let amount = if whole { 4200 } else { 100 };
+                let amount = if whole { WORTH } else { 100 };
                 let detail = json!({"refund_id": "r", "order_id": id(order), "user_id": user(who), "amount": amount, "currency": "USD"});
                 self.take_back("order.refunded", detail);
             }
@@ -263,26 +273,28 @@ impl<'a> Driver<'a> {
     }
 
     /// Asks the API, and asks again until it answers.
-    fn ask(&mut self, method: &'static str, path: String, body: &Value, referee: Option<&'static str>) {
-        let (apps, shared, body) = (self.apps(), self.rig.shared.clone(), body.to_string());
+    fn ask(&mut self, method: &'static str, path: String, body: Value) {
+        let (apps, shared) = (self.apps(), self.rig.shared.clone());
         let first = self.call(0);
         self.running.push(Box::pin(async move {
             for attempt in 0..30_u64 {
                 let waited = Duration::from_millis(attempt * 500);
                 sleep(if attempt == 0 { Duration::ZERO } else { Duration::from_millis(500) }).await;
-                let request = http::Request::builder().method(method).uri(&path).body(Body::from(body.clone()));
+                let request = http::Request::builder().method(method).uri(&path).body(Body::from(body.to_string()));
                 let Ok(request) = request else { unreachable!("a request of our own") };
                 let request = request.with_raw_http_path(&path);
                 let call = Call { now: first.now.plus(waited), deadline: Deadline::after(LIMIT), ..first };
-                let handler = async { Ok(attribution::handle(&apps.attribution, request, call).await) };
+                let handler = async {
+                    let answer = attribution::handle(&apps.attribution, request, call).await;
+                    let (status, by) = (answer.status().as_u16(), INVOCATION.get());
+                    shared.with(|state| state.oracle.answered(&path, &body, call.now, status, &by));
+                    Ok(answer)
+                };
                 let Some(answer) = invoke(&shared, handler).await else { continue };
                 let status = answer.status().as_u16();
                 shared.with(|state| state.tell(clock::millis(), || format!("{method} {path} {body}: {status}")));
                 if status >= 500 {
                     continue;
-                }
-                if let (201, Some(referee)) = (status, referee) {
-                    shared.with(|state| state.oracle.said_new(referee));
                 }
                 break;
             }
@@ -443,6 +455,7 @@ impl<'a> Driver<'a> {
         let is_product = REWARDS.iter().all(|(_, name)| *name != queue);
         if let Some(message) = settled.filter(|_| is_product) {
             let event = serde_json::from_str(&message.body).unwrap_or_default();
+            self.with(|state| state.oracle.acknowledged(&event, began));
             self.acknowledged.push(Acknowledged { event, began, ended: now });
         }
     }
@@ -459,13 +472,25 @@ const QUEUES: [(&str, usize, usize); 6] = [
 ];
 
 /// Runs a handler as Lambda does: within its time, and sometimes it is stopped at one of its awaits.
-async fn invoke<T>(shared: &crate::wires::Shared, handler: impl Future<Output = Result<T, Error>>) -> Option<T> {
+async fn invoke<T: Answer>(
+    shared: &crate::wires::Shared,
+    handler: impl Future<Output = Result<T, Error>>,
+) -> Option<T> {
     let (crash, known) = shared.with(|state| {
         let crash = state.faults.strikes(Kind::Crash).then(|| state.rng.u64(0..100));
-        (crash, state.oracle.invocation())
+        let known = state.oracle.invocation();
+        if crash.is_some() {
+            state.oracle.struck(known.id, Kind::Crash);
+        }
+        (crash, known)
     });
+    let id = known.id;
     let limit = crash.map_or(LIMIT, Duration::from_millis);
-    match INVOCATION.scope(known, timeout(limit, handler)).await {
+    let answer = INVOCATION.scope(known, timeout(limit, handler)).await;
+    if !matches!(&answer, Ok(Ok(answer)) if !answer.gives_back()) {
+        shared.with(|state| state.oracle.gave_up(id));
+    }
+    match answer {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(problem)) => {
             shared.with(|state| state.tell(clock::millis(), || format!("failed: {problem}")));
@@ -475,6 +500,23 @@ async fn invoke<T>(shared: &crate::wires::Shared, handler: impl Future<Output = 
             shared.with(|state| state.tell(clock::millis(), || "stopped amid its work".to_owned()));
             None
         }
+    }
+}
+
+/// An answer that may say that work has to come again.
+trait Answer {
+    fn gives_back(&self) -> bool;
+}
+
+impl Answer for Value {
+    fn gives_back(&self) -> bool {
+        !failures(self).is_empty()
+    }
+}
+
+impl Answer for http::Response<Body> {
+    fn gives_back(&self) -> bool {
+        self.status().is_server_error()
     }
 }
 

@@ -6,6 +6,8 @@
 mod clock;
 mod faults;
 mod history;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod oracle;
 mod plan;
 mod rig;
@@ -56,6 +58,9 @@ struct Arguments {
     /// Carry out the history of `--seed` alone, and tell what happens in it.
     #[arg(long)]
     tell: bool,
+    #[cfg(feature = "mutants")]
+    #[command(flatten)]
+    mutants: mutants::Switches,
 }
 
 /// What all histories came to.
@@ -74,7 +79,11 @@ impl Figures {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.tell { tell(arguments.seed) } else { simulate(&arguments) }
+    #[cfg(feature = "mutants")]
+    if let Some(code) = mutants::run(&arguments) {
+        return code;
+    }
+    if arguments.tell { tell(arguments.seed, AGAIN) } else { simulate(&arguments) }
 }
 
 fn runtime() -> Runtime {
@@ -116,6 +125,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                     let state = drawn(&runtime, &rig, seed);
                     if !state.oracle.violations().is_empty() {
                         wrong.store(true, Ordering::Relaxed);
+                        bar.suspend(|| println!("seed {seed}: {}", state.oracle.violations().join("; ")));
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
                     }
                     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +145,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     });
     bar.finish_and_clear();
     if let Some(seed) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return tell(seed);
+        return tell(seed, AGAIN);
     }
     let figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     report(&figures, began.elapsed());
@@ -155,8 +165,11 @@ fn report(figures: &Figures, took: Duration) {
     }
 }
 
+/// How this build is called.
+const AGAIN: &str = "--bin simulate --";
+
 /// Carries one history out again, cuts it down if it goes wrong, and tells it.
-fn tell(seed: u64) -> ExitCode {
+fn tell(seed: u64, by: &str) -> ExitCode {
     let runtime = runtime();
     let state = drawn(&runtime, &rig(), seed);
     let whole =
@@ -173,7 +186,7 @@ fn tell(seed: u64) -> ExitCode {
     for violation in state.oracle.violations() {
         println!("violated: {violation}");
     }
-    println!("again: cargo run -p tests --bin simulate -- --tell --seed {seed}");
+    println!("again: cargo run -p tests {by} --tell --seed {seed}");
     if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -20,6 +20,11 @@ pub(crate) enum Action {
     Mint {
         user: usize,
     },
+    /// A member asks for a code that another user has, or is to have.
+    Covet {
+        user: usize,
+        whose: usize,
+    },
     /// The product reports a sign-up by somebody's code.
     Attribute {
         referee: usize,
@@ -96,6 +101,9 @@ impl Plan {
         if rng.bool() {
             add(rng.u64(..SPAN), Action::Mint { user: 1 });
         }
+        if rng.u8(..10) == 0 {
+            add(rng.u64(..SPAN), Action::Covet { user: rng.usize(..2), whose: rng.usize(..USERS.len()) });
+        }
         for referee in 2..2 + rng.usize(1..=2) {
             people(&mut rng, referee, &mut add);
         }
@@ -125,7 +133,9 @@ fn people(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Action)) {
     add(signed_up, Action::Attribute { referee, referrer: 0 });
     if rng.u8(..10) < 3 {
         let referrer = rng.usize(..2);
-        add(rng.u64(..SPAN), Action::Attribute { referee, referrer });
+        // Perhaps at the very same moment.
+        let at = if rng.bool() { signed_up } else { rng.u64(..SPAN) };
+        add(at, Action::Attribute { referee, referrer });
     }
     if rng.u8(..10) < 2 {
         add(rng.u64(..SPAN), Action::Mint { user: referee });

@@ -1,6 +1,6 @@
 //! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, identity::IdentityCache};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use referrals::runtime::{Env, Misconfigured, timeouts};
 
@@ -45,6 +45,8 @@ fn apps(shared: &Shared, settings: &[(&str, &str)]) -> Result<Apps, Misconfigure
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "simulator")))
+        // The other one draws when it loads, which would make a rig's first histories differ from later ones.
+        .identity_cache(IdentityCache::no_cache())
         .timeout_config(timeouts())
         .endpoint_url("http://simulated.example")
         .http_client(shared.aws())

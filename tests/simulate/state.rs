@@ -65,7 +65,7 @@ impl State {
         Self {
             rng: Rng::with_seed(seed ^ 0x57A7E),
             faults,
-            table: Table::new("referrals"),
+            table: Table::new("referrals").with_late_reads(4),
             stream: [Vec::new(), Vec::new()],
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),
@@ -120,6 +120,7 @@ impl State {
         self.table.set_now(clock::now().millis());
         if operation == "BatchGetItem" && self.faults.strikes(Kind::BatchCut) {
             self.table.limit_batches(1);
+            self.oracle.struck(by.map_or(0, |by| by.id), Kind::BatchCut);
         }
         if operation == "Query" && self.faults.strikes(Kind::IndexLags) {
             self.table.lag_indexes(2);

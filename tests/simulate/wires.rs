@@ -51,7 +51,14 @@ impl Shared {
     }
 
     fn strikes(&self, kind: Kind) -> bool {
-        self.with(|state| state.faults.strikes(kind))
+        let by = INVOCATION.try_with(|by| by.id).ok();
+        self.with(|state| {
+            let strikes = state.faults.strikes(kind);
+            if let (true, Some(by)) = (strikes, by) {
+                state.oracle.struck(by, kind);
+            }
+            strikes
+        })
     }
 
     /// Half a moment of a call.
@@ -142,7 +149,10 @@ async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, Connector
             "version": "0", "id": "e", "source": entry["Source"], "detail-type": entry["DetailType"], "detail": detail,
             "time": clock::now().to_string(), "account": "0", "region": "r", "resources": [],
         });
-        shared.with(|state| state.route(&event, clock::millis()));
+        shared.with(|state| {
+            state.oracle.told(&event);
+            state.route(&event, clock::millis());
+        });
         entries.push(json!({"EventId": "e"}));
     }
     if shared.strikes(Kind::AnswerLost) {
@@ -184,16 +194,24 @@ impl HttpConnector for Subsystems {
         let shared = self.0.clone();
         let key = request.headers().get("idempotency-key").unwrap_or_default().to_owned();
         let kind = REWARDS.iter().find(|(kind, _)| request.uri().contains(kind)).map_or("", |(kind, _)| *kind);
-        HttpConnectorFuture::new(async move { give(&shared, key, kind).await })
+        let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let reward = body["reward_id"].as_str().unwrap_or_default().to_owned();
+        HttpConnectorFuture::new(async move { give(&shared, reward, key, kind).await })
     }
 }
 
-async fn give(shared: &Shared, key: String, kind: &'static str) -> Result<HttpResponse, ConnectorError> {
+async fn give(
+    shared: &Shared,
+    reward: String,
+    key: String,
+    kind: &'static str,
+) -> Result<HttpResponse, ConnectorError> {
     shared.pause().await;
     if shared.strikes(Kind::SubsystemFails) {
         return Ok(respond(503, &Value::Null));
     }
     if shared.strikes(Kind::SubsystemRefuses) {
+        shared.with(|state| state.oracle.refused(&reward));
         return Ok(respond(400, &json!("no")));
     }
     shared.with(|state| {
@@ -201,9 +219,7 @@ async fn give(shared: &Shared, key: String, kind: &'static str) -> Result<HttpRe
         let booking = state.bookings.entry(key.clone()).or_default();
         booking.calls += 1;
         booking.booked = true;
-        let referee = key.split(':').next().unwrap_or_default();
-        let referral = state.referrals().into_iter().find(|referral| referral.referee.as_str() == referee);
-        state.oracle.booked(referral.as_ref(), &key);
+        state.oracle.booked(&reward, &key);
     });
     if shared.strikes(Kind::SubsystemAnswerLost) {
         return Err(lost());

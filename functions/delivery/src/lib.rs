@@ -11,6 +11,7 @@ use lambda_runtime::Error;
 use referrals::{
     batch::{self, Fate, Message},
     machine::Event,
+    mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::Referral,
     reward::{RewardId, RewardStatus},
@@ -105,11 +106,17 @@ async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Again> {
         tracing::info!(outcome = "nothing to deliver", correlation_id);
         return Ok(());
     };
+    if mutant::is(Mutant::MarkedBeforeTheCall) {
+        mark(app, &referral, &reward, &Event::Deliver(id.side), call).await?;
+    }
     match app.subsystems.give(&referral, &reward, call.now).await {
         Answer::Taken => mark(app, &referral, &reward, &Event::Deliver(id.side), call).await,
         Answer::Refused(answer) => {
             let resent = referral.rewards().map_or(0, |rewards| rewards.of(id.side).resent);
             mark(app, &referral, &reward, &Event::Fail(id.side, &answer, resent), call).await
+        }
+        Answer::Again(_) if mutant::is(Mutant::MarkedWithoutAnAnswer) => {
+            mark(app, &referral, &reward, &Event::Deliver(id.side), call).await
         }
         Answer::Again(again) => Err(again),
     }

@@ -15,6 +15,7 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use referrals::{
+    mutant::{self, Mutant},
     referral::Referral,
     reward::RewardType,
     runtime::{self, Env, Misconfigured},
@@ -137,11 +138,12 @@ impl Subsystems {
             currency: reward.currency,
             issued_at: reward.issued_at,
         })?;
+        let key = if mutant::is(Mutant::KeyDrawnAnew) { format!("{id}:{}", now.millis()) } else { id.clone() };
         let signatures = self.secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
         let signature = signatures.collect::<Result<Vec<_>, _>>()?.join(" ");
         let request = Request::post(endpoint)
             .header(CONTENT_TYPE, "application/json")
-            .header("idempotency-key", &id)
+            .header("idempotency-key", key)
             .header(HEADER_WEBHOOK_ID, &id)
             .header(HEADER_WEBHOOK_TIMESTAMP, now.seconds())
             .header(HEADER_WEBHOOK_SIGNATURE, signature);
@@ -174,7 +176,7 @@ fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
 /// What an answer means, whose body is read until `end` at most.
 async fn judge(mut response: HttpResponse, end: Sleep, now: Timestamp) -> Answer {
     let status = response.status();
-    if status.is_success() {
+    if status.is_success() || (status.is_client_error() && mutant::is(Mutant::RefusalTakenForYes)) {
         // Read to its end, where that is near, so that the connection can be used again.
         excerpt(response.take_body(), sleep(Duration::from_millis(100))).await;
         return Answer::Taken;
@@ -199,7 +201,7 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 /// Whether the same call may well be answered otherwise later. A redirect is not followed: it would take the signed
 /// reward to wherever the answer says.
 fn passes(status: u16) -> bool {
-    status >= 500 || matches!(status, 408 | 409 | 425 | 429)
+    (status >= 500 && !mutant::is(Mutant::FailureTakenForRefusal)) || matches!(status, 408 | 409 | 425 | 429)
 }
 
 /// The beginning of what the subsystem said, for the operator; a longer answer is not read to its end.

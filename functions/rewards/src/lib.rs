@@ -9,6 +9,7 @@ use lambda_runtime::Error;
 use referrals::{
     bus::Bus,
     life::{advance::advance, announce::announcements},
+    mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::{Referral, Status},
     runtime::{Call, Env, Misconfigured},
@@ -75,7 +76,7 @@ async fn is_done(app: &App, record: &Value, call: &Call) -> bool {
         Ok(Ok(())) => true,
         Ok(Err(problem)) => {
             tracing::warn!(outcome = "failed", %problem);
-            false
+            mutant::is(Mutant::FailedRecordAcknowledged)
         }
         Err(_elapsed) => {
             tracing::warn!(outcome = "out of time");

@@ -11,6 +11,7 @@ use referrals::{
         announce::reannouncements,
     },
     machine::Event,
+    mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
     runtime::{Call, Env, Misconfigured},
     store::{Stepped, Store},
@@ -80,7 +81,8 @@ impl Swept {
 /// # Errors
 /// When part of it failed; the rest is done, and the next sweep finds what is left.
 pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Error> {
-    let shards = join_all((0..WORK_SHARDS).map(|shard| sweep_shard(app, shard, &call))).await;
+    let shards = if mutant::is(Mutant::SweepForgetsHalf) { WORK_SHARDS / 2 } else { WORK_SHARDS };
+    let shards = join_all((0..shards).map(|shard| sweep_shard(app, shard, &call))).await;
     let swept = shards.into_iter().fold(Swept::default(), Swept::and);
     let Swept { due: sweep_backlog, advanced, announced, failed, lag_seconds: sweep_lag } = swept;
     let parked = parked(app, &call).await;
@@ -144,6 +146,10 @@ async fn sweep_page(app: &App, referrals: Vec<Referral>, call: &Call) -> Swept {
 /// How long a referral has waited for the sweep; `None` when its turn has not come.
 fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
     let since = due_for_sweep(referral, app.grace).filter(|since| *since <= call.now)?;
+    let is_issued = referral.status() == Status::Rewarded;
+    if mutant::is(if is_issued { Mutant::SweepNeverAnnounces } else { Mutant::SweepNeverIssues }) {
+        return None;
+    }
     Some(call.now.since(since))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     machine::{Event, Refusal, Step},
+    mutant::{self, Mutant},
     order::VoidReason,
     referral::{Lane, Referral, Status},
     reward::Side,
@@ -49,7 +50,7 @@ fn tell(after: &Referral) {
 
 fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
     match (referral.status(), referral.work()) {
-        (Status::Converted, Some(work)) if work.at <= now => None,
+        (Status::Converted, Some(work)) if work.at <= now || mutant::is(Mutant::HoldNotWaited) => None,
         (Status::Converted, _) => Some(Refusal::NotDue),
         (status, _) => Some(Refusal::Status(status)),
     }
@@ -58,9 +59,9 @@ fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
 /// What a converted referral has come to, given how its people stand now.
 fn verdict(referral: &Referral, facts: &IssueFacts) -> Event<'static> {
     let is_reciprocal = facts.referrers_own.as_ref().is_some_and(|own| own.referrer == referral.referee);
-    if facts.referrer.flagged {
+    if facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerPaid) {
         Event::Void(VoidReason::ReferrerFlagged)
-    } else if facts.referee.flagged {
+    } else if facts.referee.flagged && !mutant::is(Mutant::FlaggedRefereePaid) {
         Event::Void(VoidReason::RefereeFlagged)
     } else if is_reciprocal {
         Event::Void(VoidReason::ReciprocalReferral)

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    mutant::{self, Mutant},
     referral::{Referral, State},
     reward::Side,
     time::Timestamp,
@@ -74,7 +75,8 @@ pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
 
 /// This side's reward, announced once more.
 pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
-    of_reward(referral, side, "reward.issued", referral.rewards()?.issued_at)
+    let at = if mutant::is(Mutant::RepetitionDatedAnew) { referral.work()?.at } else { referral.rewards()?.issued_at };
+    of_reward(referral, side, "reward.issued", at)
 }
 
 fn of_referral(referral: &Referral) -> Announcement {
@@ -101,6 +103,7 @@ fn of_reward(
         again @ 1.. if detail_type == "reward.failed" => format!("{id}:{again}"),
         _ => id,
     };
+    let id = if mutant::is(Mutant::EventNamedByRevision) { format!("{id}:{}", referral.rev) } else { id };
     let about = OfReferee { referee_id: referral.referee.as_str(), reward };
     Some(announcement(detail_type, occurred_at, referral, id, about))
 }

@@ -21,6 +21,7 @@ use crate::{
     device::Device,
     id::UserId,
     machine::Verb,
+    mutant::{self, Mutant},
     referral::Lane,
     table::{self, DEVICES, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     time::Timestamp,
@@ -29,12 +30,20 @@ use crate::{
 /// Nothing is at this address yet.
 const ABSENT: &str = "attribute_not_exists(#pk)";
 
+/// A condition as it stands, on the attribute `name` among others; this mutant lets everything pass.
+fn kept(condition: &str, name: &str, loosened: Mutant) -> String {
+    if mutant::is(loosened) {
+        return format!("attribute_exists({name}) OR attribute_not_exists({name}) OR {condition}");
+    }
+    condition.to_owned()
+}
+
 /// Puts an item where nothing is; a refusal brings what is there.
 pub(super) fn create(client: &Client, item: Item) -> PutItemFluentBuilder {
     client
         .put_item()
         .set_item(Some(item))
-        .condition_expression(ABSENT)
+        .condition_expression(kept(ABSENT, "#pk", Mutant::ReferralWrittenOver))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
@@ -44,7 +53,7 @@ pub(super) fn create_in(table: &str, item: Item) -> Option<Put> {
     Put::builder()
         .table_name(table)
         .set_item(Some(item))
-        .condition_expression(ABSENT)
+        .condition_expression(kept(ABSENT, "#pk", Mutant::CodeWrittenOver))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
@@ -71,8 +80,9 @@ pub(super) fn step(client: &Client, before: &Item, after: &Item, verb: Verb) -> 
         update = update.expression_attribute_values(&place, text(status.as_str()));
         allowed.push(place);
     }
-    let condition = format!("#rev = :rev AND #status IN ({})", allowed.join(", "));
-    difference(update.condition_expression(condition), before, after)
+    let same = if mutant::is(Mutant::StepWithoutRevision) { ">=" } else { "=" };
+    let condition = format!("#rev {same} :rev AND #status IN ({})", allowed.join(", "));
+    difference(update.condition_expression(kept(&condition, "#rev", Mutant::StepWithoutCondition)), before, after)
 }
 
 /// `SET` what is new or different, `REMOVE` what is gone.
@@ -88,6 +98,7 @@ fn difference(mut update: UpdateItemFluentBuilder, before: &Item, after: &Item) 
     }
     let mut gone: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     gone.sort();
+    gone.retain(|_| !mutant::is(Mutant::GoneAttributesStay));
     for name in gone {
         remove.push(format!("#{name}"));
         update = update.expression_attribute_names(format!("#{name}"), name);
@@ -103,6 +114,8 @@ fn difference(mut update: UpdateItemFluentBuilder, before: &Item, after: &Item) 
 /// Writes an account's standing unless a later one is known. At one and the same time a flag outweighs a clearance, so
 /// the result does not depend on the order of arrival.
 pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> UpdateItemFluentBuilder {
+    const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
+    const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
     let update = client
         .update_item()
         .set_key(Some(account.attributes()))
@@ -114,11 +127,11 @@ pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> U
     match &standing.flag {
         Some(reason) => update
             .update_expression("SET #flagged = :flagged, #at = :at, #reason = :reason")
-            .condition_expression("attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)")
+            .condition_expression(kept(LATER_OR_EQUAL, "#at", Mutant::FlagHoldsAgainstLater))
             .expression_attribute_values(":reason", text(reason)),
         None => update
             .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
-            .condition_expression("attribute_not_exists(#at) OR #at < :at"),
+            .condition_expression(kept(LATER, "#at", Mutant::ClearanceHoldsAgainstLater)),
     }
 }
 

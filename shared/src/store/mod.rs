@@ -15,6 +15,7 @@ use std::{error::Error, time::Duration};
 use aws_sdk_dynamodb::{Client, config::retry::RetryConfig, error::SdkError, types::KeysAndAttributes};
 
 use crate::{
+    mutant::{self, Mutant},
     runtime,
     table::{Item, Key, Unreadable},
 };
@@ -64,10 +65,11 @@ impl Store {
     /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
     /// become those that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
+        let retries = RetryConfig::standard().with_max_attempts(if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 });
         let config = client
             .config()
             .to_builder()
-            .retry_config(RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(40)))
+            .retry_config(retries.with_initial_backoff(Duration::from_millis(40)))
             .retry_classifier(retry::Conflicts)
             .build();
         Self { client: Client::from_conf(config), table: table.to_owned() }
@@ -80,7 +82,7 @@ impl Store {
             .get_item()
             .table_name(&self.table)
             .set_key(Some(key.attributes()))
-            .consistent_read(true)
+            .consistent_read(!mutant::is(Mutant::EventualRead))
             .send()
             .await?;
         Ok(found.item)
@@ -110,14 +112,18 @@ impl Store {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
             }
-            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let is_strong = !mutant::is(Mutant::EventualBatchRead);
+            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(is_strong).build();
             let request = request.map_err(|problem| StoreError::Unavailable(problem.to_string()))?;
             let answer = self.client.batch_get_item().request_items(&self.table, request).send().await?;
             items.extend(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default());
             match answer.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table)) {
                 // The table answers a part when it is throttled; the SDK takes that for success.
-                Some(rest) if !rest.keys.is_empty() => wanted = rest.keys,
+                Some(rest) if !rest.keys.is_empty() && !mutant::is(Mutant::BatchRestForgotten) => wanted = rest.keys,
                 Some(_) | None => return Ok(items),
+            }
+            if mutant::is(Mutant::BatchRestNotRetried) {
+                break;
             }
         }
         Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))

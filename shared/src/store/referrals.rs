@@ -8,6 +8,7 @@ use crate::{
     code::{Code, OwnedCode},
     id::UserId,
     machine::{Refusal, Step, Verb},
+    mutant::{self, Mutant},
     referral::Referral,
     table::{self, Item, Key},
 };
@@ -135,7 +136,9 @@ impl Store {
             return Err(problem.into());
         };
         let found = self.evidence(refusal.item(), &referral)?;
-        let is_ours = attempts.were_many() && found == referral;
+        let was_sent_again = attempts.were_many() || mutant::is(Mutant::TwinsTakenForOne);
+        let is_the_same = found == referral || mutant::is(Mutant::OthersReferralTakenForOurs);
+        let is_ours = was_sent_again && is_the_same && !mutant::is(Mutant::OwnReferralNotRecognised);
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
@@ -154,7 +157,7 @@ impl Store {
         };
         let found = self.evidence(refusal.item(), before)?;
         // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
-        let is_ours = attempts.were_many() && found == after;
+        let is_ours = attempts.were_many() && (found == after || mutant::is(Mutant::OthersStepTakenForOurs));
         Ok(if is_ours { Written::Done(found) } else { Written::Found(found) })
     }
 
@@ -170,6 +173,8 @@ impl Store {
                 Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
                 Step::Take(after, verb) => match self.write(&referral, *after, verb).await? {
                     Written::Done(after) => return Ok(Stepped::Taken(after)),
+                    Written::Found(found) if mutant::is(Mutant::RefusedStepIsDone) => return Ok(Stepped::Done(found)),
+                    Written::Found(_) if mutant::is(Mutant::StepNotDecidedAgain) => break,
                     Written::Found(found) => found,
                 },
             };

@@ -16,6 +16,8 @@ use aws_sdk_dynamodb::{
     types::CancellationReason,
 };
 
+use crate::mutant::{self, Mutant};
+
 /// Says "try again" where a write met somebody else's transaction, or part of a transaction was throttled.
 ///
 /// Neither is a refusal: no condition was looked at. The SDK then waits and tries again, with its usual jitter.
@@ -29,6 +31,7 @@ impl ClassifyRetry for Conflicts {
         let conflict = error.downcast_ref::<TransactWriteItemsError>().is_some_and(is_conflict)
             || error.downcast_ref::<PutItemError>().is_some_and(PutItemError::is_transaction_conflict_exception)
             || error.downcast_ref::<UpdateItemError>().is_some_and(UpdateItemError::is_transaction_conflict_exception);
+        let conflict = conflict && !mutant::is(Mutant::ConflictNotRetried);
         if conflict { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
     }
 

@@ -41,6 +41,7 @@ pub(crate) struct Table {
     tokens: HashMap<String, (Value, i64)>,
     now: i64,
     lag: usize,
+    late: usize,
     batch: usize,
 }
 
@@ -57,6 +58,7 @@ impl Table {
             tokens: HashMap::new(),
             now: 0,
             lag: 0,
+            late: 0,
             batch: BATCH,
         }
     }
@@ -69,6 +71,11 @@ impl Table {
     /// From now on the indexes do not show the last `writes` changes of items.
     pub(crate) fn lag_indexes(&mut self, writes: usize) {
         self.lag = writes;
+    }
+
+    /// The table whose reads, where they do not ask for more, do not show the last `writes` changes of items.
+    pub(crate) fn with_late_reads(self, writes: usize) -> Self {
+        Self { late: writes, ..self }
     }
 
     /// From now on a batch read answers at most so many of its keys (one at least), and gives the others back.

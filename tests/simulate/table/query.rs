@@ -90,7 +90,7 @@ impl Table {
             start => Some(index.start(start, &part)?),
         };
 
-        let items = if projected { self.as_indexed() } else { Cow::Borrowed(&self.items) };
+        let items = if projected { self.as_of(self.lag) } else { Cow::Borrowed(&self.items) };
         let mut found: Vec<(Place<'_>, &Item)> = items
             .values()
             .filter(|item| item.get(index.hash).and_then(text) == Some(&part.partition))
@@ -124,13 +124,13 @@ impl Table {
         Ok(answer)
     }
 
-    /// The items as the indexes show them, which may be behind.
-    fn as_indexed(&self) -> Cow<'_, BTreeMap<Key, Item>> {
-        if self.lag == 0 {
+    /// The items as they were so many writes ago.
+    pub(super) fn as_of(&self, writes: usize) -> Cow<'_, BTreeMap<Key, Item>> {
+        if writes == 0 {
             return Cow::Borrowed(&self.items);
         }
         let mut items = self.items.clone();
-        for record in self.records.iter().rev().take(self.lag) {
+        for record in self.records.iter().rev().take(writes) {
             let images = &record["dynamodb"];
             let Ok(key) = Key::read(images.get("Keys")) else { continue };
             match images.get("OldImage").and_then(Value::as_object) {

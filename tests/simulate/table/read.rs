@@ -1,17 +1,22 @@
 //! Reads by key: one item, or many in no order.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use serde_json::{Value, json};
 
-use super::{BATCH, DynamoError, Key, Table, members};
+use super::{BATCH, DynamoError, Item, Key, Table, members};
 
 impl Table {
     pub(super) fn get_item(&self, request: &Value) -> Result<Value, DynamoError> {
         members(request, &["TableName", "Key", "ConsistentRead", "ReturnConsumedCapacity"])?;
         self.is_named(request)?;
         let key = Key::read(request.get("Key"))?;
-        Ok(self.items.get(&key).map_or_else(|| json!({}), |item| json!({ "Item": item })))
+        let items = self.as_read(request);
+        Ok(items.get(&key).map_or_else(|| json!({}), |item| json!({ "Item": item })))
     }
 
     pub(super) fn batch_get_item(&self, request: &Value) -> Result<Value, DynamoError> {
@@ -37,7 +42,8 @@ impl Table {
             return Err(DynamoError::validation("Provided list of item keys contains duplicates"));
         }
         let (now, later) = keys.split_at(keys.len().min(self.batch));
-        let found: Vec<_> = now.iter().filter_map(|key| self.items.get(key)).collect();
+        let items = self.as_read(wanted);
+        let found: Vec<_> = now.iter().filter_map(|key| items.get(key)).collect();
         let mut rest = json!({});
         if !later.is_empty() {
             let mut unread = wanted.clone();
@@ -45,5 +51,10 @@ impl Table {
             rest[name] = unread;
         }
         Ok(json!({ "Responses": { name: found }, "UnprocessedKeys": rest }))
+    }
+
+    /// The items as a read sees them that asks for `ConsistentRead`, or does not.
+    fn as_read(&self, request: &Value) -> Cow<'_, BTreeMap<Key, Item>> {
+        self.as_of(if request["ConsistentRead"] == true { 0 } else { self.late })
     }
 }

@@ -1,0 +1,162 @@
+//! What those outside were told and given: answers, acknowledgements, events, rewards; and that one fault is survived.
+
+use referrals::{
+    code::Code,
+    order::VoidReason,
+    referral::{Referral, State as Phase, Status},
+    reward::Side,
+    time::Timestamp,
+};
+use serde_json::Value;
+
+use super::{Invocation, Oracle, WORTH, awaits};
+use crate::{faults::Kind, history::Acknowledged};
+
+impl Oracle {
+    // ----- The product -----------------------------------------------------------------------------------------------
+
+    /// The API answered a mint or an attribution, as of `now`.
+    pub(crate) fn answered(&mut self, path: &str, body: &Value, now: Timestamp, status: u16, by: &Invocation) {
+        let code = body["code"].as_str().and_then(|code| code.parse::<Code>().ok());
+        let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
+        let code = code.as_ref();
+        match (body["referee_id"].as_str(), status) {
+            (Some(referee), 201) => {
+                let met = self.met.get(&by.id).copied().unwrap_or_default();
+                // Of two calls in the same millisecond, one that had to be repeated cannot tell the other's work from
+                // its own.
+                if let Some((then, had_met)) = self.created.insert(referee.to_owned(), (now, met))
+                    && (then != now || met + had_met == 0)
+                {
+                    self.fail(format!("{referee}: said to be new twice"));
+                }
+            }
+            (Some(referee), 200) => {
+                let moments = self.moments.get(&format!("REFEREE#{referee}"));
+                let is_untouched = self.referrals.get(referee).is_some_and(|referral| referral.rev == 1);
+                // Whose work has been built upon meanwhile cannot know it for its own.
+                if is_untouched && moments.is_some_and(|moments| moments.by == Some(by.id)) {
+                    self.fail(format!("{referee}: said to be known by the call that wrote it"));
+                }
+            }
+            (Some(_), 404) if code.is_some_and(|code| code.at < by.began) => {
+                self.fail(format!("{}: said to be nobody's code", body["code"]));
+            }
+            (None, 200) if code.is_some_and(|code| code.by == Some(by.id)) => {
+                self.fail(format!("{}: said to be known by the call that wrote it", body["code"]));
+            }
+            (None, 409) if code.is_none_or(|code| path.contains(&code.owner)) => {
+                self.fail(format!("{}: said to be somebody else's code", body["code"]));
+            }
+            _ => {}
+        }
+    }
+
+    /// An event was acknowledged: what it asks for is certain by now.
+    pub(crate) fn acknowledged(&mut self, event: &Value, began: u64) {
+        let user = event["detail"]["user_id"].as_str().unwrap_or_default();
+        let referral = self.referrals.get(user);
+        let moments = self.moments.get(&format!("REFEREE#{user}")).copied().unwrap_or_default();
+        let is_lost = match event["detail-type"].as_str() {
+            Some("order.completed") => {
+                let order = &event["detail"]["order_id"];
+                referral.is_some_and(|referral| awaits(referral, order)) && moments.created < began
+            }
+            Some("order.cancelled" | "payment.disputed" | "order.refunded") => {
+                let converted = referral.filter(|referral| referral.status() == Status::Converted);
+                let by = converted.and_then(Referral::conversion);
+                by.is_some_and(|by| is_whole_of(event, by.order.as_str())) && moments.created < began
+            }
+            Some("account.flagged" | "account.cleared") => {
+                let known = self.standings.get(user).map(|(at, _)| at.as_str());
+                known < event["detail"]["occurred_at"].as_str()
+            }
+            _ => false,
+        };
+        if is_lost {
+            self.fail(format!("{user}: acknowledged before it was done: {} {}", event["detail-type"], event["detail"]));
+        }
+    }
+
+    /// Nothing is called off for an order that nobody took back.
+    pub(super) fn called_off(&mut self, referral: &Referral, acknowledged: &[Acknowledged]) {
+        let Phase::Voided { reason, conversion: Some(conversion), .. } = &referral.state else { return };
+        let kind = match reason {
+            VoidReason::OrderCancelled => "order.cancelled",
+            VoidReason::OrderRefunded => "order.refunded",
+            VoidReason::PaymentDisputed => "payment.disputed",
+            VoidReason::ReferrerFlagged | VoidReason::RefereeFlagged | VoidReason::ReciprocalReferral => return,
+        };
+        let is_it = |event: &Value| event["detail-type"] == kind && is_whole_of(event, conversion.order.as_str());
+        if !acknowledged.iter().any(|taken_in| is_it(&taken_in.event)) {
+            self.fail(format!("{}: called off as {reason:?}, and {} stands", referral.referee, conversion.order));
+        }
+    }
+
+    // ----- Subscribers and subsystems --------------------------------------------------------------------------------
+
+    /// The bus took an event of ours: what is told again is told in the same words.
+    pub(crate) fn told(&mut self, event: &Value) {
+        let (kind, detail) = (event["detail-type"].as_str().unwrap_or_default(), &event["detail"]);
+        let id = detail["event_id"].as_str().unwrap_or_default();
+        if *self.told.entry(id.to_owned()).or_insert_with(|| detail.clone()) != *detail {
+            self.fail(format!("{id}: told again in other words: {detail}"));
+        }
+        let Some(reward) = detail["reward_id"].as_str().filter(|_| kind == "reward.issued") else { return };
+        if *self.names.entry(reward.to_owned()).or_insert_with(|| id.to_owned()) != id {
+            self.fail(format!("{reward}: issued under another name, {id}"));
+        }
+    }
+
+    /// A subsystem booked a reward: it must have been issued, and has one key for ever.
+    pub(crate) fn booked(&mut self, reward: &str, key: &str) {
+        let (referee, side) = reward.split_once(':').unwrap_or_default();
+        let is_issued = self.referrals.get(referee).is_some_and(|referral| referral.rewards().is_some());
+        if !is_issued || !Side::BOTH.iter().any(|known| side == known.as_str()) {
+            self.fail(format!("{reward} was booked and not issued"));
+        }
+        if *self.keys.entry(reward.to_owned()).or_insert_with(|| key.to_owned()) != key {
+            self.fail(format!("{reward} was booked under a second key, {key}"));
+        }
+    }
+
+    /// A subsystem refused a reward for good.
+    pub(crate) fn refused(&mut self, reward: &str) {
+        self.refused.insert(reward.to_owned());
+    }
+
+    // ----- Faults ----------------------------------------------------------------------------------------------------
+
+    /// A fault struck this invocation.
+    pub(crate) fn struck(&mut self, invocation: u64, kind: Kind) {
+        let met = self.met.entry(invocation).or_default();
+        *met += match kind {
+            Kind::AnswerLost
+            | Kind::RequestLost
+            | Kind::Throttled
+            | Kind::Conflict
+            | Kind::InternalError
+            | Kind::SlowCall
+            | Kind::BatchCut => 1,
+            Kind::Crash | Kind::BusLosesEntry | Kind::SubsystemFails | Kind::SubsystemAnswerLost => Self::TOO_MANY,
+            _ => 0,
+        };
+    }
+
+    /// An invocation gave work back: not for one fault of those that pass.
+    pub(crate) fn gave_up(&mut self, invocation: u64) {
+        let met = self.met.get(&invocation).copied().unwrap_or_default();
+        if met < Self::TOO_MANY {
+            self.fail(format!("work was given back after {met} passing faults"));
+        }
+    }
+
+    /// From so many faults on an invocation may fail. One must be survived.
+    const TOO_MANY: u32 = 2;
+}
+
+/// Whether the event takes all of this order back.
+fn is_whole_of(event: &Value, order: &str) -> bool {
+    let detail = &event["detail"];
+    detail["order_id"] == order && detail["amount"].as_u64().is_none_or(|amount| amount >= WORTH)
+}

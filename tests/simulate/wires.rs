@@ -2,7 +2,10 @@
 //! call takes a moment, in which others get in between, and may meet a fault.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,19 @@ use crate::{
 
 /// The history that is under way on this thread's wires.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Option<State>>>);
+pub(crate) struct Shared {
+    state: Arc<Mutex<Option<State>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call that is on its way, until this is dropped.
+pub(crate) struct OnItsWay(Arc<AtomicUsize>);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Shared {
     pub(crate) fn begin(&self, state: State) {
@@ -40,7 +55,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at, or changes, the history's state. No call ever comes without a history.
@@ -50,12 +65,29 @@ impl Shared {
         look(state)
     }
 
-    fn strikes(&self, kind: Kind) -> bool {
+    /// Whether there is a history.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Counts a call that goes on whether or not anybody waits for it.
+    pub(crate) fn on_its_way(&self) -> OnItsWay {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        OnItsWay(Arc::clone(&self.calls))
+    }
+
+    /// Whether no call is on its way any more.
+    pub(crate) async fn is_quiet(&self) -> bool {
+        clock::breathe().await;
+        self.calls.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn strikes(&self, kind: Kind) -> bool {
         self.with(|state| state.faults.strikes(kind))
     }
 
     /// Half a moment of a call.
-    async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         let pause = self.with(|state| state.rng.u64(1..15));
         sleep(Duration::from_millis(pause)).await;
     }
@@ -101,19 +133,28 @@ async fn carry(shared: &Shared, request: &HttpRequest) -> Result<HttpResponse, C
     answer
 }
 
-async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
-    let is_write = matches!(operation, "PutItem" | "UpdateItem" | "TransactWriteItems");
+/// Whether an operation of the table writes.
+pub(crate) fn is_write(operation: &str) -> bool {
+    matches!(operation, "PutItem" | "UpdateItem" | "TransactWriteItems")
+}
+
+/// How a call to the table ends before it gets there, if it does.
+pub(crate) fn broken(shared: &Shared, operation: &str) -> Option<Result<HttpResponse, ConnectorError>> {
     if shared.strikes(Kind::RequestLost) {
-        return Err(lost());
+        return Some(Err(lost()));
     }
     if shared.strikes(Kind::Throttled) {
-        return Ok(refused(400, "ProvisionedThroughputExceededException"));
+        return Some(Ok(refused(400, "ProvisionedThroughputExceededException")));
     }
     if shared.strikes(Kind::InternalError) {
-        return Ok(refused(500, "InternalServerError"));
+        return Some(Ok(refused(500, "InternalServerError")));
     }
-    if is_write && shared.strikes(Kind::Conflict) {
-        return Ok(conflict(operation));
+    (is_write(operation) && shared.strikes(Kind::Conflict)).then(|| Ok(conflict(operation)))
+}
+
+async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
+    if let Some(broken) = broken(shared, operation) {
+        return broken;
     }
     if shared.strikes(Kind::SlowCall) {
         // Longer than an attempt may take: its work is done all the same, sometimes after the next attempt's.
@@ -121,13 +162,13 @@ async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpRe
     }
     let by = INVOCATION.try_with(Clone::clone).ok();
     let answer = shared.with(|state| state.ask_table(operation, request, by.as_ref()));
-    if is_write && shared.strikes(Kind::AnswerLost) {
+    if is_write(operation) && shared.strikes(Kind::AnswerLost) {
         return Err(lost());
     }
     Ok(table::wire::respond(&answer))
 }
 
-async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, ConnectorError> {
+pub(crate) async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, ConnectorError> {
     if shared.strikes(Kind::RequestLost) {
         return Err(lost());
     }
@@ -152,7 +193,7 @@ async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, Connector
     Ok(respond(200, &json!({"FailedEntryCount": failed, "Entries": entries})))
 }
 
-fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpResponse {
+pub(crate) fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpResponse {
     let url = request["QueueUrl"].as_str().unwrap_or_default();
     match operation {
         "ChangeMessageVisibility" => {
@@ -183,12 +224,13 @@ impl HttpConnector for Subsystems {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let shared = self.0.clone();
         let key = request.headers().get("idempotency-key").unwrap_or_default().to_owned();
-        let kind = REWARDS.iter().find(|(kind, _)| request.uri().contains(kind)).map_or("", |(kind, _)| *kind);
-        HttpConnectorFuture::new(async move { give(&shared, key, kind).await })
+        let url = request.uri().to_owned();
+        HttpConnectorFuture::new(async move { give(&shared, key, &url).await })
     }
 }
 
-async fn give(shared: &Shared, key: String, kind: &'static str) -> Result<HttpResponse, ConnectorError> {
+pub(crate) async fn give(shared: &Shared, key: String, url: &str) -> Result<HttpResponse, ConnectorError> {
+    let kind = REWARDS.iter().find(|(kind, _)| url.contains(kind)).map_or("", |(kind, _)| *kind);
     shared.pause().await;
     if shared.strikes(Kind::SubsystemFails) {
         return Ok(respond(503, &Value::Null));

@@ -1,0 +1,138 @@
+//! The proxy: takes the functions' calls from real sockets to the embedded DynamoDB, or to the models of all the rest,
+//! and breaks them as a network and a server would.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::ConnectorError};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    time::sleep,
+};
+
+use super::{
+    http::{self, Message},
+    table::Line,
+};
+use crate::{
+    faults::Kind,
+    wires::{self, Shared},
+};
+
+/// Longer than the SDK gives an attempt.
+const SLOW: Duration = Duration::from_millis(1_500);
+
+/// What comes back over the wire.
+enum Reply {
+    Answer(Vec<u8>),
+    /// The connection is closed.
+    Closed,
+    /// The connection is reset.
+    Reset,
+    /// The connection is reset in the midst of the answer.
+    Cut(Vec<u8>),
+}
+
+/// What the proxy's connections share.
+#[derive(Clone, Default)]
+pub(super) struct Relay {
+    pub(super) shared: Shared,
+    /// The line to the table of the history that is under way.
+    pub(super) line: Arc<Mutex<Option<Line>>>,
+}
+
+impl Relay {
+    /// Takes whoever calls.
+    pub(super) async fn serve(self, listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let relay = self.clone();
+            tokio::spawn(async move { relay.converse(stream).await });
+        }
+    }
+
+    /// Answers one connection's calls. Each is carried to its end, whether or not its caller is still there.
+    async fn converse(&self, stream: TcpStream) {
+        // Small answers; a network that gathers them would only be slow.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let mut stream = BufReader::new(stream);
+        while let Ok(Some(request)) = Message::read(&mut stream).await {
+            if !self.shared.is_under_way() {
+                return;
+            }
+            let _on_its_way = self.shared.on_its_way();
+            if !send(stream.get_mut(), self.carry(&request).await).await {
+                return;
+            }
+        }
+    }
+
+    async fn carry(&self, request: &Message) -> Reply {
+        let Some((service, operation)) = request.header("x-amz-target").split_once('.') else {
+            let (key, line) = (request.header("idempotency-key").to_owned(), request.first_line());
+            return reply(wires::give(&self.shared, key, line).await);
+        };
+        self.shared.pause().await;
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let back = match service {
+            "AWSEvents" => reply(wires::bus(&self.shared, &body).await),
+            "AmazonSQS" => reply(Ok(wires::queue(&self.shared, operation, &body))),
+            _ => self.ask(operation, request).await,
+        };
+        self.shared.pause().await;
+        back
+    }
+
+    /// Asks the table.
+    async fn ask(&self, operation: &str, request: &Message) -> Reply {
+        let shared = &self.shared;
+        match wires::broken(shared, operation) {
+            Some(Ok(answer)) => return Reply::Answer(http::bytes(&answer)),
+            Some(Err(_lost)) => return Reply::Closed,
+            None => {}
+        }
+        // Its caller gives it up and tries again; the work is done all the same, before that or after.
+        let (before, after) = match shared.strikes(Kind::SlowCall) {
+            true if shared.with(|state| state.rng.bool()) => (SLOW, Duration::ZERO),
+            true => (Duration::ZERO, SLOW),
+            false => (Duration::ZERO, Duration::ZERO),
+        };
+        sleep(before).await;
+        let mut line = self.line.lock().await;
+        let Some(answer) = line.as_mut() else { return Reply::Closed };
+        let answer = answer.ask(shared, operation, request).await;
+        drop(line);
+        sleep(after).await;
+        match answer {
+            Ok(answer) if wires::is_write(operation) && shared.strikes(Kind::AnswerLost) => {
+                if shared.with(|state| state.rng.bool()) { Reply::Reset } else { Reply::Cut(answer) }
+            }
+            Ok(answer) => Reply::Answer(answer),
+            Err(problem) => {
+                shared.with(|state| state.oracle.fail(format!("the table cannot be asked: {problem}")));
+                Reply::Closed
+            }
+        }
+    }
+}
+
+fn reply(back: Result<HttpResponse, ConnectorError>) -> Reply {
+    back.map_or(Reply::Reset, |answer| Reply::Answer(http::bytes(&answer)))
+}
+
+/// Whether the connection goes on.
+async fn send(stream: &mut TcpStream, reply: Reply) -> bool {
+    let (bytes, goes_on) = match reply {
+        Reply::Answer(bytes) => (bytes, true),
+        Reply::Closed => (Vec::new(), false),
+        Reply::Reset => (Vec::new(), stream.set_zero_linger().is_err()),
+        Reply::Cut(mut bytes) => {
+            bytes.truncate(bytes.len() / 2);
+            (bytes, false)
+        }
+    };
+    stream.write_all(&bytes).await.is_ok() && goes_on
+}

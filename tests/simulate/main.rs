@@ -203,6 +203,7 @@ fn print(plan: &Plan, told: &State, violations: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Action, Mode, Step};
 
     /// A few in each build; CI carries out many in a build made for it.
     #[test]
@@ -212,6 +213,24 @@ mod tests {
             let state = drawn(&runtime, &rig, seed);
             assert_eq!(state.oracle.violations(), [""; 0], "seed {seed}");
         }
+    }
+
+    /// The referral of a sign-up whose call to write it is slow each time: who asks again finds it.
+    #[test]
+    fn the_work_of_a_slow_call_is_done() {
+        let steps = vec![
+            Step { at: 0, action: Action::Mint { user: 0 } },
+            Step { at: 100, action: Action::Attribute { referee: 2, referrer: 0 } },
+        ];
+        let plan = Plan { seed: 1, mode: Mode::Stream, variant: 0, skew: None, steps };
+        // A mint is one call, and a sign-up looks for the code and then for the people before it writes.
+        let faults = Faults::given((4..=6).map(|chance| (Kind::SlowCall, chance)).collect());
+        let state = runtime().block_on(history::run(&rig(), &plan, faults, true));
+        assert_eq!(state.oracle.violations(), [""; 0]);
+        assert_eq!(state.faults.struck().len(), 3);
+        let answered: Vec<_> = state.timeline.iter().filter(|(_, what)| what.starts_with("POST")).collect();
+        let is = |at: usize, status: &str| answered[at].1.ends_with(status);
+        assert!(answered.len() == 2 && is(0, ": 503") && is(1, ": 200"), "{:?}", state.timeline);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_runtime_api::client::{
     http::{SharedHttpClient, SharedHttpConnector},
     interceptors::SharedInterceptor,
@@ -70,11 +73,19 @@ fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured>
         .http_client(lines.aws.clone())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .build();
-    let mut table = aws_sdk_dynamodb::config::Builder::from(&aws);
-    lines.before.iter().for_each(|before| _ = table.push_interceptor(before.clone()));
-    let dynamodb = || aws_sdk_dynamodb::Client::from_conf(table.clone().build());
-    let sqs = || aws_sdk_sqs::Client::new(&aws);
-    let bus = || aws_sdk_eventbridge::Client::new(&aws);
+    let dynamodb = || {
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws).retry_partition(alone());
+        lines.before.iter().for_each(|before| _ = config.push_interceptor(before.clone()));
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    };
+    let sqs = || {
+        let config = aws_sdk_sqs::config::Builder::from(&aws).retry_partition(alone());
+        aws_sdk_sqs::Client::from_conf(config.build())
+    };
+    let bus = || {
+        let config = aws_sdk_eventbridge::config::Builder::from(&aws).retry_partition(alone());
+        aws_sdk_eventbridge::Client::from_conf(config.build())
+    };
     let env = env(&lines.url, settings);
     Ok(Apps {
         attribution: attribution::App::new(&env, dynamodb())?,
@@ -84,6 +95,12 @@ fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured>
         delivery: delivery::App::new(&env, dynamodb(), sqs(), lines.subsystems.clone())?,
         admin: admin::App::new(&env, dynamodb(), bus(), sqs())?,
     })
+}
+
+/// The SDK bounds a process's retries, and a function is a process of its own: what others spend is not taken from it.
+fn alone() -> RetryPartition {
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    RetryPartition::new(format!("client {}", CLIENTS.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn env(url: &str, settings: &[(&str, &str)]) -> Env {

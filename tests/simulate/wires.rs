@@ -25,8 +25,9 @@ use crate::{
     clock,
     faults::Kind,
     history::INVOCATION,
+    oracle::Invocation,
     state::{REWARDS, State},
-    table,
+    table::{self, DynamoError},
 };
 
 /// The history that is under way on this thread's wires.
@@ -152,16 +153,43 @@ pub(crate) fn broken(shared: &Shared, operation: &str) -> Option<Result<HttpResp
     (is_write(operation) && shared.strikes(Kind::Conflict)).then(|| Ok(conflict(operation)))
 }
 
+/// How long a slow call takes before and after its work: together longer than the SDK gives an attempt. Its work is done
+/// all the same, before the next attempt's or after it.
+pub(crate) fn slowness(shared: &Shared) -> Option<(Duration, Duration)> {
+    let (long, none) = (Duration::from_millis(1_500), Duration::ZERO);
+    let is_late = shared.strikes(Kind::SlowCall).then(|| shared.with(|state| state.rng.bool()))?;
+    Some(if is_late { (long, none) } else { (none, long) })
+}
+
+/// Asks the table apart from the caller, who has given it up by then.
+async fn ask_slowly(
+    shared: &Shared,
+    operation: &str,
+    request: &Value,
+    by: Option<Invocation>,
+    (before, after): (Duration, Duration),
+) -> Result<Value, DynamoError> {
+    let on_its_way = shared.on_its_way();
+    let (shared, operation, request) = (shared.clone(), operation.to_owned(), request.clone());
+    let work = tokio::spawn(async move {
+        sleep(before).await;
+        let answer = shared.with(|state| state.ask_table(&operation, &request, by.as_ref()));
+        drop(on_its_way);
+        sleep(after).await;
+        answer
+    });
+    work.await.unwrap_or_else(|problem| unreachable!("it ends by itself: {problem}"))
+}
+
 async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
     if let Some(broken) = broken(shared, operation) {
         return broken;
     }
-    if shared.strikes(Kind::SlowCall) {
-        // Longer than an attempt may take: its work is done all the same, sometimes after the next attempt's.
-        sleep(Duration::from_millis(1_500)).await;
-    }
     let by = INVOCATION.try_with(Clone::clone).ok();
-    let answer = shared.with(|state| state.ask_table(operation, request, by.as_ref()));
+    let answer = match slowness(shared) {
+        None => shared.with(|state| state.ask_table(operation, request, by.as_ref())),
+        Some(pauses) => ask_slowly(shared, operation, request, by, pauses).await,
+    };
     if is_write(operation) && shared.strikes(Kind::AnswerLost) {
         return Err(lost());
     }

@@ -7,6 +7,7 @@
 
 mod caller;
 mod http;
+mod log;
 mod relay;
 mod table;
 #[cfg(test)]
@@ -52,8 +53,9 @@ impl Place {
     /// Starts the functions and the proxy on this thread.
     pub(crate) fn start() -> Result<Self, Trouble> {
         clock::be_real();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let relay = Relay::default();
+        log::keep(&relay.shared);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let lines = Lines {
             url: format!("http://{}", listener.local_addr()?),
@@ -66,12 +68,16 @@ impl Place {
         Ok(Self { runtime, rig, relay, definition: Definition::read()? })
     }
 
-    /// Carries out the history of this seed, on a table of its own.
+    /// Carries out the history of this seed.
     pub(crate) fn carry_out(&self, seed: u64) -> Result<State, Trouble> {
-        let plan = Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len());
+        self.carry_out_with(&Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len()), Faults::drawn(seed))
+    }
+
+    /// Carries a history out, on a table of its own.
+    fn carry_out_with(&self, plan: &Plan, faults: Faults) -> Result<State, Trouble> {
         self.runtime.block_on(async {
             *self.relay.line.lock().await = Some(Line::open(&self.definition).await?);
-            let mut state = history::run(&self.rig, &plan, Faults::drawn(seed), true).await;
+            let mut state = history::run(&self.rig, plan, faults, true).await;
             if let Some(line) = self.relay.line.lock().await.take()
                 && let Some(problem) = line.close(&state.table).await?
             {

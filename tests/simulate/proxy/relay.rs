@@ -1,7 +1,7 @@
 //! The proxy: takes the functions' calls from real sockets to the embedded DynamoDB, or to the models of all the rest,
 //! and breaks them as a network and a server would.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::ConnectorError};
 use serde_json::Value;
@@ -21,9 +21,6 @@ use crate::{
     wires::{self, Shared},
 };
 
-/// Longer than the SDK gives an attempt.
-const SLOW: Duration = Duration::from_millis(1_500);
-
 /// What comes back over the wire.
 enum Reply {
     Answer(Vec<u8>),
@@ -31,7 +28,7 @@ enum Reply {
     Closed,
     /// The connection is reset.
     Reset,
-    /// The connection is reset in the midst of the answer.
+    /// The connection is closed in the midst of the answer.
     Cut(Vec<u8>),
 }
 
@@ -94,12 +91,7 @@ impl Relay {
             Some(Err(_lost)) => return Reply::Closed,
             None => {}
         }
-        // Its caller gives it up and tries again; the work is done all the same, before that or after.
-        let (before, after) = match shared.strikes(Kind::SlowCall) {
-            true if shared.with(|state| state.rng.bool()) => (SLOW, Duration::ZERO),
-            true => (Duration::ZERO, SLOW),
-            false => (Duration::ZERO, Duration::ZERO),
-        };
+        let (before, after) = wires::slowness(shared).unwrap_or_default();
         sleep(before).await;
         let mut line = self.line.lock().await;
         let Some(answer) = line.as_mut() else { return Reply::Closed };
@@ -125,14 +117,17 @@ fn reply(back: Result<HttpResponse, ConnectorError>) -> Reply {
 
 /// Whether the connection goes on.
 async fn send(stream: &mut TcpStream, reply: Reply) -> bool {
-    let (bytes, goes_on) = match reply {
-        Reply::Answer(bytes) => (bytes, true),
-        Reply::Closed => (Vec::new(), false),
-        Reply::Reset => (Vec::new(), stream.set_zero_linger().is_err()),
-        Reply::Cut(mut bytes) => {
-            bytes.truncate(bytes.len() / 2);
-            (bytes, false)
+    match reply {
+        Reply::Answer(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Reply::Closed => false,
+        Reply::Reset => {
+            // The system then resets what it would otherwise close.
+            _ = stream.set_zero_linger();
+            false
         }
-    };
-    stream.write_all(&bytes).await.is_ok() && goes_on
+        Reply::Cut(bytes) => {
+            _ = stream.write_all(&bytes[..bytes.len() / 2]).await;
+            false
+        }
+    }
 }

@@ -41,6 +41,13 @@ pub(crate) async fn pass(time: Duration, is_idle: bool) {
     }
 }
 
+/// Ends the millisecond, in real time: what a plan has happen one after another must not happen in one.
+pub(crate) fn tick() {
+    if IS_REAL.get() {
+        LEAPT.set(LEAPT.get() + Duration::from_millis(1));
+    }
+}
+
 /// In real time, a moment in which what was sent and not yet received gets where it goes.
 pub(crate) async fn breathe() {
     if IS_REAL.get() {

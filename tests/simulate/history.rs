@@ -162,6 +162,7 @@ impl<'a> Driver<'a> {
         let now = clock::millis();
         while let Some(step) = self.steps.pop_front_if(|step| step.at <= now) {
             self.act(step.action);
+            clock::tick();
         }
         for (queue, batch, together) in QUEUES {
             while self.running_of(queue) < together {

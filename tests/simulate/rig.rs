@@ -1,7 +1,14 @@
 //! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_config::{BehaviorVersion, Region, SdkConfig, identity::IdentityCache};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::retry::RetryPartition;
+use aws_smithy_runtime_api::client::{
+    http::{SharedHttpClient, SharedHttpConnector},
+    interceptors::SharedInterceptor,
+};
 use referrals::runtime::{Env, Misconfigured, timeouts};
 
 use crate::{state::REWARDS, wires::Shared};
@@ -32,15 +39,31 @@ pub(crate) struct Rig {
     pub(crate) variants: Vec<Apps>,
 }
 
+/// How the functions reach everybody else.
+pub(crate) struct Lines {
+    pub(crate) url: String,
+    pub(crate) aws: SharedHttpClient,
+    pub(crate) subsystems: SharedHttpConnector,
+    /// What looks at each call to the table before it is sent.
+    pub(crate) before: Option<SharedInterceptor>,
+}
+
 impl Rig {
+    /// Over wires inside the process.
     pub(crate) fn start() -> Result<Self, Misconfigured> {
         let shared = Shared::default();
-        let variants = VARIANTS.iter().map(|settings| apps(&shared, settings)).collect::<Result<_, _>>()?;
+        let (aws, subsystems) = (shared.aws(), shared.subsystems());
+        Self::over(shared, &Lines { url: "http://simulated.example".to_owned(), aws, subsystems, before: None })
+    }
+
+    /// Over other lines.
+    pub(crate) fn over(shared: Shared, lines: &Lines) -> Result<Self, Misconfigured> {
+        let variants = VARIANTS.iter().map(|settings| apps(lines, settings)).collect::<Result<_, _>>()?;
         Ok(Self { shared, variants })
     }
 }
 
-fn apps(shared: &Shared, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured> {
+fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured> {
     let aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("us-east-1"))
@@ -48,26 +71,42 @@ fn apps(shared: &Shared, settings: &[(&str, &str)]) -> Result<Apps, Misconfigure
         // The other one draws when it loads, which would make a rig's first histories differ from later ones.
         .identity_cache(IdentityCache::no_cache())
         .timeout_config(timeouts())
-        .endpoint_url("http://simulated.example")
-        .http_client(shared.aws())
+        .endpoint_url(&lines.url)
+        .http_client(lines.aws.clone())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .build();
-    let dynamodb = || aws_sdk_dynamodb::Client::new(&aws);
-    let sqs = || aws_sdk_sqs::Client::new(&aws);
-    let bus = || aws_sdk_eventbridge::Client::new(&aws);
-    let env = env(settings);
+    let dynamodb = || {
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws).retry_partition(alone());
+        lines.before.iter().for_each(|before| _ = config.push_interceptor(before.clone()));
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    };
+    let sqs = || {
+        let config = aws_sdk_sqs::config::Builder::from(&aws).retry_partition(alone());
+        aws_sdk_sqs::Client::from_conf(config.build())
+    };
+    let bus = || {
+        let config = aws_sdk_eventbridge::config::Builder::from(&aws).retry_partition(alone());
+        aws_sdk_eventbridge::Client::from_conf(config.build())
+    };
+    let env = env(&lines.url, settings);
     Ok(Apps {
         attribution: attribution::App::new(&env, dynamodb())?,
         conversion: conversion::App::new(&env, dynamodb(), sqs())?,
         rewards: rewards::App::new(&env, dynamodb(), bus(), sqs())?,
         sweep: sweep::App::new(&env, dynamodb(), bus())?,
-        delivery: delivery::App::new(&env, dynamodb(), sqs(), shared.subsystems())?,
+        delivery: delivery::App::new(&env, dynamodb(), sqs(), lines.subsystems.clone())?,
         admin: admin::App::new(&env, dynamodb(), bus(), sqs())?,
     })
 }
 
-fn env(settings: &[(&str, &str)]) -> Env {
-    let queue = |name: &str| format!("http://simulated.example/000000000000/{name}");
+/// The SDK bounds a process's retries, and a function is a process of its own: what others spend is not taken from it.
+fn alone() -> RetryPartition {
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    RetryPartition::new(format!("client {}", CLIENTS.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn env(url: &str, settings: &[(&str, &str)]) -> Env {
+    let queue = |name: &str| format!("{url}/000000000000/{name}");
     let mut env = Env::default()
         .with("TABLE_NAME", "referrals")
         .with("BUS_NAME", "referrals")
@@ -80,7 +119,7 @@ fn env(settings: &[(&str, &str)]) -> Env {
     for (kind, name) in REWARDS {
         let upper = kind.to_uppercase();
         env = env
-            .with(&format!("{upper}_ENDPOINT"), format!("http://simulated.example/{kind}"))
+            .with(&format!("{upper}_ENDPOINT"), format!("{url}/{kind}"))
             .with(&format!("{upper}_QUEUE_URL"), queue(name))
             .with(&format!("{upper}_DEAD_LETTER_QUEUE_URL"), queue(name));
     }

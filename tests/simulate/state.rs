@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
     pub(crate) bookings: BTreeMap<String, Booking>,
     pub(crate) parked: Vec<String>,
+    /// The invocations that made calls over sockets, by the numbers that the calls carry.
+    pub(crate) callers: Vec<Invocation>,
     pub(crate) oracle: Oracle,
     /// What happened, for people to read: when, and what.
     pub(crate) timeline: Vec<(u64, String)>,
@@ -70,6 +72,7 @@ impl State {
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),
             parked: Vec::new(),
+            callers: Vec::new(),
             oracle: Oracle::default(),
             timeline: Vec::new(),
             is_told,
@@ -131,15 +134,36 @@ impl State {
         let new = self.table.records()[self.seen..].to_vec();
         self.seen += new.len();
         for record in new {
-            self.tell(clock::millis(), || told(&record));
-            self.oracle.written(&record, by);
-            let (pk, sk) = oracle::key(&record);
-            if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
-                let shard = pk.bytes().map(usize::from).sum::<usize>() % self.stream.len();
-                self.stream[shard].push(record);
-            }
+            self.written(record, by);
         }
         answer
+    }
+
+    /// What an index answers that does not show the last changes yet.
+    pub(crate) fn lagging(&mut self, query: &Value) -> Result<Value, DynamoError> {
+        self.table.lag_indexes(2);
+        let answer = self.table.answer("Query", query);
+        self.table.lag_indexes(0);
+        answer
+    }
+
+    /// A write to a table outside, which the one in here follows.
+    pub(crate) fn follow(&mut self, record: Value, by: Option<&Invocation>) {
+        if let Err(problem) = self.table.follow(&record) {
+            self.oracle.fail(problem);
+        }
+        self.written(record, by);
+    }
+
+    /// A write is looked at, and goes into the stream.
+    fn written(&mut self, record: Value, by: Option<&Invocation>) {
+        self.tell(clock::millis(), || told(&record));
+        self.oracle.written(&record, by);
+        let (pk, sk) = oracle::key(&record);
+        if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
+            let shard = pk.bytes().map(usize::from).sum::<usize>() % self.stream.len();
+            self.stream[shard].push(record);
+        }
     }
 
     /// Every referral.

@@ -2,7 +2,10 @@
 //! call takes a moment, in which others get in between, and may meet a fault.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,13 +25,26 @@ use crate::{
     clock,
     faults::Kind,
     history::INVOCATION,
+    oracle::Invocation,
     state::{REWARDS, State},
-    table,
+    table::{self, DynamoError},
 };
 
 /// The history that is under way on this thread's wires.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Option<State>>>);
+pub(crate) struct Shared {
+    state: Arc<Mutex<Option<State>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call that is on its way, until this is dropped.
+pub(crate) struct OnItsWay(Arc<AtomicUsize>);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Shared {
     pub(crate) fn begin(&self, state: State) {
@@ -40,7 +56,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at, or changes, the history's state. No call ever comes without a history.
@@ -50,7 +66,24 @@ impl Shared {
         look(state)
     }
 
-    fn strikes(&self, kind: Kind) -> bool {
+    /// Whether there is a history.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Counts a call that goes on whether or not anybody waits for it.
+    pub(crate) fn on_its_way(&self) -> OnItsWay {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        OnItsWay(Arc::clone(&self.calls))
+    }
+
+    /// Whether no call is on its way any more.
+    pub(crate) async fn is_quiet(&self) -> bool {
+        clock::breathe().await;
+        self.calls.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn strikes(&self, kind: Kind) -> bool {
         let by = INVOCATION.try_with(|by| by.id).ok();
         self.with(|state| {
             let strikes = state.faults.strikes(kind);
@@ -62,7 +95,7 @@ impl Shared {
     }
 
     /// Half a moment of a call.
-    async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         let pause = self.with(|state| state.rng.u64(1..15));
         sleep(Duration::from_millis(pause)).await;
     }
@@ -108,33 +141,69 @@ async fn carry(shared: &Shared, request: &HttpRequest) -> Result<HttpResponse, C
     answer
 }
 
-async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
-    let is_write = matches!(operation, "PutItem" | "UpdateItem" | "TransactWriteItems");
+/// Whether an operation of the table writes.
+pub(crate) fn is_write(operation: &str) -> bool {
+    matches!(operation, "PutItem" | "UpdateItem" | "TransactWriteItems")
+}
+
+/// How a call to the table ends before it gets there, if it does.
+pub(crate) fn broken(shared: &Shared, operation: &str) -> Option<Result<HttpResponse, ConnectorError>> {
     if shared.strikes(Kind::RequestLost) {
-        return Err(lost());
+        return Some(Err(lost()));
     }
     if shared.strikes(Kind::Throttled) {
-        return Ok(refused(400, "ProvisionedThroughputExceededException"));
+        return Some(Ok(refused(400, "ProvisionedThroughputExceededException")));
     }
     if shared.strikes(Kind::InternalError) {
-        return Ok(refused(500, "InternalServerError"));
+        return Some(Ok(refused(500, "InternalServerError")));
     }
-    if is_write && shared.strikes(Kind::Conflict) {
-        return Ok(conflict(operation));
-    }
-    if shared.strikes(Kind::SlowCall) {
-        // Longer than an attempt may take: its work is done all the same, sometimes after the next attempt's.
-        sleep(Duration::from_millis(1_500)).await;
+    (is_write(operation) && shared.strikes(Kind::Conflict)).then(|| Ok(conflict(operation)))
+}
+
+/// How long a slow call takes before and after its work: together longer than the SDK gives an attempt. Its work is done
+/// all the same, before the next attempt's or after it.
+pub(crate) fn slowness(shared: &Shared) -> Option<(Duration, Duration)> {
+    let (long, none) = (Duration::from_millis(1_500), Duration::ZERO);
+    let is_late = shared.strikes(Kind::SlowCall).then(|| shared.with(|state| state.rng.bool()))?;
+    Some(if is_late { (long, none) } else { (none, long) })
+}
+
+/// Asks the table apart from the caller, who has given it up by then.
+async fn ask_slowly(
+    shared: &Shared,
+    operation: &str,
+    request: &Value,
+    by: Option<Invocation>,
+    (before, after): (Duration, Duration),
+) -> Result<Value, DynamoError> {
+    let on_its_way = shared.on_its_way();
+    let (shared, operation, request) = (shared.clone(), operation.to_owned(), request.clone());
+    let work = tokio::spawn(async move {
+        sleep(before).await;
+        let answer = shared.with(|state| state.ask_table(&operation, &request, by.as_ref()));
+        drop(on_its_way);
+        sleep(after).await;
+        answer
+    });
+    work.await.unwrap_or_else(|problem| unreachable!("it ends by itself: {problem}"))
+}
+
+async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
+    if let Some(broken) = broken(shared, operation) {
+        return broken;
     }
     let by = INVOCATION.try_with(Clone::clone).ok();
-    let answer = shared.with(|state| state.ask_table(operation, request, by.as_ref()));
-    if is_write && shared.strikes(Kind::AnswerLost) {
+    let answer = match slowness(shared) {
+        None => shared.with(|state| state.ask_table(operation, request, by.as_ref())),
+        Some(pauses) => ask_slowly(shared, operation, request, by, pauses).await,
+    };
+    if is_write(operation) && shared.strikes(Kind::AnswerLost) {
         return Err(lost());
     }
     Ok(table::wire::respond(&answer))
 }
 
-async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, ConnectorError> {
+pub(crate) async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, ConnectorError> {
     if shared.strikes(Kind::RequestLost) {
         return Err(lost());
     }
@@ -162,7 +231,7 @@ async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse, Connector
     Ok(respond(200, &json!({"FailedEntryCount": failed, "Entries": entries})))
 }
 
-fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpResponse {
+pub(crate) fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpResponse {
     let url = request["QueueUrl"].as_str().unwrap_or_default();
     match operation {
         "ChangeMessageVisibility" => {
@@ -193,19 +262,20 @@ impl HttpConnector for Subsystems {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let shared = self.0.clone();
         let key = request.headers().get("idempotency-key").unwrap_or_default().to_owned();
-        let kind = REWARDS.iter().find(|(kind, _)| request.uri().contains(kind)).map_or("", |(kind, _)| *kind);
+        let url = request.uri().to_owned();
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        let reward = body["reward_id"].as_str().unwrap_or_default().to_owned();
-        HttpConnectorFuture::new(async move { give(&shared, reward, key, kind).await })
+        HttpConnectorFuture::new(async move { give(&shared, &body, key, &url).await })
     }
 }
 
-async fn give(
+pub(crate) async fn give(
     shared: &Shared,
-    reward: String,
+    body: &Value,
     key: String,
-    kind: &'static str,
+    url: &str,
 ) -> Result<HttpResponse, ConnectorError> {
+    let reward = body["reward_id"].as_str().unwrap_or_default().to_owned();
+    let kind = REWARDS.iter().find(|(kind, _)| url.contains(kind)).map_or("", |(kind, _)| *kind);
     shared.pause().await;
     if shared.strikes(Kind::SubsystemFails) {
         return Ok(respond(503, &Value::Null));

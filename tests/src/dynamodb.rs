@@ -9,9 +9,11 @@ use dynoxide::{
         get_records::{GetRecordsRequest, Record},
         get_shard_iterator::GetShardIteratorRequest,
         list_streams::ListStreamsRequest,
+        scan::ScanRequest,
     },
 };
 use rusqlite::Connection;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -91,6 +93,13 @@ impl DynamoDb {
         })?;
         let shard_iterator = iterator.shard_iterator.unwrap_or_default();
         Ok(self.database.get_records(GetRecordsRequest { shard_iterator, limit: Some(limit) })?.records)
+    }
+
+    /// Every item of this table.
+    pub(crate) fn items(&self, table: &str) -> Result<Vec<Value>, DynamoError> {
+        let request = ScanRequest { table_name: table.to_owned(), ..Default::default() };
+        let items = self.database.scan(request)?.items.unwrap_or_default();
+        Ok(items.iter().filter_map(|item| serde_json::to_value(item).ok()).collect())
     }
 
     /// Serves the database on `listener`, on a thread and a runtime of its own: it works under one lock, and whoever

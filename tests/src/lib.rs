@@ -7,7 +7,7 @@
 //!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside);
 //! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
 //! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest;
-//! - and for whoever breaks calls on purpose, [`answers`].
+//! - and for whoever breaks calls on purpose, [`answers`], and the table alone, [`embedded`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::StartError> {
@@ -26,6 +26,7 @@ mod bus;
 mod clock;
 mod deployment;
 mod dynamodb;
+mod embedded;
 mod functions;
 mod gateway;
 mod journal;
@@ -41,6 +42,7 @@ mod subsystems;
 mod template;
 
 pub use dynamodb::DynamoError;
+pub use embedded::{Definition, Embedded, EmbeddedError};
 pub use functions::Failure;
 pub use journal::JournalError;
 pub use service::{Options, Pace, Service, StartError, stretched};

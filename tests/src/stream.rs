@@ -43,9 +43,9 @@ enum Trouble {
 
 /// A record in Lambda's spelling, and what the pump needs to know of it.
 #[derive(Clone)]
-struct Change {
+pub(crate) struct Change {
     sequence: String,
-    record: Value,
+    pub(crate) record: Value,
 }
 
 /// A batch on its way through a function: what is left of it, in order, and how often its front was tried.
@@ -286,7 +286,7 @@ impl Failed {
 
 impl Change {
     /// The record in Lambda's spelling; `None` for a write that changed nothing, of which AWS's streams know nothing.
-    fn new(record: &Record, stream: &str) -> Option<Self> {
+    pub(crate) fn new(record: &Record, stream: &str) -> Option<Self> {
         let images = &record.dynamodb;
         if images.new_image.is_some() && images.new_image == images.old_image {
             return None;

@@ -5,6 +5,17 @@ use serde_json::{Value, json};
 use super::{Item, Key, Table, item};
 
 impl Table {
+    /// Does what a record of another table's stream says was done there.
+    pub(crate) fn follow(&mut self, record: &Value) -> Result<(), String> {
+        let image = |name: &str| record["dynamodb"][name].as_object().cloned();
+        let key = Key::read(record["dynamodb"].get("Keys")).map_err(|problem| problem.message)?;
+        if self.items.get(&key) != image("OldImage").as_ref() {
+            return Err(format!("{} {}: its old image is not what was there", key.pk, key.sk));
+        }
+        self.keep(key, image("NewImage"));
+        Ok(())
+    }
+
     /// Puts this in the place of what is at the key, and says so in the stream; nothing, if nothing changes.
     pub(super) fn keep(&mut self, key: Key, after: Option<Item>) {
         let before = self.items.get(&key);

@@ -116,7 +116,6 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                     let state = drawn(&runtime, &rig, seed);
                     if !state.oracle.violations().is_empty() {
                         wrong.store(true, Ordering::Relaxed);
-                        bar.suspend(|| println!("seed {seed}: {}", state.oracle.violations().join("; ")));
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
                     }
                     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);

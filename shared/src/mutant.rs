@@ -7,6 +7,7 @@
 //!
 //! - a step that demands its `rev` and no status: an equal `rev` means an equal item, and with it an equal status;
 //! - own steps that are not recognised: deciding again from one's own work finds it done, or comes back to it later;
+//! - an own code that is not recognised: a transaction that is sent again names the same token, and succeeds again;
 //! - a claim that is not cut short when the bus fails: the sweep comes back to it, only later.
 
 macro_rules! mutants {
@@ -59,8 +60,6 @@ mutants! {
     OthersReferralTakenForOurs,
     /// Of two who ask for the same at the same time, both are told that it is new.
     TwinsTakenForOne,
-    /// A code that our first attempt wrote is taken for an older one.
-    OwnCodeNotRecognised,
     /// A step that somebody else wrote is taken for ours, because we had asked twice.
     OthersStepTakenForOurs,
     /// A step that the table refused is taken for done.

@@ -31,7 +31,7 @@ tokio::task_local! {
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a queue hides a message that failed, in milliseconds.
 const HIDDEN: u64 = 60_000;
-/// How often something may happen until a history rests; the longest need a tenth of it.
+/// How often something may happen until a history rests: more often than in any that does come to rest.
 const ROUNDS: usize = 5_000;
 /// How soon to look again whether the last call is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);

@@ -159,7 +159,6 @@ where
                     let state = carry_out(seed);
                     if !state.oracle.violations().is_empty() {
                         wrong.store(true, Ordering::Relaxed);
-                        bar.suspend(|| println!("seed {seed}: {}", state.oracle.violations().join("; ")));
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, state));
                         break;
                     }

@@ -108,11 +108,11 @@ mod tests {
         assert_eq!(survivors(1, HISTORIES), []);
     }
 
-    /// What the mistakes are caught by must not befall the code as it is.
+    /// The histories that catch them, which are among the first, must not blame the code as it is.
     #[test]
     fn without_a_mistake_the_same_histories_keep_every_promise() {
         let (runtime, rig) = (runtime(), rig());
-        for seed in 1..=300 {
+        for seed in 1..=120 {
             assert_eq!(drawn(&runtime, &rig, seed).oracle.violations(), [""; 0], "seed {seed}");
         }
     }

@@ -76,7 +76,9 @@ impl Line {
         let mut first: Value = serde_json::from_slice(&request.body)?;
         let mut rest = first["RequestItems"].clone();
         rest[NAME]["Keys"].as_array_mut().map(|keys| keys.drain(..1.min(keys.len())).count());
-        first["RequestItems"][NAME]["Keys"].as_array_mut().map(|keys| keys.truncate(1));
+        if let Some(keys) = first["RequestItems"][NAME]["Keys"].as_array_mut() {
+            keys.truncate(1);
+        }
         let answer = self.exchange(&request.with_body(first.to_string().into_bytes())).await?;
         let mut answer: Map<String, Value> = serde_json::from_slice(&answer.body)?;
         if rest[NAME]["Keys"].as_array().is_some_and(|keys| !keys.is_empty()) {

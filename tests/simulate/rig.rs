@@ -1,10 +1,8 @@
 //! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use aws_config::{BehaviorVersion, Region, SdkConfig, identity::IdentityCache};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_sdk_dynamodb::config::retry::RetryPartition;
+use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::{
     http::{SharedHttpClient, SharedHttpConnector},
     interceptors::SharedInterceptor,
@@ -46,6 +44,8 @@ pub(crate) struct Lines {
     pub(crate) subsystems: SharedHttpConnector,
     /// What looks at each call to the table before it is sent.
     pub(crate) before: Option<SharedInterceptor>,
+    /// What retries a function begins with. The SDK bounds those of a process, and a function is a process of its own.
+    pub(crate) retries: fn() -> TokenBucket,
 }
 
 impl Rig {
@@ -53,7 +53,9 @@ impl Rig {
     pub(crate) fn start() -> Result<Self, Misconfigured> {
         let shared = Shared::default();
         let (aws, subsystems) = (shared.aws(), shared.subsystems());
-        Self::over(shared, &Lines { url: "http://simulated.example".to_owned(), aws, subsystems, before: None })
+        let url = "http://simulated.example".to_owned();
+        // A history must not depend on what those before it have spent.
+        Self::over(shared, &Lines { url, aws, subsystems, before: None, retries: TokenBucket::unlimited })
     }
 
     /// Over other lines.
@@ -76,16 +78,16 @@ fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured>
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .build();
     let dynamodb = || {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws).retry_partition(alone());
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws).retry_partition(alone(lines));
         lines.before.iter().for_each(|before| _ = config.push_interceptor(before.clone()));
         aws_sdk_dynamodb::Client::from_conf(config.build())
     };
     let sqs = || {
-        let config = aws_sdk_sqs::config::Builder::from(&aws).retry_partition(alone());
+        let config = aws_sdk_sqs::config::Builder::from(&aws).retry_partition(alone(lines));
         aws_sdk_sqs::Client::from_conf(config.build())
     };
     let bus = || {
-        let config = aws_sdk_eventbridge::config::Builder::from(&aws).retry_partition(alone());
+        let config = aws_sdk_eventbridge::config::Builder::from(&aws).retry_partition(alone(lines));
         aws_sdk_eventbridge::Client::from_conf(config.build())
     };
     let env = env(&lines.url, settings);
@@ -99,10 +101,9 @@ fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured>
     })
 }
 
-/// The SDK bounds a process's retries, and a function is a process of its own: what others spend is not taken from it.
-fn alone() -> RetryPartition {
-    static CLIENTS: AtomicU64 = AtomicU64::new(0);
-    RetryPartition::new(format!("client {}", CLIENTS.fetch_add(1, Ordering::Relaxed)))
+/// What others spend is not taken from it.
+fn alone(lines: &Lines) -> RetryPartition {
+    RetryPartition::custom("a function's own").token_bucket((lines.retries)()).build()
 }
 
 fn env(url: &str, settings: &[(&str, &str)]) -> Env {

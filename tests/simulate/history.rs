@@ -1,6 +1,6 @@
 //! A history: a plan carried out over the real handlers, in virtual time, with faults, until everything rests.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lambda_http::{Body, RequestExt, http};
@@ -405,7 +405,8 @@ impl<'a> Driver<'a> {
             .map(|record| record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default().to_owned())
             .collect();
         Some(Box::pin(async move {
-            let answer = invoke(&shared, rewards::handle(&apps.rewards, json!({"Records": records}), call)).await;
+            let payload = json!({"Records": records.iter().map(Arc::as_ref).collect::<Vec<_>>()});
+            let answer = invoke(&shared, rewards::handle(&apps.rewards, payload, call)).await;
             Done::Stream { shard, sent, answer }
         }))
     }

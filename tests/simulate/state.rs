@@ -1,6 +1,6 @@
 //! What a history's functions share: the table, what waits in queues, what the subsystems booked, and what happened.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fastrand::Rng;
 use referrals::referral::Referral;
@@ -46,7 +46,7 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) table: Table,
     /// Records of the stream, per shard, that were not taken yet.
-    pub(crate) stream: [Vec<Value>; 2],
+    pub(crate) stream: [Vec<Arc<Value>>; 2],
     pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
     pub(crate) bookings: BTreeMap<String, Booking>,
     pub(crate) parked: Vec<String>,
@@ -152,11 +152,11 @@ impl State {
         if let Err(problem) = self.table.follow(&record) {
             self.oracle.fail(problem);
         }
-        self.written(record, by);
+        self.written(Arc::new(record), by);
     }
 
     /// A write is looked at, and goes into the stream.
-    fn written(&mut self, record: Value, by: Option<&Invocation>) {
+    fn written(&mut self, record: Arc<Value>, by: Option<&Invocation>) {
         self.tell(clock::millis(), || told(&record));
         self.oracle.written(&record, by);
         let (pk, sk) = oracle::key(&record);

@@ -15,6 +15,7 @@ mod tests;
 
 use std::{error::Error, net::Ipv4Addr, process::ExitCode, time::Instant};
 
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::TokenBucket;
 use aws_smithy_http_client::{
     Builder as HttpClientBuilder,
@@ -62,6 +63,7 @@ impl Place {
             url: format!("http://{}", listener.local_addr()?),
             aws: HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https(),
             subsystems: runtime::http(),
+            credentials: Some(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "simulator"))),
             retries: TokenBucket::default,
             before: Some(SharedInterceptor::new(Naming(relay.shared.clone()))),
         };

@@ -22,7 +22,10 @@ mod differential;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 
@@ -36,7 +39,7 @@ pub(crate) use self::{
 pub(crate) struct Table {
     name: String,
     items: BTreeMap<Key, Item>,
-    records: Vec<Value>,
+    records: Vec<Arc<Value>>,
     /// What became of every transaction that named a token: what it asked for, and when.
     tokens: HashMap<String, (Value, i64)>,
     now: i64,
@@ -89,7 +92,7 @@ impl Table {
     }
 
     /// Every record of the stream, oldest first. A reader remembers how many it has read.
-    pub(crate) fn records(&self) -> &[Value] {
+    pub(crate) fn records(&self) -> &[Arc<Value>] {
         &self.records
     }
 

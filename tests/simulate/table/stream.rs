@@ -1,5 +1,7 @@
 //! The table's stream: one record for each write that changed an item, in the shape in which Lambda hands it over.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{Item, Key, Table, item};
@@ -23,7 +25,7 @@ impl Table {
             return;
         }
         let record = self.record(&key, before, after.as_ref());
-        self.records.push(record);
+        self.records.push(Arc::new(record));
         match after {
             Some(item) => self.items.insert(key, item),
             None => self.items.remove(&key),

@@ -75,13 +75,13 @@ impl Line {
     async fn ask_in_part(&mut self, request: &Message) -> Result<Vec<u8>, Trouble> {
         let mut first: Value = serde_json::from_slice(&request.body)?;
         let mut rest = first["RequestItems"].clone();
-        let keys = first["RequestItems"][NAME]["Keys"].as_array().cloned().unwrap_or_default();
-        let (now, later) = keys.split_at(keys.len().min(1));
-        first["RequestItems"][NAME]["Keys"] = json!(now);
-        rest[NAME]["Keys"] = json!(later);
+        rest[NAME]["Keys"].as_array_mut().map(|keys| keys.drain(..1.min(keys.len())).count());
+        if let Some(keys) = first["RequestItems"][NAME]["Keys"].as_array_mut() {
+            keys.truncate(1);
+        }
         let answer = self.exchange(&request.with_body(first.to_string().into_bytes())).await?;
         let mut answer: Map<String, Value> = serde_json::from_slice(&answer.body)?;
-        if !later.is_empty() {
+        if rest[NAME]["Keys"].as_array().is_some_and(|keys| !keys.is_empty()) {
             answer.insert("UnprocessedKeys".to_owned(), rest);
         }
         Ok(http::bytes(&local::answers::respond(200, &json!(answer))))

@@ -4,23 +4,30 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use rcgen::SanType;
 use referrals::runtime::Call;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::sleep,
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use crate::{
     admin,
     metrics::{self, Log},
+    subsystem::certified,
     world::{
-        self, Fault, Wire, World,
+        self, Fault, Folder, Wire, World,
+        process::Running,
         redis::{Redis, free_port},
     },
 };
@@ -340,7 +347,7 @@ async fn is_served_without(bench: &Bench, codes: &[String], url: &str, what: &st
     assert_eq!(sign_up(&app, &referee, &codes[0]).await, (201, format!("owner-of-{}", codes[0])), "{what}");
     let counted = bench.counted();
     println!("{what:?}: {counted:?}");
-    assert!(counted["failures"] > 0 && counted.get("server_hits").is_none(), "{what}: {counted:?}");
+    assert!(counted["failures"] > 0 && !counted.contains_key("server_hits"), "{what}: {counted:?}");
     assert_eq!(counted["misses"], codes.len() as u64, "{what}: {counted:?}");
 }
 
@@ -512,7 +519,7 @@ async fn an_end_is_changed_by_whoever_says_how() {
     let world = World::start().await;
     world.mint("ada", "ada-invites").await;
     let change = async |code: &str, body: Value| {
-        world.send(reqwest::Method::PATCH, &format!("/admin/codes/{code}"), &[], body.to_string()).await
+        world.send(Method::PATCH, &format!("/admin/codes/{code}"), &[], body.to_string()).await
     };
     let before = world.contents().await;
     for wrong in [
@@ -544,4 +551,45 @@ async fn an_end_is_changed_by_whoever_says_how() {
     let past = end(json!({"expires_at": "2001-01-01T00:00:00Z"})).await;
     assert_eq!(end(json!({"disabled": true})).await, past, "it had ended");
     world.end().await;
+}
+
+/// Puts TLS before a server.
+async fn over_tls(redis: &Redis, config: ServerConfig) -> String {
+    let (acceptor, plain) = (TlsAcceptor::from(Arc::new(config)), redis.address());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rediss://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, plain) = (acceptor.clone(), plain.clone());
+            tokio::spawn(async move {
+                if let (Ok(mut outer), Ok(mut inner)) = (acceptor.accept(stream).await, TcpStream::connect(plain).await)
+                {
+                    drop(tokio::io::copy_bidirectional(&mut outer, &mut inner).await);
+                }
+            });
+        }
+    });
+    url
+}
+
+/// In a process of its own, for whom to trust is read from the process's environment.
+#[tokio::test]
+async fn over_tls_only_whose_certificate_matches_is_asked() {
+    let Some(redis) = Redis::start("over_tls_only_whose_certificate_matches_is_asked", &[]).await else { return };
+    let here = || SanType::IpAddress(IpAddr::from([127, 0, 0, 1]));
+    let ((trusted, right), (_, unknown)) = (certified(here()), certified(here()));
+    let data = Folder::new();
+    let authorities = data.path().join("authorities.pem");
+    std::fs::write(&authorities, trusted).unwrap();
+    for (name, config, kept) in [("unknown", unknown, 0), ("right", right, 1)] {
+        let url = over_tls(&redis, config).await;
+        let settings =
+            [("SSL_CERT_FILE", authorities.to_str().unwrap()), ("CACHE_URL", &url), ("CACHE_TIMEOUT_MS", AMPLE)];
+        let running = Running::start(&data.path().join(name), &settings);
+        let body = json!({"code": "alice"});
+        assert_eq!(running.send(Method::PUT, "/v1/users/alice/code", None, body).await.0, 201);
+        let (status, _, cookie) = running.send(Method::GET, "/r/alice", None, Value::Null).await;
+        assert_eq!((status, cookie.starts_with("referral=")), (302, true), "{name}");
+        assert_eq!(redis.size().await, kept, "{name}");
+    }
 }

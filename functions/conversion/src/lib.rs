@@ -46,7 +46,7 @@ impl App {
     /// When one of them is missing or cannot be read; it names the variable.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
         Ok(Self {
-            // By memory alone: nobody waits for a sign-up by event, so a server would save no more than half a read unit.
+            // By memory alone: nobody waits for a sign-up by event, so a server would save a read unit and no more.
             intake: Intake::from_env(env, &dynamodb, CodeCache::default())?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,
             echo: Echo::from_env(env, sqs)?,

@@ -55,6 +55,7 @@ LIFE = [
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("conversion-order-cancelled", CONVERSION, DONE),
     ("conversion-payment-disputed", CONVERSION, DONE),
+    ("admin-end-code", ADMIN, (200, {"code": "ALICE-2026", "user_id": "alice"})),
 ]
 # The other end, while a hold runs.
 REFUND = [

@@ -67,6 +67,17 @@ impl OwnedCode {
     }
 }
 
+/// A change of when a code ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// At this moment, which may be over.
+    At(Timestamp),
+    /// It never ends.
+    Never,
+    /// At this moment, which is now, unless it has ended before.
+    Now(Timestamp),
+}
+
 fn canonical(text: &str) -> String {
     let fold = |letter: char| match letter.to_ascii_uppercase() {
         'O' => '0',

@@ -24,7 +24,7 @@ use crate::runtime::{self, Env, Misconfigured};
 
 /// The figures: fields that become metrics wherever they are logged, with their units. The template's alarms and its
 /// dashboard go by these names.
-pub const METRICS: [(&str, &str); 8] = [
+pub const METRICS: [(&str, &str); 12] = [
     // Rewards that were decided.
     ("issued", "Count"),
     // Rewards that their subsystem took.
@@ -41,6 +41,12 @@ pub const METRICS: [(&str, &str); 8] = [
     ("sweep_lag", "Seconds"),
     // Referrals that wait for an operator.
     ("parked", "Count"),
+    // Codes looked up in the function's own memory, on the cache server, and in the table.
+    ("cache_memory_hits", "Count"),
+    ("cache_server_hits", "Count"),
+    ("cache_misses", "Count"),
+    // Questions that the cache server did not answer, or answered with something else.
+    ("cache_failures", "Count"),
 ];
 
 /// The field by which metrics are also told apart, where a line has it: the type of reward.

@@ -53,6 +53,8 @@ pub const FLAGGED: &str = "flagged";
 pub const FLAG_REASON: &str = "flag_reason";
 /// When its standing was last decided.
 pub const FLAG_AT: &str = "flag_at";
+/// When a code ends.
+pub const EXPIRES_AT: &str = "expires_at";
 /// An account's devices, a set.
 pub const DEVICES: &str = "devices";
 
@@ -62,7 +64,7 @@ pub const WORK_SHARDS: u32 = 10;
 const REFERRAL_SK: &str = "REFERRAL";
 
 /// An item is not what its key says it is.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("item {key} cannot be read: {problem}")]
 pub struct Unreadable {
     key: String,

@@ -52,6 +52,8 @@ Environment variables, as the deployed functions have them:
   FINGERPRINT_KEY          for device fingerprints           random
   RETRY_SECONDS            first pause of a delivery         1
   GRACE_SECONDS            before a reward is sent again     20
+  CACHE_URL                keeps codes (redis://HOST:PORT)   memory alone
+  CACHE_TIMEOUT_MS         the wait for that server          10
   INCOMING_QUEUE           true: events by queue as well     false
   LOG_LEVEL                of the log on standard error      WARN
 
@@ -59,6 +61,7 @@ For operators (deployed, behind an API of its own):
   GET /admin/rewards?status={issued|failed}              what was not delivered, or refused for good
   POST /admin/rewards/{reward_id}/resend                 send one again
   GET /admin/dead-letters                                what queues gave up on
+  PATCH /admin/codes/{code}                              end a code: {\"disabled\": true}
 
 A look inside, while it runs:
   GET /_local/deliveries   every call that the stand-ins received

@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 29] = [
+const LIFE: [(&str, &str, u64); 30] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -45,6 +45,7 @@ const LIFE: [(&str, &str, u64); 29] = [
     ("attribution-rewards-of-user", "AttributionFunction", 200),
     ("conversion-order-cancelled", "ConversionFunction", 0),
     ("conversion-payment-disputed", "ConversionFunction", 0),
+    ("admin-end-code", "AdminFunction", 200),
 ];
 
 async fn world(hold: &str) -> World {
@@ -72,6 +73,7 @@ async fn every_file_does_its_part_in_a_referrals_life() {
             "admin-resend" => assert_eq!(body()["reward_id"], "bob:referee", "{answer}"),
             "admin-resend-all" => assert_eq!(body(), json!({"resent": 1, "next_cursor": null})),
             "admin-dead-letters" => assert_eq!(body()["items"].as_array().unwrap().len(), 4, "{answer}"),
+            "admin-end-code" => assert!(body()["expires_at"].is_string(), "{answer}"),
             "admin-redrive" => assert_eq!(body(), json!({"queue": "credit", "messages": 0})),
             _ => {}
         }

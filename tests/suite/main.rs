@@ -5,6 +5,7 @@
 
 mod admin;
 mod budgets;
+mod cache;
 mod crash;
 mod deadline;
 mod delivery;

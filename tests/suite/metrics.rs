@@ -19,11 +19,11 @@ const STACK: &str = "a-stack";
 
 /// The lines that were logged.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<Value>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<Value>>>);
 
 impl Log {
     /// Takes what this thread logs from now on, at this level, which is all that a World of a test's own does.
-    fn start(&self, level: &str) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn start(&self, level: &str) -> tracing::subscriber::DefaultGuard {
         let env = Env::default().with("METRICS_NAMESPACE", STACK).with("LOG_LEVEL", level);
         let lines = Arc::clone(&self.0);
         let keep = move |line: &[u8]| lines.lock().unwrap().push(serde_json::from_slice(line).unwrap());
@@ -31,10 +31,17 @@ impl Log {
     }
 
     /// The lines of our functions.
-    fn ours(&self) -> Vec<Value> {
+    pub(crate) fn ours(&self) -> Vec<Value> {
         let functions = ["referrals", "attribution", "conversion", "rewards", "sweep", "delivery", "admin"];
         let of = |line: &Value| line["target"].as_str().unwrap_or_default().split("::").next().unwrap().to_owned();
         self.0.lock().unwrap().iter().filter(|line| functions.contains(&of(line).as_str())).cloned().collect()
+    }
+
+    /// The lines of our functions since the last time.
+    pub(crate) fn take(&self) -> Vec<Value> {
+        let lines = self.ours();
+        self.0.lock().unwrap().clear();
+        lines
     }
 
     fn with<'a>(lines: &'a [Value], outcome: &str) -> Vec<&'a Value> {
@@ -59,7 +66,7 @@ fn figures(line: &Value) -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn sums(lines: &[Value]) -> BTreeMap<String, f64> {
+pub(crate) fn sums(lines: &[Value]) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for (name, value) in lines.iter().flat_map(figures) {
         *sums.entry(name).or_default() += value;
@@ -87,8 +94,11 @@ async fn a_life_is_counted_and_told_without_names() {
     assert_eq!((counted("delivered"), counted("retried"), counted("failed")), (Some(1.0), Some(1.0), Some(1.0)));
     assert!((0.0..60.0).contains(&counted("delivery_age").unwrap()), "{sums:?}");
     assert_eq!((counted("sweep_backlog"), counted("sweep_lag"), counted("parked")), (Some(0.0), Some(0.0), Some(1.0)));
-    let all: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(sums.keys().map(String::as_str).collect::<BTreeSet<_>>(), all);
+    // Those of the cache have tests of their own.
+    let rest = |name: &&str| !name.starts_with("cache_");
+    let all: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).filter(rest).collect();
+    assert_eq!(sums.keys().map(String::as_str).filter(rest).collect::<BTreeSet<_>>(), all);
+    assert_eq!(counted("cache_misses"), Some(1.0));
 
     // By type of reward, too.
     for (outcome, kind) in [("delivered", "credit"), ("refused for good", "points")] {

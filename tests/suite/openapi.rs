@@ -565,6 +565,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     told("undelivered", "", Value::Null, 200, "").await;
     told("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
     told("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
+    told("endCode", "nobodys", json!({"disabled": true}), 404, "code_not_found").await;
     told("redrive", "gold", Value::Null, 404, "queue_not_found").await;
     // What lies there names rewards that are delivered or refused by now. It takes a second each.
     told("redrive", "credit", json!({"per_second": 1}), 202, "").await;
@@ -610,10 +611,12 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         ("undelivered", "Query"),
         ("resend", "GetItem"),
         ("resendAll", "Query"),
+        ("endCode", "UpdateItem"),
     ] {
         world.wire().break_next(operation, [Fault::Throttled; TRIES]);
         let body = match id {
             "attribute" => sign_up("zoe", "ada-invites"),
+            "endCode" => json!({"disabled": true}),
             "resendAll" => json!({"type": "credit", "since": "1970-01-01T00:00:00Z"}),
             _ => Value::Null,
         };

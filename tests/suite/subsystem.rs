@@ -251,7 +251,7 @@ async fn a_subsystem_that_hangs_holds_back_nobody_else() {
 }
 
 /// An authority, and what a server at `name` needs to be believed by those who trust it.
-fn certified(name: SanType) -> (String, ServerConfig) {
+pub(crate) fn certified(name: SanType) -> (String, ServerConfig) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().unwrap();

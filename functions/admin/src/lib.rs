@@ -1,6 +1,7 @@
-//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, and the
-//! dead-letter queues, drained back.
+//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, the
+//! dead-letter queues, drained back, and codes, ended.
 
+mod codes;
 mod dead_letters;
 mod place;
 mod problem;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
     bus::Bus,
+    cache::Server,
     http::{self, input, problem::Problem},
     life::advance::LONGEST_PAUSE,
     runtime::{Call, Env, Misconfigured},
@@ -29,11 +31,13 @@ pub struct App {
     store: Store,
     bus: Bus,
     dead_letters: DeadLetters,
+    /// Keeps codes for whoever lands, and must be told of changes.
+    cache: Option<Server>,
     grace: Duration,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`,
+    /// Reads `TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), `CACHE_URL`, `CACHE_TIMEOUT_MS`, and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`,
     /// `COUPON_DEAD_LETTER_QUEUE_URL`, `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
     ///
     /// # Errors
@@ -48,6 +52,7 @@ impl App {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
             bus: Bus::from_env(env, eventbridge)?,
             dead_letters: DeadLetters::from_env(env, sqs)?,
+            cache: Server::from_env(env)?,
             grace: env.grace()?,
         })
     }
@@ -83,6 +88,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Resend { reward } => resend::one(app, &reward, call).await,
         Route::ResendAll => resend::all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
+        Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
     }
 }

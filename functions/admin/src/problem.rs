@@ -8,6 +8,11 @@ pub(crate) fn reward_not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "reward_not_found", "there is no such reward")
 }
 
+/// Nobody has this code.
+pub(crate) fn code_not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "code_not_found", "nobody has this code")
+}
+
 /// There is nothing to send again.
 pub(crate) fn already_delivered() -> Problem {
     Problem::new(StatusCode::CONFLICT, "already_delivered", "the subsystem has this reward")

@@ -16,6 +16,8 @@ pub(crate) enum Route {
     DeadLetters,
     /// `POST /admin/dead-letters/{queue}/redrive`
     Redrive { queue: String },
+    /// `PATCH /admin/codes/{code}`
+    Code { code: String },
 }
 
 impl Route {
@@ -27,6 +29,7 @@ impl Route {
             Self::ResendAll => "POST /admin/rewards/resend",
             Self::DeadLetters => "GET /admin/dead-letters",
             Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
+            Self::Code { .. } => "PATCH /admin/codes/{code}",
         }
     }
 
@@ -39,12 +42,14 @@ impl Route {
             ["admin", "rewards", reward, "resend"] => (Method::POST, Self::Resend { reward: decoded(reward)? }),
             ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
             ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
+            ["admin", "codes", code] => (Method::PATCH, Self::Code { code: decoded(code)? }),
             _ => return Err(Problem::not_found()),
         };
-        match (allowed == *method, allowed == Method::GET) {
-            (true, _) => Ok(route),
-            (false, true) => Err(Problem::method_not_allowed("GET")),
-            (false, false) => Err(Problem::method_not_allowed("POST")),
+        match allowed {
+            _ if allowed == *method => Ok(route),
+            Method::GET => Err(Problem::method_not_allowed("GET")),
+            Method::PATCH => Err(Problem::method_not_allowed("PATCH")),
+            _ => Err(Problem::method_not_allowed("POST")),
         }
     }
 }

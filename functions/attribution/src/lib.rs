@@ -11,6 +11,7 @@ mod sign_up;
 
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, http::header};
 use referrals::{
+    cache::CodeCache,
     code::Code,
     http::{self, input, problem::Problem},
     id::ProgramId,
@@ -31,13 +32,13 @@ pub struct App {
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `COOKIE_KEY`, `COOKIE_DOMAIN`, `PUBLIC_URL`, `LANDING_URL` and the
-    /// program's settings.
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `COOKIE_KEY`, `COOKIE_DOMAIN`, `PUBLIC_URL`, `LANDING_URL`, `CACHE_URL`,
+    /// `CACHE_TIMEOUT_MS` and the program's settings.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
-        let intake = Intake::from_env(env, &dynamodb)?;
+        let intake = Intake::from_env(env, &dynamodb, CodeCache::from_env(env)?)?;
         let cookie = TouchCookie::from_env(env, intake.program.window)?;
         Ok(Self { intake, cookie, links: Links::from_env(env)? })
     }

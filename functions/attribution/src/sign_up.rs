@@ -77,7 +77,7 @@ pub(crate) async fn land(app: &App, code: &str, call: &Call) -> Response<Body> {
 
 async fn touch(app: &App, code: &str, call: &Call) -> Result<Option<Touch>, StoreError> {
     let Ok(code) = code.parse::<Code>() else { return Ok(None) };
-    let known = app.intake.codes.get(&app.intake.store, &code).await?;
+    let known = app.intake.codes.get(&app.intake.store, &code, call).await?;
     let live = known.filter(|owned| owned.is_live(call.now) && owned.program == app.intake.program.id);
     Ok(live.map(|owned| Touch { code: owned.code, at: call.now }))
 }

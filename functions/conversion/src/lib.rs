@@ -12,6 +12,7 @@ mod news;
 use lambda_runtime::Error;
 use referrals::{
     batch::{self, Fate, Message},
+    cache::CodeCache,
     life::{
         Intake,
         attribute::Outcome,
@@ -47,7 +48,8 @@ impl App {
     /// When one of them is missing or cannot be read; it names the variable.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
         Ok(Self {
-            intake: Intake::from_env(env, &dynamodb)?,
+            // By memory alone: nobody waits for a sign-up by event, so a server would save a read unit and no more.
+            intake: Intake::from_env(env, &dynamodb, CodeCache::default())?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,
             echo: Echo::from_env(env, sqs)?,
         })

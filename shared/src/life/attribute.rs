@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Intake;
 use crate::{
-    code::Code,
+    code::{Code, OwnedCode},
     device::{Device, DeviceFingerprint},
     id::UserId,
     mutant::{self, Mutant},
@@ -91,13 +91,13 @@ impl Intake {
     /// # Errors
     /// When the table does not answer.
     pub async fn attribute(&self, sign_up: SignUp, call: &Call) -> Result<Outcome, StoreError> {
-        let Some(owned) = self.codes.get(&self.store, &sign_up.code).await? else {
+        let Some(known) = self.codes.get(&self.store, &sign_up.code, call).await? else {
             return Ok(Outcome::Refused(Reason::CodeNotFound));
         };
+        let (owned, facts) = self.facts(known, &sign_up.referee).await?;
         if owned.program != self.program.id {
             return Ok(Outcome::Refused(Reason::ProgramNotFound));
         }
-        let facts = self.store.attribution_facts(&owned.code, &owned.owner, &sign_up.referee).await?;
         let device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
         if let Some(existing) = &facts.existing {
             return Ok(repeated(existing.clone(), &sign_up.code));
@@ -120,6 +120,24 @@ impl Intake {
             Attributed::New(referral) => Outcome::New(referral),
             Attributed::Existing(existing) => repeated(existing, &sign_up.code),
         })
+    }
+
+    /// The code as the table has it, and all else that decides. What is known of it only says whose account to read; where
+    /// that is wrong, the right one's is read, and where anything is, it is known no longer.
+    async fn facts(&self, known: OwnedCode, referee: &UserId) -> Result<(OwnedCode, AttributionFacts), StoreError> {
+        let facts = self.store.attribution_facts(&known.code, &known.owner, referee).await?;
+        if facts.code.as_ref() == Some(&known) {
+            return Ok((known, facts));
+        }
+        self.codes.forget(&known.code).await;
+        match facts.code.clone() {
+            Some(found) if found.owner != known.owner => {
+                let facts = self.store.attribution_facts(&found.code, &found.owner, referee).await?;
+                Ok((found, facts))
+            }
+            Some(found) => Ok((found, facts)),
+            None => Ok((known, facts)),
+        }
     }
 }
 
@@ -148,7 +166,7 @@ fn refusal(sign_up: &SignUp, referrer: &UserId, device: Option<&Device>, facts: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Account, code::OwnedCode, sample};
+    use crate::{account::Account, sample};
 
     fn sign_up(referee: &str) -> SignUp {
         SignUp {

@@ -30,17 +30,17 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY` (at least 32 bytes) and the program's settings.
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY` (at least 32 bytes) and the program's settings; looks codes up by `codes`.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
-    pub fn from_env(env: &Env, dynamodb: &aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
+    pub fn from_env(env: &Env, dynamodb: &aws_sdk_dynamodb::Client, codes: CodeCache) -> Result<Self, Misconfigured> {
         let devices = DeviceKey::new(env.required("FINGERPRINT_KEY")?.as_bytes())
             .ok_or_else(|| Misconfigured::new("FINGERPRINT_KEY", "is shorter than 32 bytes"))?;
         Ok(Self {
             store: Store::new(dynamodb, env.required("TABLE_NAME")?),
             program: Program::from_env(env)?,
-            codes: CodeCache::default(),
+            codes,
             devices,
         })
     }

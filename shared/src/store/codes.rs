@@ -2,16 +2,17 @@
 
 use aws_sdk_dynamodb::{
     error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::{CancellationReason, TransactWriteItem},
 };
 
 use super::{Store, StoreError, guard, retry::Attempts};
 use crate::{
-    code::{Code, OwnedCode},
+    code::{Code, Ending, OwnedCode},
     device::Device,
     id::{ProgramId, UserId},
     mutant::{self, Mutant},
+    runtime,
     table::{self, Item, Key},
 };
 
@@ -77,6 +78,24 @@ impl Store {
     /// When the table does not answer, or holds something else there.
     pub async fn code(&self, code: &Code) -> Result<Option<OwnedCode>, StoreError> {
         Ok(self.get(&Key::code(code)).await?.map(table::code_from).transpose()?)
+    }
+
+    /// Changes when a code ends, and gives the code as it is then; `None` when nobody has it.
+    ///
+    /// # Errors
+    /// When the table does not answer, or holds something else there.
+    pub async fn end_code(&self, code: &Code, ending: Ending) -> Result<Option<OwnedCode>, StoreError> {
+        let write = guard::end_code(&self.client, &Key::code(code), ending).table_name(&self.table);
+        let found = match write.send().await {
+            Ok(changed) => changed.attributes,
+            Err(SdkError::ServiceError(refusal)) => match refusal.into_err() {
+                // It had ended before, or is not there.
+                UpdateItemError::ConditionalCheckFailedException(refusal) => refusal.item,
+                other => return Err(StoreError::Unavailable(runtime::explain(&other))),
+            },
+            Err(problem) => return Err(problem.into()),
+        };
+        Ok(found.map(table::code_from).transpose()?)
     }
 
     /// The code that this user has in this program.

@@ -5,6 +5,7 @@
 //! | [`create`] | a thing that must exist once is written once (UNIQUE) |
 //! | [`step`] | a referral moves only as its machine allows, and only from what was read (`WHERE status = ...`) |
 //! | [`standing`] | of all news of an account, the latest holds |
+//! | [`end_code`] | a code's end changes only where there is a code, and who disables it does not make it live longer |
 //! | [`remember_device`] | an account's devices stay few |
 
 use aws_sdk_dynamodb::{
@@ -13,17 +14,18 @@ use aws_sdk_dynamodb::{
         put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
         update_item::builders::UpdateItemFluentBuilder,
     },
-    types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update},
+    types::{AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, Update},
 };
 
 use crate::{
     account::{Account, Standing},
+    code::Ending,
     device::Device,
     id::UserId,
     machine::Verb,
     mutant::{self, Mutant},
     referral::Lane,
-    table::{self, DEVICES, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
+    table::{self, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     time::Timestamp,
 };
 
@@ -132,6 +134,27 @@ pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> U
         None => update
             .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
             .condition_expression(kept(LATER, "#at", Mutant::ClearanceHoldsAgainstLater)),
+    }
+}
+
+/// Changes when a code ends, if there is such a code; brings what is there then, or, of a code that had ended already, as
+/// a refusal.
+pub(super) fn end_code(client: &Client, code: &Key, ending: Ending) -> UpdateItemFluentBuilder {
+    let update = client
+        .update_item()
+        .set_key(Some(code.attributes()))
+        .expression_attribute_names("#pk", PK)
+        .expression_attribute_names("#end", EXPIRES_AT)
+        .return_values(ReturnValue::AllNew)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let set = |update: UpdateItemFluentBuilder, end: Timestamp| {
+        update.update_expression("SET #end = :end").expression_attribute_values(":end", text(end.to_string()))
+    };
+    match ending {
+        Ending::At(end) => set(update, end).condition_expression("attribute_exists(#pk)"),
+        Ending::Never => update.update_expression("REMOVE #end").condition_expression("attribute_exists(#pk)"),
+        Ending::Now(now) => set(update, now)
+            .condition_expression("attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)"),
     }
 }
 
@@ -264,6 +287,16 @@ mod tests {
             "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)"
         );
         assert_eq!(condition(None), "attribute_not_exists(#at) OR #at < :at");
+    }
+
+    #[test]
+    fn a_code_is_ended_where_there_is_one_and_never_later_than_it_was() {
+        let (client, key) = (client(), Key::code(&"ada-invites".parse().unwrap()));
+        let condition = |ending| super::end_code(&client, &key, ending).get_condition_expression().clone().unwrap();
+        assert_eq!(condition(Ending::Never), "attribute_exists(#pk)");
+        assert_eq!(condition(Ending::At(at(5))), "attribute_exists(#pk)");
+        let now = condition(Ending::Now(at(5)));
+        assert_eq!(now, "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use referrals::{Attributed, AttributionFacts, IssueFacts, Page, Stepped, Wri
 pub use work::Due;
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The table did not answer, or pushed back.
     #[error("the table did not answer: {0}")]

@@ -3,6 +3,7 @@
 mod audit;
 mod bare_http;
 pub(crate) mod process;
+pub(crate) mod redis;
 mod schema;
 pub(crate) mod stand_in;
 mod wire;

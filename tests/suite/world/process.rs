@@ -23,7 +23,7 @@ pub(crate) fn command() -> Command {
 /// A command whose input and output are ours, and that none of our own settings reach.
 pub(crate) fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars() {
-        if name == "PORT" || name == "LOG_LEVEL" || name.ends_with("_ENDPOINT") {
+        if ["PORT", "LOG_LEVEL", "CACHE_URL"].contains(&name.as_str()) || name.ends_with("_ENDPOINT") {
             command.env_remove(name);
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Internal,
     /// The call takes this long, then does its work.
     Slow(Duration),
+    /// The call does its work, and its answer takes this long.
+    AnswerSlow(Duration),
 }
 
 /// Where a call stops and never goes on, as it does when its process ends there.
@@ -189,6 +191,11 @@ impl TappedConnector {
             Some(Fault::Internal) => return Ok(refused(500, "InternalServerError")),
             Some(Fault::Conflict) => return Ok(conflict(&operation)),
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
+            Some(Fault::AnswerSlow(pause)) => {
+                let answer = self.pass_on(&operation, request).await;
+                tokio::time::sleep(pause).await;
+                return answer;
+            }
             Some(Fault::AnswerLost) => {
                 drop(self.pass_on(&operation, request).await?);
                 return Err(lost());

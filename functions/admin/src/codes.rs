@@ -1,0 +1,67 @@
+//! Changing when a code ends: disabling it, giving it an end, taking the end away.
+
+use lambda_http::{Body, Response, http::StatusCode};
+use referrals::{
+    code::{Code, Ending, OwnedCode},
+    http::{
+        answer::json,
+        input::{self, parse},
+        problem::Problem,
+    },
+    id::{ProgramId, UserId},
+    runtime::Call,
+    time::Timestamp,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{App, problem::code_not_found};
+
+/// The body of `PATCH /admin/codes/{code}`.
+#[derive(Debug, Deserialize)]
+struct ChangeBody {
+    /// There and `null` is another wish than not there.
+    #[serde(default, deserialize_with = "given")]
+    expires_at: Option<Option<Timestamp>>,
+    disabled: Option<bool>,
+}
+
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Timestamp>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl ChangeBody {
+    fn ending(&self, now: Timestamp) -> Result<Ending, Problem> {
+        match (self.expires_at, self.disabled) {
+            (Some(Some(end)), None) => Ok(Ending::At(end)),
+            (Some(None), None) => Ok(Ending::Never),
+            (None, Some(true)) => Ok(Ending::Now(now)),
+            _ => Err(Problem::invalid("the body: expected either expires_at, or disabled, which is true")),
+        }
+    }
+}
+
+/// A code as an operator sees it.
+#[derive(Serialize)]
+struct CodeItem<'a> {
+    code: &'a Code,
+    user_id: &'a UserId,
+    program: &'a ProgramId,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// Changes a code's end. It counts from the write on; then the cache server is told, for whoever lands. When that fails
+/// the caller is told so, and does it again.
+pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
+    let code: Code = parse("code", code)?;
+    let ending = input::json::<ChangeBody>(body)?.ending(call.now)?;
+    let changed = app.store.end_code(&code, ending).await?.ok_or_else(code_not_found)?;
+    let expires_at = changed.expires_at.map(String::from);
+    tracing::info!(outcome = "code changed", code = code.canonical(), expires_at);
+    if let Some(server) = &app.cache {
+        server.tell(&app.store, changed.clone(), call).await.map_err(Problem::unavailable)?;
+    }
+    let OwnedCode { code, owner, program, created_at, expires_at } = &changed;
+    let item = CodeItem { code, user_id: owner, program, created_at: *created_at, expires_at: *expires_at };
+    Ok(json(StatusCode::OK, &item))
+}

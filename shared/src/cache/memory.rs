@@ -1,0 +1,142 @@
+//! The function's own memory: few minutes, no network, one look for many who ask at once.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use moka::future::Cache;
+
+use crate::{
+    code::{Code, OwnedCode},
+    store::StoreError,
+};
+
+/// How long the landing page may lag behind a change.
+const TIME_TO_LIVE: Duration = Duration::from_secs(300);
+const MOST: u64 = 10_000;
+
+/// The codes that this process has looked up lately.
+#[derive(Clone, Debug)]
+pub(super) struct Memory(Cache<Code, OwnedCode>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(MOST).time_to_live(TIME_TO_LIVE).build())
+    }
+}
+
+/// What a look came to that found nothing to remember.
+#[derive(Debug)]
+enum Nothing {
+    Unknown,
+    Failed(StoreError),
+}
+
+impl Memory {
+    /// The code from memory, or by `fetch`, which only one of those who miss the same code at once runs.
+    ///
+    /// Somebody else's look may have begun before we were asked, and so before the code was minted. That it found nothing
+    /// is then no answer; what the next one finds is.
+    pub(super) async fn get<F>(&self, code: &Code, fetch: impl Fn() -> F) -> Result<Option<OwnedCode>, StoreError>
+    where
+        F: Future<Output = Result<Option<OwnedCode>, StoreError>>,
+    {
+        for _ in 0..2 {
+            let looked = AtomicBool::new(false);
+            let look = async {
+                looked.store(true, Ordering::Relaxed);
+                fetch().await.map_err(Nothing::Failed)?.ok_or(Nothing::Unknown)
+            };
+            let found = self.0.try_get_with_by_ref(code, look).await;
+            let is_own = looked.load(Ordering::Relaxed);
+            match found.as_ref().map_err(|nothing| &**nothing) {
+                Ok(_) if !is_own => tracing::debug!(outcome = "a code was in memory", cache_memory_hits = 1),
+                Err(Nothing::Unknown) if !is_own => continue,
+                Err(Nothing::Failed(problem)) => return Err(problem.clone()),
+                Ok(_) | Err(Nothing::Unknown) => {}
+            }
+            return Ok(found.ok());
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn forget(&self, code: &Code) {
+        self.0.invalidate(code).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, pin::pin, task::Poll};
+
+    use futures_util::{future::join_all, poll};
+    use tokio::{sync::Semaphore, task::yield_now};
+
+    use super::*;
+    use crate::sample;
+
+    fn owned() -> OwnedCode {
+        OwnedCode {
+            code: "ALICE".parse().unwrap(),
+            owner: "alice".parse().unwrap(),
+            program: "default".parse().unwrap(),
+            created_at: sample::at(0),
+            expires_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn many_who_miss_at_once_look_once() {
+        let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
+        let fetch = || async {
+            looks.set(looks.get() + 1);
+            yield_now().await;
+            Ok(Some(owned()))
+        };
+        let found = join_all((0..100).map(|_| memory.get(&code, fetch))).await;
+        assert!(found.into_iter().all(|found| found.unwrap() == Some(owned())));
+        assert_eq!(looks.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_the_mint_is_not_told_of_a_look_before_it() {
+        let (memory, code) = (Memory::default(), owned().code);
+        let (gate, is_minted) = (Semaphore::new(0), Cell::new(false));
+        let fetch = || async {
+            let seen = is_minted.get();
+            gate.acquire().await.unwrap().forget();
+            Ok(seen.then(owned))
+        };
+        let mut early = pin!(memory.get(&code, fetch));
+        assert!(poll!(&mut early).is_pending());
+        is_minted.set(true);
+        let mut late = pin!(memory.get(&code, fetch));
+        assert!(poll!(&mut late).is_pending());
+        gate.add_permits(2);
+        assert_eq!(early.await.unwrap(), None);
+        assert_eq!(late.await.unwrap(), Some(owned()));
+    }
+
+    #[tokio::test]
+    async fn what_is_unknown_or_failed_is_not_remembered() {
+        let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
+        let fetch = || async {
+            looks.set(looks.get() + 1);
+            match looks.get() {
+                1 => Ok(None),
+                2 => Err(StoreError::Unavailable("down".to_owned())),
+                _ => Ok(Some(owned())),
+            }
+        };
+        assert_eq!(memory.get(&code, fetch).await.unwrap(), None);
+        assert!(memory.get(&code, fetch).await.is_err());
+        for _ in 0..2 {
+            assert_eq!(memory.get(&code, fetch).await.unwrap(), Some(owned()));
+        }
+        assert_eq!(looks.get(), 3);
+        memory.forget(&code).await;
+        assert!(matches!(poll!(pin!(memory.get(&code, fetch))), Poll::Ready(Ok(Some(_)))));
+        assert_eq!(looks.get(), 4);
+    }
+}

@@ -1,0 +1,131 @@
+//! A real Redis of a test's own: Debian's `redis-server` on a free port, killed with the test.
+
+use std::{
+    io::Write,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use redis::{Client, Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
+use tokio::time::{Instant, sleep};
+
+use super::{Folder, PATIENCE, process};
+
+/// A running server; killed when dropped.
+pub(crate) struct Redis {
+    child: Child,
+    port: u16,
+    settings: &'static [&'static str],
+    _folder: Folder,
+}
+
+impl Redis {
+    /// Starts a server with these settings. `None` where none is installed, which is said aloud, and is a failure where
+    /// `REQUIRE_REDIS` is set, as it is in CI.
+    pub(crate) async fn start(test: &str, settings: &'static [&'static str]) -> Option<Self> {
+        if !is_installed() {
+            assert!(std::env::var_os("REQUIRE_REDIS").is_none(), "REQUIRE_REDIS is set, and there is no redis-server");
+            // Past the harness, which keeps what a passing test prints to itself.
+            let line = format!("NOT TESTED: {test}: there is no redis-server here (package redis-server)\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            return None;
+        }
+        let folder = Folder::new();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let port = free_port();
+            let mut server = Self { child: spawn(port, settings, &folder), port, settings, _folder: Folder::new() };
+            if server.is_ready().await {
+                server._folder = folder;
+                return Some(server);
+            }
+            assert!(Instant::now() < end, "redis-server does not start");
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the server at once, with all that it knew.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        process::end(&mut self.child);
+    }
+
+    /// Starts it again at the same address, empty.
+    pub(crate) async fn restart(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.child = spawn(self.port, self.settings, &self._folder);
+            if self.is_ready().await {
+                return;
+            }
+            assert!(Instant::now() < end, "redis-server does not start again");
+        }
+    }
+
+    /// Sends it one command.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).await.unwrap()
+    }
+
+    /// The same, whatever comes of it.
+    pub(crate) async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query_async(&mut self.connection().await?).await
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+        Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    /// How many keys it holds.
+    pub(crate) async fn size(&self) -> u64 {
+        self.ask(&["DBSIZE"]).await
+    }
+
+    /// Whether it answers; `false` when it ended instead, as it does when somebody else took the port.
+    async fn is_ready(&mut self) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && self.child.try_wait().unwrap().is_none() {
+            if self.try_ask::<String>(&["PING"]).await.is_ok_and(|answer| answer == "PONG") {
+                return true;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn is_installed() -> bool {
+    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, settings: &[&str], folder: &Folder) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
+    command.args(["--port", &port.to_string(), "--dir"]).arg(folder.path()).args(settings);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}

@@ -15,6 +15,7 @@ from support import Failed, Process, call, free_port, mortal, until
 
 ATTRIBUTION, CONVERSION = "AttributionFunction", "ConversionFunction"
 REWARDS, SWEEP, DELIVERY, ADMIN = "RewardsFunction", "SweepFunction", "DeliveryFunction", "AdminFunction"
+ANALYTICS = "AnalyticsFunction"
 
 # What a function answers that takes an event in, a batch, or a turn of the schedule, and has no failure to report.
 DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
@@ -43,6 +44,7 @@ LIFE = [
     ("conversion-kafka-msk", CONVERSION, BATCH),
     ("conversion-kafka-self-managed", CONVERSION, BATCH),
     ("rewards-stream", REWARDS, BATCH),
+    ("analytics-stream", ANALYTICS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
     # Both rewards were refused: one is sent again by its name, and then all, which is the other. Nothing is a dead letter.
     ("admin-undelivered", ADMIN, (200, {"next_cursor": None})),

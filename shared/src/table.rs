@@ -157,8 +157,9 @@ pub fn work_place(key: &Item) -> Option<(Timestamp, UserId)> {
     Some((due_at, Key::of(key)?.pk.strip_prefix("REFEREE#")?.parse().ok()?))
 }
 
-fn shard_of(referee: &UserId) -> u32 {
-    referee.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % WORK_SHARDS
+/// Which of so many shards a user's things are in.
+pub(crate) fn shard_of(user: &UserId, shards: u32) -> u32 {
+    user.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % shards
 }
 
 /// A code's item.
@@ -283,7 +284,7 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
         conversion: referral.conversion().cloned(),
         rewards: referral.rewards().cloned(),
         voided,
-        work: work.map(|work| work_partition(work.lane, shard_of(&referral.referee))),
+        work: work.map(|work| work_partition(work.lane, shard_of(&referral.referee, WORK_SHARDS))),
         due_at: work.map(|work| work.at),
     };
     to_item(&Key::referral(&referral.referee), &item)
@@ -360,6 +361,12 @@ fn key_text(image: &serde_dynamo::Item) -> String {
         Some(serde_dynamo::AttributeValue::S(pk)) => loggable(pk),
         _ => "without a key".to_owned(),
     }
+}
+
+/// What cannot be read of the item with this key, and why.
+pub(crate) fn unreadable(key: &Item, problem: &serde_dynamo::Error) -> Unreadable {
+    let pk = key.get(PK).and_then(|pk| pk.as_s().ok()).map_or_else(|| "without a key".to_owned(), |pk| loggable(pk));
+    Unreadable { key: pk, problem: problem.to_string() }
 }
 
 fn loggable(pk: &str) -> String {

@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 29] = [
+const LIFE: [(&str, &str, u64); 30] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -34,6 +34,7 @@ const LIFE: [(&str, &str, u64); 29] = [
     ("conversion-kafka-msk", "ConversionFunction", 0),
     ("conversion-kafka-self-managed", "ConversionFunction", 0),
     ("rewards-stream", "RewardsFunction", 0),
+    ("analytics-stream", "AnalyticsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
     ("admin-undelivered", "AdminFunction", 200),
     ("admin-resend", "AdminFunction", 202),

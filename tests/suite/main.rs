@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
 mod admin;
+mod analytics;
 mod budgets;
 mod crash;
 mod deadline;

@@ -3,6 +3,7 @@
 mod audit;
 mod bare_http;
 pub(crate) mod process;
+pub(crate) mod recount;
 mod schema;
 pub(crate) mod stand_in;
 mod wire;
@@ -39,6 +40,8 @@ const ECHO: Duration = Duration::from_secs(1);
 /// A service of the test's own. Every test ends it with [`World::end`], which audits it.
 pub(crate) struct World {
     service: Option<Service>,
+    /// Whether the table's stream feeds its functions.
+    streams: bool,
     wire: Wire,
     http: reqwest::Client,
     events: AtomicU32,
@@ -115,10 +118,12 @@ impl World {
         // Whole seconds are too long for most tests; then a queue's pause is the pace's.
         options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
         change(&mut options);
+        let streams = options.pace.stream;
         let service = Service::start(options).await.unwrap();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
         Self {
             service: Some(service),
+            streams,
             wire,
             http: http.unwrap(),
             events: AtomicU32::new(0),
@@ -291,7 +296,17 @@ impl World {
 
     /// Every item of the table.
     pub(crate) async fn items(&self) -> Vec<referrals::table::Item> {
-        let table = self.service().env().get("TABLE_NAME").unwrap().to_owned();
+        self.items_of("TABLE_NAME").await
+    }
+
+    /// Every item of the metrics table, plain.
+    pub(crate) async fn metrics(&self) -> Vec<Value> {
+        self.items_of("METRICS_TABLE_NAME").await.iter().map(plain).collect()
+    }
+
+    /// Every item of the table that this setting names.
+    async fn items_of(&self, setting: &str) -> Vec<referrals::table::Item> {
+        let table = self.service().env().get(setting).unwrap().to_owned();
         // Pages that an unoptimised build can answer before its caller gives up.
         let scan = self.service().dynamodb().scan().table_name(table).consistent_read(true).limit(250);
         let pages = scan.into_paginator().items().send();
@@ -341,6 +356,11 @@ impl World {
     /// Says that dead-letter queues may hold messages whose rewards were delivered all the same; they are not counted.
     pub(crate) fn expect_overtaken(&mut self) {
         self.expected.overtaken = true;
+    }
+
+    /// Says that the table was changed by hand, in ways that the metrics cannot follow.
+    pub(crate) fn expect_miscounted(&mut self) {
+        self.expected.miscounted = true;
     }
 
     /// Has the audit look into this stand-in of the test's own, too.

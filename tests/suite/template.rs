@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use aws_config::SdkConfig;
 use referrals::{
-    log, metrics,
+    log,
+    metrics::{self, Facts, Metrics},
     runtime::{self, Call, Env},
     table,
 };
@@ -120,6 +121,13 @@ async fn stream_record(world: &World) -> Value {
     batch
 }
 
+/// Has the referral of this referee counted, as the stream would.
+async fn count(world: &World, referee: &str) {
+    let metrics = Metrics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
+    let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
+    metrics.take(&Facts::from(&table::referral_from(item).unwrap())).await.unwrap();
+}
+
 async fn pending(world: &World) {
     world.mint("alice", "ALICE-2026").await;
     world.attribute("bob", "ALICE-2026").await.with(201);
@@ -213,9 +221,18 @@ async fn admin_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Admin").await;
     let app = admin::App::new(&bench.env, bench.dynamodb(), bench.eventbridge(), bench.sqs()).unwrap();
     rewarded(&bench.world).await;
-    for (name, status) in
-        [("undelivered", 200), ("resend", 202), ("resend-all", 200), ("dead-letters", 200), ("redrive", 202)]
-    {
+    count(&bench.world, "bob").await;
+    for (name, status) in [
+        ("undelivered", 200),
+        ("resend", 202),
+        ("resend-all", 200),
+        ("dead-letters", 200),
+        ("redrive", 202),
+        ("daily", 200),
+        ("referrers", 200),
+        ("cohorts", 200),
+        ("liability", 200),
+    ] {
         let request = event(&format!("admin-{name}")).to_string();
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");

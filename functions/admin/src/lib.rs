@@ -1,12 +1,18 @@
-//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, and the
-//! dead-letter queues, drained back.
+//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, the
+//! dead-letter queues, drained back, and what the figures say.
 
+mod analytics;
+mod cohorts;
+mod daily;
 mod dead_letters;
+mod liability;
 mod place;
 mod problem;
+mod referrers;
 mod resend;
 mod rewards;
 mod route;
+mod sheet;
 mod whole;
 
 use std::time::Duration;
@@ -16,6 +22,7 @@ use referrals::{
     bus::Bus,
     http::{self, input, problem::Problem},
     life::advance::LONGEST_PAUSE,
+    metrics::Metrics,
     runtime::{Call, Env, Misconfigured},
     store::Store,
     time::Timestamp,
@@ -27,14 +34,16 @@ use crate::{dead_letters::DeadLetters, route::Route};
 /// The function's state.
 pub struct App {
     store: Store,
+    metrics: Metrics,
     bus: Bus,
     dead_letters: DeadLetters,
     grace: Duration,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`,
-    /// `COUPON_DEAD_LETTER_QUEUE_URL`, `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
+    /// Reads `TABLE_NAME`, `METRICS_TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), and the dead-letter queues:
+    /// `CREDIT_DEAD_LETTER_QUEUE_URL`, `COUPON_DEAD_LETTER_QUEUE_URL`, `POINTS_DEAD_LETTER_QUEUE_URL` and
+    /// `CONVERSION_POISON_QUEUE_URL`.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
@@ -46,6 +55,7 @@ impl App {
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
+            metrics: Metrics::from_env(env, &dynamodb)?,
             bus: Bus::from_env(env, eventbridge)?,
             dead_letters: DeadLetters::from_env(env, sqs)?,
             grace: env.grace()?,
@@ -84,6 +94,10 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::ResendAll => resend::all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
+        Route::Daily { program } => daily::daily(app, &program, request, call).await,
+        Route::Referrers { program } => referrers::referrers(app, &program, request, call).await,
+        Route::Cohorts { program } => cohorts::cohorts(app, &program, request, call).await,
+        Route::Liability => liability::liability(app, request).await,
     }
 }
 

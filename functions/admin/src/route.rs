@@ -16,6 +16,14 @@ pub(crate) enum Route {
     DeadLetters,
     /// `POST /admin/dead-letters/{queue}/redrive`
     Redrive { queue: String },
+    /// `GET /admin/programs/{program}/daily`
+    Daily { program: String },
+    /// `GET /admin/programs/{program}/referrers`
+    Referrers { program: String },
+    /// `GET /admin/programs/{program}/cohorts`
+    Cohorts { program: String },
+    /// `GET /admin/liability`
+    Liability,
 }
 
 impl Route {
@@ -27,6 +35,10 @@ impl Route {
             Self::ResendAll => "POST /admin/rewards/resend",
             Self::DeadLetters => "GET /admin/dead-letters",
             Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
+            Self::Daily { .. } => "GET /admin/programs/{program}/daily",
+            Self::Referrers { .. } => "GET /admin/programs/{program}/referrers",
+            Self::Cohorts { .. } => "GET /admin/programs/{program}/cohorts",
+            Self::Liability => "GET /admin/liability",
         }
     }
 
@@ -39,6 +51,12 @@ impl Route {
             ["admin", "rewards", reward, "resend"] => (Method::POST, Self::Resend { reward: decoded(reward)? }),
             ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
             ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
+            ["admin", "programs", program, "daily"] => (Method::GET, Self::Daily { program: decoded(program)? }),
+            ["admin", "programs", program, "referrers"] => {
+                (Method::GET, Self::Referrers { program: decoded(program)? })
+            }
+            ["admin", "programs", program, "cohorts"] => (Method::GET, Self::Cohorts { program: decoded(program)? }),
+            ["admin", "liability"] => (Method::GET, Self::Liability),
             _ => return Err(Problem::not_found()),
         };
         match (allowed == *method, allowed == Method::GET) {
@@ -60,6 +78,11 @@ mod tests {
         assert_eq!(route(Method::POST, "/admin/rewards/bob:referrer/resend"), Ok(resend.clone()));
         assert_eq!(route(Method::POST, "/admin/rewards/bob%3Areferrer/resend"), Ok(resend));
         assert_eq!(route(Method::POST, "/admin/rewards/resend"), Ok(Route::ResendAll));
+        assert_eq!(
+            route(Method::GET, "/admin/programs/default/daily"),
+            Ok(Route::Daily { program: "default".to_owned() })
+        );
+        assert_eq!(route(Method::GET, "/admin/liability"), Ok(Route::Liability));
         assert_eq!(route(Method::PUT, "/admin/rewards"), Err(Problem::method_not_allowed("GET")));
         assert_eq!(route(Method::GET, "/admin/dead-letters/credit/redrive"), Err(Problem::method_not_allowed("POST")));
         for path in ["/", "/admin", "/admin/rewards/", "/admin/rewards/x", "/v1/codes/x"] {

@@ -16,12 +16,14 @@ impl Day {
         Self(moment.date())
     }
 
-    /// The day so many days after (or, below zero, before) this one; the calendar's end where there is none.
+    /// The day so many days after (or, below zero, before) this one; the first or the last of those that have a text
+    /// where that would lie beyond.
     #[must_use]
     pub fn plus(self, days: i64) -> Self {
         let count = Days::new(days.unsigned_abs());
         let moved = if days < 0 { self.0.checked_sub_days(count) } else { self.0.checked_add_days(count) };
-        Self(moved.unwrap_or(self.0))
+        let end = if days < 0 { FIRST } else { LAST };
+        Self(moved.filter(|day| is_in_range(day.year())).unwrap_or(end))
     }
 
     /// How many days lie from `earlier` to this one; below zero if it comes later.
@@ -142,6 +144,16 @@ impl FromStr for Month {
     }
 }
 
+const FIRST: NaiveDate = end(1970, 1, 1);
+const LAST: NaiveDate = end(9999, 12, 31);
+
+const fn end(year: i32, month: u32, day: u32) -> NaiveDate {
+    match NaiveDate::from_ymd_opt(year, month, day) {
+        Some(day) => day,
+        None => NaiveDate::MIN,
+    }
+}
+
 /// Four digits, or the text would not sort.
 fn is_in_range(year: i32) -> bool {
     (1970..=9999).contains(&year)
@@ -183,6 +195,8 @@ mod tests {
         assert_eq!(week("2027-01-04").to_string(), "2027-W01");
         assert_eq!(week("2027-01-04").since(week("2026-12-31")), 1);
         assert_eq!(week("2026-12-31").plus(-53).sunday(), day("2025-12-28"));
+        assert_eq!((week("1970-01-01").plus(-1), week("9999-12-31").plus(1)), (week("1970-01-01"), week("9999-12-31")));
+        assert_eq!((day("1970-01-01").plus(-1), day("9999-12-31").plus(1)), (day("1970-01-01"), day("9999-12-31")));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use chrono::{Datelike, NaiveDate, Weekday};
 use referrals::{
     referral::{Referral, State},
     reward::{Benefit, RewardStatus, Side},
+    table::Item,
     time::Timestamp,
 };
-use serde_json::Value;
 
 /// Figures by what they are about and what they are called, the shards added up. Nothing is there that is zero.
 pub(crate) type Tally = BTreeMap<String, i128>;
@@ -98,21 +98,20 @@ fn monday(at: Timestamp) -> NaiveDate {
 }
 
 /// What the items of the metrics table say.
-pub(crate) fn counted<'a>(items: impl IntoIterator<Item = &'a Value>) -> Tally {
+pub(crate) fn counted<'a>(items: impl IntoIterator<Item = &'a Item>) -> Tally {
     let mut tally = Tally::new();
     for item in items {
-        let (pk, sk) = (item["pk"].as_str().unwrap(), item["sk"].as_str().unwrap());
+        let text = |name: &str| item[name].as_s().unwrap().as_str();
+        let (pk, sk) = (text("pk"), text("sk"));
         let about = match pk.split('#').collect::<Vec<_>>()[..] {
             ["REFEREE", _] => continue,
             ["PROGRAM", program, "DAYS", _shard] => format!("day {program} {sk}"),
             ["PROGRAM", program, "REFERRER", referrer] => format!("referrer {program} {referrer} {sk}"),
             ["LIABILITY", _shard] => format!("owed {sk}"),
-            _ => panic!("no item of the metrics: {item}"),
+            _ => panic!("no item of the metrics: {item:?}"),
         };
-        for (name, value) in
-            item.as_object().unwrap().iter().filter(|(name, _)| !["pk", "sk", "board"].contains(&name.as_str()))
-        {
-            let value: i128 = value.to_string().parse().unwrap_or_else(|_| panic!("{name} of {item}"));
+        for (name, value) in item.iter().filter(|(name, _)| !["pk", "sk", "board"].contains(&name.as_str())) {
+            let value: i128 = value.as_n().unwrap().parse().unwrap();
             // Of a score, what is below a quintillion only keeps referrers apart.
             let value = if name == "score" { value / 1_000_000_000_000_000_000 } else { value };
             *tally.entry(format!("{about} {name}")).or_default() += value;

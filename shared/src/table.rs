@@ -374,6 +374,11 @@ fn loggable(pk: &str) -> String {
     format!("{kind}#{}", id::hashed(id))
 }
 
+/// Whether an item is a referral's.
+pub(crate) fn is_referral_item(item: &Item) -> bool {
+    item.get(SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == REFERRAL_SK)
+}
+
 /// Whether a stream record's keys are those of a referral.
 pub fn is_referral(keys: &serde_dynamo::Item) -> bool {
     matches!(keys.inner().get(SK), Some(serde_dynamo::AttributeValue::S(sk)) if sk == REFERRAL_SK)

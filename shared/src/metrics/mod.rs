@@ -20,6 +20,7 @@ mod guard;
 mod questions;
 mod store;
 pub mod table;
+mod whole;
 
 pub use counts::{Counts, LATEST_WEEK, TOOK, contributions};
 pub use facts::Facts;

@@ -11,9 +11,14 @@
 //! item takes more than its part of what happens. A referrer's counters are one item each, which the index `board`
 //! sorts by how many of their referrals were converted and stand.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{
+    error::BuildError,
+    operation::create_table::builders::CreateTableFluentBuilder,
+    types::{
+        AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+        ProjectionType, ScalarAttributeType,
+    },
+};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -161,17 +166,52 @@ pub(super) fn day_of(item: &Item) -> Option<Day> {
     item.get(SK)?.as_s().ok()?.parse().ok()
 }
 
-/// An item in a form that is equal where two tables say the same: its key, and its facts or those figures that are not
-/// zero. `None` when it says nothing.
-pub fn told(item: &Item) -> Option<(String, HashMap<String, String>)> {
-    let name = |part| item.get(part).and_then(|value: &AttributeValue| value.as_s().ok()).cloned().unwrap_or_default();
-    let what = if item.contains_key(REV) {
+/// What an item says, the same text where two tables say the same: its facts, or those figures that are not zero. `None`
+/// when it says nothing.
+pub fn told(item: &Item) -> Option<String> {
+    if item.contains_key(REV) {
         let facts = facts_from(item.clone()).map(|facts| format!("{facts:?}"));
-        HashMap::from([("facts".to_owned(), facts.unwrap_or_else(|problem| problem.to_string()))])
-    } else {
-        figures(item).iter().map(|(name, count)| (name.to_owned(), count.to_string())).collect()
-    };
-    (!what.is_empty()).then(|| (format!("{} {}", name(PK), name(SK)), what))
+        return Some(facts.unwrap_or_else(|problem| problem.to_string()));
+    }
+    let figures = figures(item);
+    let told: Vec<_> = figures.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// An item's key for a message.
+pub fn address(item: &Item) -> String {
+    let part = |name| item.get(name).and_then(|value: &AttributeValue| value.as_s().ok()).map_or("?", String::as_str);
+    format!("{} {}", part(PK), part(SK))
+}
+
+/// Whether two items have the same key.
+pub fn is_same_key(one: &Item, other: &Item) -> bool {
+    [PK, SK].into_iter().all(|part| one.get(part) == other.get(part))
+}
+
+/// An item's key.
+pub(super) fn key_of(item: &Item) -> Item {
+    [PK, SK].into_iter().filter_map(|part| Some((part.to_owned(), item.get(part)?.clone()))).collect()
+}
+
+/// The table, as the template has it.
+pub(super) fn definition(table: CreateTableFluentBuilder) -> Result<CreateTableFluentBuilder, BuildError> {
+    let attribute = |name, kind| AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build();
+    let key = |name, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    let board = GlobalSecondaryIndex::builder()
+        .index_name(BOARD)
+        .key_schema(key(BOARD, KeyType::Hash)?)
+        .key_schema(key(SCORE, KeyType::Range)?)
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build());
+    let table = table
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key(PK, KeyType::Hash)?)
+        .key_schema(key(SK, KeyType::Range)?)
+        .attribute_definitions(attribute(PK, ScalarAttributeType::S)?)
+        .attribute_definitions(attribute(SK, ScalarAttributeType::S)?)
+        .attribute_definitions(attribute(BOARD, ScalarAttributeType::S)?)
+        .attribute_definitions(attribute(SCORE, ScalarAttributeType::N)?);
+    Ok(table.global_secondary_indexes(board.build()?))
 }
 
 #[cfg(test)]
@@ -207,6 +247,7 @@ mod tests {
         let mut item = board_key(&board, &alice, tie_break(&alice));
         assert_eq!(told(&item), None);
         item.insert("attributed".to_owned(), number(1));
-        assert_eq!(told(&item).unwrap().1, HashMap::from([("attributed".to_owned(), "1".to_owned())]));
+        assert_eq!(told(&item).as_deref(), Some("attributed 1"));
+        assert_eq!(address(&item), "PROGRAM#default#REFERRER#alice all");
     }
 }

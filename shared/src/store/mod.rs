@@ -8,6 +8,7 @@ mod codes;
 mod guard;
 mod referrals;
 mod retry;
+mod scan;
 mod work;
 
 use std::{error::Error, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
 
 pub use codes::Minted;
 pub use referrals::{Attributed, AttributionFacts, IssueFacts, Page, Stepped, Written};
+pub use scan::Scanned;
 pub use work::Due;
 
 /// Why there is no answer.

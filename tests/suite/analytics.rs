@@ -20,7 +20,7 @@ fn metrics(world: &World) -> Metrics {
 }
 
 /// A stream record of a referral as it is after a write.
-fn record(referral: &Referral, sequence: usize) -> Value {
+pub(crate) fn record(referral: &Referral, sequence: &str) -> Value {
     let item = serde_dynamo::Item::from(table::referral_item(referral).unwrap());
     let keys = serde_dynamo::Item::from(table::Key::referral(&referral.referee).attributes());
     json!({
@@ -28,7 +28,7 @@ fn record(referral: &Referral, sequence: usize) -> Value {
         "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",
         "dynamodb": {
             "ApproximateCreationDateTime": 1_772_442_300,
-            "Keys": keys, "NewImage": item, "SequenceNumber": format!("{sequence}"), "SizeBytes": 900,
+            "Keys": keys, "NewImage": item, "SequenceNumber": sequence, "SizeBytes": 900,
             "StreamViewType": "NEW_AND_OLD_IMAGES",
         },
         "eventSourceARN": "arn:aws:dynamodb:us-east-1:000000000000:table/referrals/stream/x",
@@ -55,7 +55,7 @@ async fn what_comes_twice_or_late_counts_once() {
     world.settle().await;
     let delivered = stored(&world, "bob").await;
     let before = counted(&world.metrics().await);
-    let (first, last) = (record(&pending, 1), record(&delivered, 2));
+    let (first, last) = (record(&pending, "1"), record(&delivered, "2"));
     for records in [vec![last.clone()], vec![first.clone(), last.clone(), first.clone()], vec![last, first]] {
         assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
     }
@@ -74,7 +74,7 @@ async fn a_batch_that_goes_several_steps_is_counted_in_one() {
     world.until_status("bob", "converted").await;
     let converted = stored(&world, "bob").await;
     world.wire().take_metrics_calls();
-    let records = vec![record(&pending, 1), record(&other, 2), record(&converted, 3)];
+    let records = vec![record(&pending, "1"), record(&other, "2"), record(&converted, "3")];
     assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
     let calls: Vec<_> = world.wire().take_metrics_calls().into_iter().map(|call| call.operation).collect();
     assert_eq!(calls, ["metrics:GetItem", "metrics:TransactWriteItems"].repeat(2));
@@ -90,7 +90,7 @@ async fn an_answer_that_gets_lost_counts_once_and_a_conflict_is_tried_again() {
     world.refer("alice", "bob").await;
     let bob = stored(&world, "bob").await;
     world.wire().break_next("metrics:TransactWriteItems", [Fault::AnswerLost, Fault::Conflict]);
-    assert_eq!(invoke(&world, vec![record(&bob, 1)]).await, [Value::Null; 0]);
+    assert_eq!(invoke(&world, vec![record(&bob, "1")]).await, [Value::Null; 0]);
     assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob])), [""; 0]);
     world.end().await;
 }
@@ -103,7 +103,7 @@ async fn what_fails_is_given_back_from_the_first_record_of_its_referral_on() {
     let (bob, dan) = (stored(&world, "bob").await, stored(&world, "dan").await);
     let mut later = dan.clone();
     later.rev += 1;
-    let records = vec![record(&bob, 1), record(&dan, 2), json!("broken"), record(&later, 4), record(&bob, 5)];
+    let records = vec![record(&bob, "1"), record(&dan, "2"), json!("broken"), record(&later, "4"), record(&bob, "5")];
     world.wire().break_next("metrics:GetItem", [Fault::Throttled; 4]);
     assert_eq!(invoke(&world, records.clone()).await, [json!({"itemIdentifier": "1"})]);
     assert!(world.metrics().await.is_empty());
@@ -141,7 +141,7 @@ async fn what_is_no_batch_fails() {
     let call = Call::begin(Duration::ZERO).unwrap();
     let app = analytics::App::new(world.service().env(), &world.service().dynamodb()).unwrap();
     world.refer("alice", "bob").await;
-    let batch = json!({"Records": [record(&stored(&world, "bob").await, 7)]});
+    let batch = json!({"Records": [record(&stored(&world, "bob").await, "7")]});
     let answer = analytics::handle(&app, batch, call).await.unwrap();
     assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": "7"}]), "its time is over");
     world.end().await;

@@ -12,6 +12,7 @@ mod delivery;
 mod duplicates;
 mod events;
 mod faults;
+mod histories;
 mod landing;
 mod life;
 mod lists;

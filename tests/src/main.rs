@@ -59,6 +59,8 @@ For operators (deployed, behind an API of its own):
   GET /admin/rewards?status={issued|failed}              what was not delivered, or refused for good
   POST /admin/rewards/{reward_id}/resend                 send one again
   GET /admin/dead-letters                                what queues gave up on
+  GET /admin/programs/default/daily                      figures by day; also referrers?period=all, and cohorts
+  GET /admin/liability                                   what is owed now; all of these with format=csv too
 
 A look inside, while it runs:
   GET /_local/deliveries   every call that the stand-ins received

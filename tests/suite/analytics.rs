@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::{Client, config::timeout::TimeoutConfig};
+use local::Service;
 use referrals::{
     metrics::{Facts, Metrics, Taken},
     referral::Referral,
@@ -15,8 +17,15 @@ use crate::world::{
     recount::{counted, difference, recount},
 };
 
+/// A client that waits for a slow machine, as nobody's own function does.
+pub(crate) fn patient(service: &Service) -> Client {
+    let (patience, client) = (Duration::from_secs(120), service.dynamodb());
+    let timeouts = TimeoutConfig::builder().operation_timeout(patience).operation_attempt_timeout(patience).build();
+    Client::from_conf(client.config().to_builder().timeout_config(timeouts).build())
+}
+
 fn metrics(world: &World) -> Metrics {
-    Metrics::new(&world.service().dynamodb(), world.service().env().get("METRICS_TABLE_NAME").unwrap())
+    Metrics::new(&patient(world.service()), world.service().env().get("METRICS_TABLE_NAME").unwrap())
 }
 
 /// A stream record of a referral as it is after a write.
@@ -350,5 +359,34 @@ async fn pages_tell_each_referrer_once_and_in_one_order() {
     }
     assert!(orders.windows(2).all(|pair| pair[0] == pair[1]), "{orders:?}");
     assert_eq!(orders[0].iter().collect::<std::collections::BTreeSet<_>>().len(), 30);
+    world.end().await;
+}
+
+/// What a life costs when it is taken in twice: when it was attributed, and when all that follows an order is done.
+#[tokio::test]
+async fn a_life_costs_a_few_units() {
+    let world = World::with(|options| {
+        options.pace.stream = false;
+        options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
+    })
+    .await;
+    let (alice, bob) = ("a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11", "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22");
+    world.refer(alice, bob).await;
+    let taken = async || {
+        assert_eq!(invoke(&world, vec![record(&stored(&world, bob).await, "1")]).await, [Value::Null; 0]);
+        let calls = world.wire().take_metrics_calls();
+        calls.iter().map(|call| (call.is_write(), call.units)).collect::<Vec<_>>()
+    };
+    // The facts, the day, and the referrer's month and all time, each twice its size as a transaction has it.
+    assert_eq!(taken().await, [(false, 1.0), (true, 8.0)]);
+    world.order(bob, "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33").await;
+    world.until_status(bob, "converted").await;
+    for _ in ["issued", "announced"] {
+        world.service().sweep_now().await.unwrap();
+    }
+    world.settle().await;
+    assert_eq!(world.referral(bob).await["rewards"][1]["status"], "delivered");
+    // The same, and a place on two boards; conversion and rewards at once, so that nothing was owed in between.
+    assert_eq!(taken().await, [(false, 1.0), (true, 10.0)]);
     world.end().await;
 }

@@ -26,7 +26,7 @@ use referrals::{
 use serde_json::{Value, json};
 
 use crate::{
-    analytics::record,
+    analytics::{patient, record},
     world::{
         Fault, Wire,
         recount::{counted, difference, recount},
@@ -201,7 +201,7 @@ async fn service(wire: &Wire) -> Service {
 async fn however_it_is_told_each_life_counts_once() {
     let (count, mut rng, wire) = (histories(), Rng::with_seed(SEED), Wire::default());
     let service = service(&wire).await;
-    let (client, began) = (service.dynamodb(), std::time::Instant::now());
+    let (client, began) = (patient(&service), std::time::Instant::now());
     let lives: Vec<_> = (0..count).map(|number| life(&mut rng, number, count)).collect();
     let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
@@ -242,7 +242,7 @@ async fn however_it_is_told_each_life_counts_once() {
 async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
     let wire = Wire::default();
     let service = service(&wire).await;
-    let (client, mut rng) = (service.dynamodb(), Rng::with_seed(SEED));
+    let (client, mut rng) = (patient(&service), Rng::with_seed(SEED));
     let lives: Vec<_> = (0..12).map(|number| life(&mut rng, number, 12)).collect();
     let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
@@ -294,7 +294,7 @@ async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
 #[tokio::test]
 async fn a_table_that_is_made_anew_is_the_templates() {
     let service = service(&Wire::default()).await;
-    let client = service.dynamodb();
+    let client = patient(&service);
     rebuild::made(&client, "anew").await.unwrap();
     let described = async |name: &str| client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
     let (made, deployed) = (described("anew").await, described("metrics").await);

@@ -15,6 +15,7 @@ from support import Failed, Process, call, free_port, mortal, until
 
 ATTRIBUTION, CONVERSION = "AttributionFunction", "ConversionFunction"
 REWARDS, SWEEP, DELIVERY, ADMIN = "RewardsFunction", "SweepFunction", "DeliveryFunction", "AdminFunction"
+ANALYTICS = "AnalyticsFunction"
 
 # What a function answers that takes an event in, a batch, or a turn of the schedule, and has no failure to report.
 DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
@@ -43,6 +44,7 @@ LIFE = [
     ("conversion-kafka-msk", CONVERSION, BATCH),
     ("conversion-kafka-self-managed", CONVERSION, BATCH),
     ("rewards-stream", REWARDS, BATCH),
+    ("analytics-stream", ANALYTICS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
     # Both rewards were refused: one is sent again by its name, and then all, which is the other. Nothing is a dead letter.
     ("admin-undelivered", ADMIN, (200, {"next_cursor": None})),
@@ -50,6 +52,10 @@ LIFE = [
     ("admin-resend-all", ADMIN, (200, {"resent": 1, "next_cursor": None})),
     ("admin-dead-letters", ADMIN, (200, {"items": EMPTY})),
     ("admin-redrive", ADMIN, (202, {"queue": "credit", "messages": 0})),
+    ("admin-daily", ADMIN, (200, {"from": "2026-03-01", "to": "2026-03-07"})),
+    ("admin-referrers", ADMIN, (200, {"next_cursor": None})),
+    ("admin-cohorts", ADMIN, (200, None)),
+    ("admin-liability", ADMIN, (200, {"items": []})),
     ("delivery-queue", DELIVERY, BATCH),
     ("attribution-referrals-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),

@@ -8,7 +8,8 @@
 //!    a condition that `store::guard` derives from the machine.
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
 //!    step, delivery, is the delivery function's own.
-//! 5. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`log`] (and metrics), [`cache`], [`bus`],
+//! 5. **The figures**: [`metrics`], counted from the table's stream in a table of their own.
+//! 6. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`log`] (and metrics), [`cache`], [`bus`],
 //!    [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
 //! [`mutant`] is for a build of its own, that tests the tests.
@@ -27,6 +28,7 @@ pub mod id;
 pub mod life;
 pub mod log;
 pub mod machine;
+pub mod metrics;
 pub mod money;
 pub mod mutant;
 pub mod order;

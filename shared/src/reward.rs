@@ -67,7 +67,7 @@ impl TryFrom<String> for RewardId {
 }
 
 /// The subsystem that a reward goes to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RewardType {
     /// Money on the account.

@@ -159,8 +159,9 @@ pub fn work_place(key: &Item) -> Option<(Timestamp, UserId)> {
     Some((due_at, Key::of(key)?.pk.strip_prefix("REFEREE#")?.parse().ok()?))
 }
 
-fn shard_of(referee: &UserId) -> u32 {
-    referee.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % WORK_SHARDS
+/// Which of so many shards a user's things are in.
+pub(crate) fn shard_of(user: &UserId, shards: u32) -> u32 {
+    user.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % shards
 }
 
 /// A code's item.
@@ -291,7 +292,7 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
         conversion: referral.conversion().cloned(),
         rewards: referral.rewards().cloned(),
         voided,
-        work: work.map(|work| work_partition(work.lane, shard_of(&referral.referee))),
+        work: work.map(|work| work_partition(work.lane, shard_of(&referral.referee, WORK_SHARDS))),
         due_at: work.map(|work| work.at),
     };
     to_item(&Key::referral(&referral.referee), &item)
@@ -371,9 +372,20 @@ fn key_text(image: &serde_dynamo::Item) -> String {
     }
 }
 
+/// What cannot be read of the item with this key, and why.
+pub(crate) fn unreadable(key: &Item, problem: &serde_dynamo::Error) -> Unreadable {
+    let pk = key.get(PK).and_then(|pk| pk.as_s().ok()).map_or_else(|| "without a key".to_owned(), |pk| loggable(pk));
+    Unreadable { key: pk, problem: problem.to_string() }
+}
+
 fn loggable(pk: &str) -> String {
     let (kind, id) = pk.split_once('#').unwrap_or(("", pk));
     format!("{kind}#{}", id::hashed(id))
+}
+
+/// Whether an item is a referral's.
+pub(crate) fn is_referral_item(item: &Item) -> bool {
+    item.get(SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == REFERRAL_SK)
 }
 
 /// Whether a stream record's keys are those of a referral.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 /// A moment in UTC, cut to the millisecond, written as RFC 3339 with always three decimals (`2026-01-31T09:30:00.000Z`).
@@ -29,6 +29,11 @@ impl Timestamp {
     /// Whole seconds since 1970.
     pub fn seconds(self) -> i64 {
         self.0.timestamp()
+    }
+
+    /// The day in UTC.
+    pub(crate) fn date(self) -> NaiveDate {
+        self.0.date_naive()
     }
 
     /// This moment and `pause` more; the last moment of the year 9999 where that would lie beyond it.

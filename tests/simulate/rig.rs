@@ -113,6 +113,7 @@ fn env(url: &str, settings: &[(&str, &str)]) -> Env {
     let queue = |name: &str| format!("{url}/000000000000/{name}");
     let mut env = Env::default()
         .with("TABLE_NAME", "referrals")
+        .with("METRICS_TABLE_NAME", "metrics")
         .with("BUS_NAME", "referrals")
         .with("COOKIE_KEY", "a key of no consequence, long enough to sign with")
         .with("FINGERPRINT_KEY", "a key of no consequence, long enough to hash with")

@@ -18,7 +18,8 @@ pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 /// Everything that the local service runs. Names are logical ids.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    table: Value,
+    /// By name.
+    tables: BTreeMap<String, Value>,
     /// By name.
     pub(crate) queues: BTreeMap<String, Queue>,
     pub(crate) rules: Vec<Rule>,
@@ -121,9 +122,9 @@ impl Deployment {
         resources.retain(|_, resource| template::is_deployed(&template, resource));
         let resources = Resources(resources);
         let functions = functions(&resources, &template["Globals"]["Function"])?;
-        let table = resources.of_type("AWS::DynamoDB::Table").find(|(name, _)| *name == "Table");
+        let tables = resources.of_type("AWS::DynamoDB::Table");
         let deployment = Self {
-            table: table.map(|(_, properties)| properties.clone()).ok_or_else(|| missing("the resource Table"))?,
+            tables: tables.map(|(name, properties)| (name.to_owned(), properties.clone())).collect(),
             queues: resources.of_type("AWS::SQS::Queue").map(queue).collect::<Result<_, _>>()?,
             rules: rules(&resources)?,
             invocations: functions.iter().map(invocation).collect(),
@@ -136,9 +137,9 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// The table under the name that the functions are told.
-    pub(crate) fn table(&self, name: &str) -> Result<CreateTableRequest, TemplateError> {
-        let properties = &self.table;
+    /// A table, which the template calls `logical_id`, under the name that the functions are told.
+    pub(crate) fn table(&self, logical_id: &str, name: &str) -> Result<CreateTableRequest, TemplateError> {
+        let properties = self.tables.get(logical_id).ok_or_else(|| missing(&format!("the resource {logical_id}")))?;
         let mut request = json!({ "TableName": name, "BillingMode": "PAY_PER_REQUEST" });
         for property in ["KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"] {
             if let Some(value) = properties.get(property) {
@@ -148,7 +149,7 @@ impl Deployment {
         if let Some(view) = properties["StreamSpecification"].get("StreamViewType") {
             request["StreamSpecification"] = json!({ "StreamEnabled": true, "StreamViewType": view });
         }
-        serde_json::from_value(request).map_err(|problem| TemplateError::new(format!("Table: {problem}")))
+        serde_json::from_value(request).map_err(|problem| TemplateError::new(format!("{logical_id}: {problem}")))
     }
 
     /// How long a function may take.
@@ -373,10 +374,16 @@ mod tests {
 
     #[test]
     fn the_table_is_the_templates() {
-        let table = deployed().table("referrals").unwrap();
+        let table = deployed().table("Table", "referrals").unwrap();
         assert_eq!(table.table_name, "referrals");
         assert_eq!(table.global_secondary_indexes.unwrap().len(), 2);
         assert!(table.stream_specification.unwrap().stream_enabled);
+        let metrics = deployed().table("MetricsTable", "metrics").unwrap();
+        assert_eq!(
+            (metrics.global_secondary_indexes.unwrap().len(), metrics.stream_specification.is_some()),
+            (1, false)
+        );
+        assert!(deployed().table("NoSuchTable", "x").is_err());
     }
 
     #[test]
@@ -410,8 +417,9 @@ mod tests {
     #[test]
     fn stream_schedule_and_timeouts_are_found() {
         let deployed = deployed();
-        let [stream] = &deployed.streams[..] else { panic!("{:?}", deployed.streams) };
-        assert_eq!((stream.function, stream.filters.len(), stream.bisect), (Function::Rewards, 1, true));
+        let streams = deployed.streams.iter().map(|stream| (stream.function, stream.filters.len(), stream.bisect));
+        let expected = [(Function::Analytics, 1, true), (Function::Rewards, 1, true)];
+        assert_eq!(streams.collect::<Vec<_>>(), expected);
         let [schedule] = &deployed.schedules[..] else { panic!("{:?}", deployed.schedules) };
         assert_eq!(schedule.function, Function::Sweep);
         assert_eq!(deployed.timeout(Function::Attribution), Duration::from_secs(10));

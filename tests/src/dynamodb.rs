@@ -1,4 +1,4 @@
-//! The embedded DynamoDB: the table of the template, served on a port of its own.
+//! The embedded DynamoDB: the tables of the template, served on a port of its own.
 
 use std::{net::TcpListener, path::Path, thread, time::Duration};
 
@@ -40,7 +40,7 @@ pub enum DynamoError {
 const INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_records_by_sequence
     ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
 
-/// The database and its table.
+/// The database, and its table with a stream.
 #[derive(Clone)]
 pub(crate) struct DynamoDb {
     database: Database,
@@ -49,8 +49,13 @@ pub(crate) struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Opens the database at `path`, or one in memory, and creates the table unless it is there.
-    pub(crate) fn open(path: Option<&Path>, table: CreateTableRequest) -> Result<Self, DynamoError> {
+    /// Opens the database at `path`, or one in memory, and creates the table with the stream, and others, unless they
+    /// are there.
+    pub(crate) fn open(
+        path: Option<&Path>,
+        table: CreateTableRequest,
+        others: impl IntoIterator<Item = CreateTableRequest>,
+    ) -> Result<Self, DynamoError> {
         let place = match path {
             Some(path) => path.display().to_string(),
             None => format!("file:{}?mode=memory&cache=shared", clock::id()),
@@ -63,8 +68,10 @@ impl DynamoDb {
             database.enable_bulk_loading()?;
         }
         let name = table.table_name.clone();
-        if database.get_table_metadata(&name)?.is_none() {
-            database.create_table(table)?;
+        for table in std::iter::once(table).chain(others) {
+            if database.get_table_metadata(&table.table_name)?.is_none() {
+                database.create_table(table)?;
+            }
         }
         let streams =
             database.list_streams(ListStreamsRequest { table_name: Some(name.clone()), ..Default::default() })?;
@@ -149,7 +156,7 @@ mod tests {
     use crate::deployment::{Deployment, TEMPLATE};
 
     fn table() -> CreateTableRequest {
-        Deployment::read(TEMPLATE, &Env::default()).unwrap().table("referrals").unwrap()
+        Deployment::read(TEMPLATE, &Env::default()).unwrap().table("Table", "referrals").unwrap()
     }
 
     fn put(dynamodb: &DynamoDb, pk: &str) {
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn each_is_alone_and_its_stream_goes_on_from_where_one_was() {
-        let (one, other) = (DynamoDb::open(None, table()).unwrap(), DynamoDb::open(None, table()).unwrap());
+        let (one, other) = (DynamoDb::open(None, table(), []).unwrap(), DynamoDb::open(None, table(), []).unwrap());
         put(&one, "A");
         put(&one, "B");
         assert!(other.records(None, 10).unwrap().is_empty());

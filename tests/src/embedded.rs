@@ -47,7 +47,7 @@ impl Embedded {
     /// # Errors
     /// When the template has no such table, or it cannot be made or served.
     pub fn start(definition: &Definition, name: &str) -> Result<Self, EmbeddedError> {
-        let dynamodb = DynamoDb::open(None, definition.0.table(name)?)?;
+        let dynamodb = DynamoDb::open(None, definition.0.table("Table", name)?, [])?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(DynamoError::from)?;
         listener.set_nonblocking(true).map_err(DynamoError::from)?;
         let address = listener.local_addr().map_err(DynamoError::from)?;

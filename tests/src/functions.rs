@@ -18,11 +18,12 @@ pub(crate) enum Function {
     Sweep,
     Delivery,
     Admin,
+    Analytics,
 }
 
 impl Function {
-    const ALL: [Self; 6] =
-        [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery, Self::Admin];
+    const ALL: [Self; 7] =
+        [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery, Self::Admin, Self::Analytics];
 
     /// The function that the template calls `logical_id`.
     pub(crate) fn named(logical_id: &str) -> Option<Self> {
@@ -33,6 +34,7 @@ impl Function {
             "SweepFunction" => Some(Self::Sweep),
             "DeliveryFunction" => Some(Self::Delivery),
             "AdminFunction" => Some(Self::Admin),
+            "AnalyticsFunction" => Some(Self::Analytics),
             _ => None,
         }
     }
@@ -67,6 +69,7 @@ pub(crate) struct Functions {
     sweep: Arc<sweep::App>,
     delivery: Arc<delivery::App>,
     admin: Arc<admin::App>,
+    analytics: Arc<analytics::App>,
     timeouts: BTreeMap<Function, Duration>,
     /// Told after every invocation, for it may have written to the table.
     pub(crate) invoked: watch::Sender<()>,
@@ -89,6 +92,7 @@ impl Functions {
             sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
             delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), runtime::http())?),
             admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
+            analytics: Arc::new(analytics::App::new(env, dynamodb)?),
             timeouts: Function::ALL.map(|function| (function, deployment.timeout(function) * slack)).into(),
             invoked: watch::Sender::new(()),
         })
@@ -122,6 +126,10 @@ impl Functions {
             Function::Admin => {
                 let app = Arc::clone(&self.admin);
                 bounded(limit, async move { admin::invoke(&app, payload, Context::default(), call).await }).await
+            }
+            Function::Analytics => {
+                let app = Arc::clone(&self.analytics);
+                bounded(limit, async move { analytics::handle(&app, payload, call).await }).await
             }
         };
         self.invoked.send_replace(());

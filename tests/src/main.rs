@@ -62,6 +62,8 @@ For operators (deployed, behind an API of its own):
   POST /admin/rewards/{reward_id}/resend                 send one again
   GET /admin/dead-letters                                what queues gave up on
   PATCH /admin/codes/{code}                              end a code: {\"disabled\": true}
+  GET /admin/programs/default/daily                      figures by day; also referrers?period=all, and cohorts
+  GET /admin/liability                                   what is owed now; all of these with format=csv too
 
 A look inside, while it runs:
   GET /_local/deliveries   every call that the stand-ins received

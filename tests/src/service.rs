@@ -226,8 +226,9 @@ impl Service {
         let lock = data.map(lock).transpose()?;
         let env = settings(env, &url, data)?;
 
-        let table = deployment.table(env.required("TABLE_NAME")?)?;
-        let dynamodb = DynamoDb::open(data.map(|data| data.join("dynamodb.sqlite")).as_deref(), table)?;
+        let table = deployment.table("Table", env.required("TABLE_NAME")?)?;
+        let metrics = deployment.table("MetricsTable", env.required("METRICS_TABLE_NAME")?)?;
+        let dynamodb = DynamoDb::open(data.map(|data| data.join("dynamodb.sqlite")).as_deref(), table, [metrics])?;
         let journal = Journal::open(data.map(|data| data.join("journal.sqlite")).as_deref())?;
         let database = dynamodb.serve(database_listener)?;
 
@@ -393,6 +394,7 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
     let queues = QUEUES.map(|(name, queue)| (name.to_owned(), sqs::url(url, queue)));
     let defaults = [
         ("TABLE_NAME", "referrals".to_owned()),
+        ("METRICS_TABLE_NAME", "metrics".to_owned()),
         ("BUS_NAME", "referrals".to_owned()),
         ("PUBLIC_URL", url.to_owned()),
         ("LANDING_URL", format!("{url}{}landing", crate::subsystems::PREFIX)),

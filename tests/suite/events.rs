@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 30] = [
+const LIFE: [(&str, &str, u64); 35] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -34,12 +34,17 @@ const LIFE: [(&str, &str, u64); 30] = [
     ("conversion-kafka-msk", "ConversionFunction", 0),
     ("conversion-kafka-self-managed", "ConversionFunction", 0),
     ("rewards-stream", "RewardsFunction", 0),
+    ("analytics-stream", "AnalyticsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
     ("admin-undelivered", "AdminFunction", 200),
     ("admin-resend", "AdminFunction", 202),
     ("admin-resend-all", "AdminFunction", 200),
     ("admin-dead-letters", "AdminFunction", 200),
     ("admin-redrive", "AdminFunction", 202),
+    ("admin-daily", "AdminFunction", 200),
+    ("admin-referrers", "AdminFunction", 200),
+    ("admin-cohorts", "AdminFunction", 200),
+    ("admin-liability", "AdminFunction", 200),
     ("delivery-queue", "DeliveryFunction", 0),
     ("attribution-referrals-of-user", "AttributionFunction", 200),
     ("attribution-rewards-of-user", "AttributionFunction", 200),
@@ -75,6 +80,10 @@ async fn every_file_does_its_part_in_a_referrals_life() {
             "admin-dead-letters" => assert_eq!(body()["items"].as_array().unwrap().len(), 4, "{answer}"),
             "admin-end-code" => assert!(body()["expires_at"].is_string(), "{answer}"),
             "admin-redrive" => assert_eq!(body(), json!({"queue": "credit", "messages": 0})),
+            "admin-daily" => assert_eq!(body()["days"].as_array().unwrap().len(), 7, "{answer}"),
+            "admin-referrers" => assert_eq!(body()["items"][0]["referrer_id"], "alice", "{answer}"),
+            "admin-cohorts" => assert!(answer["body"].as_str().unwrap().starts_with("week,attributed,"), "{answer}"),
+            "admin-liability" => assert_eq!(body(), json!({"items": []})),
             _ => {}
         }
         if status > 0 {

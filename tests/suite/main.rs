@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
 
 mod admin;
+mod analytics;
 mod budgets;
 mod cache;
 mod crash;
@@ -12,6 +13,7 @@ mod delivery;
 mod duplicates;
 mod events;
 mod faults;
+mod histories;
 mod landing;
 mod life;
 mod lists;

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 use aws_config::SdkConfig;
 use referrals::{
     log,
+    metrics::{self, Facts, Metrics},
     runtime::{self, Call, Env},
     table,
 };
@@ -129,6 +130,13 @@ async fn stream_record(world: &World) -> Value {
     batch
 }
 
+/// Has the referral of this referee counted, as the stream would.
+async fn count(world: &World, referee: &str) {
+    let metrics = Metrics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
+    let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
+    metrics.take(&Facts::from(&table::referral_from(item).unwrap())).await.unwrap();
+}
+
 async fn pending(world: &World) {
     world.mint("alice", "ALICE-2026").await;
     world.attribute("bob", "ALICE-2026").await.with(201);
@@ -222,6 +230,7 @@ async fn admin_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Admin").await;
     let app = admin::App::new(&bench.env, bench.dynamodb(), bench.eventbridge(), bench.sqs()).unwrap();
     rewarded(&bench.world).await;
+    count(&bench.world, "bob").await;
     for (name, status) in [
         ("undelivered", 200),
         ("resend", 202),
@@ -229,6 +238,10 @@ async fn admin_has_what_it_needs_and_no_more() {
         ("dead-letters", 200),
         ("redrive", 202),
         ("end-code", 200),
+        ("daily", 200),
+        ("referrers", 200),
+        ("cohorts", 200),
+        ("liability", 200),
     ] {
         let request = event(&format!("admin-{name}")).to_string();
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
@@ -237,13 +250,22 @@ async fn admin_has_what_it_needs_and_no_more() {
     bench.settle("Admin", 0).await;
 }
 
+#[tokio::test]
+async fn analytics_has_what_it_needs_and_no_more() {
+    let bench = Bench::of("Analytics").await;
+    let app = analytics::App::new(&bench.env, &bench.dynamodb()).unwrap();
+    let answer = analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    bench.settle("Analytics", 0).await;
+}
+
 #[test]
 fn a_right_more_or_less_would_be_seen() {
     let template = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")).unwrap();
     for policy in ["managed-policy", "ManagedPolicyArns", "Policies: [", "SAMPolicy"] {
         assert!(!template.contains(policy), "rights that this test does not read: {policy}");
     }
-    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery", "Admin"] {
+    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery", "Admin", "Analytics"] {
         let role = resource(&format!("{function}Role"));
         assert_eq!(role["Properties"]["Policies"].as_array().unwrap().len(), 1, "{function}");
         assert_eq!(resource(&format!("{function}Function"))["Properties"]["Role"], format!("{function}Role"));
@@ -306,18 +328,28 @@ fn keys_and_indexes_are_the_tables() {
         assert_eq!(index["Projection"]["ProjectionType"], "KEYS_ONLY", "{name}");
     }
     assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_AND_OLD_IMAGES");
+
+    let table = resource("MetricsTable")["Properties"].clone();
+    assert_eq!(table["KeySchema"], schema(metrics::table::PK, metrics::table::SK));
+    let [board] = &table["GlobalSecondaryIndexes"].as_array().unwrap()[..] else { panic!("{table}") };
+    assert_eq!(board["IndexName"], metrics::table::BOARD);
+    assert_eq!(board["KeySchema"], schema(metrics::table::BOARD, metrics::table::SCORE));
+    assert_eq!(board["Projection"]["ProjectionType"], "KEYS_ONLY");
 }
 
-/// The stream brings referrals that were written, which is what `rewards` acts on, and nothing else.
+/// The stream brings referrals that were written, which is what `rewards` acts on and `analytics` counts, and nothing
+/// else.
 #[test]
 fn the_stream_is_filtered_to_referrals_that_were_written() {
-    let function = resource("RewardsFunction");
-    let stream = function["Properties"]["Events"].as_object().unwrap().values().next().unwrap();
-    let filters = stream["Properties"]["FilterCriteria"]["Filters"].as_array().unwrap();
-    assert_eq!(filters.len(), 1);
-    let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
-    let key = table::Key::referral(&"bob".parse().unwrap()).attributes();
-    let sort_key = key[table::SK].as_s().unwrap();
-    assert_eq!(pattern["dynamodb"]["Keys"][table::SK]["S"], json!([sort_key]));
-    assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]));
+    for name in ["RewardsFunction", "AnalyticsFunction"] {
+        let function = resource(name);
+        let stream = function["Properties"]["Events"].as_object().unwrap().values().next().unwrap();
+        let filters = stream["Properties"]["FilterCriteria"]["Filters"].as_array().unwrap();
+        assert_eq!(filters.len(), 1);
+        let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
+        let key = table::Key::referral(&"bob".parse().unwrap()).attributes();
+        let sort_key = key[table::SK].as_s().unwrap();
+        assert_eq!(pattern["dynamodb"]["Keys"][table::SK]["S"], json!([sort_key]), "{name}");
+        assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]), "{name}");
+    }
 }

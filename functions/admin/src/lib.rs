@@ -1,13 +1,19 @@
 //! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, the
-//! dead-letter queues, drained back, and codes, ended.
+//! dead-letter queues, drained back, codes, ended, and what the figures say.
 
+mod analytics;
 mod codes;
+mod cohorts;
+mod daily;
 mod dead_letters;
+mod liability;
 mod place;
 mod problem;
+mod referrers;
 mod resend;
 mod rewards;
 mod route;
+mod sheet;
 mod whole;
 
 use std::time::Duration;
@@ -18,6 +24,7 @@ use referrals::{
     cache::Server,
     http::{self, input, problem::Problem},
     life::advance::LONGEST_PAUSE,
+    metrics::Metrics,
     runtime::{Call, Env, Misconfigured},
     store::Store,
     time::Timestamp,
@@ -29,6 +36,7 @@ use crate::{dead_letters::DeadLetters, route::Route};
 /// The function's state.
 pub struct App {
     store: Store,
+    metrics: Metrics,
     bus: Bus,
     dead_letters: DeadLetters,
     /// Keeps codes for whoever lands, and must be told of changes.
@@ -37,8 +45,9 @@ pub struct App {
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), `CACHE_URL`, `CACHE_TIMEOUT_MS`, and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`,
-    /// `COUPON_DEAD_LETTER_QUEUE_URL`, `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
+    /// Reads `TABLE_NAME`, `METRICS_TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), `CACHE_URL`, `CACHE_TIMEOUT_MS`, and
+    /// the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`, `COUPON_DEAD_LETTER_QUEUE_URL`,
+    /// `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
@@ -50,6 +59,7 @@ impl App {
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
+            metrics: Metrics::from_env(env, &dynamodb)?,
             bus: Bus::from_env(env, eventbridge)?,
             dead_letters: DeadLetters::from_env(env, sqs)?,
             cache: Server::from_env(env)?,
@@ -90,6 +100,10 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
+        Route::Daily { program } => daily::daily(app, &program, request, call).await,
+        Route::Referrers { program } => referrers::referrers(app, &program, request, call).await,
+        Route::Cohorts { program } => cohorts::cohorts(app, &program, request, call).await,
+        Route::Liability => liability::liability(app, request).await,
     }
 }
 

@@ -18,6 +18,14 @@ pub(crate) enum Route {
     Redrive { queue: String },
     /// `PATCH /admin/codes/{code}`
     Code { code: String },
+    /// `GET /admin/programs/{program}/daily`
+    Daily { program: String },
+    /// `GET /admin/programs/{program}/referrers`
+    Referrers { program: String },
+    /// `GET /admin/programs/{program}/cohorts`
+    Cohorts { program: String },
+    /// `GET /admin/liability`
+    Liability,
 }
 
 impl Route {
@@ -30,6 +38,10 @@ impl Route {
             Self::DeadLetters => "GET /admin/dead-letters",
             Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
             Self::Code { .. } => "PATCH /admin/codes/{code}",
+            Self::Daily { .. } => "GET /admin/programs/{program}/daily",
+            Self::Referrers { .. } => "GET /admin/programs/{program}/referrers",
+            Self::Cohorts { .. } => "GET /admin/programs/{program}/cohorts",
+            Self::Liability => "GET /admin/liability",
         }
     }
 
@@ -43,6 +55,12 @@ impl Route {
             ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
             ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
             ["admin", "codes", code] => (Method::PATCH, Self::Code { code: decoded(code)? }),
+            ["admin", "programs", program, "daily"] => (Method::GET, Self::Daily { program: decoded(program)? }),
+            ["admin", "programs", program, "referrers"] => {
+                (Method::GET, Self::Referrers { program: decoded(program)? })
+            }
+            ["admin", "programs", program, "cohorts"] => (Method::GET, Self::Cohorts { program: decoded(program)? }),
+            ["admin", "liability"] => (Method::GET, Self::Liability),
             _ => return Err(Problem::not_found()),
         };
         match allowed {
@@ -65,6 +83,11 @@ mod tests {
         assert_eq!(route(Method::POST, "/admin/rewards/bob:referrer/resend"), Ok(resend.clone()));
         assert_eq!(route(Method::POST, "/admin/rewards/bob%3Areferrer/resend"), Ok(resend));
         assert_eq!(route(Method::POST, "/admin/rewards/resend"), Ok(Route::ResendAll));
+        assert_eq!(
+            route(Method::GET, "/admin/programs/default/daily"),
+            Ok(Route::Daily { program: "default".to_owned() })
+        );
+        assert_eq!(route(Method::GET, "/admin/liability"), Ok(Route::Liability));
         assert_eq!(route(Method::PUT, "/admin/rewards"), Err(Problem::method_not_allowed("GET")));
         assert_eq!(route(Method::GET, "/admin/dead-letters/credit/redrive"), Err(Problem::method_not_allowed("POST")));
         for path in ["/", "/admin", "/admin/rewards/", "/admin/rewards/x", "/v1/codes/x"] {

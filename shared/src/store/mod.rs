@@ -8,6 +8,7 @@ mod codes;
 mod guard;
 mod referrals;
 mod retry;
+mod scan;
 mod work;
 
 use std::{error::Error, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
 
 pub use codes::Minted;
 pub use referrals::{Attributed, AttributionFacts, IssueFacts, Page, Stepped, Written};
+pub use scan::Scanned;
 pub use work::Due;
 
 /// Why there is no answer.
@@ -65,14 +67,7 @@ impl Store {
     /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
     /// become those that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
-        let retries = RetryConfig::standard().with_max_attempts(if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 });
-        let config = client
-            .config()
-            .to_builder()
-            .retry_config(retries.with_initial_backoff(Duration::from_millis(40)))
-            .retry_classifier(retry::Conflicts)
-            .build();
-        Self { client: Client::from_conf(config), table: table.to_owned() }
+        Self { client: steady(client), table: table.to_owned() }
     }
 
     /// Reads an item, as it is after every write that was acknowledged before.
@@ -100,33 +95,10 @@ impl Store {
         }
         let mut items = Vec::with_capacity(wanted.len());
         for batch in wanted.chunks(Self::BATCH) {
-            items.extend(self.get_batch(batch).await?);
+            let keys = batch.iter().map(Key::attributes).collect();
+            items.extend(read_batch(&self.client, &self.table, keys).await?);
         }
         Ok(items)
-    }
-
-    async fn get_batch(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        let mut items = Vec::with_capacity(keys.len());
-        let mut wanted = keys.iter().map(Key::attributes).collect::<Vec<_>>();
-        for attempt in 0..4_u32 {
-            if attempt > 0 {
-                tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
-            }
-            let is_strong = !mutant::is(Mutant::EventualBatchRead);
-            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(is_strong).build();
-            let request = request.map_err(|problem| StoreError::Unavailable(problem.to_string()))?;
-            let answer = self.client.batch_get_item().request_items(&self.table, request).send().await?;
-            items.extend(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default());
-            match answer.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table)) {
-                // The table answers a part when it is throttled; the SDK takes that for success.
-                Some(rest) if !rest.keys.is_empty() && !mutant::is(Mutant::BatchRestForgotten) => wanted = rest.keys,
-                Some(_) | None => return Ok(items),
-            }
-            if mutant::is(Mutant::BatchRestNotRetried) {
-                break;
-            }
-        }
-        Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))
     }
 }
 
@@ -134,4 +106,37 @@ impl Store {
 fn take(items: &mut Vec<Item>, key: &Key) -> Option<Item> {
     let at = items.iter().position(|item| Key::of(item).as_ref() == Some(key))?;
     Some(items.swap_remove(at))
+}
+
+/// The same client with those retries that fit a table (see `retry`).
+pub(crate) fn steady(client: &Client) -> Client {
+    let retries = RetryConfig::standard().with_max_attempts(if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 });
+    let retries = retries.with_initial_backoff(Duration::from_millis(40));
+    let config = client.config().to_builder().retry_config(retries).retry_classifier(retry::Conflicts).build();
+    Client::from_conf(config)
+}
+
+/// Reads up to a hundred items at once, as they are after every write that was acknowledged before. In no order; what
+/// is not there is left out.
+pub(crate) async fn read_batch(client: &Client, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
+    let (mut items, mut wanted) = (Vec::with_capacity(keys.len()), keys);
+    for attempt in 0..4_u32 {
+        if attempt > 0 {
+            tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+        }
+        let is_strong = !mutant::is(Mutant::EventualBatchRead);
+        let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(is_strong).build();
+        let request = request.map_err(|problem| StoreError::Unavailable(problem.to_string()))?;
+        let answer = client.batch_get_item().request_items(table, request).send().await?;
+        items.extend(answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
+        match answer.unprocessed_keys.and_then(|mut tables| tables.remove(table)) {
+            // The table answers a part when it is throttled; the SDK takes that for success.
+            Some(rest) if !rest.keys.is_empty() && !mutant::is(Mutant::BatchRestForgotten) => wanted = rest.keys,
+            Some(_) | None => return Ok(items),
+        }
+        if mutant::is(Mutant::BatchRestNotRetried) {
+            break;
+        }
+    }
+    Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))
 }

@@ -12,7 +12,7 @@ use referrals::{
 };
 use serde_json::Value;
 
-use super::{SCHEMAS, StandIn, World, plain};
+use super::{SCHEMAS, StandIn, World, plain, recount};
 
 /// What a test said it would leave behind.
 #[derive(Debug, Default)]
@@ -31,6 +31,7 @@ impl World {
         let referrals = referrals(&items);
         codes_have_one_owner(&items);
         self.nothing_is_owed(&referrals);
+        self.the_metrics_are_what_a_recount_says(&referrals).await;
         self.every_delivery_is_a_reward(&referrals).await;
         self.every_event_is_as_its_schema_says().await;
         let parked = self.get("/_local/parked").await.with(200);
@@ -49,6 +50,15 @@ impl World {
                 && reward.is_some_and(|reward| delivered.contains(reward))
         });
         overtaken.count() as u64
+    }
+
+    /// Looked at when all has come to rest, and where the stream is what brought it there.
+    async fn the_metrics_are_what_a_recount_says(&self, referrals: &[Referral]) {
+        if self.expected.owed || !self.streams {
+            return;
+        }
+        let counted = recount::counted(&self.metrics().await);
+        assert_eq!(recount::difference(&counted, &recount::recount(referrals)), [""; 0]);
     }
 
     fn nothing_is_owed(&self, referrals: &[Referral]) {

@@ -3,6 +3,7 @@
 mod audit;
 mod bare_http;
 pub(crate) mod process;
+pub(crate) mod recount;
 pub(crate) mod redis;
 mod schema;
 pub(crate) mod stand_in;
@@ -40,6 +41,8 @@ const ECHO: Duration = Duration::from_secs(1);
 /// A service of the test's own. Every test ends it with [`World::end`], which audits it.
 pub(crate) struct World {
     service: Option<Service>,
+    /// Whether the table's stream feeds its functions.
+    streams: bool,
     wire: Wire,
     http: reqwest::Client,
     events: AtomicU32,
@@ -116,10 +119,12 @@ impl World {
         // Whole seconds are too long for most tests; then a queue's pause is the pace's.
         options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
         change(&mut options);
+        let streams = options.pace.stream;
         let service = Service::start(options).await.unwrap();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
         Self {
             service: Some(service),
+            streams,
             wire,
             http: http.unwrap(),
             events: AtomicU32::new(0),
@@ -292,7 +297,17 @@ impl World {
 
     /// Every item of the table.
     pub(crate) async fn items(&self) -> Vec<referrals::table::Item> {
-        let table = self.service().env().get("TABLE_NAME").unwrap().to_owned();
+        self.items_of("TABLE_NAME").await
+    }
+
+    /// Every item of the metrics table.
+    pub(crate) async fn metrics(&self) -> Vec<referrals::table::Item> {
+        self.items_of("METRICS_TABLE_NAME").await
+    }
+
+    /// Every item of the table that this setting names.
+    async fn items_of(&self, setting: &str) -> Vec<referrals::table::Item> {
+        let table = self.service().env().get(setting).unwrap().to_owned();
         // Pages that an unoptimised build can answer before its caller gives up.
         let scan = self.service().dynamodb().scan().table_name(table).consistent_read(true).limit(250);
         let pages = scan.into_paginator().items().send();

@@ -58,7 +58,10 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn is_write(&self) -> bool {
-        !matches!(self.operation.as_str(), "GetItem" | "BatchGetItem" | "Query" | "Scan" | "TransactGetItems")
+        !matches!(
+            self.operation.trim_start_matches(METRICS),
+            "GetItem" | "BatchGetItem" | "Query" | "Scan" | "TransactGetItems"
+        )
     }
 }
 
@@ -83,7 +86,8 @@ impl Wire {
         self.0.lock().unwrap()
     }
 
-    /// Breaks the next calls of this operation in these ways, one after another.
+    /// Breaks the next calls of this operation in these ways, one after another; `metrics:` comes before the names of
+    /// those on the metrics table.
     pub(crate) fn break_next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
     }
@@ -108,9 +112,14 @@ impl Wire {
         self.state().faults.values().all(Vec::is_empty)
     }
 
-    /// The calls since the last time, in order.
+    /// The calls to the operational table since the last time, in order.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
-        std::mem::take(&mut self.state().calls)
+        self.state().calls.extract_if(.., |call| !call.operation.starts_with(METRICS)).collect()
+    }
+
+    /// Those to the metrics table, named apart.
+    pub(crate) fn take_metrics_calls(&self) -> Vec<Call> {
+        self.state().calls.extract_if(.., |call| call.operation.starts_with(METRICS)).collect()
     }
 
     /// What was done so far, as the policies of AWS name it. A transaction is the actions of its items.
@@ -183,13 +192,15 @@ impl HttpConnector for TappedConnector {
 impl TappedConnector {
     async fn carry(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
-        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        self.look_into(&target, &mut request);
+        let mut operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        if self.look_into(&target, &mut request) {
+            operation.insert_str(0, METRICS);
+        }
         match self.wire.next_fault(&operation) {
             Some(Fault::RequestLost) => return Err(lost()),
             Some(Fault::Throttled) => return Ok(refused(400, "ProvisionedThroughputExceededException")),
             Some(Fault::Internal) => return Ok(refused(500, "InternalServerError")),
-            Some(Fault::Conflict) => return Ok(conflict(&operation)),
+            Some(Fault::Conflict) => return Ok(conflict(operation.trim_start_matches(METRICS))),
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Fault::AnswerSlow(pause)) => {
                 let answer = self.pass_on(&operation, request).await;
@@ -220,18 +231,30 @@ impl TappedConnector {
         Ok(response)
     }
 
-    /// Notes what is done, and has DynamoDB say what it costs.
-    fn look_into(&self, target: &str, request: &mut HttpRequest) {
-        let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return };
+    /// Notes what is done, and has DynamoDB say what it costs; whether it is about the metrics table.
+    fn look_into(&self, target: &str, request: &mut HttpRequest) -> bool {
+        let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return false };
         self.wire.state().actions.extend(actions(target, &body));
         if !target.starts_with("DynamoDB") {
-            return;
+            return false;
         }
+        let is_of_metrics = is_of_metrics(&body);
         body["ReturnConsumedCapacity"] = json!("TOTAL");
         let body = body.to_string();
         request.headers_mut().insert("content-length", body.len().to_string());
         *request.body_mut() = SdkBody::from(body);
+        is_of_metrics
     }
+}
+
+/// Before the names of operations on the metrics table, so that whoever breaks or counts calls to the operational table
+/// means those alone.
+const METRICS: &str = "metrics:";
+
+fn is_of_metrics(body: &Value) -> bool {
+    let part = body["TransactItems"][0].as_object().and_then(|item| item.values().next());
+    let table = part.unwrap_or(body)["TableName"].as_str();
+    table == Some("metrics") || body["RequestItems"].get("metrics").is_some()
 }
 
 fn actions(target: &str, body: &Value) -> Vec<String> {

@@ -1,0 +1,21 @@
+//! The `analytics` function, behind the table's stream.
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use referrals::{
+    log,
+    runtime::{self, Call, Env},
+};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let env = Env::process();
+    log::start(&env)?;
+    let aws = runtime::aws().await;
+    let app = analytics::App::new(&env, &aws_sdk_dynamodb::Client::new(&aws))?;
+    let app = &app;
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        analytics::handle(app, event.payload, Call::invoked(&event.context)?).await
+    }))
+    .await
+}

@@ -1,0 +1,392 @@
+//! Analytics: every referral counted once, and questions answered from the counters alone.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{Client, config::timeout::TimeoutConfig};
+use local::Service;
+use referrals::{
+    metrics::{Facts, Metrics, Taken},
+    referral::Referral,
+    runtime::Call,
+    table,
+};
+use serde_json::{Value, json};
+
+use crate::world::{
+    Fault, World,
+    recount::{counted, difference, recount},
+};
+
+/// A client that waits for a slow machine, as nobody's own function does.
+pub(crate) fn patient(service: &Service) -> Client {
+    let (patience, client) = (Duration::from_secs(120), service.dynamodb());
+    let timeouts = TimeoutConfig::builder().operation_timeout(patience).operation_attempt_timeout(patience).build();
+    Client::from_conf(client.config().to_builder().timeout_config(timeouts).build())
+}
+
+fn metrics(world: &World) -> Metrics {
+    Metrics::new(&patient(world.service()), world.service().env().get("METRICS_TABLE_NAME").unwrap())
+}
+
+/// A stream record of a referral as it is after a write.
+pub(crate) fn record(referral: &Referral, sequence: &str) -> Value {
+    let item = serde_dynamo::Item::from(table::referral_item(referral).unwrap());
+    let keys = serde_dynamo::Item::from(table::Key::referral(&referral.referee).attributes());
+    json!({
+        "eventID": format!("e-{sequence}"), "eventName": "MODIFY", "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_772_442_300,
+            "Keys": keys, "NewImage": item, "SequenceNumber": sequence, "SizeBytes": 900,
+            "StreamViewType": "NEW_AND_OLD_IMAGES",
+        },
+        "eventSourceARN": "arn:aws:dynamodb:us-east-1:000000000000:table/referrals/stream/x",
+    })
+}
+
+async fn stored(world: &World, referee: &str) -> Referral {
+    table::referral_from(world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap()).unwrap()
+}
+
+/// Hands records to the function, and gives what it gave back.
+async fn invoke(world: &World, records: Vec<Value>) -> Vec<Value> {
+    let answer = world.service().invoke("AnalyticsFunction", json!({"Records": records})).await.unwrap();
+    answer["batchItemFailures"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_comes_twice_or_late_counts_once() {
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    let pending = stored(&world, "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "rewarded").await;
+    world.settle().await;
+    let delivered = stored(&world, "bob").await;
+    let before = counted(&world.metrics().await);
+    let (first, last) = (record(&pending, "1"), record(&delivered, "2"));
+    for records in [vec![last.clone()], vec![first.clone(), last.clone(), first.clone()], vec![last, first]] {
+        assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
+    }
+    assert_eq!(counted(&world.metrics().await), before);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_goes_several_steps_is_counted_in_one() {
+    let mut world = World::with(|options| options.pace.stream = false).await;
+    world.refer("alice", "bob").await;
+    let pending = stored(&world, "bob").await;
+    world.refer("alice", "dan").await;
+    let other = stored(&world, "dan").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    let converted = stored(&world, "bob").await;
+    world.wire().take_metrics_calls();
+    let records = vec![record(&pending, "1"), record(&other, "2"), record(&converted, "3")];
+    assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
+    let calls: Vec<_> = world.wire().take_metrics_calls().into_iter().map(|call| call.operation).collect();
+    assert_eq!(calls, ["metrics:GetItem", "metrics:TransactWriteItems"].repeat(2));
+    assert_eq!(difference(&counted(&world.metrics().await), &recount([&converted, &other])), [""; 0]);
+    // Without a stream nobody has issued bob's rewards yet.
+    world.expect_owed();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_gets_lost_counts_once_and_a_conflict_is_tried_again() {
+    let world = World::with(|options| options.pace.stream = false).await;
+    world.refer("alice", "bob").await;
+    let bob = stored(&world, "bob").await;
+    world.wire().break_next("metrics:TransactWriteItems", [Fault::AnswerLost, Fault::Conflict]);
+    assert_eq!(invoke(&world, vec![record(&bob, "1")]).await, [Value::Null; 0]);
+    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob])), [""; 0]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_fails_is_given_back_from_the_first_record_of_its_referral_on() {
+    let world = World::with(|options| options.pace.stream = false).await;
+    world.refer("alice", "bob").await;
+    world.refer("alice", "dan").await;
+    let (bob, dan) = (stored(&world, "bob").await, stored(&world, "dan").await);
+    let mut later = dan.clone();
+    later.rev += 1;
+    let records = vec![record(&bob, "1"), record(&dan, "2"), json!("broken"), record(&later, "4"), record(&bob, "5")];
+    world.wire().break_next("metrics:GetItem", [Fault::Throttled; 4]);
+    assert_eq!(invoke(&world, records.clone()).await, [json!({"itemIdentifier": "1"})]);
+    assert!(world.metrics().await.is_empty());
+    // This time bob is read, and dan is not.
+    assert_eq!(invoke(&world, vec![records[0].clone()]).await, [Value::Null; 0]);
+    world.wire().break_next("metrics:GetItem", [Fault::Internal; 4]);
+    assert_eq!(invoke(&world, records[1..].to_vec()).await, [json!({"itemIdentifier": "2"})]);
+    assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
+    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob, &dan])), [""; 0]);
+    world.end().await;
+}
+
+/// Many at once add to the same counters, and to one referral.
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_in_a_race() {
+    let world = World::with(|options| options.pace.stream = false).await;
+    world.refer("alice", "bob").await;
+    let bob = stored(&world, "bob").await;
+    let revisions: Vec<Facts> = (0..8_u64).map(|more| Facts { rev: bob.rev + more, ..Facts::from(&bob) }).collect();
+    let metrics = metrics(&world);
+    let takes = revisions.iter().map(|facts| metrics.take(facts));
+    let outcomes = futures_util::future::join_all(takes).await;
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(Taken::Counted))), "{outcomes:?}");
+    // Whoever found others faster five times has given up, and would come again.
+    metrics.take(&revisions[7]).await.unwrap();
+    assert_eq!(metrics.take(&revisions[7]).await.unwrap(), Taken::Known);
+    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob])), [""; 0]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_batch_fails() {
+    let world = World::start().await;
+    assert!(world.service().invoke("AnalyticsFunction", json!({"detail": {}})).await.is_err());
+    let call = Call::begin(Duration::ZERO).unwrap();
+    let app = analytics::App::new(world.service().env(), &world.service().dynamodb()).unwrap();
+    world.refer("alice", "bob").await;
+    let batch = json!({"Records": [record(&stored(&world, "bob").await, "7")]});
+    let answer = analytics::handle(&app, batch, call).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": "7"}]), "its time is over");
+    world.end().await;
+}
+
+/// A service with referrals of two referrers: alice's three convert, one of which is called off; dora's one does.
+async fn told() -> World {
+    let world = World::with_env([("REFEREE_REWARD_TYPE", "points")]).await;
+    for (referrer, referee) in [("alice", "a1"), ("alice", "a2"), ("alice", "a3"), ("alice", "a4"), ("dora", "d1")] {
+        world.refer(referrer, referee).await;
+    }
+    world.publish("account.flagged", json!({"user_id": "a3", "reason": "a test"})).await;
+    world.settle().await;
+    world.script("points", json!({"answers": [400]})).await;
+    for referee in ["a1", "a2", "a3", "d1"] {
+        world.order(referee, &format!("o-{referee}")).await;
+        world.settle().await;
+    }
+    world.echo().await;
+    world
+}
+
+#[tokio::test]
+async fn questions_are_answered_from_the_counters_alone() {
+    let world = told().await;
+    world.wire().take_calls();
+    let today = chrono::Utc::now().format("%Y-%m-%d").to_string();
+    // Whoever asks around midnight asks for both days.
+    let yesterday = (chrono::Utc::now() - chrono::Duration::days(1)).format("%Y-%m-%d").to_string();
+    let daily = world.get(&format!("/admin/programs/default/daily?from={yesterday}&to={today}")).await.with(200);
+    let total = &daily["total"];
+    assert_eq!(daily["days"].as_array().unwrap().len(), 2, "{daily}");
+    assert_eq!(
+        (&total["attributed"], &total["converted"], &total["converted_since"]),
+        (&json!(5), &json!(4), &json!(4))
+    );
+    assert_eq!((&total["rewarded"], &total["conversion_rate"]), (&json!(3), &json!(0.8)));
+    assert_eq!(total["voided"], json!({"referee_flagged": 1}));
+    let took: u64 = total["took"].as_array().unwrap().iter().map(|took| took["count"].as_u64().unwrap()).sum();
+    assert_eq!(took, 4);
+    let credit = json!({
+        "type": "credit", "currency": "USD", "issued": {"count": 3, "amount": 3000},
+        "delivered": {"count": 3, "amount": 3000}, "failed": {"count": 0, "amount": 0},
+    });
+    let points = json!({
+        "type": "points", "currency": null, "issued": {"count": 3, "amount": 3000},
+        "delivered": {"count": 2, "amount": 2000}, "failed": {"count": 1, "amount": 1000},
+    });
+    assert_eq!(total["rewards"], json!([credit, points]));
+
+    let ranked = world.get("/admin/programs/default/referrers?period=all").await.with(200);
+    let of = |name: &str| -> Vec<Value> {
+        ranked["items"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
+    };
+    assert_eq!((of("referrer_id"), of("lasting")), (vec![json!("alice"), json!("dora")], vec![json!(2), json!(1)]));
+    assert_eq!((of("attributed"), of("converted")), (vec![json!(4), json!(1)], vec![json!(3), json!(1)]));
+    assert_eq!(ranked["items"][0]["rewards"][0]["delivered"], json!({"count": 2, "amount": 2000}));
+    assert_eq!(ranked["items"][0]["rewards"].as_array().unwrap().len(), 1, "the referee's points are none of hers");
+
+    let cohorts = world.get("/admin/programs/default/cohorts").await.with(200);
+    let weeks = cohorts["weeks"].as_array().unwrap();
+    assert_eq!((weeks.len(), weeks[0]["converted"].as_array().unwrap().len()), (12, 12));
+    assert_eq!(weeks.iter().map(|week| week["attributed"].as_u64().unwrap()).sum::<u64>(), 5, "{cohorts}");
+
+    let liability = world.get("/admin/liability").await.with(200);
+    let (none, one) = (json!({"count": 0, "amount": 0}), json!({"count": 1, "amount": 1000}));
+    let owed = json!({"type": "points", "currency": null, "held": none, "issued": none, "failed": one, "total": one});
+    assert_eq!(liability, json!({"items": [owed]}));
+
+    let nowhere = world.get("/admin/programs/other/daily").await.with(200);
+    assert_eq!((&nowhere["total"]["attributed"], &nowhere["total"]["conversion_rate"]), (&json!(0), &Value::Null));
+    assert_eq!(world.wire().take_calls(), [], "the operational table is not asked");
+    assert!(world.wire().take_metrics_calls().len() > 40);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_owed_too() {
+    let world = World::with_env([("HOLD_SECONDS", "3600")]).await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    world.settle().await;
+    let owed = world.get("/admin/liability").await.with(200)["items"][0].clone();
+    assert_eq!(
+        (&owed["held"], &owed["total"]),
+        (&json!({"count": 2, "amount": 2000}), &json!({"count": 2, "amount": 2000}))
+    );
+    world.publish("order.cancelled", json!({"order_id": "o-1", "user_id": "bob"})).await;
+    world.until_status("bob", "voided").await;
+    world.settle().await;
+    assert_eq!(world.get("/admin/liability").await.with(200), json!({"items": []}));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_wants_a_spreadsheet_has_one() {
+    let world = told().await;
+    let sheet = async |path: &str| -> Vec<Vec<String>> {
+        let answer = world.get(path).await;
+        assert_eq!(answer.headers["content-type"], "text/csv", "{answer:?}");
+        let text = answer.with(200).as_str().unwrap().to_owned();
+        text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    };
+    let ranked = sheet("/admin/programs/default/referrers?period=all&format=csv").await;
+    let expected = [
+        "referrer_id",
+        "lasting",
+        "attributed",
+        "converted",
+        "rewarded",
+        "voided_referee_flagged",
+        "issued_credit_USD_count",
+        "issued_credit_USD_amount",
+        "delivered_credit_USD_count",
+        "delivered_credit_USD_amount",
+    ];
+    assert_eq!(ranked[0], expected);
+    assert_eq!(ranked[1], ["alice", "2", "4", "3", "2", "1", "2", "2000", "2", "2000"]);
+    assert_eq!(ranked[2], ["dora", "1", "1", "1", "1", "0", "1", "1000", "1", "1000"]);
+    let daily = sheet("/admin/programs/default/daily?format=csv").await;
+    assert_eq!((daily.len(), &daily[0][..3]), (31, &["date", "attributed", "converted"].map(str::to_owned)[..]));
+    assert!(daily.iter().all(|row| row.len() == daily[0].len()));
+    let cohorts = sheet("/admin/programs/default/cohorts?format=csv").await;
+    assert_eq!((cohorts.len(), cohorts[0].len(), cohorts[12].len()), (13, 29, 29));
+    let liability = sheet("/admin/liability?format=csv").await;
+    assert_eq!(liability[1], ["points", "", "0", "0", "0", "0", "1", "1000", "1", "1000"]);
+
+    // A page has no room for a cursor: a header leads to the next.
+    let first = world.get("/admin/programs/default/referrers?period=all&limit=1&format=csv").await;
+    let link = first.headers["link"].to_str().unwrap().to_owned();
+    let next = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap();
+    let second = world.get(&format!("/admin/programs/default/referrers{next}")).await;
+    assert!(second.body.as_str().unwrap().contains("\ndora,"), "{second:?}");
+    assert!(second.headers.get("link").is_none());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused() {
+    let world = World::start().await;
+    for path in [
+        "programs/default/daily?from=yesterday",
+        "programs/default/daily?from=2026-11-02&to=2026-11-01",
+        "programs/default/daily?from=2025-11-01&to=2026-11-02",
+        "programs/default/daily?format=xls",
+        "programs/a%23b/daily",
+        "programs/default/cohorts?from=2026-11-01",
+        "programs/default/cohorts?from=2025-W01&to=2026-W02",
+        "programs/default/referrers?period=2026",
+        "programs/default/referrers?limit=0",
+        "programs/default/referrers?cursor=MTcjYWRh",
+        "liability?format=xls",
+    ] {
+        world.get(&format!("/admin/{path}")).await.refused(400, "invalid_request");
+    }
+    for path in ["daily?from=2025-11-02&to=2026-11-02", "cohorts?from=2025-W01&to=2026-W01", "daily?from=9999-12-31"] {
+        world.get(&format!("/admin/programs/default/{path}")).await.with(200);
+    }
+    world.end().await;
+}
+
+/// Facts of a referral that was converted, by a referrer.
+fn converted_by(referrer: &str, referee: &str) -> Facts {
+    let at = "2026-11-22T12:00:00Z".parse().unwrap();
+    Facts {
+        referee: referee.parse().unwrap(),
+        referrer: referrer.parse().unwrap(),
+        program: "default".parse().unwrap(),
+        rev: 2,
+        attributed_at: at,
+        converted_at: Some(at),
+        rewarded_at: None,
+        voided: None,
+        shares: None,
+    }
+}
+
+/// Many have as many referrals, and pages of any size tell each of them once and in the same order.
+#[tokio::test]
+async fn pages_tell_each_referrer_once_and_in_one_order() {
+    let world = World::with(|options| options.pace.stream = false).await;
+    let metrics = metrics(&world);
+    for referrer in 0..30 {
+        for referee in 0..=referrer % 3 {
+            metrics.take(&converted_by(&format!("r{referrer}"), &format!("e{referrer}-{referee}"))).await.unwrap();
+        }
+    }
+    let mut orders = Vec::new();
+    for limit in [1, 7, 29, 30, 100] {
+        let (mut order, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/admin/programs/default/referrers?period=2026-11&limit={limit}{cursor}");
+            let page = world.get(&path).await.with(200);
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= limit && !items.is_empty(), "{page}");
+            order.extend(items.iter().map(|row| (row["lasting"].as_u64().unwrap(), row["referrer_id"].to_string())));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(order.len(), 30, "{order:?}");
+        assert!(order.is_sorted_by(|one, next| one.0 >= next.0), "{order:?}");
+        orders.push(order);
+    }
+    assert!(orders.windows(2).all(|pair| pair[0] == pair[1]), "{orders:?}");
+    assert_eq!(orders[0].iter().collect::<std::collections::BTreeSet<_>>().len(), 30);
+    world.end().await;
+}
+
+/// What a life costs when it is taken in twice: when it was attributed, and when all that follows an order is done.
+#[tokio::test]
+async fn a_life_costs_a_few_units() {
+    let world = World::with(|options| {
+        options.pace.stream = false;
+        options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
+    })
+    .await;
+    let (alice, bob) = ("a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11", "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22");
+    world.refer(alice, bob).await;
+    let taken = async || {
+        assert_eq!(invoke(&world, vec![record(&stored(&world, bob).await, "1")]).await, [Value::Null; 0]);
+        let calls = world.wire().take_metrics_calls();
+        calls.iter().map(|call| (call.is_write(), call.units)).collect::<Vec<_>>()
+    };
+    // The facts, the day, and the referrer's month and all time, each twice its size as a transaction has it.
+    assert_eq!(taken().await, [(false, 1.0), (true, 8.0)]);
+    world.order(bob, "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33").await;
+    world.until_status(bob, "converted").await;
+    for _ in ["issued", "announced"] {
+        world.service().sweep_now().await.unwrap();
+    }
+    world.settle().await;
+    assert_eq!(world.referral(bob).await["rewards"][1]["status"], "delivered");
+    // The same, and a place on two boards; conversion and rewards at once, so that nothing was owed in between.
+    assert_eq!(taken().await, [(false, 1.0), (true, 10.0)]);
+    world.end().await;
+}

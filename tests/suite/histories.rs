@@ -1,0 +1,315 @@
+//! Many random lives of referrals, told to `analytics` as a stream tells them at its worst: doubled, cut in two, in any
+//! order across referrals, with records lost and calls that fail. The figures are then what a plain recount says, and a
+//! rebuild finds no difference.
+
+use std::{collections::VecDeque, time::Duration};
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, PutRequest, WriteRequest},
+};
+use fastrand::Rng;
+use futures_util::future::join_all;
+use local::{Options, Service};
+use referrals::{
+    machine::{Event, Step},
+    metrics::{Facts, Metrics, Taken},
+    money::{Currency, Money},
+    order::{Cause, Order, VoidReason, Withdrawal},
+    program::Terms,
+    referral::{Referral, State},
+    reward::{Benefit, RewardType, Side},
+    store::Store,
+    table::{self, Item},
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    analytics::{patient, record},
+    world::{
+        Fault, Wire,
+        recount::{counted, difference, recount},
+    },
+};
+
+const SEED: u64 = 20_261_122;
+/// How many batches are under way at once, each with referrals of its own, as many as the template allows.
+const LANES: usize = 4;
+
+/// `ANALYTICS_HISTORIES`: how many lives.
+fn histories() -> usize {
+    std::env::var("ANALYTICS_HISTORIES").map_or(300, |count| count.parse().unwrap())
+}
+
+fn money(rng: &mut Rng) -> Money {
+    // Small sums, and now and then the largest that there is: sums go beyond what 64 bits hold.
+    let amount = if rng.u8(..10) == 0 { (1 << 53) - 1 } else { rng.u64(..5000) };
+    let currency: Currency = rng.choice(["USD", "EUR"]).unwrap().parse().unwrap();
+    Money { amount: amount.try_into().unwrap(), currency }
+}
+
+fn benefit(rng: &mut Rng) -> Benefit {
+    let Money { amount, currency } = money(rng);
+    Benefit::new(*rng.choice(&[RewardType::Credit, RewardType::Coupon, RewardType::Points]).unwrap(), amount, currency)
+}
+
+fn moment(rng: &mut Rng) -> Timestamp {
+    let new_year: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    new_year.plus(Duration::from_secs(rng.u64(..400 * 86_400)))
+}
+
+/// A pause as it is in life: mostly short, at times months.
+fn pause(rng: &mut Rng) -> Duration {
+    let longest = *rng.choice(&[60, 3600, 86_400, 20 * 86_400, 250 * 86_400]).unwrap();
+    Duration::from_millis(rng.u64(..longest * 1000))
+}
+
+fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
+    // Few have many, and many have few.
+    let most = rng.usize(..=count / 5);
+    let referrer = rng.usize(..=most);
+    Referral {
+        referee: format!("referee-{number}").parse().unwrap(),
+        referrer: format!("referrer-{referrer}").parse().unwrap(),
+        code: "CODE".parse().unwrap(),
+        program: rng.choice(["default", "other"]).unwrap().parse().unwrap(),
+        terms: Terms {
+            qualifying_event: "order.completed".to_owned(),
+            minimum: Money { amount: 0.try_into().unwrap(), currency: Currency::USD },
+            hold_seconds: rng.u32(..100_000),
+            referrer: benefit(rng),
+            referee: benefit(rng),
+        },
+        device: None,
+        created_at: moment(rng),
+        rev: 1,
+        state: State::Pending { withdrawn: Vec::new() },
+    }
+}
+
+/// A life from the attribution on: each of its revisions.
+fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> {
+    let mut revisions = vec![attributed(rng, number, count)];
+    let mut now = revisions[0].created_at;
+    let user = revisions[0].referee.clone();
+    let paid = Money { amount: 4200.try_into().unwrap(), currency: Currency::USD };
+    let order = Order { id: "o-1".parse().unwrap(), event: "order.completed".to_owned(), user: user.clone(), paid };
+    for _ in 0..rng.usize(..24) {
+        now = now.plus(pause(rng));
+        let last = revisions.last().unwrap();
+        let side = *rng.choice(&Side::BOTH).unwrap();
+        let resent = last.rewards().map_or(0, |rewards| rewards.of(side).resent);
+        let cause = *rng.choice(&[Cause::Cancelled, Cause::Disputed, Cause::Refunded(paid)]).unwrap();
+        let withdrawal = Withdrawal { order: order.id.clone(), user: user.clone(), cause };
+        let event = match rng.u8(..16) {
+            0..4 => Event::Convert(&order),
+            4..7 => Event::Issue,
+            7 => Event::Void(*rng.choice(&[VoidReason::ReferrerFlagged, VoidReason::ReciprocalReferral]).unwrap()),
+            8 => Event::Withdraw(&withdrawal),
+            9..12 => Event::Deliver(side),
+            12 | 13 => Event::Fail(side, "400", resent),
+            14 => Event::Resend(side, now),
+            _ => Event::Claim(now),
+        };
+        if let Step::Take(next, _) = last.after(&event, now) {
+            revisions.push(*next);
+        }
+    }
+    revisions
+}
+
+/// The records of these lives: those of one life in their order, but some come again at any later time, and some that are
+/// not the last of their life never come.
+fn told(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
+    let mut waiting: Vec<VecDeque<&Referral>> = lives.iter().map(|life| life.iter().collect()).collect();
+    let (mut records, mut sequence) = (Vec::<Value>::new(), 0);
+    while !waiting.is_empty() {
+        sequence += 1;
+        if !records.is_empty() && rng.u8(..5) == 0 {
+            let mut again = rng.choice(&records).unwrap().clone();
+            again["dynamodb"]["SequenceNumber"] = json!(format!("{sequence:020}"));
+            records.push(again);
+            continue;
+        }
+        let place = rng.usize(..waiting.len());
+        let next = waiting[place].pop_front().unwrap();
+        if waiting[place].is_empty() {
+            waiting.swap_remove(place);
+        } else if rng.u8(..20) == 0 {
+            continue;
+        }
+        records.push(record(next, &format!("{sequence:020}")));
+    }
+    records
+}
+
+/// Hands records over until all are taken: cut in two for no reason, given again, and from the first that failed on.
+async fn hand_over(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Value]) {
+    let (mut parts, mut calls) = (VecDeque::new(), 0);
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (batch, behind) = rest.split_at(rng.usize(1..40).min(rest.len()));
+        rest = behind;
+        parts.push_back(batch);
+        while let Some(part) = parts.pop_front().filter(|part| !part.is_empty()) {
+            calls += 1;
+            assert!(calls < 100 + 10 * records.len(), "there is no end to it");
+            match rng.u8(..30) {
+                0 => wire.break_next("metrics:TransactWriteItems", [Fault::AnswerLost]),
+                1 => wire.break_next("metrics:TransactWriteItems", [Fault::Conflict; 4]),
+                2 => wire.break_next("metrics:GetItem", [Fault::Throttled; 4]),
+                _ => {}
+            }
+            let answer = service.invoke("AnalyticsFunction", json!({"Records": part})).await.unwrap();
+            if let Some(failed) = answer["batchItemFailures"][0]["itemIdentifier"].as_str() {
+                let place = part.iter().position(|record| record["dynamodb"]["SequenceNumber"] == failed).unwrap();
+                parts.push_front(&part[place..]);
+            } else if rng.u8(..8) == 0 {
+                let (one, other) = part.split_at(part.len() / 2);
+                parts.extend([one, other]);
+            }
+        }
+    }
+}
+
+async fn put_all(client: &Client, table: &str, items: Vec<Item>) {
+    for items in items.chunks(25) {
+        let put = |item: &Item| {
+            let put = PutRequest::builder().set_item(Some(item.clone())).build().unwrap();
+            WriteRequest::builder().put_request(put).build()
+        };
+        let requests = items.iter().map(put).collect();
+        let answer = client.batch_write_item().request_items(table, requests).send().await.unwrap();
+        assert!(answer.unprocessed_items.is_none_or(|left| left.is_empty()));
+    }
+}
+
+async fn all(client: &Client, table: &str) -> Vec<Item> {
+    let pages = client.scan().table_name(table).consistent_read(true).limit(250).into_paginator().items().send();
+    pages.collect::<Result<Vec<_>, _>>().await.unwrap()
+}
+
+/// A service whose stream feeds nobody: this test is the stream.
+async fn service(wire: &Wire) -> Service {
+    let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
+    (options.pace.stream, options.pace.schedule) = (false, false);
+    Service::start(options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_it_is_told_each_life_counts_once() {
+    let (count, mut rng, wire) = (histories(), Rng::with_seed(SEED), Wire::default());
+    let service = service(&wire).await;
+    let (client, began) = (patient(&service), std::time::Instant::now());
+    let lives: Vec<_> = (0..count).map(|number| life(&mut rng, number, count)).collect();
+    let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
+    put_all(&client, "referrals", items).await;
+
+    let lanes = lives.chunks(count.div_ceil(LANES)).map(|lives| (rng.fork(), lives));
+    let lanes = lanes.map(|(mut rng, lives)| {
+        let (service, wire) = (&service, &wire);
+        async move {
+            let records = told(&mut rng, lives);
+            hand_over(service, wire, &mut rng, &records).await;
+            records.len()
+        }
+    });
+    let records: usize = join_all(lanes).await.into_iter().sum();
+    wire.mend();
+    println!("{count} lives, {records} records, taken in after {:?}", began.elapsed());
+
+    let stored = all(&client, "referrals").await;
+    let stored: Vec<_> = stored.into_iter().map(|item| table::referral_from(item).unwrap()).collect();
+    assert_eq!(stored.len(), count);
+    let live = counted(&all(&client, "metrics").await);
+    assert!(live.len() > 100, "{live:?}");
+    assert_eq!(difference(&live, &recount(&stored)), [""; 0]);
+
+    let anew = rebuild::made(&client, "anew").await.unwrap();
+    let looked_at = std::cell::Cell::new(0);
+    let count_items = |items| looked_at.set(looked_at.get() + items);
+    let report = rebuild::rebuild(&Store::new(&client, "referrals"), &anew, count_items).await.unwrap();
+    assert_eq!((report.counted, report.known, report.unreadable), (count as u64, 0, 0));
+    assert_eq!(looked_at.get(), count as u64);
+    assert_eq!(rebuild::compare(&anew, &Metrics::new(&client, "metrics")).await.unwrap(), [""; 0]);
+    println!("rebuilt and compared after {:?}", began.elapsed());
+    service.stop().await;
+}
+
+/// What is wrong with the figures is told line by line, and what the stream lost is made good in the table in use.
+#[tokio::test]
+async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
+    let wire = Wire::default();
+    let service = service(&wire).await;
+    let (client, mut rng) = (patient(&service), Rng::with_seed(SEED));
+    let lives: Vec<_> = (0..12).map(|number| life(&mut rng, number, 12)).collect();
+    let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
+    put_all(&client, "referrals", items).await;
+    let (store, live) = (Store::new(&client, "referrals"), Metrics::new(&client, "metrics"));
+    // Of most the latest is known; of one an older revision, and of one nothing.
+    let late = lives.iter().position(|life| life.len() > 2).unwrap();
+    let absent = (late + 1) % lives.len();
+    for (number, life) in lives.iter().enumerate().filter(|(number, _)| *number != absent) {
+        let known = if number == late { &life[0] } else { life.last().unwrap() };
+        assert_eq!(live.take(&Facts::from(known)).await.unwrap(), Taken::Counted);
+    }
+    let anew = rebuild::made(&client, "anew").await.unwrap();
+    rebuild::rebuild(&store, &anew, |_| ()).await.unwrap();
+    let lines = rebuild::compare(&anew, &live).await.unwrap();
+    for number in [late, absent] {
+        let told = lines.iter().filter(|line| line.starts_with(&format!("REFEREE#referee-{number} FACTS:"))).count();
+        assert_eq!(told, 1, "{lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("PROGRAM#")), "{lines:#?}");
+
+    let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
+    assert_eq!((report.counted, report.known), (2, 10));
+    assert_eq!(rebuild::compare(&anew, &live).await.unwrap(), [""; 0]);
+    let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
+    assert_eq!((report.counted, report.known), (0, 12));
+
+    // A figure that somebody else moved, and one that nobody else has.
+    let add = |pk: &str, sk: &str| {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let update = client.update_item().table_name("metrics").key("pk", text(pk)).key("sk", text(sk));
+        update
+            .update_expression("ADD converted :one")
+            .expression_attribute_values(":one", AttributeValue::N("1".into()))
+    };
+    let counter = all(&client, "metrics").await.into_iter().find(|item| item["pk"].as_s().unwrap().contains("DAYS"));
+    let counter = counter.unwrap();
+    add(counter["pk"].as_s().unwrap(), counter["sk"].as_s().unwrap()).send().await.unwrap();
+    add("PROGRAM#default#DAYS#0", "1999-01-01").send().await.unwrap();
+    let lines = rebuild::compare(&anew, &live).await.unwrap();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(
+        lines.contains(&"PROGRAM#default#DAYS#0 1999-01-01: nothing; the other: converted 1".to_owned()),
+        "{lines:#?}"
+    );
+    service.stop().await;
+}
+
+/// The table that a rebuild makes is the one that the template deploys.
+#[tokio::test]
+async fn a_table_that_is_made_anew_is_the_templates() {
+    let service = service(&Wire::default()).await;
+    let client = patient(&service);
+    rebuild::made(&client, "anew").await.unwrap();
+    let described = async |name: &str| client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
+    let (made, deployed) = (described("anew").await, described("metrics").await);
+    assert_eq!(made.key_schema, deployed.key_schema);
+    let index = |table: &aws_sdk_dynamodb::types::TableDescription| {
+        let [index] = table.global_secondary_indexes() else { panic!("{table:?}") };
+        (index.index_name.clone(), index.key_schema.clone(), index.projection.clone())
+    };
+    assert_eq!(index(&made), index(&deployed));
+    let attributes = |table: &aws_sdk_dynamodb::types::TableDescription| {
+        let of = table.attribute_definitions().iter();
+        let mut names: Vec<_> = of.map(|of| format!("{} {}", of.attribute_name, of.attribute_type)).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(attributes(&made), attributes(&deployed));
+    service.stop().await;
+}

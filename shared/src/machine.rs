@@ -7,7 +7,7 @@
 use crate::{
     id::OrderId,
     mutant::{self, Mutant},
-    order::{Order, VoidReason, Withdrawal, Withdrawn},
+    order::{Cause, Order, VoidReason, Withdrawal, Withdrawn},
     referral::{Conversion, Referral, Rewards, State, Status},
     reward::{Reward, RewardStatus, Side},
     time::Timestamp,
@@ -116,8 +116,6 @@ pub enum Refusal {
     Status(Status),
     /// The order does not meet the terms.
     Unqualified,
-    /// It was withdrawn before it came.
-    Withdrawn,
     /// Another order converted the referral.
     OtherOrder,
     /// Only part of the order was paid back.
@@ -175,17 +173,20 @@ impl Referral {
         if !self.terms.qualifies(order) {
             return Step::Refuse(Refusal::Unqualified);
         }
-        if self.has_withdrawn(order) && !mutant::is(Mutant::EarlyWithdrawalForgotten) {
-            return Step::Refuse(Refusal::Withdrawn);
-        }
         let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
+        if let Some(cause) = self.withdrawn_before(order).filter(|_| !mutant::is(Mutant::EarlyWithdrawalForgotten)) {
+            // As it would have come out the other way round.
+            return self
+                .take(State::Voided { at: now, reason: cause.into(), conversion: Some(conversion) }, Verb::Void);
+        }
         self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Verb::Convert)
     }
 
-    /// Whether the order was withdrawn before it came.
-    fn has_withdrawn(&self, order: &Order) -> bool {
-        let State::Pending { withdrawn } = &self.state else { return false };
-        withdrawn.iter().any(|withdrawn| withdrawn.order == order.id && withdrawn.cause.undoes(&order.paid))
+    /// Why the order does not stand, if that was known before it came.
+    fn withdrawn_before(&self, order: &Order) -> Option<Cause> {
+        let State::Pending { withdrawn } = &self.state else { return None };
+        let mut of_it = withdrawn.iter().filter(|withdrawn| withdrawn.order == order.id);
+        of_it.find(|withdrawn| withdrawn.cause.undoes(&order.paid)).map(|withdrawn| withdrawn.cause)
     }
 
     fn issue(&self, now: Timestamp) -> Step {
@@ -262,7 +263,6 @@ impl Referral {
 mod tests {
     use super::*;
     use crate::{
-        order::Cause,
         referral::{Lane, Work},
         sample::{at, converted, money, order, pending, rewarded, taken},
     };
@@ -345,23 +345,26 @@ mod tests {
         }
     }
 
-    /// It overtook its order; what is paid back in part before it comes converts all the same.
+    /// Whichever of the two comes first, it comes to the same.
     #[test]
-    fn an_order_that_was_withdrawn_before_it_came_converts_nothing() {
-        for (cause, refusal) in [
-            (Cause::Cancelled, Some(Refusal::Withdrawn)),
-            (Cause::Disputed, Some(Refusal::Withdrawn)),
-            (Cause::Refunded(money(500)), Some(Refusal::Withdrawn)),
-            (Cause::Refunded(money(499)), None),
+    fn an_order_that_was_withdrawn_before_it_came_voids() {
+        for (cause, status) in [
+            (Cause::Cancelled, Status::Voided),
+            (Cause::Disputed, Status::Voided),
+            (Cause::Refunded(money(500)), Status::Voided),
+            (Cause::Refunded(money(499)), Status::Converted),
         ] {
             let withdrawal = withdrawal("o-1", cause);
             let noted = taken(pending().after(&Event::Withdraw(&withdrawal), at(5)));
             assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
             assert_eq!(noted.after(&Event::Withdraw(&withdrawal), at(6)), Step::Done);
-            match (noted.after(&Event::Convert(&order("o-1")), at(10)), refusal) {
-                (Step::Refuse(found), Some(refusal)) => assert_eq!(found, refusal),
-                (Step::Take(converted, _), None) => assert_eq!(converted.status(), Status::Converted),
-                (step, _) => panic!("{cause:?}: {step:?}"),
+            let came = taken(noted.after(&Event::Convert(&order("o-1")), at(10)));
+            assert_eq!((came.status(), came.rev), (status, 3), "{cause:?}");
+            assert_eq!(came.after(&Event::Convert(&order("o-1")), at(20)), Step::Done);
+            let other_way = taken(pending().after(&Event::Convert(&order("o-1")), at(10)));
+            match other_way.after(&Event::Withdraw(&withdrawal), at(10)) {
+                Step::Take(voided, _) => assert_eq!(voided.state, came.state, "{cause:?}"),
+                step => assert_eq!((step, &other_way.state), (Step::Refuse(Refusal::PartialRefund), &came.state)),
             }
             assert_eq!(taken(noted.after(&Event::Convert(&order("o-2")), at(10))).status(), Status::Converted);
         }

@@ -122,7 +122,7 @@ mutants! {
     PartialRefundWithdraws,
     /// An order that is taken back in time is paid for.
     WithdrawalIgnored,
-    /// An order that was taken back before it came converts.
+    /// An order that was taken back before it came converts all the same.
     EarlyWithdrawalForgotten,
 
     // Acknowledged before it is certain.

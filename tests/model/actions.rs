@@ -13,7 +13,7 @@ use referrals::{
         advance::due_for_sweep,
         announce::{Announcement, announcements, reannouncement, reannouncements},
     },
-    machine::{Event, Refusal, Step, Verb, next},
+    machine::{Event, Step, Verb, next},
     order::{Cause, Order, VoidReason, Withdrawal},
     referral::{Referral, Status},
     reward::{RewardStatus, Side},
@@ -259,7 +259,8 @@ impl Protocol {
     /// The condition of `guard::step`.
     pub(crate) fn may_land(&self, world: &World, process: &Process) -> bool {
         let (Point::Write(deed), Some(read)) = (process.point, &process.read) else { return false };
-        let is_allowed = verb(deed).allowed_from().any(|status| status == world.item.status());
+        let Some(wanted) = &process.wanted else { return false };
+        let is_allowed = verb(deed, wanted.status()).allowed_from().any(|status| status == world.item.status());
         match self.mistake {
             Some(Mistake::NoCondition) => true,
             Some(Mistake::NoRevision) => is_allowed,
@@ -281,9 +282,9 @@ impl Protocol {
         }
 
         let memory = &mut world.memory;
-        memory.strayed |= next(before.status(), verb(deed)) != Some(after.status());
+        memory.strayed |= next(before.status(), verb(deed, after.status())) != Some(after.status());
         match deed {
-            Deed::Convert(_) => memory.conversions += 1,
+            Deed::Convert(_) => memory.conversions += u8::from(after.status() == Status::Converted),
             Deed::Issue => {
                 memory.issued_to_flagged |= process.met;
                 memory.issued_early |= before.work().is_some_and(|work| work.at > world.now);
@@ -438,12 +439,7 @@ fn acknowledge(world: &mut World, process: &Process) {
 fn remember_taken(world: &mut World, process: &Process) {
     match process.task {
         Task::TakeIn(News::Cancellation) => world.memory.cancellation_taken |= process.met,
-        Task::TakeIn(news) => {
-            // An order that was withdrawn before it came has nothing to bring about.
-            let refused = step(&world.item, Deed::Convert(news), world);
-            world.memory.order_taken |= refused != Step::Refuse(Refusal::Withdrawn);
-        }
-        _ => {}
+        _ => world.memory.order_taken = true,
     }
 }
 
@@ -454,8 +450,11 @@ fn side_of(task: Task) -> Side {
     }
 }
 
-fn verb(deed: Deed) -> Verb {
+/// What the machine calls a deed that leads there.
+fn verb(deed: Deed, to: Status) -> Verb {
     match deed {
+        // Of an order that was withdrawn before it came.
+        Deed::Convert(_) if to == Status::Voided => Verb::Void,
         Deed::Convert(_) => Verb::Convert,
         Deed::Withdraw => Verb::Withdraw,
         Deed::Issue => Verb::Issue,

@@ -45,9 +45,9 @@ const ALWAYS: [(&str, Holds); 14] = [
         (!memory.order_taken || world.item.conversion().is_some())
             && (!memory.cancellation_taken || world.item.status() != Status::Converted)
     }),
-    ("what was withdrawn before it came converts nothing", |_, world| {
+    ("what was withdrawn before it came voids", |_, world| {
         let by_it = world.item.conversion().is_some_and(|conversion| conversion.order == order(News::Order).id);
-        !world.memory.overtaken || !by_it
+        !world.memory.overtaken || !by_it || world.item.status() == Status::Voided
     }),
     ("nothing is announced again without cause", |protocol, world| {
         let scope = &protocol.scope;
@@ -65,7 +65,7 @@ const ALWAYS: [(&str, Holds); 14] = [
                         || (is(world, side, RewardStatus::Delivered) && world.booked.of(side) == 1)
                 }),
                 // Had nobody been flagged and nothing cancelled, it would have had to be paid.
-                Status::Voided => world.memory.ever_flagged || world.memory.withdrawn,
+                Status::Voided => world.memory.ever_flagged || world.memory.withdrawn || world.memory.overtaken,
             }
     }),
 ];
@@ -75,7 +75,9 @@ const SOMETIMES: [(&str, Holds); 7] = [
     ("both are paid", |protocol, world| {
         is_at_rest(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
-    ("a flag voids", |_, world| world.item.status() == Status::Voided && !world.memory.withdrawn),
+    ("a flag voids", |_, world| {
+        world.item.status() == Status::Voided && !world.memory.withdrawn && !world.memory.overtaken
+    }),
     ("a cancellation voids", |_, world| world.item.status() == Status::Voided && !world.memory.ever_flagged),
     ("a cancellation overtakes its order", |_, world| world.memory.overtaken),
     ("a refusal waits for an operator", |protocol, world| {

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
     id::UserId,
-    order::Cause,
     referral::{Lane, Referral, State as Phase, Status},
     reward::{RewardStatus, Side},
     table::{self, Unreadable},
@@ -294,7 +293,7 @@ impl Oracle {
         match taken_in.event["detail-type"].as_str()? {
             "order.completed" => {
                 let came_later = taken_in.began > moments.created;
-                (came_later && awaits(referral, order)).then_some("an order was acknowledged, and lost")
+                (came_later && referral.status() == Status::Pending).then_some("an order was acknowledged, and lost")
             }
             "order.cancelled" | "payment.disputed" | "order.refunded" => {
                 let is_part = taken_in.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < WORTH);
@@ -321,13 +320,6 @@ const WAYS: [(Status, Status); 6] = [
     (Status::Converted, Status::Voided),
     (Status::Rewarded, Status::Rewarded),
 ];
-
-/// Whether this order would still convert the referral.
-fn awaits(referral: &Referral, order: &Value) -> bool {
-    let Phase::Pending { withdrawn } = &referral.state else { return false };
-    let is_part = |cause: &Cause| matches!(cause, Cause::Refunded(refund) if u64::from(refund.amount) < WORTH);
-    withdrawn.iter().all(|withdrawn| order != withdrawn.order.as_str() || is_part(&withdrawn.cause))
-}
 
 /// The key that a stream record is about.
 pub(crate) fn key(record: &Value) -> (&str, &str) {

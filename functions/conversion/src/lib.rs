@@ -107,7 +107,10 @@ async fn take_in(app: &App, event: Value, record: Option<Value>, once_more: bool
 async fn act(app: &App, news: News, call: &Call) -> Result<&'static str, StoreError> {
     let store = &app.intake.store;
     Ok(match news {
-        News::Order(order) => say(convert(store, &order, call.now).await?, "converted"),
+        News::Order(order) => match convert(store, &order, call.now).await? {
+            Some(Stepped::Taken(voided)) if voided.status() == Status::Voided => "voided: withdrawn before it came",
+            stepped => say(stepped, "converted"),
+        },
         News::Withdrawal(withdrawal) => match withdraw(store, &withdrawal, call.now).await? {
             Some(Stepped::Taken(noted)) if noted.status() == Status::Pending => "withdrawn before its order came",
             stepped => say(stepped, "voided"),
@@ -144,7 +147,6 @@ fn say(stepped: Option<Stepped>, done: &'static str) -> &'static str {
         Some(Stepped::Taken(_)) => done,
         Some(Stepped::Done(_)) => "repeated",
         Some(Stepped::Refused(Refusal::Unqualified, _)) => "does not qualify",
-        Some(Stepped::Refused(Refusal::Withdrawn, _)) => "withdrawn before it came",
         Some(Stepped::Refused(Refusal::OtherOrder, _)) => "another order converted",
         Some(Stepped::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
         Some(Stepped::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",

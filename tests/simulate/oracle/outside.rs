@@ -9,7 +9,7 @@ use referrals::{
 };
 use serde_json::Value;
 
-use super::{Invocation, Oracle, WORTH, awaits};
+use super::{Invocation, Oracle, WORTH};
 use crate::{faults::Kind, history::Acknowledged};
 
 impl Oracle {
@@ -59,8 +59,7 @@ impl Oracle {
         let moments = self.moments.get(&format!("REFEREE#{user}")).copied().unwrap_or_default();
         let is_lost = match event["detail-type"].as_str() {
             Some("order.completed") => {
-                let order = &event["detail"]["order_id"];
-                referral.is_some_and(|referral| awaits(referral, order)) && moments.created < began
+                referral.is_some_and(|referral| referral.status() == Status::Pending) && moments.created < began
             }
             Some("order.cancelled" | "payment.disputed" | "order.refunded") => {
                 let converted = referral.filter(|referral| referral.status() == Status::Converted);

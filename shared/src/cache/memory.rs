@@ -36,8 +36,8 @@ enum Nothing {
 impl Memory {
     /// The code from memory, or by `fetch`, which only one of those who miss the same code at once runs.
     ///
-    /// Somebody else's look may have begun before we were asked, and so before the code was minted. That it found nothing
-    /// is then no answer; what the next one finds is.
+    /// Somebody else's look may have begun before we were asked, and so before the code was minted. That it found nothing,
+    /// or failed, is then no answer; what the next one finds is, and in the end what we find ourselves.
     pub(super) async fn get<F>(&self, code: &Code, fetch: impl Fn() -> F) -> Result<Option<OwnedCode>, StoreError>
     where
         F: Future<Output = Result<Option<OwnedCode>, StoreError>>,
@@ -52,13 +52,13 @@ impl Memory {
             let is_own = looked.load(Ordering::Relaxed);
             match found.as_ref().map_err(|nothing| &**nothing) {
                 Ok(_) if !is_own => tracing::debug!(outcome = "a code was in memory", cache_memory_hits = 1),
-                Err(Nothing::Unknown) if !is_own => continue,
+                Err(Nothing::Unknown | Nothing::Failed(_)) if !is_own => continue,
                 Err(Nothing::Failed(problem)) => return Err(problem.clone()),
                 Ok(_) | Err(Nothing::Unknown) => {}
             }
             return Ok(found.ok());
         }
-        Ok(None)
+        fetch().await
     }
 
     pub(super) async fn forget(&self, code: &Code) {
@@ -116,6 +116,22 @@ mod tests {
         gate.add_permits(2);
         assert_eq!(early.await.unwrap(), None);
         assert_eq!(late.await.unwrap(), Some(owned()));
+    }
+
+    /// One call that fails costs one answer, however many wait for it.
+    #[tokio::test]
+    async fn who_waits_for_a_look_that_fails_looks_again() {
+        let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
+        let fetch = || async {
+            looks.set(looks.get() + 1);
+            let is_first = looks.get() == 1;
+            yield_now().await;
+            if is_first { Err(StoreError::Unavailable("down".to_owned())) } else { Ok(Some(owned())) }
+        };
+        let found = join_all((0..10).map(|_| memory.get(&code, fetch))).await;
+        assert_eq!(found.iter().filter(|found| found.is_err()).count(), 1);
+        assert!(found.into_iter().flatten().all(|found| found == Some(owned())));
+        assert_eq!(looks.get(), 2);
     }
 
     #[tokio::test]

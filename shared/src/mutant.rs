@@ -56,9 +56,9 @@ mutants! {
     // Answers of the table misread.
     /// A referral that our first attempt wrote is taken for somebody else's.
     OwnReferralNotRecognised,
-    /// A referral that somebody else wrote is taken for ours, because we had asked twice.
+    /// A referral that somebody else wrote is taken for ours.
     OthersReferralTakenForOurs,
-    /// Of two who ask for the same at the same time, both are told that it is new.
+    /// Of two who ask for the same in the same millisecond, both are told that it is new.
     TwinsTakenForOne,
     /// A step that somebody else wrote is taken for ours, because we had asked twice.
     OthersStepTakenForOurs,

@@ -31,6 +31,8 @@ pub struct Referral {
     pub device: Option<Device>,
     /// When it was attributed.
     pub created_at: Timestamp,
+    /// By whom: drawn by the invocation that wrote it. Older items have none.
+    pub mark: Option<u32>,
     /// How many writes it has seen. A write decided from a read holds only if this has not moved since.
     pub rev: u64,
     /// How far it got.

@@ -67,6 +67,13 @@ impl Call {
         [0, 1, 2].map(|try_| Code::drawn(std::array::from_fn(|place| drawn[try_ * 5 + place])))
     }
 
+    /// By what this invocation knows a referral of this referee for its own work, whatever else was asked for in the same
+    /// millisecond.
+    pub fn mark(&self, referee: &UserId) -> u32 {
+        let drawn = self.draw(referee.as_str());
+        u32::from_le_bytes(std::array::from_fn(|place| drawn[28 + place]))
+    }
+
     /// A number from 0 up to 1, another one for each `purpose`.
     pub fn fraction(&self, purpose: &str) -> f64 {
         let drawn = self.draw(purpose);

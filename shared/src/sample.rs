@@ -45,6 +45,7 @@ pub(crate) fn pending() -> Referral {
         terms: Program::from_env(&Env::default().with("HOLD_SECONDS", "1")).unwrap().terms,
         device: None,
         created_at: at(0),
+        mark: Some(7),
         rev: 1,
         state: State::Pending { withdrawn: Vec::new() },
     }

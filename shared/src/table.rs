@@ -200,6 +200,8 @@ struct ReferralItem {
     terms: Terms,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<Device>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<u32>,
     rev: u64,
     status: Status,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -283,6 +285,7 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
         program: referral.program.clone(),
         terms: referral.terms.clone(),
         device: referral.device.clone(),
+        mark: referral.mark,
         rev: referral.rev,
         status: referral.status(),
         withdrawn: match &referral.state {
@@ -326,6 +329,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         program: item.program,
         terms: item.terms,
         device: item.device,
+        mark: item.mark,
         rev: item.rev,
     })
 }

@@ -176,6 +176,7 @@ fn pending(hold: u32) -> Referral {
         terms: Program::from_env(&env).unwrap().terms,
         device: None,
         created_at: at(0),
+        mark: None,
         rev: 1,
         state: State::Pending { withdrawn: Vec::new() },
     }

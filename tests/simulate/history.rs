@@ -219,8 +219,7 @@ impl<'a> Driver<'a> {
             }
             _ => 0,
         };
-        let mut entropy = [0; 16];
-        self.with(|state| state.rng.fill(&mut entropy));
+        let entropy = self.with(State::entropy);
         Call { now: clock::at(clock::millis() + ahead), entropy, deadline: Deadline::after(LIMIT) }
     }
 
@@ -298,11 +297,12 @@ impl<'a> Driver<'a> {
                 let request = http::Request::builder().method(method).uri(&path).body(Body::from(body.to_string()));
                 let Ok(request) = request else { unreachable!("a request of our own") };
                 let request = request.with_raw_http_path(&path);
-                let call = Call { now: first.now.plus(waited), deadline: Deadline::after(LIMIT), ..first };
+                let entropy = shared.with(State::entropy);
+                let call = Call { now: first.now.plus(waited), entropy, deadline: Deadline::after(LIMIT) };
                 let handler = async {
                     let answer = attribution::handle(&apps.attribution, request, call).await;
                     let (status, by) = (answer.status().as_u16(), INVOCATION.get());
-                    shared.with(|state| state.oracle.answered(&path, &body, call.now, status, &by));
+                    shared.with(|state| state.oracle.answered(&path, &body, status, &by));
                     Ok(answer)
                 };
                 let Some(answer) = invoke(&shared, handler).await else { continue };

@@ -259,6 +259,27 @@ mod tests {
         assert!(answered.len() == 2 && is(0, ": 503") && is(1, ": 200"), "{:?}", state.timeline);
     }
 
+    /// Two sign-ups of one person in the same millisecond, of which one has to be sent again: it must not take the other's
+    /// work for its own, as equal as they are.
+    #[test]
+    fn of_twins_one_is_new() {
+        let sign_up = Step { at: 100, action: Action::Attribute { referee: 2, referrer: 0 } };
+        let steps = vec![Step { at: 0, action: Action::Mint { user: 0 } }, sign_up.clone(), sign_up];
+        let plan = Plan { seed: 1, mode: Mode::Stream, variant: 0, skew: None, steps };
+        // A mint, one look for the code, one for the people each, and then the two that write.
+        for late in [5, 6] {
+            let faults = Faults::given(vec![(Kind::RequestLost, late)]);
+            let state = runtime().block_on(history::run(&rig(), &plan, faults, true));
+            assert_eq!(state.oracle.violations(), [""; 0]);
+            let answered = |status: &str| {
+                let is_it = |what: &str| what.starts_with("POST") && what.ends_with(status);
+                state.timeline.iter().filter(|(_, what)| is_it(what)).count()
+            };
+            let met = (state.faults.struck().len(), answered(": 201"), answered(": 200"));
+            assert_eq!(met, (1, 1, 1), "{:?}", state.timeline);
+        }
+    }
+
     #[test]
     fn a_seed_is_one_history() {
         let runtime = runtime();

@@ -10,7 +10,6 @@ use referrals::{
     referral::{Lane, Referral, State as Phase, Status},
     reward::{RewardStatus, Side},
     table::{self, Unreadable},
-    time::Timestamp,
 };
 use serde_json::Value;
 
@@ -58,8 +57,8 @@ pub(crate) struct Oracle {
     /// How often each referral was converted.
     conversions: BTreeMap<String, u32>,
     moments: BTreeMap<String, Moments>,
-    /// Referees whose referral was told to be new, as of when, and by a call that had met how many faults.
-    created: BTreeMap<String, (Timestamp, u32)>,
+    /// Referees whose referral was told to be new.
+    created: BTreeSet<String>,
     /// Every referral as it was written last, by its referee.
     referrals: BTreeMap<String, Referral>,
     /// Every code, by its key.

@@ -81,6 +81,13 @@ impl State {
         }
     }
 
+    /// What an invocation gets from the random source.
+    pub(crate) fn entropy(&mut self) -> [u8; 16] {
+        let mut entropy = [0; 16];
+        self.rng.fill(&mut entropy);
+        entropy
+    }
+
     /// Puts a message into a queue, to be seen after so many milliseconds.
     pub(crate) fn send(&mut self, queue: &'static str, body: String, now: u64, delay: u64) {
         self.next_id += 1;

@@ -83,6 +83,7 @@ fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
         },
         device: None,
         created_at: moment(rng),
+        mark: Some(rng.u32(..)),
         rev: 1,
         state: State::Pending { withdrawn: Vec::new() },
     }

@@ -106,6 +106,7 @@ impl Intake {
             return Ok(Outcome::Refused(reason));
         }
         let referral = Referral {
+            mark: Some(call.mark(&sign_up.referee)),
             referee: sign_up.referee,
             referrer: owned.owner,
             code: owned.code,

@@ -129,16 +129,15 @@ impl Store {
     /// When the table does not answer.
     pub async fn attribute(&self, referral: Referral) -> Result<Attributed, StoreError> {
         let write = guard::create(&self.client, table::referral_item(&referral)?).table_name(&self.table);
-        let attempts = Attempts::default();
-        let answer = write.customize().interceptor(attempts.clone()).send().await;
-        let Err(problem) = answer else { return Ok(Attributed::New(referral)) };
+        let Err(problem) = write.send().await else { return Ok(Attributed::New(referral)) };
         let Some(PutItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
             return Err(problem.into());
         };
         let found = self.evidence(refusal.item(), &referral)?;
-        let was_sent_again = attempts.were_many() || mutant::is(Mutant::TwinsTakenForOne);
-        let is_the_same = found == referral || mutant::is(Mutant::OthersReferralTakenForOurs);
-        let is_ours = was_sent_again && is_the_same && !mutant::is(Mutant::OwnReferralNotRecognised);
+        // Our own write, whose first answer got lost, bears our mark, whatever has been built upon it since.
+        let is_twin = found.created_at == referral.created_at && mutant::is(Mutant::TwinsTakenForOne);
+        let is_marked = found.mark == referral.mark || is_twin || mutant::is(Mutant::OthersReferralTakenForOurs);
+        let is_ours = is_marked && !mutant::is(Mutant::OwnReferralNotRecognised);
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 

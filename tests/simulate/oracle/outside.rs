@@ -5,7 +5,6 @@ use referrals::{
     order::VoidReason,
     referral::{Referral, State as Phase, Status},
     reward::Side,
-    time::Timestamp,
 };
 use serde_json::Value;
 
@@ -15,27 +14,20 @@ use crate::{faults::Kind, history::Acknowledged};
 impl Oracle {
     // ----- The product -----------------------------------------------------------------------------------------------
 
-    /// The API answered a mint or an attribution, as of `now`.
-    pub(crate) fn answered(&mut self, path: &str, body: &Value, now: Timestamp, status: u16, by: &Invocation) {
+    /// The API answered a mint or an attribution.
+    pub(crate) fn answered(&mut self, path: &str, body: &Value, status: u16, by: &Invocation) {
         let code = body["code"].as_str().and_then(|code| code.parse::<Code>().ok());
         let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
         let code = code.as_ref();
         match (body["referee_id"].as_str(), status) {
             (Some(referee), 201) => {
-                let met = self.met.get(&by.id).copied().unwrap_or_default();
-                // Of two calls in the same millisecond, one that had to be repeated cannot tell the other's work from
-                // its own.
-                if let Some((then, had_met)) = self.created.insert(referee.to_owned(), (now, met))
-                    && (then != now || met + had_met == 0)
-                {
+                if !self.created.insert(referee.to_owned()) {
                     self.fail(format!("{referee}: said to be new twice"));
                 }
             }
             (Some(referee), 200) => {
                 let moments = self.moments.get(&format!("REFEREE#{referee}"));
-                let is_untouched = self.referrals.get(referee).is_some_and(|referral| referral.rev == 1);
-                // Whose work has been built upon meanwhile cannot know it for its own.
-                if is_untouched && moments.is_some_and(|moments| moments.by == Some(by.id)) {
+                if moments.is_some_and(|moments| moments.by == Some(by.id)) {
                     self.fail(format!("{referee}: said to be known by the call that wrote it"));
                 }
             }

@@ -54,6 +54,7 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         terms: Program::from_env(&Env::default()).unwrap().terms,
         device: None,
         created_at: Timestamp::from_millis(0).unwrap(),
+        mark: None,
         rev: 1,
         state: State::Pending { withdrawn: Vec::new() },
     }
@@ -156,6 +157,7 @@ impl History {
             terms: self.terms.clone(),
             device: self.rng.bool().then(|| self.device()),
             created_at: self.at(),
+            mark: self.rng.bool().then(|| self.rng.u32(..)),
             rev: 1,
             state: State::Pending { withdrawn: Vec::new() },
         };

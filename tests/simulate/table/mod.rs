@@ -10,6 +10,7 @@ mod error;
 mod expression;
 mod item;
 mod number;
+mod past;
 mod query;
 mod read;
 mod stream;

@@ -1,11 +1,9 @@
 //! Queries: of the table, and of its two indexes, which are worked out from the items each time.
 
-use std::{borrow::Cow, collections::BTreeMap};
-
 use serde_json::{Value, json};
 
 use super::{
-    DynamoError, Item, Key, Table,
+    DynamoError, Item, Table,
     expression::{Comparison, Condition, Definitions, Operand},
     item::{self, PK, SK, text},
     members, word,
@@ -90,9 +88,9 @@ impl Table {
             start => Some(index.start(start, &part)?),
         };
 
-        let items = if projected { self.as_of(self.lag) } else { Cow::Borrowed(&self.items) };
+        let items = self.as_of(if projected { self.lag } else { 0 });
         let mut found: Vec<(Place<'_>, &Item)> = items
-            .values()
+            .all()
             .filter(|item| item.get(index.hash).and_then(text) == Some(&part.partition))
             .filter_map(|item| Some((index.place(item)?, item)))
             .filter(|(_, item)| part.range.as_ref().is_none_or(|range| range.holds(item)))
@@ -122,23 +120,6 @@ impl Table {
             answer["LastEvaluatedKey"] = last.into();
         }
         Ok(answer)
-    }
-
-    /// The items as they were so many writes ago.
-    pub(super) fn as_of(&self, writes: usize) -> Cow<'_, BTreeMap<Key, Item>> {
-        if writes == 0 {
-            return Cow::Borrowed(&self.items);
-        }
-        let mut items = self.items.clone();
-        for record in self.records.iter().rev().take(writes) {
-            let images = &record["dynamodb"];
-            let Ok(key) = Key::read(images.get("Keys")) else { continue };
-            match images.get("OldImage").and_then(Value::as_object) {
-                Some(old) => items.insert(key, old.clone()),
-                None => items.remove(&key),
-            };
-        }
-        Cow::Owned(items)
     }
 }
 

@@ -1,14 +1,10 @@
 //! Reads by key: one item, or many in no order.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Value, json};
 
-use super::{BATCH, DynamoError, Item, Key, Table, members};
+use super::{BATCH, DynamoError, Key, Table, members, past::Past};
 
 impl Table {
     pub(super) fn get_item(&self, request: &Value) -> Result<Value, DynamoError> {
@@ -54,7 +50,7 @@ impl Table {
     }
 
     /// The items as a read sees them that asks for `ConsistentRead`, or does not.
-    fn as_read(&self, request: &Value) -> Cow<'_, BTreeMap<Key, Item>> {
+    fn as_read(&self, request: &Value) -> Past<'_> {
         self.as_of(if request["ConsistentRead"] == true { 0 } else { self.late })
     }
 }

@@ -20,49 +20,49 @@ impl Table {
 
     /// Puts this in the place of what is at the key, and says so in the stream; nothing, if nothing changes.
     pub(super) fn keep(&mut self, key: Key, after: Option<Item>) {
-        let before = self.items.get(&key);
-        if before == after.as_ref() {
+        if self.items.get(&key) == after.as_ref() {
             return;
         }
-        let record = self.record(&key, before, after.as_ref());
-        self.records.push(Arc::new(record));
-        match after {
+        let (keys, new) = (key.attributes(), after.clone());
+        let old = match after {
             Some(item) => self.items.insert(key, item),
             None => self.items.remove(&key),
         };
+        let record = self.record(keys, old, new);
+        self.records.push(Arc::new(record));
     }
 
-    fn record(&self, key: &Key, before: Option<&Item>, after: Option<&Item>) -> Value {
+    fn record(&self, keys: Item, old: Option<Item>, new: Option<Item>) -> Value {
         let number = self.records.len() + 1;
-        let name = match (before, after) {
+        let name = match (&old, &new) {
             (None, _) => "INSERT",
             (Some(_), Some(_)) => "MODIFY",
             (Some(_), None) => "REMOVE",
         };
-        let keys = key.attributes();
-        let size = item::size(&keys) + before.map_or(0, item::size) + after.map_or(0, item::size);
+        let size = item::size(&keys) + [&old, &new].into_iter().flatten().map(item::size).sum::<usize>();
         let mut change = json!({
             "ApproximateCreationDateTime": self.now / 1000,
-            "Keys": keys,
             // Of one width, so that the texts sort as the numbers do.
             "SequenceNumber": format!("44215845000000000{number:011}"),
             "SizeBytes": size,
             "StreamViewType": "NEW_AND_OLD_IMAGES",
         });
-        for (image, item) in [("OldImage", before), ("NewImage", after)] {
+        change["Keys"] = keys.into();
+        for (image, item) in [("OldImage", old), ("NewImage", new)] {
             if let Some(item) = item {
-                change[image] = json!(item);
+                change[image] = item.into();
             }
         }
-        json!({
+        let mut record = json!({
             "eventID": format!("{number:032x}"),
             "eventName": name,
             "eventVersion": "1.1",
             "eventSource": "aws:dynamodb",
             "awsRegion": "us-east-1",
-            "dynamodb": change,
             "eventSourceARN":
                 format!("arn:aws:dynamodb:us-east-1:123456789012:table/{}/stream/2026-03-01T08:00:00.000", self.name),
-        })
+        });
+        record["dynamodb"] = change;
+        record
     }
 }

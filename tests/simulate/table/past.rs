@@ -1,0 +1,41 @@
+//! The table as it was some writes ago: what a read sees that comes too early, and an index that lags.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Item, Key, Table};
+
+/// The items at a moment: those of now, but for what was changed since.
+pub(super) struct Past<'a> {
+    now: &'a BTreeMap<Key, Item>,
+    /// What was there then, at the keys that were written since.
+    then: BTreeMap<Key, Option<&'a Item>>,
+}
+
+impl Table {
+    /// The items as they were so many writes ago.
+    pub(super) fn as_of(&self, writes: usize) -> Past<'_> {
+        let mut then = BTreeMap::new();
+        // The latest first, so that of two writes at one key the earlier says what was there.
+        for record in self.records.iter().rev().take(writes) {
+            let images = &record["dynamodb"];
+            let Ok(key) = Key::read(images.get("Keys")) else { continue };
+            then.insert(key, images.get("OldImage").and_then(Value::as_object));
+        }
+        Past { now: &self.items, then }
+    }
+}
+
+impl<'a> Past<'a> {
+    /// The item at a key.
+    pub(super) fn get(&self, key: &Key) -> Option<&'a Item> {
+        self.then.get(key).map_or_else(|| self.now.get(key), |then| *then)
+    }
+
+    /// Every item, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'a Item> {
+        let unchanged = self.now.iter().filter(|(key, _)| !self.then.contains_key(key)).map(|(_, item)| item);
+        unchanged.chain(self.then.values().copied().flatten())
+    }
+}

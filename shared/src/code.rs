@@ -142,6 +142,8 @@ impl Hash for Code {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
     use super::*;
 
     fn code(text: &str) -> Code {
@@ -163,6 +165,14 @@ mod tests {
         assert_eq!(code("summer-fun"), code("SUMMERFUN"));
         assert_ne!(code("summer-fun"), code("summer-sun"));
         assert_eq!(code("summer-fun").as_str(), "summer-fun");
+    }
+
+    #[test]
+    fn is_written_as_it_was_chosen_and_found_as_it_is_typed() {
+        assert_eq!(serde_json::to_string(&code("summer-fun")).unwrap(), "\"summer-fun\"");
+        let hash = |text: &str| BuildHasherDefault::<DefaultHasher>::default().hash_one(code(text));
+        assert_eq!(hash("summer-fun"), hash("SUMMERFUN"));
+        assert_ne!(hash("summer-fun"), hash("summer-sun"));
     }
 
     #[test]

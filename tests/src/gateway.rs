@@ -63,7 +63,7 @@ fn operation(parts: &Parts) -> Option<&str> {
 /// function, and its answer back.
 async fn api(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Response<Body> {
     let event = event(local, parts, client, body);
-    let is_admin = parts.uri.path().starts_with("/admin");
+    let is_admin = ["/admin", "/dashboard"].iter().any(|path| parts.uri.path().starts_with(path));
     let function = if is_admin { Function::Admin } else { Function::Attribution };
     match local.functions.invoke(function, event).await {
         Ok(answer) => response(&answer).unwrap_or_else(|| {

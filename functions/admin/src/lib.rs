@@ -1,10 +1,11 @@
 //! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, the
-//! dead-letter queues, drained back, codes, ended, and what the figures say.
+//! dead-letter queues, drained back, codes, ended, and what the figures say, with a page that shows them.
 
 mod analytics;
 mod codes;
 mod cohorts;
 mod daily;
+mod dashboard;
 mod dead_letters;
 mod liability;
 mod place;
@@ -104,6 +105,8 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Referrers { program } => referrers::referrers(app, &program, request, call).await,
         Route::Cohorts { program } => cohorts::cohorts(app, &program, request, call).await,
         Route::Liability => liability::liability(app, request).await,
+        Route::Dashboard => Ok(dashboard::page()),
+        Route::DashboardFile { file } => dashboard::file(&file),
     }
 }
 

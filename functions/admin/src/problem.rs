@@ -27,3 +27,8 @@ pub(crate) fn queue_not_found() -> Problem {
 pub(crate) fn under_way() -> Problem {
     Problem::new(StatusCode::CONFLICT, "under_way", "this queue is being drained already")
 }
+
+/// The page has no such file.
+pub(crate) fn file_not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "file_not_found", "the dashboard has no such file")
+}

@@ -26,6 +26,10 @@ pub(crate) enum Route {
     Cohorts { program: String },
     /// `GET /admin/liability`
     Liability,
+    /// `GET /dashboard`
+    Dashboard,
+    /// `GET /dashboard/{file}`
+    DashboardFile { file: String },
 }
 
 impl Route {
@@ -42,6 +46,8 @@ impl Route {
             Self::Referrers { .. } => "GET /admin/programs/{program}/referrers",
             Self::Cohorts { .. } => "GET /admin/programs/{program}/cohorts",
             Self::Liability => "GET /admin/liability",
+            Self::Dashboard => "GET /dashboard",
+            Self::DashboardFile { .. } => "GET /dashboard/{file}",
         }
     }
 
@@ -61,6 +67,8 @@ impl Route {
             }
             ["admin", "programs", program, "cohorts"] => (Method::GET, Self::Cohorts { program: decoded(program)? }),
             ["admin", "liability"] => (Method::GET, Self::Liability),
+            ["dashboard"] => (Method::GET, Self::Dashboard),
+            ["dashboard", file] => (Method::GET, Self::DashboardFile { file: (*file).to_owned() }),
             _ => return Err(Problem::not_found()),
         };
         match allowed {

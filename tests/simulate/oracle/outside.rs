@@ -20,10 +20,8 @@ impl Oracle {
         let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
         let code = code.as_ref();
         match (body["referee_id"].as_str(), status) {
-            (Some(referee), 201) => {
-                if !self.created.insert(referee.to_owned()) {
-                    self.fail(format!("{referee}: said to be new twice"));
-                }
+            (Some(referee), 201) if !self.created.insert(referee.to_owned()) => {
+                self.fail(format!("{referee}: said to be new twice"));
             }
             (Some(referee), 200) => {
                 let moments = self.moments.get(&format!("REFEREE#{referee}"));

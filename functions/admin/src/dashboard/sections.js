@@ -1,0 +1,125 @@
+// What each section shows of its answer.
+
+import { ask, save } from "./api.js";
+import { amount, count, element, share, sum, table } from "./figures.js";
+import { SERIES, legend, plot } from "./plot.js";
+
+const none = (words) => element("p", { class: "none" }, words);
+const words = (name) => name.replaceAll("_", " ");
+
+function button(name, act, kind) {
+  const made = element("button", { type: "button", class: kind }, name);
+  made.addEventListener("click", async () => {
+    made.disabled = true;
+    await act().finally(() => (made.disabled = false));
+  });
+  return made;
+}
+
+export function funnel({ total }) {
+  const largest = Math.max(1, ...SERIES.map((name) => total[name]));
+  const stages = SERIES.map((name) => {
+    const bar = element("div", { class: "bar" });
+    bar.style.inlineSize = `${(total[name] / largest) * 100}%`;
+    const track = element("div", { class: "track" }, ...(total[name] > 0 ? [bar] : []));
+    return element("div", { class: `stage ${name}` }, element("span", {}, name), track,
+      element("strong", {}, count(total[name], `daily.total.${name}`)));
+  });
+  const rate = element("p", { class: "rate" }, "Of those attributed in these days, ",
+    count(total.converted_since, "daily.total.converted_since"), " have converted since: ",
+    share(total.conversion_rate, "daily.total.conversion_rate"), ".");
+  const reasons = Object.entries(total.voided);
+  const voided = table("Voided, by reason", [["Reason"], ["Referrals"]],
+    reasons.map(([reason, many]) => [words(reason), count(many, `daily.total.voided.${reason}`)]));
+  return [...stages, rate, reasons.length > 0 ? voided.whole : none("None was voided in these days.")];
+}
+
+export function daily(answer, { program, from, to }) {
+  const { days } = answer;
+  const rows = days.map(({ date, figures }, at) =>
+    [date, ...SERIES.map((name) => count(figures[name], `daily.days.${at}.figures.${name}`))]);
+  const { whole } = table("Each day", [["Day"], ...SERIES.map((name) => [name])], rows);
+  const tools = element("div", { class: "tools" },
+    element("details", {}, element("summary", {}, "As a table"), whole),
+    button("Save as CSV", () => save(`programs/${encodeURIComponent(program)}/daily`, { from, to }, `daily-${program}.csv`), "quiet"));
+  if (days.every(({ figures }) => SERIES.every((name) => figures[name] === 0))) {
+    return [none("Nothing happened in these days."), tools];
+  }
+  const readout = element("output", { class: "readout" });
+  const frame = element("div");
+  new ResizeObserver(([{ contentRect }]) => {
+    const width = Math.max(280, Math.round(contentRect.width));
+    if (frame.firstChild?.viewBox?.baseVal.width === width) return;
+    frame.replaceChildren(plot(days, width, (day) => (readout.textContent = day)));
+  }).observe(frame);
+  return [legend(), frame, readout, tools];
+}
+
+/** A list that is asked for page by page. */
+function paged(first, { title, columns, path, parameters, row, empty }) {
+  if (first.items.length === 0) return [none(empty)];
+  let shown = 0;
+  const rows = (page) => page.items.map((item) => row(item, shown++));
+  const { whole, add } = table(title, columns, rows(first));
+  let next = first.next_cursor;
+  const problem = element("p", { class: "problem", role: "alert" });
+  const more = button("Show more", async () => {
+    try {
+      const page = await ask(path, { ...parameters, cursor: next });
+      add(rows(page));
+      next = page.next_cursor;
+      more.hidden = next === null;
+      problem.textContent = "";
+    } catch ({ message }) {
+      problem.textContent = message;
+    }
+  }, "quiet more");
+  more.hidden = next === null;
+  return [whole, more, problem];
+}
+
+export const referrers = (first, { program, period }) => paged(first, {
+  title: "Ranked by lasting conversions: converted and not voided",
+  columns: [["Referrer"], ["Lasting"], ["Attributed"], ["Converted"], ["Rewarded"], ["Voided"], ["Issued to them"], ["Delivered"]],
+  path: `programs/${encodeURIComponent(program)}/referrers`,
+  parameters: { period, limit: 20 },
+  empty: "Nobody has referred anybody in this period.",
+  row: (item, at) => {
+    const of = `referrers.items.${at}`;
+    const counts = ["lasting", "attributed", "converted", "rewarded"].map((name) => count(item[name], `${of}.${name}`));
+    const voided = Object.values(item.voided).reduce((all, many) => all + many, 0);
+    const owned = (stage) => item.rewards.flatMap((reward, place) =>
+      [element("div", {}, amount(reward[stage].amount, reward.currency, `${of}.rewards.${place}.${stage}.amount`),
+        reward.currency === null ? ` ${reward.type}` : "")]);
+    return [item.referrer_id, ...counts, count(voided, `${of}.voided.*`), owned("issued"), owned("delivered")];
+  },
+});
+
+const STAGES = ["held", "issued", "failed", "total"];
+
+export function liability({ items }) {
+  if (items.length === 0) return [none("Nothing is owed.")];
+  const rows = items.map((item, at) => [
+    item.currency === null ? item.type : `${item.type}, ${item.currency}`,
+    ...STAGES.map((stage) => sum(item[stage], item.currency, `liability.items.${at}.${stage}`)),
+  ]);
+  return [table("By type and currency", [["Reward"], ["Held"], ["On its way"], ["Refused"], ["Together"]], rows).whole];
+}
+
+export const failed = (first) => paged(first, {
+  title: "The longest waiting first",
+  columns: [["Reward"], ["Whose", "text"], ["Worth"], ["Refused at", "text"], ["What the subsystem said", "words"]],
+  path: "rewards",
+  parameters: { status: "failed", limit: 20 },
+  empty: "None waits.",
+  row: (item, at) => [
+    item.reward_id, item.user_id,
+    [amount(item.amount, item.currency, `failed.items.${at}.amount`), element("small", {}, item.type)],
+    new Date(item.failed_at).toISOString().slice(0, 16).replace("T", " "), item.failure ?? "",
+  ],
+});
+
+export function parked({ items }) {
+  const rows = items.map(({ queue, messages }, at) => [queue, count(messages, `parked.items.${at}.messages`)]);
+  return [table("By queue", [["Queue"], ["Messages"]], rows).whole];
+}

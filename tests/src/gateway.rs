@@ -43,7 +43,7 @@ pub(crate) async fn answer(
         Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "invalid_request", "The body did not come."),
     };
     if path.starts_with(subsystems::PREFIX) {
-        return subsystems::respond(&local, &parts.method, path, &parts.headers, &body).await;
+        return subsystems::respond(&local, &parts, &body).await;
     }
     match operation(&parts) {
         Some(target) => aws::answer(&local, target, &body),

@@ -236,11 +236,11 @@ impl Journal {
             .collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Every event published, in the order of publication.
-    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+    /// Every event published but the first `after`, in the order of publication.
+    pub(crate) fn events(&self, after: u32) -> Result<Vec<Value>> {
         let connection = self.connection();
-        let mut statement = connection.prepare_cached("SELECT body FROM events ORDER BY seq")?;
-        let events = statement.query_map([], |row| json(row, 0))?;
+        let mut statement = connection.prepare_cached("SELECT body FROM events ORDER BY seq LIMIT -1 OFFSET ?1")?;
+        let events = statement.query_map([after], |row| json(row, 0))?;
         Ok(events.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -253,12 +253,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Every call to a stand-in, in the order of arrival.
-    pub(crate) fn calls(&self) -> Result<Vec<Received>> {
+    /// Every call to a stand-in but the first `after`, in the order of arrival.
+    pub(crate) fn calls(&self, after: u32) -> Result<Vec<Received>> {
         let connection = self.connection();
-        let sql = "SELECT subsystem, reversal, headers, body, status, at FROM calls ORDER BY seq";
+        let sql = "SELECT subsystem, reversal, headers, body, status, at FROM calls ORDER BY seq LIMIT -1 OFFSET ?1";
         let mut statement = connection.prepare_cached(sql)?;
-        let calls = statement.query_map([], |row| {
+        let calls = statement.query_map([after], |row| {
             let (headers, body) = (json(row, 2)?, json(row, 3)?);
             Ok(Received {
                 subsystem: row.get(0)?,
@@ -411,7 +411,8 @@ mod tests {
         let bodies = |messages: Vec<Message>| messages.into_iter().map(|message| message.body).collect::<String>();
         assert_eq!(bodies(journal.receive("q", 3).unwrap()), "012");
         assert_eq!(bodies(journal.receive("q", 3).unwrap()), "34");
-        assert_eq!(journal.events().unwrap(), [json!({"id": 1})]);
+        assert_eq!(journal.events(0).unwrap(), [json!({"id": 1})]);
+        assert_eq!(journal.events(1).unwrap(), [json!(null); 0]);
     }
 
     #[test]
@@ -437,7 +438,8 @@ mod tests {
         }
         let journal = Journal::open(Some(&path)).unwrap();
         assert_eq!(only(&journal, "q").receives, 2);
-        assert_eq!(journal.calls().unwrap(), [call]);
+        assert_eq!(journal.calls(0).unwrap(), [call]);
+        assert_eq!(journal.calls(1).unwrap(), []);
         assert_eq!(journal.position("stream").unwrap().as_deref(), Some("8"));
         assert_eq!(journal.count("failures", false).unwrap(), 1);
         drop(journal);

@@ -4,7 +4,7 @@
 //! parts that each play one service of AWS, by its rules, in minutes made seconds:
 //!
 //! - the front: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`], and
-//!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside);
+//!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside, for people [`live`]);
 //! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
 //! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest;
 //! - and for whoever breaks calls on purpose, [`answers`], and the table alone, [`embedded`].
@@ -30,6 +30,7 @@ mod embedded;
 mod functions;
 mod gateway;
 mod journal;
+mod live;
 mod pattern;
 mod problem;
 mod queue;

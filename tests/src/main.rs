@@ -64,10 +64,12 @@ For operators (deployed, behind an API of its own):
   PATCH /admin/codes/{code}                              end a code: {\"disabled\": true}
   GET /admin/programs/default/daily                      figures by day; also referrers?period=all, and cohorts
   GET /admin/liability                                   what is owed now; all of these with format=csv too
+  GET /dashboard                                         a page with all that
 
 A look inside, while it runs:
-  GET /_local/deliveries   every call that the stand-ins received
-  GET /_local/events       every event published
+  GET /_local/live         a page that acts out a referral's life and shows what happens
+  GET /_local/deliveries   every call that the stand-ins received; ?after=N leaves out the first N
+  GET /_local/events       every event published; ?after=N as well
   GET /_local/parked       what was put aside for a person
   PUT /_local/subsystems/{credit|coupon|points}/script   {\"answers\": [500, 500], \"delay_ms\": 0}";
 
@@ -141,6 +143,7 @@ fn greet(service: &Service) -> io::Result<()> {
     writeln!(out, "ready {url}")?;
     writeln!(out, "DynamoDB {} table {table}", service.dynamodb_url())?;
     writeln!(out, "webhook secret {secret}")?;
+    writeln!(out, "in a browser: {url}/_local/live for a referral's life, {url}/dashboard for its operators")?;
     write!(
         out,
         r#"

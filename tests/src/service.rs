@@ -150,6 +150,8 @@ pub enum StartError {
 /// What all parts of a running service share.
 pub(crate) struct Local {
     pub(crate) url: String,
+    /// The functions' settings.
+    pub(crate) env: Env,
     /// The bus's name, as the functions know it.
     pub(crate) bus: String,
     pub(crate) pace: Pace,
@@ -194,7 +196,6 @@ impl Stop {
 /// A running service. Dropped, it stops in the background; [`Service::stop`] lets it finish what it has begun.
 pub struct Service {
     local: Arc<Local>,
-    env: Env,
     dynamodb_url: String,
     plain: aws_sdk_dynamodb::Client,
     pumps: JoinSet<()>,
@@ -248,13 +249,13 @@ impl Service {
         let bus = env.required("BUS_NAME")?.to_owned();
         let scripts = Scripts::default();
         let moves = sqs::Moves::default();
-        let local = Arc::new(Local { url, bus, pace, deployment, journal, dynamodb, functions, scripts, moves });
+        let local = Arc::new(Local { url, env, bus, pace, deployment, journal, dynamodb, functions, scripts, moves });
 
         let (stop_front, stopped) = Stop::new();
         let front = serve(&local, listener, stopped)?;
         let (stop_pumps, stopped) = Stop::new();
         let pumps = pump(&local, &stopped);
-        Ok(Self { local, env, dynamodb_url, plain, pumps, stop_pumps, front, stop_front, database, _data: lock })
+        Ok(Self { local, dynamodb_url, plain, pumps, stop_pumps, front, stop_front, database, _data: lock })
     }
 
     /// The service's address, without a slash at its end.
@@ -274,7 +275,7 @@ impl Service {
 
     /// The settings that the functions were started with, defaults and secrets among them.
     pub fn env(&self) -> &Env {
-        &self.env
+        &self.local.env
     }
 
     /// Invokes the function with that logical id, and gives what it answers.

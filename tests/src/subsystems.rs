@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header::ALLOW},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header::ALLOW, request::Parts},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     clock,
     journal::{JournalError, Message, Received},
+    live,
     problem::{answer, json_answer, problem},
     queue::parsed,
     service::Local,
@@ -62,18 +63,18 @@ impl Scripts {
 }
 
 /// Answers a request whose path begins with [`PREFIX`].
-pub(crate) async fn respond(
-    local: &Local,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Response<Body> {
-    let path = path.strip_prefix(PREFIX).unwrap_or(path);
-    let segments: Vec<_> = path.split('/').collect();
-    let result = match (segments.as_slice(), method.as_str()) {
-        (["deliveries"], "GET") => deliveries(local),
-        (["events"], "GET") => local.journal.events().map(|events| json_answer(StatusCode::OK, &events.into())),
+pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Response<Body> {
+    let path = parts.uri.path();
+    let segments: Vec<_> = path.strip_prefix(PREFIX).unwrap_or(path).split('/').collect();
+    let Some(after) = after(parts.uri.query().unwrap_or_default()) else {
+        return problem(StatusCode::BAD_REQUEST, "invalid_request", "after is how many you have seen: a number.");
+    };
+    let headers = &parts.headers;
+    let result = match (segments.as_slice(), parts.method.as_str()) {
+        (["deliveries"], "GET") => deliveries(local, after),
+        (["events"], "GET") => local.journal.events(after).map(|events| json_answer(StatusCode::OK, &events.into())),
+        (["live"], "GET") => Ok(live::respond(&local.env, "").unwrap_or_else(|| not_here(&segments))),
+        (["live", file], "GET") => Ok(live::respond(&local.env, file).unwrap_or_else(|| not_here(&segments))),
         (["parked"], "GET") => parked(local),
         (["landing"], "GET") => Ok(answer(StatusCode::OK, "text/plain", LANDING.to_owned())),
         (["subsystems", kind, "script"], "PUT") if KINDS.contains(kind) => Ok(told(local, kind, body)),
@@ -91,10 +92,16 @@ pub(crate) async fn respond(
 
 const LANDING: &str = "Here would be the product. Set LANDING_URL to send visitors to it.\n";
 
+/// How many of a list are known already; none, unless the query says `after=`.
+fn after(query: &str) -> Option<u32> {
+    let named = query.split('&').find_map(|pair| pair.strip_prefix("after="));
+    named.map_or(Some(0), |number| number.parse().ok())
+}
+
 /// No such path, or one that is asked in the wrong way.
 fn not_here(segments: &[&str]) -> Response<Body> {
     let allowed = match segments {
-        ["deliveries" | "events" | "parked" | "landing"] => "GET",
+        ["deliveries" | "events" | "parked" | "landing" | "live"] => "GET",
         ["subsystems", kind, "script"] if KINDS.contains(kind) => "PUT",
         ["subsystems", kind] | ["subsystems", kind, "reversals"] if KINDS.contains(kind) => "POST",
         _ => return problem(StatusCode::NOT_FOUND, "not_found", "The local service has no such path."),
@@ -140,9 +147,9 @@ fn told(local: &Local, kind: &str, body: &[u8]) -> Response<Body> {
     }
 }
 
-/// Every call that the stand-ins received, those that they answered with an error too.
-fn deliveries(local: &Local) -> Result<Response<Body>, JournalError> {
-    let calls = local.journal.calls()?.into_iter().map(|call| {
+/// The calls that the stand-ins received, those that they answered with an error too, but for the first `after`.
+fn deliveries(local: &Local, after: u32) -> Result<Response<Body>, JournalError> {
+    let calls = local.journal.calls(after)?.into_iter().map(|call| {
         json!({
             "reward_id": call.body["reward_id"],
             "type": call.subsystem,

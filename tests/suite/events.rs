@@ -15,7 +15,7 @@ fn file(path: &str) -> Value {
 }
 
 /// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
-const LIFE: [(&str, &str, u64); 35] = [
+const LIFE: [(&str, &str, u64); 37] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -45,6 +45,8 @@ const LIFE: [(&str, &str, u64); 35] = [
     ("admin-referrers", "AdminFunction", 200),
     ("admin-cohorts", "AdminFunction", 200),
     ("admin-liability", "AdminFunction", 200),
+    ("admin-dashboard", "AdminFunction", 200),
+    ("admin-dashboard-file", "AdminFunction", 200),
     ("delivery-queue", "DeliveryFunction", 0),
     ("attribution-referrals-of-user", "AttributionFunction", 200),
     ("attribution-rewards-of-user", "AttributionFunction", 200),

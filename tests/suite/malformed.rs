@@ -807,6 +807,9 @@ async fn the_local_paths_are_as_strict() {
     for (method, path, status, reason) in [
         ("POST", "/_local/deliveries", 405, "method_not_allowed"),
         ("DELETE", "/_local/parked", 405, "method_not_allowed"),
+        ("GET", "/_local/events?after=-1", 400, "invalid_request"),
+        ("POST", "/_local/live", 405, "method_not_allowed"),
+        ("GET", "/_local/live/nothing", 404, "not_found"),
         ("GET", "/_local/subsystems/credit", 405, "method_not_allowed"),
         ("GET", "/_local/subsystems/gold", 404, "not_found"),
         ("POST", "/_local/subsystems/credit/script", 405, "method_not_allowed"),

@@ -47,8 +47,9 @@ export function table(title, columns, rows) {
   const body = element("tbody");
   const add = (more) => body.append(...more.map((row) => element("tr", {}, ...row.map((cell, at) => cellOf(cell, at, columns[at])))));
   add(rows);
-  const whole = element("table", {}, element("caption", {}, title), element("thead", {}, element("tr", {}, ...head)), body);
-  return { whole: element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, whole), add };
+  const rest = element("table", { "aria-label": title }, element("thead", {}, element("tr", {}, ...head)), body);
+  const scroll = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, rest);
+  return { whole: element("div", {}, element("p", { class: "caption" }, title), scroll), add };
 }
 
 function cellOf(cell, at, [, kind]) {

@@ -37,10 +37,10 @@ export function plot(days, width, tell) {
     svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: up(tick), y2: up(tick) }));
     svg.append(drawn("text", { x: left - 8, y: up(tick) + 4, "text-anchor": "end" }, counted(tick)));
   }
-  const labels = Math.min(days.length, Math.max(2, Math.floor((width - left) / 110)));
-  for (let label = 0; label < labels; label += 1) {
-    const at = labels === 1 ? 0 : Math.round((label / (labels - 1)) * (days.length - 1));
-    const anchor = labels === 1 ? "middle" : label === 0 ? "start" : label === labels - 1 ? "end" : "middle";
+  // Every so many days, back from the last.
+  const stride = Math.ceil(days.length / Math.max(1, Math.floor((width - left) / 110)));
+  for (let at = days.length - 1; at >= 0; at -= stride) {
+    const anchor = days.length === 1 ? "middle" : at === days.length - 1 ? "end" : across(at) < left + 35 ? "start" : "middle";
     svg.append(drawn("text", { x: across(at), y: HEIGHT - 6, "text-anchor": anchor }, days[at].date));
   }
   for (const name of SERIES) {

@@ -1,0 +1,111 @@
+// Signing in: with a token where the gateway wants one, with a signature where it wants that, and no further than told.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Sha256 } from "@aws-crypto/sha256-js";
+import { SignatureV4 } from "@smithy/signature-v4";
+import { accessible, calm, fits, launch, open, picture } from "./browser.js";
+import { Service } from "./service.js";
+
+const KEYS = { accessKeyId: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY" };
+
+let browser, service;
+before(async () => {
+  service = await Service.start();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await service?.stop();
+});
+
+/** A page behind a gateway that lets through what `allows` likes, and refuses the rest with `status`. */
+async function behind(allows, status, how = {}) {
+  const opened = await open(browser, "about:blank", { expected: [String(status)], ...how });
+  await opened.context.route("**/admin/**", async (route) => {
+    const allowed = await allows(route.request());
+    await (allowed ? route.continue() : route.fulfill({ status, json: { message: "Forbidden" } }));
+  });
+  await opened.page.goto(`${service.url}/dashboard`);
+  opened.host = new URL(service.url).host;
+  return opened;
+}
+
+const asOf = (page) => page.waitForFunction(() => document.querySelector("#status").textContent.startsWith("As of"));
+
+test("a token is sent with every call, and kept for no longer than asked", async () => {
+  const opened = await behind((request) => request.headers().authorization === "Bearer right", 401, { size: "phone", scheme: "dark" });
+  const { page } = opened;
+  const dialog = page.getByRole("dialog");
+  await dialog.waitFor();
+  await picture(page, "entry-dark-phone");
+  await accessible(page);
+  await fits(page);
+  await page.getByLabel("Token", { exact: true }).fill("wrong");
+  await page.keyboard.press("Enter");
+  await page.getByText("That was not accepted").waitFor();
+  await page.getByLabel("Token", { exact: true }).fill("right");
+  await page.keyboard.press("Enter");
+  await asOf(page);
+  assert.deepEqual(await page.evaluate(() => [localStorage.length, sessionStorage.length]), [0, 0]);
+  await page.reload();
+  await dialog.waitFor();
+
+  await page.getByLabel("Token", { exact: true }).fill("right");
+  await page.getByLabel("Keep until this tab is closed").check();
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await asOf(page);
+  await page.reload();
+  await asOf(page);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await dialog.waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  calm(opened);
+  await opened.context.close();
+});
+
+for (const sessionToken of [undefined, "a session/token+="]) {
+  test(`calls are signed as AWS's own library signs them, ${sessionToken ? "with" : "without"} a session`, async () => {
+    const signer = new SignatureV4({
+      service: "execute-api", region: "eu-central-1", sha256: Sha256, credentials: { ...KEYS, sessionToken },
+    });
+    const signed = new Set();
+    const opened = await behind(async (request) => {
+      const { authorization, "x-amz-date": time } = request.headers();
+      if (!time) return false;
+      const url = new URL(request.url());
+      const date = new Date(time.replace(/(....)(..)(..)T(..)(..)(..)Z/, "$1-$2-$3T$4:$5:$6Z"));
+      const expected = await signer.sign({
+        method: "GET", protocol: url.protocol, hostname: url.hostname, path: url.pathname, headers: { host: url.host },
+        query: Object.fromEntries(url.searchParams),
+      }, { signingDate: date, unsignableHeaders: new Set(["x-amz-content-sha256"]) });
+      const signature = (header) => header.match(/Signature=([0-9a-f]{64})$/)[1];
+      if (signature(authorization) === signature(expected.headers.authorization)) signed.add(url.pathname);
+      return signed.has(url.pathname);
+    }, 403);
+    const { page } = opened;
+    await page.getByLabel("Access key id").fill(KEYS.accessKeyId);
+    await page.getByLabel("Secret access key").fill(KEYS.secretAccessKey);
+    await page.getByLabel("Session token").fill(sessionToken ?? "");
+    await page.getByLabel("Region").fill("eu-central-1");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await asOf(page);
+    // A program whose name must be escaped, in the path, and cursors and dates in the query.
+    await page.getByLabel("Program").fill("a.b@c+d|e");
+    await page.getByRole("button", { name: "Show", exact: true }).click();
+    await page.waitForFunction(() => location.search.includes("a.b"));
+    await asOf(page);
+    assert.equal(signed.size, 7, [...signed].join());
+    calm(opened);
+    await opened.context.close();
+  });
+}
+
+test("who does not sign in sees what was refused", async () => {
+  const { page, context } = await behind(() => false, 403);
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  assert.equal(await page.locator("[role=alert]", { hasText: "Forbidden" }).count(), 6);
+  assert.equal(await page.locator("#status").textContent(), "Not everything was answered.");
+  await context.close();
+});

@@ -268,6 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn a_types_name_can_be_read_back() {
+        for (name, kind) in
+            [("credit", RewardType::Credit), ("coupon", RewardType::Coupon), ("points", RewardType::Points)]
+        {
+            assert_eq!(name.parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), name);
+        }
+        assert_eq!("Credit".parse::<RewardType>(), Err(InvalidRewardType));
+    }
+
+    /// So that a reward that went well is no larger in the table than it was before there were resends.
+    #[test]
+    fn how_often_it_was_sent_again_is_written_once_it_was() {
+        let mut reward = Reward::issued(Benefit::Points(Amount::ZERO));
+        let written = |reward: &Reward| serde_json::to_value(reward).unwrap();
+        assert_eq!(written(&reward).get("resent"), None);
+        reward.resent = 2;
+        assert_eq!(written(&reward)["resent"], 2);
+        assert_eq!(serde_json::from_value(written(&reward)).ok(), Some(reward));
+    }
+
+    #[test]
     fn a_delivery_outweighs_an_earlier_refusal() {
         let at = Timestamp::from_millis(0);
         let mut reward = Reward::issued(Benefit::Points(Amount::ZERO));

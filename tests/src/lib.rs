@@ -7,7 +7,8 @@
 //!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside, for people [`live`]);
 //! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
 //! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest;
-//! - and for whoever breaks calls on purpose, [`answers`], and the table alone, [`embedded`].
+//! - and for whoever breaks calls on purpose, [`answers`], and the table alone, [`embedded`]; for whoever is told of events
+//!   in other words, [`transformer`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::StartError> {
@@ -41,6 +42,7 @@ mod sqs;
 mod stream;
 mod subsystems;
 mod template;
+mod transformer;
 
 pub use dynamodb::DynamoError;
 pub use embedded::{Definition, Embedded, EmbeddedError};
@@ -48,6 +50,7 @@ pub use functions::Failure;
 pub use journal::JournalError;
 pub use service::{Options, Pace, Service, StartError, stretched};
 pub use template::{TemplateError, yaml};
+pub use transformer::{Transformer, TransformerError};
 
 /// What the service runs by: `template.yaml` as JSON, where a reference is the logical id that it names and a parameter
 /// is its default.

@@ -33,12 +33,12 @@ use crate::{
     },
 };
 
-const SEED: u64 = 20_261_122;
+pub(crate) const SEED: u64 = 20_261_122;
 /// How many batches are under way at once, each with referrals of its own, as many as the template allows.
 const LANES: usize = 4;
 
 /// `ANALYTICS_HISTORIES`: how many lives.
-fn histories() -> usize {
+pub(crate) fn histories() -> usize {
     std::env::var("ANALYTICS_HISTORIES").map_or(300, |count| count.parse().unwrap())
 }
 
@@ -90,7 +90,7 @@ fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
 }
 
 /// A life from the attribution on: each of its revisions.
-fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> {
+pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> {
     let mut revisions = vec![attributed(rng, number, count)];
     let mut now = revisions[0].created_at;
     let user = revisions[0].referee.clone();
@@ -174,7 +174,7 @@ async fn hand_over(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Val
     }
 }
 
-async fn put_all(client: &Client, table: &str, items: Vec<Item>) {
+pub(crate) async fn put_all(client: &Client, table: &str, items: Vec<Item>) {
     for items in items.chunks(25) {
         let put = |item: &Item| {
             let put = PutRequest::builder().set_item(Some(item.clone())).build().unwrap();
@@ -192,7 +192,7 @@ async fn all(client: &Client, table: &str) -> Vec<Item> {
 }
 
 /// A service whose stream feeds nobody: this test is the stream.
-async fn service(wire: &Wire) -> Service {
+pub(crate) async fn service(wire: &Wire) -> Service {
     let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
     Service::start(options).await.unwrap()

@@ -31,4 +31,5 @@ mod subsystem;
 mod sweep;
 mod template;
 mod uniqueness;
+mod warehouse;
 mod world;

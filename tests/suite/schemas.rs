@@ -350,7 +350,7 @@ Resources:
 }
 
 /// A text as YAML takes it whatever is in it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

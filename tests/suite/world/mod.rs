@@ -2,6 +2,7 @@
 
 mod audit;
 mod bare_http;
+pub(crate) mod duck;
 pub(crate) mod process;
 pub(crate) mod recount;
 pub(crate) mod redis;
@@ -11,6 +12,7 @@ mod wire;
 
 use std::{
     collections::BTreeSet,
+    io::Write,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -390,6 +392,13 @@ impl Drop for World {
 /// An item as plain JSON, for comparing and printing.
 pub(crate) fn plain(item: &referrals::table::Item) -> Value {
     serde_dynamo::from_item(item.clone()).unwrap()
+}
+
+/// Says aloud that a test has tested nothing, and for want of what; a failure where `required` is set, as it is in CI.
+pub(crate) fn not_tested(test: &str, why: &str, required: &str) {
+    assert!(std::env::var_os(required).is_none(), "{required} is set, and {why}");
+    // Past the harness, which keeps what a passing test prints to itself.
+    std::io::stderr().write_all(format!("NOT TESTED: {test}: {why}\n").as_bytes()).unwrap();
 }
 
 /// A directory of a test's own, gone with it.

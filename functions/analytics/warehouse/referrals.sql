@@ -1,0 +1,13 @@
+-- Every referral once, with what is known of it. Each event tells of all that went before, so the latest makes good for lost ones.
+SELECT
+  referee_id,
+  max(program) AS program,
+  max(referrer_id) AS referrer_id,
+  max(created_at) AS attributed_at,
+  max(converted_at) AS converted_at,
+  max(rewarded_at) AS rewarded_at,
+  max(voided_at) AS voided_at,
+  max(void_reason) AS void_reason
+FROM events
+WHERE event_type LIKE 'referral.%'
+GROUP BY referee_id

@@ -1,9 +1,9 @@
 //! EventBridge's input transformer: what a target is given instead of the event.
 //!
-//! AWS documents that a variable is replaced by its value: as JSON where the template has a value, and between quotes as
-//! plain text, to which no escapes are added and whose own quotes are taken out. It documents that a path that leads
-//! nowhere makes no variable, which between quotes leaves no text; anywhere else that is no JSON, and refused here. What
-//! `null` becomes between quotes it documents nowhere, so whoever applies a transformer says what to expect.
+//! AWS documents that a variable is replaced by its value: as JSON where the template has a value, and between quotes
+//! as plain text, to which no escapes are added and whose own quotes are taken out. A path that leads nowhere makes no
+//! variable, it says. Between quotes that leaves no text; anywhere else it is no JSON, and refused here. What `null`
+//! becomes between quotes is documented nowhere, so whoever applies a transformer says what to expect.
 
 use std::collections::BTreeMap;
 
@@ -134,8 +134,8 @@ mod tests {
     fn event() -> Value {
         json!({
             "detail-type": "reward.issued", "detail": {
-                "id": "bob", "amount": 7, "big": 9_007_199_254_740_991_u64, "none": null, "list": ["a", "b"], "yes": true,
-                "deep": {"er": "x"}, "quote": "a\"b",
+                "id": "bob", "amount": 7, "big": 9_007_199_254_740_991_u64, "none": null, "list": ["a", "b"],
+                "yes": true, "deep": {"er": "x"}, "quote": "a\"b",
             },
         })
     }

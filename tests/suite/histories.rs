@@ -65,7 +65,7 @@ fn pause(rng: &mut Rng) -> Duration {
     Duration::from_millis(rng.u64(..longest * 1000))
 }
 
-fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
+pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
     // Few have many, and many have few.
     let most = rng.usize(..=count / 5);
     let referrer = rng.usize(..=most);

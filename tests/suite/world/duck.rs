@@ -41,8 +41,8 @@ pub(crate) struct Answer {
 }
 
 impl Duck {
-    /// The Python that `DUCKDB_PYTHON` names, or `python3`. `None` where it has no DuckDB, which is said aloud, and is a
-    /// failure where `REQUIRE_DUCKDB` is set, as it is in CI.
+    /// The Python that `DUCKDB_PYTHON` names, or `python3`. `None` where it has no DuckDB, which is said aloud, and is
+    /// a failure where `REQUIRE_DUCKDB` is set, as it is in CI.
     pub(crate) fn find(test: &str) -> Option<Self> {
         let python = std::env::var("DUCKDB_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let import = Command::new(&python).args(["-c", "import duckdb"]).stderr(Stdio::null()).status();

@@ -15,17 +15,11 @@ use std::{
 use aws_config::{
     BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
 };
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::{
-    Builder as HttpClientBuilder, Connector,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{code::Code, id::UserId, time::Timestamp};
+use crate::{code::Code, id::UserId, time::Timestamp, trust};
 
 /// What one invocation may know of time and chance, read once when it begins.
 #[derive(Clone, Copy, Debug)]
@@ -221,28 +215,24 @@ pub fn explain(problem: &dyn Error) -> String {
     line
 }
 
-/// How a function reaches anybody else: over TLS by rustls with the system's roots (or `SSL_CERT_FILE`), without
-/// following redirects or asking a proxy.
-pub fn http() -> SharedHttpConnector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_secs(2)).build();
-    let connector = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
-    SharedHttpConnector::new(connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build())
-}
-
-/// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, TLS by rustls.
-pub async fn aws() -> SdkConfig {
+/// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, and those whom
+/// [`trust`] believes.
+pub async fn aws(env: &Env) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .timeout_config(timeouts())
-        .http_client(HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+        .http_client(trust::aws(env))
         .load()
         .await
 }
 
+/// How long a function waits for a connection to AWS.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The SDK by itself waits for ever for an answer; a Lambda function has ten seconds.
 pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(500))
+        .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(Duration::from_secs(1))
         .operation_timeout(Duration::from_millis(2500))
         .build()

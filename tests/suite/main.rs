@@ -30,6 +30,7 @@ mod sources;
 mod subsystem;
 mod sweep;
 mod template;
+mod trust;
 mod uniqueness;
 mod warehouse;
 mod world;

@@ -7,8 +7,8 @@ use aws_config::SdkConfig;
 use referrals::{
     log,
     metrics::{self, Facts, Metrics},
-    runtime::{self, Call, Env},
-    table,
+    runtime::{Call, Env},
+    table, trust,
 };
 use serde_json::{Value, json};
 
@@ -207,7 +207,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn delivery_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Delivery").await;
-    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), runtime::http()).unwrap();
+    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), trust::anybody()).unwrap();
     rewarded(&bench.world).await;
     let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));

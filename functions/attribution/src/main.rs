@@ -15,7 +15,7 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let app = attribution::App::new(&env, Client::new(&runtime::aws().await))?;
+    let app = attribution::App::new(&env, Client::new(&runtime::aws(&env).await))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let call = Call::invoked(&event.context)?;

@@ -4,6 +4,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
     log,
     runtime::{self, Call, Env},
+    trust,
 };
 use serde_json::Value;
 
@@ -11,9 +12,9 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let aws = runtime::aws().await;
+    let aws = runtime::aws(&env).await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
-    let app = delivery::App::new(&env, dynamodb, sqs, runtime::http())?;
+    let app = delivery::App::new(&env, dynamodb, sqs, trust::anybody())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         delivery::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -11,7 +11,7 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let aws = runtime::aws().await;
+    let aws = runtime::aws(&env).await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     let app = rewards::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;
     let app = &app;

@@ -17,13 +17,9 @@ use std::{error::Error, net::Ipv4Addr, process::ExitCode, time::Instant};
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::TokenBucket;
-use aws_smithy_http_client::{
-    Builder as HttpClientBuilder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
 use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use local::Definition;
-use referrals::runtime;
+use referrals::{runtime::Env, trust};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
@@ -61,8 +57,8 @@ impl Place {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let lines = Lines {
             url: format!("http://{}", listener.local_addr()?),
-            aws: HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https(),
-            subsystems: runtime::http(),
+            aws: trust::aws(&Env::default()),
+            subsystems: trust::anybody(),
             credentials: Some(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "simulator"))),
             retries: TokenBucket::default,
             before: Some(SharedInterceptor::new(Naming(relay.shared.clone()))),

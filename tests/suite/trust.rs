@@ -1,0 +1,80 @@
+//! Whom the functions believe over TLS: AWS by Amazon's own authorities alone, and nobody whom those did not certify.
+
+use std::{net::IpAddr, time::Duration};
+
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
+use rcgen::SanType;
+use referrals::{
+    runtime::Env,
+    trust::{self, AMAZON},
+};
+use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::ServerConfig;
+use x509_parser::pem::Pem;
+
+use crate::{
+    subsystem::certified,
+    world::{self, stand_in::StandIn},
+};
+
+/// As Amazon publishes them, at <https://www.amazontrust.com/repository/>: the SHA-256 of each root's certificate.
+const PUBLISHED: [&str; 5] = [
+    "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e",
+    "1ba5b2aa8c65401a82960118f80bec4f62304d83cec4713a19c39c011ea46db4",
+    "18ce6cfe7bf14e60b2e347b8dfe868cb31d02ebb3ada271569f50343b46db3a4",
+    "e35d28419ed02025cfa69038cd623962458da5c695fbdea3c22b0bfb25897092",
+    "568d6905a2c88708a4b3025190edcfedb1974a606a13c6e5290fcb2ae63edab5",
+];
+
+/// An authority, and a server on this machine that it certified.
+fn here() -> (String, ServerConfig) {
+    certified(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])))
+}
+
+/// A client that believes these authorities as the functions believe Amazon's.
+fn believing(pem: &str) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(trust::connector(trust::only(pem), Duration::from_secs(10)));
+    http_client_fn(move |_, _| connector.clone())
+}
+
+/// Whether the SDK, by this client, came so far that the server answered it.
+async fn is_answered(server: &StandIn, http: SharedHttpClient) -> bool {
+    let client = aws_sdk_dynamodb::Client::new(&world::aws(server.url(), http));
+    let refused = client.list_tables().send().await.unwrap_err();
+    refused.raw_response().is_some_and(|response| response.status().as_u16() == 401)
+}
+
+#[tokio::test]
+async fn a_server_is_believed_by_those_alone_who_trust_its_authority() {
+    let ((trusted, config), (other, _)) = (here(), here());
+    let server = StandIn::with_tls(config).await;
+    assert!(is_answered(&server, believing(&trusted)).await);
+    assert!(is_answered(&server, believing(&format!("{other}{trusted}"))).await);
+    assert_eq!(server.turned_away(), 0);
+    assert!(!is_answered(&server, believing(&other)).await);
+    assert!(server.turned_away() > 0);
+}
+
+/// What the functions are given, by which a server that only its own authority knows must not pass for AWS.
+#[tokio::test]
+async fn aws_is_not_whoever_says_so() {
+    let server = StandIn::with_tls(here().1).await;
+    assert!(!is_answered(&server, trust::aws(&Env::default())).await);
+    assert!(server.turned_away() > 0);
+}
+
+#[test]
+fn the_roots_are_those_that_amazon_publishes_and_last() {
+    let soon = chrono::Utc::now() + chrono::Days::new(366);
+    let roots: Vec<Pem> = Pem::iter_from_buffer(AMAZON.as_bytes()).map(Result::unwrap).collect();
+    for root in &roots {
+        let certificate = root.parse_x509().unwrap();
+        assert!(certificate.is_ca(), "{}", certificate.subject());
+        assert!(certificate.validity().not_after.timestamp() > soon.timestamp(), "{} ends soon", certificate.subject());
+    }
+    assert_eq!(roots.iter().map(|root| hex(&Sha256::digest(&root.contents))).collect::<Vec<_>>(), PUBLISHED);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,188 @@
+//! What a step may cost: counted, and held to what was recorded of a build of the same name.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Trouble, callgrind,
+    function::{Function, Running},
+    speed,
+    steps::Step,
+    store::Store,
+};
+
+/// What a step costs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Budget {
+    /// Bytes of the binary.
+    binary: u64,
+    /// Instructions until the first invocation is asked for, of the first call, and of a warm one.
+    start: u64,
+    first: u64,
+    warm: u64,
+    /// The most memory, in bytes, after a few calls.
+    resident: u64,
+    /// What a warm call has carried.
+    round_trips: usize,
+    write_units: f64,
+    read_units: f64,
+    bytes_sent: usize,
+}
+
+/// What was recorded, by build and step.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Budgets(BTreeMap<String, BTreeMap<String, Budget>>);
+
+/// By so much, in a hundred, a figure may differ from its record. Memory is counted in pages that the system hands out.
+const TOLERANCE: f64 = 2.0;
+const MEMORY_TOLERANCE: f64 = 5.0;
+
+impl Budget {
+    pub(crate) async fn of(function: &Function, store: &Store) -> Result<Self, Trouble> {
+        let instructions = callgrind::count(function, store).await?;
+        Ok(Self {
+            binary: function.size()?,
+            start: instructions.start,
+            first: instructions.first,
+            warm: instructions.warm,
+            resident: resident(function, store).await?,
+            round_trips: store.warm.round_trips,
+            write_units: store.warm.write_units,
+            read_units: store.warm.read_units,
+            bytes_sent: store.warm.bytes,
+        })
+    }
+
+    pub(crate) fn print(&self, step: &Step) {
+        println!(
+            "{:10} {:12} {:>9}  {:>10} {:>10} {:>10}  {:>8}  {:>5} {:>6} {:>6} {:>7}",
+            step.name,
+            step.function,
+            self.binary,
+            self.start,
+            self.first,
+            self.warm,
+            self.resident / 1024,
+            self.round_trips,
+            self.write_units,
+            self.read_units,
+            self.bytes_sent,
+        );
+    }
+
+    /// The figures by name, with how far each may be from its record.
+    #[allow(clippy::cast_precision_loss, reason = "a figure of ten digits")]
+    fn figures(&self) -> [(&'static str, f64, f64); 9] {
+        [
+            ("binary", self.binary as f64, TOLERANCE),
+            ("start", self.start as f64, TOLERANCE),
+            ("first", self.first as f64, TOLERANCE),
+            ("warm", self.warm as f64, TOLERANCE),
+            ("resident", self.resident as f64, MEMORY_TOLERANCE),
+            ("round_trips", self.round_trips as f64, 0.0),
+            ("write_units", self.write_units, 0.0),
+            ("read_units", self.read_units, 0.0),
+            ("bytes_sent", self.bytes_sent as f64, TOLERANCE),
+        ]
+    }
+}
+
+/// The most memory of a process after a few calls: the median of five, for pages come and go.
+async fn resident(function: &Function, store: &Store) -> Result<u64, Trouble> {
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        let line = store.play(Duration::ZERO).await?;
+        let mut running = Running::start(function, &[], &store.settings, line).await?;
+        for _ in 0..10 {
+            running.call(&store.event).await?;
+        }
+        found.push(running.resident()?);
+        running.end().await?;
+    }
+    found.sort_unstable();
+    Ok(found[found.len() / 2])
+}
+
+impl Budgets {
+    pub(crate) fn read(path: &Path) -> Result<Self, Trouble> {
+        if path.exists() { Ok(serde_json::from_str(&fs::read_to_string(path)?)?) } else { Ok(Self::default()) }
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Trouble> {
+        Ok(fs::write(path, serde_json::to_string_pretty(self)? + "\n")?)
+    }
+
+    /// Takes these figures for the build's.
+    pub(crate) fn record(&mut self, build: &str, found: BTreeMap<String, Budget>) -> &Self {
+        self.0.entry(build.to_owned()).or_default().extend(found);
+        self
+    }
+
+    /// Whether all that was found is what was recorded; says what is not.
+    pub(crate) fn holds(&self, build: &str, found: &BTreeMap<String, Budget>) -> bool {
+        let recorded = |step: &String| self.0.get(build).and_then(|steps| steps.get(step));
+        let off: Vec<String> = found
+            .iter()
+            .flat_map(|(step, budget)| match recorded(step) {
+                Some(record) => differences(step, record, budget),
+                None => vec![format!("{step}: nothing is recorded for {build}")],
+            })
+            .collect();
+        off.iter().for_each(|line| println!("{line}"));
+        off.is_empty()
+    }
+}
+
+fn differences(step: &str, recorded: &Budget, found: &Budget) -> Vec<String> {
+    let pairs = recorded.figures().into_iter().zip(found.figures());
+    let off = pairs.filter(|((_, was, tolerance), (_, is, _))| (is - was).abs() > was * tolerance / 100.0);
+    let line = |((name, was, _), (_, is, _))| format!("{step}: {name} is {is}, recorded is {was}");
+    off.map(line).collect()
+}
+
+pub(crate) fn print_head(is_speed: bool) {
+    if is_speed {
+        println!("{}", speed::HEAD);
+    } else {
+        println!(
+            "step       function        binary       start      first       warm  resident  trips  write   read   bytes\n\
+             {:34}instructions; KB; of a warm call",
+            ""
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(warm: u64, round_trips: usize) -> Budget {
+        let (write_units, read_units) = (2.0, 4.0);
+        let (binary, start, first, resident, bytes_sent) = (4_000_000, 2_000_000, 900_000, 8_000_000, 3000);
+        Budget { binary, start, first, warm, resident, round_trips, write_units, read_units, bytes_sent }
+    }
+
+    #[test]
+    fn a_figure_that_is_off_is_told_whether_it_is_better_or_worse() {
+        let recorded = budget(800_000, 2);
+        for same in [784_000, 800_000, 816_000] {
+            assert_eq!(differences("mint", &recorded, &budget(same, 2)), Vec::<String>::new());
+        }
+        for off in [783_000, 817_000] {
+            let told = format!("mint: warm is {off}, recorded is 800000");
+            assert_eq!(differences("mint", &recorded, &budget(off, 2)), [told]);
+        }
+        assert_eq!(differences("mint", &recorded, &budget(800_000, 3)), ["mint: round_trips is 3, recorded is 2"]);
+    }
+
+    #[test]
+    fn what_was_never_recorded_does_not_hold() {
+        let found = BTreeMap::from([("mint".to_owned(), budget(1, 1))]);
+        let mut budgets = Budgets::default();
+        assert!(!budgets.holds("released", &found));
+        assert!(budgets.record("released", found.clone()).holds("released", &found));
+        assert!(!budgets.holds("another", &found));
+    }
+}

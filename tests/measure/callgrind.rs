@@ -1,0 +1,52 @@
+//! Instructions, counted by valgrind's callgrind: the same for the same binary, whatever else the machine does.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use crate::{
+    Trouble,
+    function::{Function, Running},
+    store::Store,
+};
+
+/// The instructions of a function's start, of its first call, and of one when it is warm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instructions {
+    pub(crate) start: u64,
+    pub(crate) first: u64,
+    pub(crate) warm: u64,
+}
+
+/// By so many calls a long run is longer than a short one.
+const CALLS: u64 = 20;
+
+/// Three runs of different length, whose differences are what is looked for.
+pub(crate) async fn count(function: &Function, store: &Store) -> Result<Instructions, Trouble> {
+    let start = run(function, store, 0).await?;
+    // What only the second call does must not count as a warm one's.
+    let (one, two) = (run(function, store, 1).await?, run(function, store, 2).await?);
+    let many = run(function, store, 2 + CALLS).await?;
+    Ok(Instructions { start, first: one.saturating_sub(start), warm: many.saturating_sub(two) / CALLS })
+}
+
+async fn run(function: &Function, store: &Store, calls: u64) -> Result<u64, Trouble> {
+    let out = Out(std::env::temp_dir().join(format!("callgrind.{}.{calls}", std::process::id())));
+    let file = format!("--callgrind-out-file={}", out.0.display());
+    let wrapper = ["/usr/bin/env", "valgrind", "--tool=callgrind", &file].map(str::to_owned);
+    let mut running = Running::start(function, &wrapper, &store.settings, store.play(Duration::ZERO).await?).await?;
+    for _ in 0..calls {
+        running.call(&store.event).await?;
+    }
+    running.end().await?;
+    let text = fs::read_to_string(&out.0).map_err(|problem| format!("valgrind left no count: {problem}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("valgrind counted nothing")?;
+    Ok(line.trim().parse()?)
+}
+
+/// A file that is gone when nobody needs it any more.
+struct Out(PathBuf);
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}

@@ -1,0 +1,160 @@
+//! A function as a process: started as Lambda starts it, and looked at from outside.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::{
+    Trouble,
+    runtime_api::{Idle, RuntimeApi},
+    steps::Step,
+    store::{Line, SUBSYSTEM, Traffic},
+};
+
+/// A function's binary.
+pub(crate) struct Function {
+    pub(crate) binary: PathBuf,
+}
+
+impl Function {
+    /// The function of a step, in a folder as SAM or as cargo leaves it.
+    pub(crate) fn of(folder: &Path, step: &Step) -> Result<Self, Trouble> {
+        let places = [folder.join(step.logical_id()).join("bootstrap"), folder.join(step.function)];
+        let found = places.iter().find(|path| path.is_file());
+        let binary = found.ok_or_else(|| format!("there is no {} in {}", step.function, folder.display()))?;
+        Ok(Self { binary: binary.canonicalize()? })
+    }
+
+    pub(crate) fn size(&self) -> Result<u64, Trouble> {
+        Ok(fs::metadata(&self.binary)?.len())
+    }
+}
+
+/// A process that waits for an invocation; it is killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    api: RuntimeApi,
+    idle: Option<Idle>,
+    pub(crate) line: Line,
+    /// From `exec` until it asked for its first invocation.
+    pub(crate) start: Cost,
+}
+
+/// What something took.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+}
+
+/// What a call took, and what it had carried.
+pub(crate) struct Call {
+    pub(crate) cost: Cost,
+    pub(crate) traffic: Traffic,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Running {
+    /// Starts the function, under `wrapper` if there is one, and waits until it has nothing to do.
+    pub(crate) async fn start(
+        function: &Function,
+        wrapper: &[String],
+        settings: &HashMap<String, String>,
+        line: Line,
+    ) -> Result<Self, Trouble> {
+        let mut api = RuntimeApi::start().await?;
+        let words = [wrapper, &[function.binary.display().to_string()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line.url));
+        command.envs(lambda(&api.address)).env("AWS_ENDPOINT_URL", &line.url);
+        let began = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let idle = api.idle().await?;
+        let start = Cost { wall: idle.since - began, cpu: cpu(&child)? };
+        Ok(Self { child, api, idle: Some(idle), line, start })
+    }
+
+    /// Has it work on this event, until it asks for the next.
+    pub(crate) async fn call(&mut self, event: &str) -> Result<Call, Trouble> {
+        let idle = self.idle.take().ok_or("it still works on another event")?;
+        let before = cpu(&self.child)?;
+        self.line.begin();
+        let began = Instant::now();
+        let answer = self.api.invoke(idle, event.to_owned()).await?;
+        self.idle = Some(self.api.idle().await?);
+        is_success(&answer.body)?;
+        let cost = Cost { wall: answer.at - began, cpu: cpu(&self.child)?.saturating_sub(before) };
+        Ok(Call { cost, traffic: self.line.traffic() })
+    }
+
+    /// The most memory that it had, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64, Trouble> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Ends it as Lambda does, by a signal that may be caught, and waits until it is gone.
+    pub(crate) async fn end(mut self) -> Result<(), Trouble> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        for _ in 0..1000 {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Err("it does not end".into())
+    }
+}
+
+/// Whether the function says that all went well.
+fn is_success(answer: &[u8]) -> Result<(), Trouble> {
+    let said: Value = serde_json::from_slice(answer)?;
+    let is_refused = said["statusCode"].as_u64().is_some_and(|status| status >= 400);
+    let is_given_back = said["batchItemFailures"].as_array().is_some_and(|failures| !failures.is_empty());
+    if is_refused || is_given_back { Err(format!("it answered {said}").into()) } else { Ok(()) }
+}
+
+/// The processor's time that all of its threads have had.
+fn cpu(child: &Child) -> Result<Duration, Trouble> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+        // A thread may end while its siblings are looked at.
+        let spent = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanos += spent.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// Subsystems are played on the same line.
+fn endpoints(settings: &HashMap<String, String>, url: &str) -> Vec<(String, String)> {
+    let names = settings.keys().filter(|name| name.ends_with("_ENDPOINT"));
+    names.map(|name| (name.clone(), format!("{url}{SUBSYSTEM}"))).collect()
+}
+
+/// What Lambda sets.
+fn lambda(api: &str) -> [(&'static str, &str); 8] {
+    [
+        ("AWS_LAMBDA_RUNTIME_API", api),
+        ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "measured"),
+        ("AWS_SECRET_ACCESS_KEY", "measured"),
+        ("AWS_SESSION_TOKEN", "measured"),
+    ]
+}

@@ -1,0 +1,102 @@
+//! Measures the functions as Lambda runs them: each `bootstrap` a process of its own, invoked over the Runtime API, on a
+//! store that answers what the embedded DynamoDB once answered, after a set time. What it costs is read from outside.
+
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+
+mod budgets;
+mod callgrind;
+mod function;
+mod runtime_api;
+mod speed;
+mod steps;
+mod store;
+
+use std::{collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+use crate::{
+    budgets::{Budget, Budgets},
+    function::Function,
+    steps::{STEPS, Step},
+    store::Store,
+};
+
+/// Why nothing can be measured.
+pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
+
+/// Measures the functions as Lambda runs them: instructions at start and per call, CPU and time per call, memory, round
+/// trips, capacity.
+///
+/// Each step of a referral's life is one event, sent to its function again and again. The answers of DynamoDB, bus and
+/// queues are recorded from the local service, and played back. Instructions are counted by valgrind's callgrind.
+#[derive(Parser)]
+struct Arguments {
+    /// Where the functions are: as `sam build` leaves them (.aws-sam/build), or as cargo does (target/release).
+    #[arg(long, value_name = "DIR", default_value = ".aws-sam/build")]
+    functions: PathBuf,
+    /// Only these steps, by name; all, unless said.
+    #[arg(long, value_name = "STEP,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measures time and CPU of so many calls a step, instead of counting instructions.
+    #[arg(long, value_name = "CALLS")]
+    speed: Option<usize>,
+    /// How long the store takes for an answer, with --speed.
+    #[arg(long, value_name = "MS,...", value_delimiter = ',', default_values_t = [0, 5])]
+    latency_ms: Vec<u64>,
+    /// How many processes are invoked side by side, with --speed.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 4])]
+    concurrency: Vec<usize>,
+    /// Holds what is counted to the figures recorded under this name of a build; exit code 1 when one is off by more than
+    /// two in a hundred.
+    #[arg(long, value_name = "BUILD")]
+    hold: Option<String>,
+    /// Records what is counted under this name.
+    #[arg(long, value_name = "BUILD", conflicts_with = "hold")]
+    record: Option<String>,
+    /// The file of records.
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/measure/budgets.json"))]
+    budgets: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is within its budget.
+async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
+    let is_wanted = |step: &&Step| arguments.only.is_empty() || arguments.only.iter().any(|name| name == step.name);
+    let mut found = BTreeMap::new();
+    budgets::print_head(arguments.speed.is_some());
+    for step in STEPS.iter().filter(is_wanted) {
+        let function = Function::of(&arguments.functions, step)?;
+        let store = Store::recorded(&function, step).await?;
+        if let Some(calls) = arguments.speed {
+            for (latency, concurrency) in product(&arguments.latency_ms, &arguments.concurrency) {
+                speed::measure(&function, step, &store, latency, concurrency, calls).await?;
+            }
+            continue;
+        }
+        let budget = Budget::of(&function, &store).await?;
+        budget.print(step);
+        found.insert(step.name.to_owned(), budget);
+    }
+    let mut budgets = Budgets::read(&arguments.budgets)?;
+    if let Some(build) = &arguments.record {
+        budgets.record(build, found).write(&arguments.budgets)?;
+        return Ok(true);
+    }
+    Ok(arguments.hold.as_ref().is_none_or(|build| budgets.holds(build, &found)))
+}
+
+fn product<'a>(latencies: &'a [u64], concurrencies: &'a [usize]) -> impl Iterator<Item = (u64, usize)> + 'a {
+    latencies.iter().flat_map(|latency| concurrencies.iter().map(|concurrency| (*latency, *concurrency)))
+}

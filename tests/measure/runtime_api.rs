@@ -1,0 +1,117 @@
+//! The Lambda Runtime API, for one process: it hands out one invocation at a time, and notes when it is asked for the next.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{Response, StatusCode, Uri},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::Trouble;
+
+/// Under valgrind everything takes fifty times as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The process waits for its next invocation.
+pub(crate) struct Idle {
+    pub(crate) since: Instant,
+    event: oneshot::Sender<String>,
+}
+
+/// What the process answered.
+pub(crate) struct Answer {
+    pub(crate) at: Instant,
+    pub(crate) body: Bytes,
+}
+
+/// The API's side that the process talks to.
+#[derive(Clone)]
+struct Front {
+    idle: mpsc::UnboundedSender<Idle>,
+    answers: mpsc::UnboundedSender<Result<Answer, String>>,
+}
+
+/// The API of one process.
+pub(crate) struct RuntimeApi {
+    pub(crate) address: String,
+    idle: mpsc::UnboundedReceiver<Idle>,
+    answers: mpsc::UnboundedReceiver<Result<Answer, String>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for RuntimeApi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl RuntimeApi {
+    pub(crate) async fn start() -> Result<Self, Trouble> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let ((idle_front, idle), (answers_front, answers)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let front = Front { idle: idle_front, answers: answers_front };
+        let app = Router::new().fallback(answer).with_state(front);
+        let server = tokio::spawn(async move { drop(axum::serve(listener, app).await) });
+        Ok(Self { address, idle, answers, server })
+    }
+
+    /// When the process has nothing left to do.
+    pub(crate) async fn idle(&mut self) -> Result<Idle, Trouble> {
+        tokio::select! {
+            idle = timeout(PATIENCE, self.idle.recv()) => Ok(idle?.ok_or("the Runtime API ended")?),
+            Some(Err(problem)) = self.answers.recv() => Err(problem.into()),
+        }
+    }
+
+    /// Has the process that waits work on this event.
+    pub(crate) async fn invoke(&mut self, idle: Idle, event: String) -> Result<Answer, Trouble> {
+        idle.event.send(event).map_err(|_| "the process hung up")?;
+        Ok(timeout(PATIENCE, self.answers.recv()).await?.ok_or("the Runtime API ended")??)
+    }
+}
+
+async fn answer(State(front): State<Front>, uri: Uri, body: Bytes) -> Response<Body> {
+    let at = Instant::now();
+    match uri.path().rsplit('/').next() {
+        Some("next") => {
+            let (event, invocation) = oneshot::channel();
+            let _nobody_measures = front.idle.send(Idle { since: at, event });
+            invocation.await.map_or_else(|_| plain(StatusCode::GONE), next)
+        }
+        Some("response") => {
+            let _nobody_measures = front.answers.send(Ok(Answer { at, body }));
+            plain(StatusCode::ACCEPTED)
+        }
+        _ => {
+            let _nobody_measures = front.answers.send(Err(String::from_utf8_lossy(&body).into_owned()));
+            plain(StatusCode::ACCEPTED)
+        }
+    }
+}
+
+fn plain(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn next(event: String) -> Response<Body> {
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + PATIENCE;
+    let response = Response::builder()
+        .header("content-type", "application/json")
+        .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+        .header("lambda-runtime-deadline-ms", deadline.as_millis().to_string())
+        .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:measured")
+        .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0")
+        .body(Body::from(event));
+    response.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR))
+}

@@ -1,0 +1,91 @@
+//! The steps that are measured: each an event of `events/`, and what has to have happened before.
+
+use std::{fs, path::PathBuf};
+
+use local::Service;
+use serde_json::{Value, json};
+
+use crate::Trouble;
+
+/// A step of a referral's life.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    /// The function, as its binary is called.
+    pub(crate) function: &'static str,
+    event: Event,
+    /// The files of events that come before.
+    before: &'static [&'static str],
+}
+
+/// What the function is sent.
+enum Event {
+    /// A file of `events/`.
+    File(&'static str),
+    /// The stream's record of bob's referral as it is.
+    Record,
+}
+
+const fn step(name: &'static str, function: &'static str, file: &'static str, before: &'static [&'static str]) -> Step {
+    Step { name, function, event: Event::File(file), before }
+}
+
+const PENDING: [&str; 2] = ["attribution-mint-vanity", "attribution-attribute"];
+const CONVERTED: [&str; 3] = [PENDING[0], PENDING[1], "conversion-order-completed"];
+const ISSUED: [&str; 4] = [PENDING[0], PENDING[1], CONVERTED[2], "sweep-schedule"];
+
+/// All of them, in the order of a referral's life.
+pub(crate) const STEPS: [Step; 11] = [
+    step("mint", "attribution", "attribution-mint", &[]),
+    step("land", "attribution", "attribution-land", &[PENDING[0]]),
+    step("attribute", "attribution", "attribution-attribute", &[PENDING[0]]),
+    step("read", "attribution", "attribution-referral", &PENDING),
+    step("convert", "conversion", "conversion-order-completed", &PENDING),
+    step("repeat", "conversion", "conversion-order-completed", &CONVERTED),
+    Step { name: "issue", function: "rewards", event: Event::Record, before: &CONVERTED },
+    step("sweep", "sweep", "sweep-schedule", &[]),
+    step("deliver", "delivery", "delivery-queue", &ISSUED),
+    step("count", "analytics", "analytics-stream", &[]),
+    step("liability", "admin", "admin-liability", &[]),
+];
+
+impl Step {
+    /// The logical id of its function.
+    pub(crate) fn logical_id(&self) -> String {
+        logical_id(self.function)
+    }
+
+    /// Has happen what comes before, and gives the event.
+    pub(crate) async fn prepare(&self, service: &Service) -> Result<Value, Trouble> {
+        for file in self.before {
+            let function = file.split('-').next().unwrap_or_default();
+            service.invoke(&logical_id(function), event(file)?).await?;
+        }
+        match self.event {
+            Event::File(file) => event(file),
+            Event::Record => record(service).await,
+        }
+    }
+}
+
+fn logical_id(function: &str) -> String {
+    let (first, rest) = function.split_at(1);
+    format!("{}{rest}Function", first.to_uppercase())
+}
+
+fn event(file: &str) -> Result<Value, Trouble> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("{file}.json"));
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+}
+
+async fn record(service: &Service) -> Result<Value, Trouble> {
+    let table = service.env().required("TABLE_NAME")?;
+    let item = service.dynamodb().scan().table_name(table).send().await?.items.unwrap_or_default();
+    let is_referral = |item: &&std::collections::HashMap<String, _>| {
+        item.get("pk") == Some(&aws_sdk_dynamodb::types::AttributeValue::S("REFEREE#bob".to_owned()))
+    };
+    let item = item.iter().find(is_referral).ok_or("bob was not referred")?;
+    let mut batch = event("rewards-stream")?;
+    batch["Records"][0]["dynamodb"]["NewImage"] = serde_json::to_value(serde_dynamo::Item::from(item.clone()))?;
+    batch["Records"][0]["eventName"] = json!("MODIFY");
+    Ok(batch)
+}

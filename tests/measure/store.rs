@@ -1,0 +1,280 @@
+//! DynamoDB, bus, queues and subsystems as a step's function sees them: first recorded from the local service, then played
+//! back after a set time, so that what is measured is the function.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, SharedHttpConnector},
+    orchestrator::HttpRequest,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, Request, Response, Uri},
+};
+use local::{Options, Service};
+use referrals::trust;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+
+use crate::{
+    Trouble,
+    function::{Function, Running},
+    steps::Step,
+};
+
+/// Where a line plays the subsystems.
+pub(crate) const SUBSYSTEM: &str = "/subsystem";
+
+/// What was answered to each operation, in order.
+type Tape = HashMap<String, Vec<String>>;
+
+/// A recording, and the event and the settings that belong to it.
+pub(crate) struct Store {
+    tape: Tape,
+    pub(crate) event: String,
+    pub(crate) settings: HashMap<String, String>,
+    /// What a call of a warm process has carried.
+    pub(crate) warm: Traffic,
+}
+
+/// What went over the wire during a call.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) round_trips: usize,
+    pub(crate) write_units: f64,
+    pub(crate) read_units: f64,
+    pub(crate) bytes: usize,
+    /// How long anything was waited for.
+    pub(crate) waited: Duration,
+}
+
+/// Where the answers come from.
+enum Source {
+    /// From the local service, for the record.
+    Service { dynamodb: String, rest: String, http: SharedHttpConnector },
+    /// From the record, after this time.
+    Tape { tape: Tape, latency: Duration },
+}
+
+#[derive(Default)]
+struct Meter {
+    recorded: Tape,
+    /// How often each operation was asked for during this call.
+    asked: HashMap<String, usize>,
+    traffic: Traffic,
+    /// Questions under way, and since when there are any.
+    open: usize,
+    since: Option<Instant>,
+}
+
+/// What one process talks to.
+pub(crate) struct Line {
+    pub(crate) url: String,
+    wire: Arc<Wire>,
+    server: JoinHandle<()>,
+}
+
+struct Wire {
+    source: Source,
+    meter: Mutex<Meter>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Store {
+    /// Has the function do the step twice, on a table where it is the first time each time.
+    pub(crate) async fn recorded(function: &Function, step: &Step) -> Result<Self, Trouble> {
+        let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
+        (options.pace.stream, options.pace.schedule) = (false, false);
+        let service = Service::start(options).await?;
+        let event = step.prepare(&service).await?.to_string();
+        let (dynamodb, rest) = (service.dynamodb_url().to_owned(), service.url().to_owned());
+        let line = Line::start(Source::Service { dynamodb, rest, http: trust::anybody() }).await?;
+        let settings = settings(&service, step)?;
+        let mut running = Running::start(function, &[], &settings, line).await?;
+        let traffic = running.call(&event).await?.traffic;
+        let tape = running.line.meter().recorded.clone();
+        running.end().await?;
+        service.stop().await;
+        let mut store = Self { tape, event, settings, warm: traffic };
+        store.warm = store.played_again(function).await?;
+        Ok(store)
+    }
+
+    /// What the second call of a process asks for. Its units are the recorded ones of the same operations.
+    async fn played_again(&self, function: &Function) -> Result<Traffic, Trouble> {
+        let mut running = Running::start(function, &[], &self.settings, self.play(Duration::ZERO).await?).await?;
+        running.call(&self.event).await?;
+        let traffic = running.call(&self.event).await?.traffic;
+        running.end().await?;
+        Ok(traffic)
+    }
+
+    /// A line on which the record is played, with this latency.
+    pub(crate) async fn play(&self, latency: Duration) -> Result<Line, Trouble> {
+        Line::start(Source::Tape { tape: self.tape.clone(), latency }).await
+    }
+}
+
+/// The settings that the template gives the function.
+fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, Trouble> {
+    let template = local::template()?;
+    let variables = &template["Resources"][step.logical_id()]["Properties"]["Environment"]["Variables"];
+    let names = variables.as_object().ok_or("the template knows no such function")?.keys();
+    Ok(names.filter_map(|name| Some((name.clone(), service.env().get(name)?.to_owned()))).collect())
+}
+
+impl Line {
+    async fn start(source: Source) -> Result<Self, Trouble> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let wire = Arc::new(Wire { source, meter: Mutex::default() });
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&wire));
+        let server = tokio::spawn(async move { drop(axum::serve(listener, app).await) });
+        Ok(Self { url, wire, server })
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.wire.meter()
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self) {
+        let mut meter = self.meter();
+        meter.asked.clear();
+        meter.traffic = Traffic::default();
+    }
+
+    /// What went over the line since the call began.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.meter().traffic
+    }
+}
+
+impl Wire {
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, operation: &str, head: &Head, body: &[u8]) -> Result<String, Trouble> {
+        let turn = self.meter().turn(operation);
+        match &self.source {
+            Source::Tape { tape, latency } => {
+                if !latency.is_zero() {
+                    sleep(*latency).await;
+                }
+                let answers = tape.get(operation).ok_or_else(|| format!("{operation} was not recorded"))?;
+                Ok(answers[turn.min(answers.len() - 1)].clone())
+            }
+            Source::Service { dynamodb, rest, http } => {
+                let is_table = head.target().starts_with("DynamoDB");
+                let url = format!("{}{}", if is_table { dynamodb } else { rest }, head.uri.path());
+                let body = if is_table { counted(body)? } else { body.to_vec() };
+                let answer = forward(http, &url, head, body).await?;
+                self.meter().recorded.entry(operation.to_owned()).or_default().push(answer.clone());
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// The same request, which also asks what it costs.
+fn counted(body: &[u8]) -> Result<Vec<u8>, Trouble> {
+    let mut request: Value = serde_json::from_slice(body)?;
+    request["ReturnConsumedCapacity"] = json!("TOTAL");
+    Ok(request.to_string().into_bytes())
+}
+
+async fn forward(http: &SharedHttpConnector, url: &str, head: &Head, body: Vec<u8>) -> Result<String, Trouble> {
+    let mut request = Request::post(url);
+    for name in ["x-amz-target", "content-type", "authorization", "x-amz-date"] {
+        request = request.header(name, head.text(name));
+    }
+    let request: HttpRequest = request.body(SdkBody::from(body))?.try_into()?;
+    let mut response = http.call(request).await?;
+    let body = ByteStream::new(response.take_body()).collect().await?.to_vec();
+    let text = String::from_utf8(body)?;
+    if response.status().is_success() { Ok(text) } else { Err(format!("{}: {text}", head.target()).into()) }
+}
+
+/// The head of a request.
+struct Head {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Head {
+    fn text(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// What it asks for, as AWS names it: `DynamoDB_20120810.GetItem`.
+    fn target(&self) -> &str {
+        self.text("x-amz-target")
+    }
+
+    fn size(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    }
+}
+
+impl Meter {
+    /// How often this call has asked for this before.
+    fn turn(&mut self, operation: &str) -> usize {
+        let asked = self.asked.entry(operation.to_owned()).or_default();
+        *asked += 1;
+        *asked - 1
+    }
+
+    fn open(&mut self, bytes: usize) {
+        self.traffic.bytes += bytes;
+        self.traffic.round_trips += 1;
+        self.open += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn close(&mut self, operation: &str, answer: &str) {
+        self.open -= 1;
+        if self.open == 0 {
+            self.traffic.waited += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
+        }
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let consumed = &answer["ConsumedCapacity"];
+        let tables = consumed.as_array().map_or(std::slice::from_ref(consumed), Vec::as_slice);
+        let units: f64 = tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
+        match operation {
+            "GetItem" | "BatchGetItem" | "Query" => self.traffic.read_units += units,
+            _ => self.traffic.write_units += units,
+        }
+    }
+}
+
+async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let head = Head { uri, headers };
+    let is_subsystem = head.uri.path().ends_with(SUBSYSTEM);
+    let operation = if is_subsystem { "call" } else { head.target().rsplit('.').next().unwrap_or_default() };
+    if operation.is_empty() {
+        // As the endpoints of AWS do for whoever looks whether they are there.
+        return Response::new(Body::from("healthy"));
+    }
+    wire.meter().open(head.size() + body.len());
+    let answer = if is_subsystem { Ok("{}".to_owned()) } else { wire.ask(operation, &head, &body).await };
+    let (status, answer) = match answer {
+        Ok(answer) => (200, answer),
+        Err(problem) => (400, json!({"__type": "ValidationException", "message": problem.to_string()}).to_string()),
+    };
+    wire.meter().close(operation, &answer);
+    let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
+    response.body(Body::from(answer)).unwrap_or_default()
+}

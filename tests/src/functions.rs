@@ -108,7 +108,11 @@ impl Functions {
         let answer = match function {
             Function::Attribution => {
                 let app = Arc::clone(&self.attribution);
-                bounded(limit, async move { attribution::invoke(&app, payload, Context::default(), call).await }).await
+                let answer = async move {
+                    let request = serde_json::from_value(payload)?;
+                    Ok(serde_json::to_value(attribution::invoke(&app, request, Context::default(), call).await?)?)
+                };
+                bounded(limit, answer).await
             }
             Function::Conversion => {
                 let app = Arc::clone(&self.conversion);
@@ -128,7 +132,11 @@ impl Functions {
             }
             Function::Admin => {
                 let app = Arc::clone(&self.admin);
-                bounded(limit, async move { admin::invoke(&app, payload, Context::default(), call).await }).await
+                let answer = async move {
+                    let request = serde_json::from_value(payload)?;
+                    Ok(serde_json::to_value(admin::invoke(&app, request, Context::default(), call).await?)?)
+                };
+                bounded(limit, answer).await
             }
             Function::Analytics => {
                 let app = Arc::clone(&self.analytics);

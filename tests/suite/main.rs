@@ -13,6 +13,7 @@ mod delivery;
 mod duplicates;
 mod events;
 mod faults;
+mod greeting;
 mod histories;
 mod landing;
 mod life;

@@ -30,7 +30,7 @@ use referrals::{
     store::Store,
     time::Timestamp,
 };
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::{dead_letters::DeadLetters, route::Route};
 
@@ -77,9 +77,9 @@ impl App {
 /// Answers one request as API Gateway sends it, with what it expects back.
 ///
 /// # Errors
-/// When it is no request of an HTTP API.
-pub async fn invoke(app: &App, event: Value, context: Context, call: Call) -> Result<Value, Error> {
-    http::invoke(event, context, |request| handle(app, request, call)).await
+/// None: whatever goes wrong is an answer.
+pub async fn invoke(app: &App, event: http::Event, context: Context, call: Call) -> Result<impl Serialize, Error> {
+    http::invoke(event, context, move |request| handle(app, request, call)).await
 }
 
 /// Answers one request; whatever goes wrong is an answer too.

@@ -5,10 +5,9 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    log,
+    greeting, http, log,
     runtime::{self, Call, Env},
 };
-use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -16,9 +15,10 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = runtime::aws(&env).await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    greeting::dynamodb(&dynamodb).await;
     let app = admin::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;
     let app = &app;
-    run(service_fn(|event: LambdaEvent<Value>| async move {
+    run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
         admin::invoke(app, event.payload, event.context, call).await
     }))

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    log,
+    greeting, log,
     runtime::{self, Call, Env},
 };
 use serde_json::Value;
@@ -11,8 +11,9 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let aws = runtime::aws(&env).await;
-    let app = analytics::App::new(&env, &aws_sdk_dynamodb::Client::new(&aws))?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&runtime::aws(&env).await);
+    greeting::dynamodb(&dynamodb).await;
+    let app = analytics::App::new(&env, &dynamodb)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         analytics::handle(app, event.payload, Call::invoked(&event.context)?).await

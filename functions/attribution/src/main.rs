@@ -6,18 +6,19 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    log,
+    greeting, http, log,
     runtime::{self, Call, Env},
 };
-use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let app = attribution::App::new(&env, Client::new(&runtime::aws(&env).await))?;
+    let dynamodb = Client::new(&runtime::aws(&env).await);
+    greeting::dynamodb(&dynamodb).await;
+    let app = attribution::App::new(&env, dynamodb)?;
     let app = &app;
-    run(service_fn(|event: LambdaEvent<Value>| async move {
+    run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
         attribution::invoke(app, event.payload, event.context, call).await
     }))

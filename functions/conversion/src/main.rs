@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    log,
+    greeting, log,
     runtime::{self, Call, Env},
 };
 use serde_json::Value;
@@ -12,7 +12,9 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let aws = runtime::aws(&env).await;
-    let app = conversion::App::new(&env, aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws))?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+    greeting::dynamodb(&dynamodb).await;
+    let app = conversion::App::new(&env, dynamodb, aws_sdk_sqs::Client::new(&aws))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         conversion::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    log,
+    greeting, log,
     runtime::{self, Call, Env},
     trust,
 };
@@ -14,6 +14,7 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = runtime::aws(&env).await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    greeting::dynamodb(&dynamodb).await;
     let app = delivery::App::new(&env, dynamodb, sqs, trust::anybody())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    log,
+    greeting, log,
     runtime::{self, Call, Env},
 };
 use serde_json::Value;
@@ -13,7 +13,9 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = runtime::aws(&env).await;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
-    let app = rewards::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;
+    let eventbridge = aws_sdk_eventbridge::Client::new(&aws);
+    tokio::join!(greeting::dynamodb(&dynamodb), greeting::bus(&eventbridge));
+    let app = rewards::App::new(&env, dynamodb, eventbridge, sqs)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         rewards::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -10,28 +10,30 @@ use lambda_http::{
     Adapter, Body, Context, Error, LambdaEvent, Request, Response, Service, request::LambdaRequest, service_fn,
 };
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use serde_json::Value;
+use serde::Serialize;
 
 use self::problem::Problem;
 
-/// Has `handle` answer one request as API Gateway sends it, and gives what the gateway expects back.
+/// A request as an HTTP API of API Gateway sends it.
+pub use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest as Event;
+
+/// Has `handle` answer one request, and gives what the gateway expects back.
 ///
 /// # Errors
-/// When it is no request of an HTTP API.
-pub async fn invoke<F, A>(mut event: Value, context: Context, handle: F) -> Result<Value, Error>
+/// None: whatever goes wrong is an answer.
+pub async fn invoke<F, A>(mut event: Event, context: Context, handle: F) -> Result<impl Serialize, Error>
 where
     F: Fn(Request) -> A + Send,
     A: Future<Output = Response<Body>> + Send,
 {
-    if let Some(Value::String(query)) = event.get_mut("rawQueryString") {
+    if let Some(query) = &mut event.raw_query_string {
         *query = utf8_percent_encode(query, UNFIT_FOR_A_QUERY).to_string();
     }
-    let request: LambdaRequest = serde_json::from_str(&event.to_string())?;
     let handler = service_fn(|request| {
         let answer = handle(request);
         async move { Ok::<_, Error>(answer.await) }
     });
-    Ok(serde_json::to_value(Adapter::from(handler).call(LambdaEvent::new(request, context)).await?)?)
+    Adapter::from(handler).call(LambdaEvent::new(LambdaRequest::ApiGatewayV2(event), context)).await
 }
 
 /// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.

@@ -1,0 +1,102 @@
+//! What a start does so that the first call finds its connection: a question that costs nothing, on the connection that
+//! the call then takes.
+
+use std::sync::{Arc, Mutex};
+
+use referrals::{greeting, runtime::Env, trust};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::world::{self, process::PATIENCE};
+
+/// An endpoint of AWS that keeps its connections, and notes of each what was asked on it.
+#[derive(Clone, Default)]
+struct Endpoint(Arc<Mutex<Vec<Vec<String>>>>);
+
+impl Endpoint {
+    async fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let this = self.clone();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                this.0.lock().unwrap().push(Vec::new());
+                tokio::spawn(this.clone().converse(stream, number));
+            }
+        });
+        url
+    }
+
+    async fn converse(self, mut stream: TcpStream, number: usize) {
+        let mut bytes = Vec::new();
+        while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() < length.map_or(0, |length| length.parse().unwrap()) {
+                continue;
+            }
+            bytes.clear();
+            self.0.lock().unwrap()[number].push(head.to_lowercase());
+            let answer = if head.starts_with("GET") { "healthy: dynamodb" } else { "{}" };
+            let length = answer.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    fn asked(&self) -> Vec<Vec<String>> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Nothing that DynamoDB would count, refuse or note: no operation and no signature.
+fn assert_greeting(request: &str) {
+    assert!(request.starts_with("get / http/1.1\r\n"), "{request}");
+    for header in ["x-amz-target", "authorization", "content-length"] {
+        assert!(!request.contains(header), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_call_takes_the_connection_that_the_start_made() {
+    let endpoint = Endpoint::default();
+    let aws = world::aws(&endpoint.start().await, trust::aws(&Env::default()));
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+    greeting::dynamodb(&dynamodb).await;
+    dynamodb.get_item().table_name("referrals").send().await.unwrap();
+    let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
+    let [greeting, call] = &connection[..] else { panic!("{connection:?}") };
+    assert_greeting(greeting);
+    assert!(call.contains("x-amz-target: dynamodb_20120810.getitem"), "{call}");
+}
+
+#[tokio::test]
+async fn the_bus_is_greeted_once_too() {
+    let endpoint = Endpoint::default();
+    let aws = world::aws(&endpoint.start().await, trust::aws(&Env::default()));
+    greeting::bus(&aws_sdk_eventbridge::Client::new(&aws)).await;
+    let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
+    let [greeting] = &connection[..] else { panic!("{connection:?}") };
+    assert_greeting(greeting);
+}
+
+/// Nobody listens, or somebody who says nothing: either way the start goes on, and long before a call would give up.
+#[tokio::test]
+async fn an_endpoint_that_is_away_holds_no_start_up() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for address in [address, silent.local_addr().unwrap()] {
+        let mut aws = world::aws(&format!("http://{address}"), trust::aws(&Env::default())).into_builder();
+        // Who waited for the answer would wait for as long as this test may take, and longer.
+        aws.set_timeout_config(None);
+        let client = aws_sdk_dynamodb::Client::new(&aws.build());
+        timeout(PATIENCE, greeting::dynamodb(&client)).await.unwrap();
+    }
+}

@@ -69,7 +69,7 @@ fn at_the_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
 
 /// A call before any hold ends, so that nothing is issued that no life tells of.
 fn early() -> Call {
-    Call { now: "1970-01-01T00:00:00Z".parse().unwrap(), ..Call::begin(Duration::from_secs(60)).unwrap() }
+    Call { now: "1970-01-01T00:00:00Z".parse().unwrap(), ..Call::begin(Duration::from_secs(600)).unwrap() }
 }
 
 /// The records of these lives, those of one life in their order, some of them twice.
@@ -97,7 +97,7 @@ async fn told(service: &Service, wire: &Wire, records: &[Value]) -> Vec<Value> {
     let bus = aws_sdk_eventbridge::Client::new(&world::aws(service.url(), wire.connector()));
     let sqs = aws_sdk_sqs::Client::new(&world::aws(service.url(), wire.connector()));
     let app = rewards::App::new(service.env(), patient(service), bus, sqs).unwrap();
-    for batch in records.chunks(100) {
+    for batch in records.chunks(40) {
         let batch = json!({"Records": batch});
         let done = json!({"batchItemFailures": []});
         assert_eq!(rewards::handle(&app, batch.clone(), early()).await.unwrap(), done);

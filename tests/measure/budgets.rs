@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Trouble, callgrind,
     function::{Function, Running},
-    speed,
-    steps::Step,
     store::Store,
 };
 
@@ -35,6 +33,11 @@ pub(crate) struct Budget {
 #[serde(transparent)]
 pub(crate) struct Budgets(BTreeMap<String, BTreeMap<String, Budget>>);
 
+/// What stands above the figures.
+pub(crate) const HEAD: &str = "\
+step          binary    start     first      warm  resident  trips  write   read   bytes
+                      ----- instructions ----     KB  of a warm call";
+
 /// By so much, in a hundred, a figure may differ from its record. Memory is counted in pages that the system hands out.
 const TOLERANCE: f64 = 2.0;
 const MEMORY_TOLERANCE: f64 = 5.0;
@@ -55,11 +58,9 @@ impl Budget {
         })
     }
 
-    pub(crate) fn print(&self, step: &Step) {
+    pub(crate) fn print(&self, step: &str) {
         println!(
-            "{:10} {:12} {:>9}  {:>10} {:>10} {:>10}  {:>8}  {:>5} {:>6} {:>6} {:>7}",
-            step.name,
-            step.function,
+            "{step:10} {:>9} {:>9} {:>9} {:>9}  {:>8}  {:>5} {:>6} {:>6} {:>7}",
             self.binary,
             self.start,
             self.first,
@@ -140,18 +141,6 @@ fn differences(step: &str, recorded: &Budget, found: &Budget) -> Vec<String> {
     let off = pairs.filter(|((_, was, tolerance), (_, is, _))| (is - was).abs() > was * tolerance / 100.0);
     let line = |((name, was, _), (_, is, _))| format!("{step}: {name} is {is}, recorded is {was}");
     off.map(line).collect()
-}
-
-pub(crate) fn print_head(is_speed: bool) {
-    if is_speed {
-        println!("{}", speed::HEAD);
-    } else {
-        println!(
-            "step       function        binary       start      first       warm  resident  trips  write   read   bytes\n\
-             {:34}instructions; KB; of a warm call",
-            ""
-        );
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod store;
 use std::{collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     budgets::{Budget, Budgets},
@@ -74,21 +75,11 @@ async fn main() -> ExitCode {
 /// Whether all is within its budget.
 async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     let is_wanted = |step: &&Step| arguments.only.is_empty() || arguments.only.iter().any(|name| name == step.name);
-    let mut found = BTreeMap::new();
-    budgets::print_head(arguments.speed.is_some());
-    for step in STEPS.iter().filter(is_wanted) {
-        let function = Function::of(&arguments.functions, step)?;
-        let store = Store::recorded(&function, step).await?;
-        if let Some(calls) = arguments.speed {
-            for (latency, concurrency) in product(&arguments.latency_ms, &arguments.concurrency) {
-                speed::measure(&function, step, &store, latency, concurrency, calls).await?;
-            }
-            continue;
-        }
-        let budget = Budget::of(&function, &store).await?;
-        budget.print(step);
-        found.insert(step.name.to_owned(), budget);
+    let steps: Vec<&Step> = STEPS.iter().filter(is_wanted).collect();
+    if let Some(calls) = arguments.speed {
+        return speed(arguments, &steps, calls).await.map(|()| true);
     }
+    let found = count(arguments, &steps).await?;
     let mut budgets = Budgets::read(&arguments.budgets)?;
     if let Some(build) = &arguments.record {
         budgets.record(build, found).write(&arguments.budgets)?;
@@ -97,6 +88,27 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     Ok(arguments.hold.as_ref().is_none_or(|build| budgets.holds(build, &found)))
 }
 
-fn product<'a>(latencies: &'a [u64], concurrencies: &'a [usize]) -> impl Iterator<Item = (u64, usize)> + 'a {
-    latencies.iter().flat_map(|latency| concurrencies.iter().map(|concurrency| (*latency, *concurrency)))
+async fn speed(arguments: &Arguments, steps: &[&Step], calls: usize) -> Result<(), Trouble> {
+    println!("{}", speed::HEAD);
+    for step in steps {
+        let function = Function::of(&arguments.functions, step)?;
+        let store = Store::recorded(&function, step).await?;
+        for latency in &arguments.latency_ms {
+            for concurrency in &arguments.concurrency {
+                speed::measure(&function, step, &store, *latency, *concurrency, calls).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counting, unlike timing, may go on side by side.
+async fn count(arguments: &Arguments, steps: &[&Step]) -> Result<BTreeMap<String, Budget>, Trouble> {
+    println!("{}", budgets::HEAD);
+    let budgets = steps.iter().map(async |step| {
+        let function = Function::of(&arguments.functions, step)?;
+        let budget = Budget::of(&function, &Store::recorded(&function, step).await?).await?;
+        Ok::<_, Trouble>((step.name.to_owned(), budget))
+    });
+    stream::iter(budgets).buffered(2).inspect_ok(|(step, budget)| budget.print(step)).try_collect().await
 }

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::Trouble;
 
-/// Under valgrind everything takes fifty times as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Under valgrind everything takes fifty times as long, and more on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The process waits for its next invocation.
 pub(crate) struct Idle {

@@ -40,7 +40,8 @@ pub(crate) struct Store {
     tape: Tape,
     pub(crate) event: String,
     pub(crate) settings: HashMap<String, String>,
-    /// What a call of a warm process has carried.
+    /// What the first call of a process has carried, and what a later one.
+    pub(crate) first: Traffic,
     pub(crate) warm: Traffic,
 }
 
@@ -103,11 +104,11 @@ impl Store {
         let line = Line::start(Source::Service { dynamodb, rest, http: trust::anybody() }).await?;
         let settings = settings(&service, step)?;
         let mut running = Running::start(function, &[], &settings, line).await?;
-        let traffic = running.call(&event).await?.traffic;
+        let first = running.call(&event).await?.traffic;
         let tape = running.line.meter().recorded.clone();
         running.end().await?;
         service.stop().await;
-        let mut store = Self { tape, event, settings, warm: traffic };
+        let mut store = Self { tape, event, settings, first, warm: first };
         store.warm = store.played_again(function).await?;
         Ok(store)
     }

@@ -9,8 +9,8 @@
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
 //!    step, delivery, is the delivery function's own.
 //! 5. **The figures**: [`metrics`], counted from the table's stream in a table of their own.
-//! 6. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`trust`] (TLS), [`greeting`] (its beginning), [`log`] (and metrics), [`cache`], [`bus`],
-//!    [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
+//! 6. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`trust`] (TLS), [`greeting`] (its beginning), [`log`]
+//!    (and metrics), [`cache`], [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
 //! [`mutant`] is for a build of its own, that tests the tests.
 //!

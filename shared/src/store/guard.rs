@@ -305,5 +305,13 @@ mod tests {
         let update = remember_device(&client(), &Key::account(&"bob".parse().unwrap()), &device);
         let condition = update.get_condition_expression().as_deref();
         assert_eq!(condition, Some("attribute_not_exists(#devices) OR size(#devices) < :most"));
+        // With the mint it is the first of this program, or one of few.
+        let part = remember_device_in("table", &Key::account(&"bob".parse().unwrap()), &device).unwrap();
+        assert_eq!((part.table_name(), part.update_expression()), ("table", "ADD #devices :devices"));
+        assert_eq!(
+            part.expression_attribute_values().unwrap()[":devices"],
+            AttributeValue::Ss(vec!["digest".to_owned()])
+        );
+        assert_eq!(part.condition_expression(), None);
     }
 }

@@ -56,6 +56,8 @@ LIFE = [
     ("admin-referrers", ADMIN, (200, {"next_cursor": None})),
     ("admin-cohorts", ADMIN, (200, None)),
     ("admin-liability", ADMIN, (200, {"items": []})),
+    ("admin-dashboard", ADMIN, (200, None)),
+    ("admin-dashboard-file", ADMIN, (200, None)),
     ("delivery-queue", DELIVERY, BATCH),
     ("attribution-referrals-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),

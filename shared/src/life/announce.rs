@@ -193,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_again_is_another_fact() {
+        let refused = after(&sample::rewarded(), &Event::Fail(Side::Referrer, "400", 0));
+        let resent = after(&refused, &Event::Resend(Side::Referrer, sample::at(60)));
+        let again = after(&resent, &Event::Fail(Side::Referrer, "400", 1));
+        assert_eq!(told(Some(&resent), &again), names([("reward.failed", "bob:referrer:failed:1")]));
+        let delivered = after(&resent, &Event::Deliver(Side::Referrer));
+        assert_eq!(told(Some(&resent), &delivered), names([("reward.delivered", "bob:referrer:delivered")]));
+    }
+
+    #[test]
     fn a_record_that_skips_steps_still_tells_of_the_rewards() {
         let told = told(None, &sample::rewarded());
         assert_eq!(told.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);

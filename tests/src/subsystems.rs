@@ -66,15 +66,13 @@ impl Scripts {
 pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Response<Body> {
     let path = parts.uri.path();
     let segments: Vec<_> = path.strip_prefix(PREFIX).unwrap_or(path).split('/').collect();
-    let Some(after) = after(parts.uri.query().unwrap_or_default()) else {
-        return problem(StatusCode::BAD_REQUEST, "invalid_request", "after is how many you have seen: a number.");
-    };
-    let headers = &parts.headers;
+    let (query, headers) = (parts.uri.query().unwrap_or_default(), &parts.headers);
     let result = match (segments.as_slice(), parts.method.as_str()) {
-        (["deliveries"], "GET") => deliveries(local, after),
-        (["events"], "GET") => local.journal.events(after).map(|events| json_answer(StatusCode::OK, &events.into())),
-        (["live"], "GET") => Ok(live::respond(&local.env, "").unwrap_or_else(|| not_here(&segments))),
-        (["live", file], "GET") => Ok(live::respond(&local.env, file).unwrap_or_else(|| not_here(&segments))),
+        (["deliveries"], "GET") => list(query, |after| deliveries(local, after)),
+        (["events"], "GET") => list(query, |after| Ok(local.journal.events(after)?.into())),
+        (["live", file @ ..], "GET") => {
+            Ok(live::respond(local, &file.join("/")).unwrap_or_else(|| not_here(&segments)))
+        }
         (["parked"], "GET") => parked(local),
         (["landing"], "GET") => Ok(answer(StatusCode::OK, "text/plain", LANDING.to_owned())),
         (["subsystems", kind, "script"], "PUT") if KINDS.contains(kind) => Ok(told(local, kind, body)),
@@ -92,10 +90,13 @@ pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Respon
 
 const LANDING: &str = "Here would be the product. Set LANDING_URL to send visitors to it.\n";
 
-/// How many of a list are known already; none, unless the query says `after=`.
-fn after(query: &str) -> Option<u32> {
-    let named = query.split('&').find_map(|pair| pair.strip_prefix("after="));
-    named.map_or(Some(0), |number| number.parse().ok())
+/// Answers with a list but for those of it that are known already: as many as the query's `after=` says, else none.
+fn list(query: &str, of: impl FnOnce(u32) -> Result<Value, JournalError>) -> Result<Response<Body>, JournalError> {
+    let after = query.split('&').find_map(|pair| pair.strip_prefix("after="));
+    match after.map_or(Ok(0), str::parse) {
+        Ok(after) => Ok(json_answer(StatusCode::OK, &of(after)?)),
+        Err(_) => Ok(problem(StatusCode::BAD_REQUEST, "invalid_request", "after is how many you have seen: a number.")),
+    }
 }
 
 /// No such path, or one that is asked in the wrong way.
@@ -148,7 +149,7 @@ fn told(local: &Local, kind: &str, body: &[u8]) -> Response<Body> {
 }
 
 /// The calls that the stand-ins received, those that they answered with an error too, but for the first `after`.
-fn deliveries(local: &Local, after: u32) -> Result<Response<Body>, JournalError> {
+fn deliveries(local: &Local, after: u32) -> Result<Value, JournalError> {
     let calls = local.journal.calls(after)?.into_iter().map(|call| {
         json!({
             "reward_id": call.body["reward_id"],
@@ -160,7 +161,7 @@ fn deliveries(local: &Local, after: u32) -> Result<Response<Body>, JournalError>
             "received_at": clock::text(call.at),
         })
     });
-    Ok(json_answer(StatusCode::OK, &calls.collect()))
+    Ok(calls.collect())
 }
 
 /// What waits for a person: everything in a queue that nothing empties.

@@ -95,7 +95,7 @@ fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) ->
 
 /// The process that is killed. Run by hand, without its settings, it does nothing.
 #[tokio::test]
-#[ignore = "no test of its own: the other tests of this file start it as the process that they kill"]
+#[ignore = "started by the other tests of this file, as the process that they kill"]
 async fn child() {
     let Some(data) = std::env::var_os(DATA) else { return };
     // Whoever started it holds the other end.

@@ -5,10 +5,12 @@ use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header::CONTENT_SECURITY_POLICY},
 };
-use referrals::runtime::Env;
 use serde_json::json;
 
-use crate::problem::{answer, json_answer};
+use crate::{
+    problem::{answer, json_answer},
+    service::Local,
+};
 
 /// What it is made of, by the rest of its path. It has its looks from the operators' page.
 const FILES: [(&str, &str, &str); 4] = [
@@ -22,9 +24,9 @@ const FILES: [(&str, &str, &str); 4] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
 
 /// Answers with one of the page's files, or with the settings that it has to know.
-pub(crate) fn respond(env: &Env, file: &str) -> Option<Response<Body>> {
+pub(crate) fn respond(local: &Local, file: &str) -> Option<Response<Body>> {
     if file == "settings" {
-        return Some(settings(env));
+        return Some(settings(local));
     }
     let (_, kind, text) = FILES.iter().find(|(name, ..)| *name == file)?;
     let mut response = answer(StatusCode::OK, kind, (*text).to_owned());
@@ -33,12 +35,12 @@ pub(crate) fn respond(env: &Env, file: &str) -> Option<Response<Body>> {
 }
 
 /// What events need, so that they convert: `{bus, event, currency}`.
-fn settings(env: &Env) -> Response<Body> {
-    let setting = |name, usual| env.get(name).unwrap_or(usual);
+fn settings(local: &Local) -> Response<Body> {
+    let setting = |name, usual| local.env.get(name).unwrap_or(usual);
     json_answer(
         StatusCode::OK,
         &json!({
-            "bus": setting("BUS_NAME", ""),
+            "bus": local.bus,
             "event": setting("QUALIFYING_EVENT", "order.completed"),
             "currency": setting("CURRENCY", "USD"),
         }),

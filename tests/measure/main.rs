@@ -11,9 +11,14 @@ mod speed;
 mod steps;
 mod store;
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
@@ -26,28 +31,32 @@ use crate::{
 /// Why nothing can be measured.
 pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
 
-/// Measures the functions as Lambda runs them: instructions at start and per call, CPU and time per call, memory, round
-/// trips, capacity.
+/// Measures the functions as Lambda runs them, one process each, from outside.
 ///
 /// Each step of a referral's life is one event, sent to its function again and again. The answers of DynamoDB, bus and
 /// queues are recorded from the local service, and played back. Instructions are counted by valgrind's callgrind.
 #[derive(Parser)]
 struct Arguments {
+    #[command(subcommand)]
+    what: What,
     /// Where the functions are: as `sam build` leaves them (.aws-sam/build), or as cargo does (target/release).
-    #[arg(long, value_name = "DIR", default_value = ".aws-sam/build")]
+    #[arg(long, global = true, value_name = "DIR", default_value = ".aws-sam/build")]
     functions: PathBuf,
     /// Only these steps, by name; all, unless said.
-    #[arg(long, value_name = "STEP,...", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "STEP,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Measures time and CPU of so many calls a step, instead of counting instructions.
-    #[arg(long, value_name = "CALLS")]
-    speed: Option<usize>,
-    /// How long the store takes for an answer, with --speed.
-    #[arg(long, value_name = "MS,...", value_delimiter = ',', default_values_t = [0, 5])]
-    latency_ms: Vec<u64>,
-    /// How many processes are invoked side by side, with --speed.
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 4])]
-    concurrency: Vec<usize>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Counts instructions at start and per call, size, memory, round trips, capacity and bytes sent.
+    Count(Count),
+    /// Measures time and CPU of a start and of calls.
+    Speed(Speed),
+}
+
+#[derive(Args)]
+struct Count {
     /// Holds what is counted to the figures recorded under this name of a build; exit code 1 when one is off by more than
     /// two in a hundred.
     #[arg(long, value_name = "BUILD")]
@@ -58,6 +67,19 @@ struct Arguments {
     /// The file of records.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/measure/budgets.json"))]
     budgets: PathBuf,
+}
+
+#[derive(Args)]
+struct Speed {
+    /// How many calls of each step.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    calls: usize,
+    /// How long the store takes for an answer.
+    #[arg(long, value_name = "MS,...", value_delimiter = ',', default_values_t = [0, 5])]
+    latency_ms: Vec<u64>,
+    /// How many processes are invoked side by side.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 4])]
+    concurrency: Vec<usize>,
 }
 
 #[tokio::main]
@@ -72,14 +94,18 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether all is within its budget.
+/// Whether all is as it should be.
 async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     let is_wanted = |step: &&Step| arguments.only.is_empty() || arguments.only.iter().any(|name| name == step.name);
     let steps: Vec<&Step> = STEPS.iter().filter(is_wanted).collect();
-    if let Some(calls) = arguments.speed {
-        return speed(arguments, &steps, calls).await.map(|()| true);
+    match &arguments.what {
+        What::Count(count) => budgets(count, counted(&arguments.functions, &steps).await?),
+        What::Speed(speed) => measured(&arguments.functions, &steps, speed).await.map(|()| true),
     }
-    let found = count(arguments, &steps).await?;
+}
+
+/// Records what was counted, or holds it to what was recorded.
+fn budgets(arguments: &Count, found: BTreeMap<String, Budget>) -> Result<bool, Trouble> {
     let mut budgets = Budgets::read(&arguments.budgets)?;
     if let Some(build) = &arguments.record {
         budgets.record(build, found).write(&arguments.budgets)?;
@@ -88,14 +114,14 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     Ok(arguments.hold.as_ref().is_none_or(|build| budgets.holds(build, &found)))
 }
 
-async fn speed(arguments: &Arguments, steps: &[&Step], calls: usize) -> Result<(), Trouble> {
+async fn measured(functions: &Path, steps: &[&Step], arguments: &Speed) -> Result<(), Trouble> {
     println!("{}", speed::HEAD);
     for step in steps {
-        let function = Function::of(&arguments.functions, step)?;
+        let function = Function::of(functions, step)?;
         let store = Store::recorded(&function, step).await?;
         for latency in &arguments.latency_ms {
             for concurrency in &arguments.concurrency {
-                speed::measure(&function, step, &store, *latency, *concurrency, calls).await?;
+                speed::measure(&function, step, &store, *latency, *concurrency, arguments.calls).await?;
             }
         }
     }
@@ -103,10 +129,10 @@ async fn speed(arguments: &Arguments, steps: &[&Step], calls: usize) -> Result<(
 }
 
 /// Counting, unlike timing, may go on side by side.
-async fn count(arguments: &Arguments, steps: &[&Step]) -> Result<BTreeMap<String, Budget>, Trouble> {
+async fn counted(functions: &Path, steps: &[&Step]) -> Result<BTreeMap<String, Budget>, Trouble> {
     println!("{}", budgets::HEAD);
     let budgets = steps.iter().map(async |step| {
-        let function = Function::of(&arguments.functions, step)?;
+        let function = Function::of(functions, step)?;
         let budget = Budget::of(&function, &Store::recorded(&function, step).await?).await?;
         Ok::<_, Trouble>((step.name.to_owned(), budget))
     });

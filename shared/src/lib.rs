@@ -9,20 +9,20 @@
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
 //!    step, delivery, is the delivery function's own.
 //! 5. **The figures**: [`metrics`], counted from the table's stream in a table of their own.
-//! 6. **The wires**: [`runtime`] (clock, chance, environment, AWS), [`trust`] (TLS), [`greeting`] (its beginning), [`log`]
-//!    (and metrics), [`cache`], [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
+//! 6. **The wires**: [`runtime`] (clock, chance, environment), [`aws`] (how it is reached), [`log`] (and metrics),
+//!    [`cache`], [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
 //! [`mutant`] is for a build of its own, that tests the tests.
 //!
 //! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
 
 pub mod account;
+pub mod aws;
 pub mod batch;
 pub mod bus;
 pub mod cache;
 pub mod code;
 pub mod device;
-pub mod greeting;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod id;
@@ -44,5 +44,4 @@ pub mod store;
 pub mod table;
 pub mod time;
 pub mod touch;
-pub mod trust;
 pub mod view;

@@ -12,14 +12,11 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, timeout::TimeoutConfig,
-};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{code::Code, id::UserId, time::Timestamp, trust};
+use crate::{code::Code, id::UserId, time::Timestamp};
 
 /// What one invocation may know of time and chance, read once when it begins.
 #[derive(Clone, Copy, Debug)]
@@ -213,27 +210,4 @@ pub fn explain(problem: &dyn Error) -> String {
         cause = deeper.source();
     }
     line
-}
-
-/// How the functions reach AWS: region, credentials and `AWS_ENDPOINT_URL_*` from the environment, and those whom
-/// [`trust`] believes.
-pub async fn aws(env: &Env) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
-        .timeout_config(timeouts())
-        .http_client(trust::aws(env))
-        .load()
-        .await
-}
-
-/// How long a function waits for a connection to AWS.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The SDK by itself waits for ever for an answer; a Lambda function has ten seconds.
-pub fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(Duration::from_secs(1))
-        .operation_timeout(Duration::from_millis(2500))
-        .build()
 }

@@ -19,7 +19,7 @@ use axum::{
     http::{HeaderMap, Request, Response, Uri},
 };
 use local::{Options, Service};
-use referrals::trust;
+use referrals::aws::trust;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 

@@ -1,13 +1,17 @@
 //! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, identity::IdentityCache};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
 use aws_smithy_runtime_api::client::{
     http::{SharedHttpClient, SharedHttpConnector},
     interceptors::SharedInterceptor,
 };
-use referrals::runtime::{Env, Misconfigured, timeouts};
+use aws_types::SdkConfig;
+use referrals::{
+    aws::timeouts,
+    runtime::{Env, Misconfigured},
+};
 
 use crate::{state::REWARDS, wires::Shared};
 

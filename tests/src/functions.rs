@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use lambda_http::Context;
 use referrals::{
+    aws::trust,
     runtime::{Call, Env, Misconfigured},
-    trust,
 };
 use serde_json::Value;
 use tokio::{sync::watch, time::timeout};

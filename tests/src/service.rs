@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::SdkConfig;
 use axum::{Router, serve::ListenerExt};
-use referrals::runtime::{Env, Misconfigured, timeouts};
+use referrals::{
+    aws,
+    runtime::{Env, Misconfigured},
+};
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -423,7 +427,7 @@ fn aws(url: &str, http: SharedHttpClient, timeouts: TimeoutConfig) -> SdkConfig 
 
 /// The functions' own patience with the table, so many times over.
 pub fn stretched(slack: u32) -> TimeoutConfig {
-    let own = timeouts();
+    let own = aws::timeouts();
     let longer = |timeout: Option<Duration>| timeout.map(|timeout| timeout * slack);
     let mut stretched = TimeoutConfig::builder();
     stretched

@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use referrals::{greeting, runtime::Env, trust};
+use referrals::{
+    aws::{greeting, trust},
+    runtime::Env,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

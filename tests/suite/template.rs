@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
-use aws_config::SdkConfig;
+use aws_types::SdkConfig;
 use referrals::{
+    aws::trust,
     log,
     metrics::{self, Facts, Metrics},
     runtime::{Call, Env},
-    table, trust,
+    table,
 };
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use rcgen::SanType;
 use referrals::{
+    aws::trust::{self, AMAZON},
     runtime::Env,
-    trust::{self, AMAZON},
 };
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;

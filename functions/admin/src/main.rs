@@ -5,15 +5,16 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    greeting, http, log,
-    runtime::{self, Call, Env},
+    aws::{self, greeting},
+    http, log,
+    runtime::{Call, Env},
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let aws = runtime::aws(&env).await;
+    let aws = aws::config(&env)?;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     greeting::dynamodb(&dynamodb).await;
     let app = admin::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;

@@ -2,8 +2,9 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    greeting, log,
-    runtime::{self, Call, Env},
+    aws::{self, greeting},
+    log,
+    runtime::{Call, Env},
 };
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let dynamodb = aws_sdk_dynamodb::Client::new(&runtime::aws(&env).await);
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws::config(&env)?);
     greeting::dynamodb(&dynamodb).await;
     let app = analytics::App::new(&env, &dynamodb)?;
     let app = &app;

@@ -6,15 +6,16 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    greeting, http, log,
-    runtime::{self, Call, Env},
+    aws::{self, greeting},
+    http, log,
+    runtime::{Call, Env},
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let dynamodb = Client::new(&runtime::aws(&env).await);
+    let dynamodb = Client::new(&aws::config(&env)?);
     greeting::dynamodb(&dynamodb).await;
     let app = attribution::App::new(&env, dynamodb)?;
     let app = &app;

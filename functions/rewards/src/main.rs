@@ -2,8 +2,9 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    greeting, log,
-    runtime::{self, Call, Env},
+    aws::{self, greeting},
+    log,
+    runtime::{Call, Env},
 };
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let aws = runtime::aws(&env).await;
+    let aws = aws::config(&env)?;
     let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     let eventbridge = aws_sdk_eventbridge::Client::new(&aws);
     tokio::join!(greeting::dynamodb(&dynamodb), greeting::bus(&eventbridge));

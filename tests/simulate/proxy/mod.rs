@@ -19,7 +19,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::TokenBucket;
 use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use local::Definition;
-use referrals::{runtime::Env, trust};
+use referrals::{aws::trust, runtime::Env};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},

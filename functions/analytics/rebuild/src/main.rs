@@ -9,11 +9,7 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use rebuild::Report;
-use referrals::{
-    metrics::Metrics,
-    runtime::{self, Env},
-    store::Store,
-};
+use referrals::{aws, metrics::Metrics, runtime::Env, store::Store};
 
 /// Makes the metrics anew from the operational table.
 ///
@@ -47,7 +43,7 @@ async fn main() -> ExitCode {
 /// Whether there is no difference.
 async fn run(arguments: Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     let Arguments { from, into, compare_with } = arguments;
-    let client = aws_sdk_dynamodb::Client::new(&runtime::aws(&Env::process()).await);
+    let client = aws_sdk_dynamodb::Client::new(&aws::config(&Env::process())?);
     let (store, metrics) = (Store::new(&client, &from), rebuild::made(&client, &into).await?);
     let bar = ProgressBar::new(store.size().await?).with_style(style()?);
     let report = rebuild::rebuild(&store, &metrics, |items| {

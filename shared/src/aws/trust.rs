@@ -18,7 +18,8 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 
-use crate::runtime::{CONNECT_TIMEOUT, Env};
+use super::CONNECT_TIMEOUT;
+use crate::runtime::Env;
 
 /// The roots of Amazon Trust Services.
 pub const AMAZON: &str = include_str!("amazon.pem");

@@ -74,7 +74,8 @@ impl Settings {
     pub fn subscriber(self, write: impl Fn(&[u8]) + Send + Sync + 'static) -> impl Subscriber + Send + Sync {
         let level = self.level;
         let lines = Lines { namespace: self.namespace, write };
-        tracing_subscriber::registry().with(lines.with_filter(filter_fn(move |what| is_logged(what, level))))
+        let filter = filter_fn(move |what| is_logged(what, level)).with_max_level_hint(level.max(KNOWN));
+        tracing_subscriber::registry().with(lines.with_filter(filter))
     }
 }
 
@@ -88,8 +89,14 @@ pub fn start(env: &Env) -> Result<(), Misconfigured> {
     Ok(())
 }
 
+/// Spans of this level are known to every line, whatever the least level logged: they tell the invocation. Those below it
+/// are the SDK's own, a dozen a call, and would be a tenth of its work.
+const KNOWN: Level = Level::INFO;
+
 fn is_logged(what: &Metadata<'_>, level: Level) -> bool {
-    *what.level() <= level || what.is_span() || what.fields().iter().any(|field| unit(field.name()).is_some())
+    *what.level() <= level
+        || (what.is_span() && *what.level() <= KNOWN)
+        || what.fields().iter().any(|field| unit(field.name()).is_some())
 }
 
 fn unit(field: &str) -> Option<&'static str> {
@@ -241,5 +248,15 @@ mod tests {
             span.in_scope(|| tracing::warn!(outcome = "failed"));
         });
         assert_eq!((&lines[0]["requestId"], &lines[0]["trace"]), (&json!("r-1"), &json!("t-1")));
+    }
+
+    #[test]
+    fn spans_below_those_of_the_invocation_are_not_made() {
+        let is_made = |level: &str| {
+            let mut made = None;
+            logged(level, || made = Some(!tracing::debug_span!("sdk").is_disabled()));
+            made.unwrap()
+        };
+        assert!(!is_made("INFO") && !is_made("ERROR") && is_made("DEBUG"));
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::{
-    BehaviorVersion, IdentityCache, Region, SharedAsyncSleep, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, IdentityCache, Region, SharedAsyncSleep, StalledStreamProtectionConfig, retry::RetryConfig,
+    timeout::TimeoutConfig,
 };
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_types::{
@@ -38,6 +39,8 @@ pub fn config(env: &Env) -> Result<SdkConfig, Misconfigured> {
         .use_fips(env.parsed("AWS_USE_FIPS_ENDPOINT", false)?)
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts())
+        // An attempt's second is over before an answer counts as stalled.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .http_client(trust::aws(env))
         .service_config(Endpoints(env.clone()));

@@ -1,35 +1,29 @@
 //! A start makes the connections that the first call would otherwise wait for, name, TLS and all.
 //!
 //! Each endpoint of AWS answers a bare `GET /` to anybody, for nothing. It is sent as any call is, so that it takes the
-//! same path and leaves its connection where the next one looks.
-
-use std::time::Duration;
+//! same path and leaves its connection where the next one looks. Who does not answer keeps a start waiting for as long as
+//! one attempt may take.
 
 use aws_sdk_dynamodb::{
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut, retry::RetryConfig,
+    },
     error::BoxError,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use tokio::time::timeout;
-
-/// A connection within a region takes a tenth of this. Whoever cannot be reached must not keep a start waiting.
-const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Connects to DynamoDB. Whatever goes wrong is for the first call to find out.
 pub async fn dynamodb(client: &aws_sdk_dynamodb::Client) {
-    let retry = aws_sdk_dynamodb::config::retry::RetryConfig::disabled();
-    let once = aws_sdk_dynamodb::Config::builder().retry_config(retry);
+    let once = aws_sdk_dynamodb::Config::builder().retry_config(RetryConfig::disabled());
     // The SDK wants a name before it looks for the endpoint.
     let greeting = client.get_item().table_name("any").customize().config_override(once).interceptor(Greeting);
-    drop(timeout(PATIENCE, greeting.send()).await);
+    drop(greeting.send().await);
 }
 
 /// Connects to the event bus. Whatever goes wrong is for the first call to find out.
 pub async fn bus(client: &aws_sdk_eventbridge::Client) {
-    let retry = aws_sdk_eventbridge::config::retry::RetryConfig::disabled();
-    let once = aws_sdk_eventbridge::Config::builder().retry_config(retry);
-    let greeting = client.put_events().customize().config_override(once).interceptor(Greeting);
-    drop(timeout(PATIENCE, greeting.send()).await);
+    let once = aws_sdk_eventbridge::Config::builder().retry_config(RetryConfig::disabled());
+    drop(client.put_events().customize().config_override(once).interceptor(Greeting).send().await);
 }
 
 /// Sends a greeting in the place of a call: to the same endpoint, without its body, its name and its signature.

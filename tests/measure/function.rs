@@ -78,8 +78,8 @@ impl Running {
         let mut api = RuntimeApi::start().await?;
         let words = [wrapper, &[function.binary.display().to_string()]].concat();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line.url));
-        command.envs(lambda(&api.address)).env("AWS_ENDPOINT_URL", &line.url);
+        command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line));
+        command.envs(lambda(&api.address));
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let idle = api.idle().await?;
@@ -139,10 +139,12 @@ fn cpu(child: &Child) -> Result<Duration, Trouble> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Subsystems are played on the same line.
-fn endpoints(settings: &HashMap<String, String>, url: &str) -> Vec<(String, String)> {
-    let names = settings.keys().filter(|name| name.ends_with("_ENDPOINT"));
-    names.map(|name| (name.clone(), format!("{url}{SUBSYSTEM}"))).collect()
+/// Where the line plays AWS and the subsystems.
+fn endpoints(settings: &HashMap<String, String>, line: &Line) -> Vec<(String, String)> {
+    let subsystems = settings.keys().filter(|name| name.ends_with("_ENDPOINT"));
+    let subsystems = subsystems.map(|name| (name.clone(), format!("{}{SUBSYSTEM}", line.rest)));
+    let aws = [("AWS_ENDPOINT_URL_DYNAMODB", &line.dynamodb), ("AWS_ENDPOINT_URL", &line.rest)];
+    subsystems.chain(aws.map(|(name, url)| (name.to_owned(), url.clone()))).collect()
 }
 
 /// What Lambda sets.

@@ -75,11 +75,12 @@ struct Meter {
     since: Option<Instant>,
 }
 
-/// What one process talks to.
+/// What one process talks to: DynamoDB at an address of its own, as in production, so that it has its own connections.
 pub(crate) struct Line {
-    pub(crate) url: String,
+    pub(crate) dynamodb: String,
+    pub(crate) rest: String,
     wire: Arc<Wire>,
-    server: JoinHandle<()>,
+    servers: [JoinHandle<()>; 2],
 }
 
 struct Wire {
@@ -89,7 +90,7 @@ struct Wire {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.server.abort();
+        self.servers.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -138,12 +139,9 @@ fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, T
 
 impl Line {
     async fn start(source: Source) -> Result<Self, Trouble> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let wire = Arc::new(Wire { source, meter: Mutex::default() });
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&wire));
-        let server = tokio::spawn(async move { drop(axum::serve(listener, app).await) });
-        Ok(Self { url, wire, server })
+        let ((dynamodb, first), (rest, second)) = (wire.serve().await?, wire.serve().await?);
+        Ok(Self { dynamodb, rest, wire, servers: [first, second] })
     }
 
     fn meter(&self) -> MutexGuard<'_, Meter> {
@@ -164,6 +162,14 @@ impl Line {
 }
 
 impl Wire {
+    /// Answers at a free port; gives its address.
+    async fn serve(self: &Arc<Self>) -> Result<(String, JoinHandle<()>), Trouble> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let app = Router::new().fallback(answer).with_state(Arc::clone(self));
+        Ok((url, tokio::spawn(async move { drop(axum::serve(listener, app).await) })))
+    }
+
     fn meter(&self) -> MutexGuard<'_, Meter> {
         self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }

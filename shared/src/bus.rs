@@ -3,6 +3,7 @@
 use aws_sdk_eventbridge::{Client, primitives::DateTime, types::PutEventsRequestEntry};
 
 use crate::{
+    aws::Late,
     life::announce::Announcement,
     mutant::{self, Mutant},
     runtime::{self, Env, Misconfigured},
@@ -19,7 +20,7 @@ pub struct NotPublished(String);
 /// The stack's event bus.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    client: Client,
+    client: Late<Client>,
     name: String,
 }
 
@@ -31,7 +32,7 @@ impl Bus {
     ///
     /// # Errors
     /// When `BUS_NAME` is missing.
-    pub fn from_env(env: &Env, client: Client) -> Result<Self, Misconfigured> {
+    pub fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, name: env.required("BUS_NAME")?.to_owned() })
     }
 

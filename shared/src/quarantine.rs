@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    aws::Late,
     runtime::{self, Env, Misconfigured},
     time::Timestamp,
 };
@@ -18,7 +19,7 @@ pub struct NotParked(String);
 /// The stack's quarantine queue.
 #[derive(Clone, Debug)]
 pub struct Quarantine {
-    client: Client,
+    client: Late<Client>,
     url: String,
 }
 
@@ -36,7 +37,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// When `QUARANTINE_QUEUE_URL` is missing.
-    pub fn from_env(env: &Env, client: Client) -> Result<Self, Misconfigured> {
+    pub fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, url: env.required("QUARANTINE_QUEUE_URL")?.to_owned() })
     }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
+    aws::Late,
     bus::Bus,
     cache::Server,
     http::{self, input, problem::Problem},
@@ -55,14 +56,14 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: aws_sdk_eventbridge::Client,
-        sqs: aws_sdk_sqs::Client,
+        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
+        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
             metrics: Metrics::from_env(env, &dynamodb)?,
-            bus: Bus::from_env(env, eventbridge)?,
-            dead_letters: DeadLetters::from_env(env, sqs)?,
+            bus: Bus::from_env(env, eventbridge.into())?,
+            dead_letters: DeadLetters::from_env(env, sqs.into())?,
             cache: Server::from_env(env)?,
             grace: env.grace()?,
         })

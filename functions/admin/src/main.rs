@@ -5,7 +5,7 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    aws::{self, greeting},
+    aws::{self, Late, greeting},
     http, log,
     runtime::{Call, Env},
 };
@@ -15,9 +15,11 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let aws = aws::config(&env)?;
-    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     greeting::dynamodb(&dynamodb).await;
-    let app = admin::App::new(&env, dynamodb, aws_sdk_eventbridge::Client::new(&aws), sqs)?;
+    let queues = aws.clone();
+    let queues = Late::new(move || aws_sdk_sqs::Client::new(&queues));
+    let app = admin::App::new(&env, dynamodb, Late::new(move || aws_sdk_eventbridge::Client::new(&aws)), queues)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;

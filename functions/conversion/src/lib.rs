@@ -11,6 +11,7 @@ mod news;
 
 use lambda_runtime::Error;
 use referrals::{
+    aws::Late,
     batch::{self, Fate, Message},
     cache::CodeCache,
     life::{
@@ -46,7 +47,12 @@ impl App {
     ///
     /// # Errors
     /// When one of them is missing or cannot be read; it names the variable.
-    pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client, sqs: aws_sdk_sqs::Client) -> Result<Self, Misconfigured> {
+    pub fn new(
+        env: &Env,
+        dynamodb: aws_sdk_dynamodb::Client,
+        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
+    ) -> Result<Self, Misconfigured> {
+        let sqs = sqs.into();
         Ok(Self {
             // By memory alone: nobody waits for a sign-up by event, so a server would save a read unit and no more.
             intake: Intake::from_env(env, &dynamodb, CodeCache::default())?,

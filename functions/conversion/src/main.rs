@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, greeting},
+    aws::{self, Late, greeting},
     log,
     runtime::{Call, Env},
 };
@@ -15,7 +15,7 @@ async fn main() -> Result<(), Error> {
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     greeting::dynamodb(&dynamodb).await;
-    let app = conversion::App::new(&env, dynamodb, aws_sdk_sqs::Client::new(&aws))?;
+    let app = conversion::App::new(&env, dynamodb, Late::new(move || aws_sdk_sqs::Client::new(&aws)))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         conversion::handle(app, event.payload, Call::invoked(&event.context)?).await

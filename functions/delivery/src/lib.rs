@@ -9,6 +9,7 @@ mod subsystem;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
+    aws::Late,
     batch::{self, Fate, Message},
     machine::Event,
     mutant::{self, Mutant},
@@ -44,9 +45,10 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        sqs: aws_sdk_sqs::Client,
+        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
         http: SharedHttpConnector,
     ) -> Result<Self, Misconfigured> {
+        let sqs = sqs.into();
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
             subsystems: Subsystems::from_env(env, http)?,

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, greeting, trust},
+    aws::{self, Late, greeting, trust},
     log,
     runtime::{Call, Env},
 };
@@ -13,9 +13,9 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let aws = aws::config(&env)?;
-    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     greeting::dynamodb(&dynamodb).await;
-    let app = delivery::App::new(&env, dynamodb, sqs, trust::anybody())?;
+    let app = delivery::App::new(&env, dynamodb, Late::new(move || aws_sdk_sqs::Client::new(&aws)), trust::anybody())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         delivery::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -7,6 +7,7 @@ mod record;
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Error;
 use referrals::{
+    aws::Late,
     bus::Bus,
     life::{advance::advance, announce::announcements},
     mutant::{self, Mutant},
@@ -35,13 +36,13 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: aws_sdk_eventbridge::Client,
-        sqs: aws_sdk_sqs::Client,
+        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
+        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
-            bus: Bus::from_env(env, eventbridge)?,
-            quarantine: Quarantine::from_env(env, sqs)?,
+            bus: Bus::from_env(env, eventbridge.into())?,
+            quarantine: Quarantine::from_env(env, sqs.into())?,
         })
     }
 }

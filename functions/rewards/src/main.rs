@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, greeting},
+    aws::{self, Late, greeting},
     log,
     runtime::{Call, Env},
 };
@@ -13,10 +13,9 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let aws = aws::config(&env)?;
-    let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
-    let eventbridge = aws_sdk_eventbridge::Client::new(&aws);
+    let (dynamodb, eventbridge) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_eventbridge::Client::new(&aws));
     tokio::join!(greeting::dynamodb(&dynamodb), greeting::bus(&eventbridge));
-    let app = rewards::App::new(&env, dynamodb, eventbridge, sqs)?;
+    let app = rewards::App::new(&env, dynamodb, eventbridge, Late::new(move || aws_sdk_sqs::Client::new(&aws)))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         rewards::handle(app, event.payload, Call::invoked(&event.context)?).await

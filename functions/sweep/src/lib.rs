@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, future::join_all, stream};
 use lambda_runtime::Error;
 use referrals::{
+    aws::Late,
     bus::Bus,
     life::{
         advance::{advance, claim, due_for_sweep},
@@ -37,11 +38,11 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: aws_sdk_eventbridge::Client,
+        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
-            bus: Bus::from_env(env, eventbridge)?,
+            bus: Bus::from_env(env, eventbridge.into())?,
             grace: env.grace()?,
         })
     }

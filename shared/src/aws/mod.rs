@@ -4,6 +4,7 @@
 //! else: the SDK's own search through profiles, containers and the instance is a tenth of a binary, and of a start.
 
 pub mod greeting;
+mod late;
 pub mod trust;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use aws_types::{
     service_config::{LoadServiceConfig, ServiceConfigKey},
 };
 
+pub use self::late::Late;
 use crate::runtime::{Env, Misconfigured};
 
 /// How long a function waits for a connection to AWS.

@@ -1,0 +1,45 @@
+//! A client that is made when it is first needed.
+
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
+
+type Make<T> = Box<dyn FnOnce() -> T + Send>;
+
+/// A client for what most invocations do without, for to make one is a tenth of a start: each reads AWS's list of regions.
+pub struct Late<T>(Arc<LazyLock<T, Make<T>>>);
+
+impl<T> Late<T> {
+    /// What `make` will make.
+    pub fn new(make: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(make))))
+    }
+}
+
+impl<T: Send + 'static> From<T> for Late<T> {
+    fn from(client: T) -> Self {
+        Self::new(|| client)
+    }
+}
+
+impl<T> Clone for Late<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Late<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Late<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Late")
+    }
+}

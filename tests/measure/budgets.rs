@@ -38,9 +38,8 @@ pub(crate) const HEAD: &str = "\
 step          binary    start     first      warm  resident  trips  write   read   bytes
                       ----- instructions ----     KB  of a warm call";
 
-/// By so much, in a hundred, a figure may differ from its record. Memory is counted in pages that the system hands out.
+/// By so much, in a hundred, a figure may differ from its record.
 const TOLERANCE: f64 = 2.0;
-const MEMORY_TOLERANCE: f64 = 5.0;
 
 impl Budget {
     pub(crate) async fn of(function: &Function, store: &Store) -> Result<Self, Trouble> {
@@ -81,7 +80,7 @@ impl Budget {
             ("start", self.start as f64, TOLERANCE),
             ("first", self.first as f64, TOLERANCE),
             ("warm", self.warm as f64, TOLERANCE),
-            ("resident", self.resident as f64, MEMORY_TOLERANCE),
+            ("resident", self.resident as f64, TOLERANCE),
             ("round_trips", self.round_trips as f64, 0.0),
             ("write_units", self.write_units, 0.0),
             ("read_units", self.read_units, 0.0),

@@ -100,6 +100,20 @@ impl Running {
         Ok(Call { cost, traffic: self.line.traffic() })
     }
 
+    /// Waits until it sleeps. It asks for its next invocation before it has put the last one away, and on a busy machine
+    /// long before.
+    pub(crate) async fn settle(&self) -> Result<(), Trouble> {
+        let mut sleeping = 0;
+        for _ in 0..10_000 {
+            sleeping = if is_asleep(&self.child)? { sleeping + 1 } else { 0 };
+            if sleeping == 3 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        Err("it does not come to rest".into())
+    }
+
     /// The most memory that it had, in bytes.
     pub(crate) fn resident(&self) -> Result<u64, Trouble> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -126,6 +140,19 @@ fn is_success(answer: &[u8]) -> Result<(), Trouble> {
     let is_refused = said["statusCode"].as_u64().is_some_and(|status| status >= 400);
     let is_given_back = said["batchItemFailures"].as_array().is_some_and(|failures| !failures.is_empty());
     if is_refused || is_given_back { Err(format!("it answered {said}").into()) } else { Ok(()) }
+}
+
+/// Whether all of its threads wait for something.
+fn is_asleep(child: &Child) -> Result<bool, Trouble> {
+    for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+        // A thread may end while its siblings are looked at.
+        let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+        // After the program's name, in brackets, comes the state; anything but S runs or could.
+        if stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('S')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The processor's time that all of its threads have had.

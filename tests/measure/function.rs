@@ -18,9 +18,15 @@ use crate::{
     store::{Line, SUBSYSTEM, Traffic},
 };
 
-/// A function's binary.
+/// A function's binary, or what else runs one.
+#[derive(Default)]
 pub(crate) struct Function {
     pub(crate) binary: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    /// Settings of its own, beside those that every function of the step has.
+    pub(crate) settings: HashMap<String, String>,
+    /// Where it runs; here, unless said.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl Function {
@@ -29,7 +35,7 @@ impl Function {
         let places = [folder.join(step.logical_id()).join("bootstrap"), folder.join(step.function)];
         let found = places.iter().find(|path| path.is_file());
         let binary = found.ok_or_else(|| format!("there is no {} in {}", step.function, folder.display()))?;
-        Ok(Self { binary: binary.canonicalize()? })
+        Ok(Self { binary: binary.canonicalize()?, ..Self::default() })
     }
 
     pub(crate) fn size(&self) -> Result<u64, Trouble> {
@@ -76,28 +82,36 @@ impl Running {
         line: Line,
     ) -> Result<Self, Trouble> {
         let mut api = RuntimeApi::start().await?;
-        let words = [wrapper, &[function.binary.display().to_string()]].concat();
+        let words = [wrapper, &[function.binary.display().to_string()], &function.arguments].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line));
-        command.envs(lambda(&api.address));
+        command.envs(lambda(&api.address)).envs(&function.settings);
+        if let Some(folder) = &function.folder {
+            command.current_dir(folder);
+        }
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let idle = api.idle().await?;
-        let start = Cost { wall: idle.since - began, cpu: cpu(&child)? };
+        let start = Cost { wall: idle.since - began, cpu: cpu(child.id())? };
         Ok(Self { child, api, idle: Some(idle), line, start })
     }
 
-    /// Has it work on this event, until it asks for the next.
+    /// Has it work on this event, until it asks for the next; whatever but success is trouble.
     pub(crate) async fn call(&mut self, event: &str) -> Result<Call, Trouble> {
+        let (said, call) = self.ask(event).await?;
+        is_success(&said).map(|()| call)
+    }
+
+    /// The same, with what it answered.
+    pub(crate) async fn ask(&mut self, event: &str) -> Result<(Value, Call), Trouble> {
         let idle = self.idle.take().ok_or("it still works on another event")?;
-        let before = cpu(&self.child)?;
+        let before = cpu(self.child.id())?;
         self.line.begin();
         let began = Instant::now();
         let answer = self.api.invoke(idle, event.to_owned()).await?;
         self.idle = Some(self.api.idle().await?);
-        is_success(&answer.body)?;
-        let cost = Cost { wall: answer.at - began, cpu: cpu(&self.child)?.saturating_sub(before) };
-        Ok(Call { cost, traffic: self.line.traffic() })
+        let cost = Cost { wall: answer.at - began, cpu: cpu(self.child.id())?.saturating_sub(before) };
+        Ok((serde_json::from_slice(&answer.body)?, Call { cost, traffic: self.line.traffic() }))
     }
 
     /// Waits until it sleeps. It asks for its next invocation before it has put the last one away, and on a busy machine
@@ -135,8 +149,7 @@ impl Running {
 }
 
 /// Whether the function says that all went well.
-fn is_success(answer: &[u8]) -> Result<(), Trouble> {
-    let said: Value = serde_json::from_slice(answer)?;
+fn is_success(said: &Value) -> Result<(), Trouble> {
     let is_refused = said["statusCode"].as_u64().is_some_and(|status| status >= 400);
     let is_given_back = said["batchItemFailures"].as_array().is_some_and(|failures| !failures.is_empty());
     if is_refused || is_given_back { Err(format!("it answered {said}").into()) } else { Ok(()) }
@@ -155,15 +168,18 @@ fn is_asleep(child: &Child) -> Result<bool, Trouble> {
     Ok(true)
 }
 
-/// The processor's time that all of its threads have had.
-fn cpu(child: &Child) -> Result<Duration, Trouble> {
-    let mut nanos = 0;
-    for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+/// The processor's time that all of its threads have had, and those of its children.
+fn cpu(process: u32) -> Result<Duration, Trouble> {
+    let (mut nanos, mut children) = (0, Duration::ZERO);
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may end while its siblings are looked at.
-        let spent = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let task = task?.path();
+        let spent = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
         nanos += spent.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+        let ids = fs::read_to_string(task.join("children")).unwrap_or_default();
+        children += ids.split_whitespace().filter_map(|id| cpu(id.parse().ok()?).ok()).sum::<Duration>();
     }
-    Ok(Duration::from_nanos(nanos))
+    Ok(Duration::from_nanos(nanos) + children)
 }
 
 /// Where the line plays AWS and the subsystems.

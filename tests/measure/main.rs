@@ -6,6 +6,7 @@
 mod budgets;
 mod callgrind;
 mod function;
+mod peers;
 mod runtime_api;
 mod speed;
 mod steps;
@@ -53,6 +54,8 @@ enum What {
     Count(Count),
     /// Measures time and CPU of a start and of calls.
     Speed(Speed),
+    /// Measures the same steps as others would have written them, beside ours.
+    Peers(peers::Peers),
 }
 
 #[derive(Args)]
@@ -101,6 +104,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     match &arguments.what {
         What::Count(count) => budgets(count, counted(&arguments.functions, &steps).await?),
         What::Speed(speed) => measured(&arguments.functions, &steps, speed).await.map(|()| true),
+        What::Peers(peers) => peers::run(peers, &arguments.functions, &arguments.only).await,
     }
 }
 

@@ -67,7 +67,7 @@ fn millis(time: Duration) -> String {
 }
 
 /// The value below which so many in a thousand are.
-fn quantile(values: impl Iterator<Item = Duration>, per_mille: usize) -> Duration {
+pub(crate) fn quantile(values: impl Iterator<Item = Duration>, per_mille: usize) -> Duration {
     let mut values: Vec<_> = values.collect();
     values.sort_unstable();
     values.get((values.len() * per_mille / 1000).min(values.len().saturating_sub(1))).copied().unwrap_or_default()

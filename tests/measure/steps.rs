@@ -48,6 +48,12 @@ pub(crate) const STEPS: [Step; 11] = [
     step("liability", "admin", "admin-liability", &[]),
 ];
 
+/// The step of this name.
+pub(crate) fn named(name: &str) -> Result<&'static Step, Trouble> {
+    static ALL: &[Step] = &STEPS;
+    Ok(ALL.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name}"))?)
+}
+
 impl Step {
     /// The logical id of its function.
     pub(crate) fn logical_id(&self) -> String {
@@ -72,12 +78,14 @@ fn logical_id(function: &str) -> String {
     format!("{}{rest}Function", first.to_uppercase())
 }
 
-fn event(file: &str) -> Result<Value, Trouble> {
+/// What is in a file of `events/`.
+pub(crate) fn event(file: &str) -> Result<Value, Trouble> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("{file}.json"));
     Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
-async fn record(service: &Service) -> Result<Value, Trouble> {
+/// The stream's record of bob's referral as it is.
+pub(crate) async fn record(service: &Service) -> Result<Value, Trouble> {
     let table = service.env().required("TABLE_NAME")?;
     let item = service.dynamodb().scan().table_name(table).send().await?.items.unwrap_or_default();
     let is_referral = |item: &&std::collections::HashMap<String, _>| {

@@ -33,7 +33,23 @@ use crate::{
 pub(crate) const SUBSYSTEM: &str = "/subsystem";
 
 /// What was answered to each operation, in order.
-type Tape = HashMap<String, Vec<String>>;
+type Tape = HashMap<String, Vec<Answer>>;
+
+/// An answer: its status, and what it says.
+#[derive(Clone)]
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+/// What was asked for, in full.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    /// As AWS names it, without the service: `GetItem`; a subsystem is asked to `call`.
+    pub(crate) operation: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
 
 /// A recording, and the event and the settings that belong to it.
 pub(crate) struct Store {
@@ -67,6 +83,8 @@ enum Source {
 #[derive(Default)]
 struct Meter {
     recorded: Tape,
+    /// What the service was asked for during this call.
+    log: Vec<Asked>,
     /// How often each operation was asked for during this call.
     asked: HashMap<String, usize>,
     traffic: Traffic,
@@ -97,18 +115,24 @@ impl Drop for Line {
 impl Store {
     /// Has the function do the step twice, on a table where it is the first time each time.
     pub(crate) async fn recorded(function: &Function, step: &Step) -> Result<Self, Trouble> {
-        let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
-        (options.pace.stream, options.pace.schedule) = (false, false);
-        let service = Service::start(options).await?;
+        let service = service().await?;
         let event = step.prepare(&service).await?.to_string();
-        let (dynamodb, rest) = (service.dynamodb_url().to_owned(), service.url().to_owned());
-        let line = Line::start(Source::Service { dynamodb, rest, http: trust::anybody() }).await?;
-        let settings = settings(&service, step)?;
-        let mut running = Running::start(function, &[], &settings, line).await?;
+        let store = Self::of(function, &service, settings(&service, step)?, event).await?;
+        service.stop().await;
+        Ok(store)
+    }
+
+    /// The same, on a service where all is ready for the event.
+    pub(crate) async fn of(
+        function: &Function,
+        service: &Service,
+        settings: HashMap<String, String>,
+        event: String,
+    ) -> Result<Self, Trouble> {
+        let mut running = Running::start(function, &[], &settings, Line::to(service).await?).await?;
         let first = running.call(&event).await?.traffic;
         let tape = running.line.meter().recorded.clone();
         running.end().await?;
-        service.stop().await;
         let mut store = Self { tape, event, settings, first, warm: first };
         store.warm = store.played_again(function).await?;
         Ok(store)
@@ -129,8 +153,15 @@ impl Store {
     }
 }
 
+/// A local service on which nothing happens by itself.
+pub(crate) async fn service() -> Result<Service, Trouble> {
+    let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
+    (options.pace.stream, options.pace.schedule) = (false, false);
+    Ok(Service::start(options).await?)
+}
+
 /// The settings that the template gives the function.
-fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, Trouble> {
+pub(crate) fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, Trouble> {
     let template = local::template()?;
     let variables = &template["Resources"][step.logical_id()]["Properties"]["Environment"]["Variables"];
     let names = variables.as_object().ok_or("the template knows no such function")?.keys();
@@ -138,6 +169,12 @@ fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, T
 }
 
 impl Line {
+    /// A line on which the service itself answers.
+    pub(crate) async fn to(service: &Service) -> Result<Self, Trouble> {
+        let (dynamodb, rest) = (service.dynamodb_url().to_owned(), service.url().to_owned());
+        Self::start(Source::Service { dynamodb, rest, http: trust::anybody() }).await
+    }
+
     async fn start(source: Source) -> Result<Self, Trouble> {
         let wire = Arc::new(Wire { source, meter: Mutex::default() });
         let ((dynamodb, first), (rest, second)) = (wire.serve().await?, wire.serve().await?);
@@ -152,12 +189,18 @@ impl Line {
     pub(crate) fn begin(&self) {
         let mut meter = self.meter();
         meter.asked.clear();
+        meter.log.clear();
         meter.traffic = Traffic::default();
     }
 
     /// What went over the line since the call began.
     pub(crate) fn traffic(&self) -> Traffic {
         self.meter().traffic
+    }
+
+    /// What the service was asked for since then.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.meter().log.clone()
     }
 }
 
@@ -174,7 +217,7 @@ impl Wire {
         self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, operation: &str, head: &Head, body: &[u8]) -> Result<String, Trouble> {
+    async fn ask(&self, operation: &str, head: &Head, body: &[u8]) -> Result<Answer, Trouble> {
         let turn = self.meter().turn(operation);
         match &self.source {
             Source::Tape { tape, latency } => {
@@ -203,7 +246,7 @@ fn counted(body: &[u8]) -> Result<Vec<u8>, Trouble> {
     Ok(request.to_string().into_bytes())
 }
 
-async fn forward(http: &SharedHttpConnector, url: &str, head: &Head, body: Vec<u8>) -> Result<String, Trouble> {
+async fn forward(http: &SharedHttpConnector, url: &str, head: &Head, body: Vec<u8>) -> Result<Answer, Trouble> {
     let mut request = Request::post(url);
     for name in ["x-amz-target", "content-type", "authorization", "x-amz-date"] {
         request = request.header(name, head.text(name));
@@ -211,8 +254,7 @@ async fn forward(http: &SharedHttpConnector, url: &str, head: &Head, body: Vec<u
     let request: HttpRequest = request.body(SdkBody::from(body))?.try_into()?;
     let mut response = http.call(request).await?;
     let body = ByteStream::new(response.take_body()).collect().await?.to_vec();
-    let text = String::from_utf8(body)?;
-    if response.status().is_success() { Ok(text) } else { Err(format!("{}: {text}", head.target()).into()) }
+    Ok(Answer { status: response.status().as_u16(), text: String::from_utf8(body)? })
 }
 
 /// The head of a request.
@@ -251,15 +293,19 @@ impl Meter {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    fn close(&mut self, operation: &str, answer: &str) {
+    fn close(&mut self, operation: &str, answer: &Answer) {
         self.open -= 1;
         if self.open == 0 {
             self.traffic.waited += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
         }
-        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let answer: Value = serde_json::from_str(&answer.text).unwrap_or_default();
         let consumed = &answer["ConsumedCapacity"];
         let tables = consumed.as_array().map_or(std::slice::from_ref(consumed), Vec::as_slice);
-        let units: f64 = tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
+        let mut units: f64 = tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
+        if answer["__type"].as_str().is_some_and(|name| name.ends_with("ConditionalCheckFailedException")) {
+            // A refused write is paid for as if it had been written, but says nothing of it. Items here are below 1 KB.
+            units += 1.0;
+        }
         match operation {
             "GetItem" | "BatchGetItem" | "Query" => self.traffic.read_units += units,
             _ => self.traffic.write_units += units,
@@ -276,12 +322,17 @@ async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, bod
         return Response::new(Body::from("healthy"));
     }
     wire.meter().open(head.size() + body.len());
-    let answer = if is_subsystem { Ok("{}".to_owned()) } else { wire.ask(operation, &head, &body).await };
-    let (status, answer) = match answer {
-        Ok(answer) => (200, answer),
-        Err(problem) => (400, json!({"__type": "ValidationException", "message": problem.to_string()}).to_string()),
-    };
+    if matches!(wire.source, Source::Service { .. }) {
+        let asked = Asked { operation: operation.to_owned(), headers: head.headers.clone(), body: body.clone() };
+        wire.meter().log.push(asked);
+    }
+    let answer =
+        if is_subsystem { Ok(Answer { status: 200, text: "{}".to_owned() }) } else { wire.ask(operation, &head, &body).await };
+    let answer = answer.unwrap_or_else(|problem| {
+        let text = json!({"__type": "ValidationException", "message": problem.to_string()}).to_string();
+        Answer { status: 400, text }
+    });
     wire.meter().close(operation, &answer);
-    let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
-    response.body(Body::from(answer)).unwrap_or_default()
+    let response = Response::builder().status(answer.status).header("content-type", "application/x-amz-json-1.0");
+    response.body(Body::from(answer.text)).unwrap_or_default()
 }

@@ -1,0 +1,101 @@
+//! Peers: the same steps as others would have written them, first checked, then measured beside ours in turns.
+
+mod check;
+mod contender;
+
+mod machine;
+
+
+
+mod rounds;
+mod stage;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    Trouble,
+    peers::{
+        contender::Contender,
+        rounds::{Entry, Measure},
+    },
+    steps,
+};
+
+/// What is compared, in the order of a referral's life.
+const STEPS: [&str; 6] = ["mint", "attribute", "convert", "repeat", "issue", "deliver"];
+
+#[derive(Args)]
+pub(crate) struct Peers {
+    /// Where `.ci/benchmarks` builds the peers.
+    #[arg(long, value_name = "DIR", default_value = "target/ci/peers")]
+    built: PathBuf,
+    /// How often all take their turns.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How many warm calls a process has to work on each time.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    calls: usize,
+    /// How long the store takes for an answer.
+    #[arg(long, value_name = "MS", default_value_t = 2)]
+    latency_ms: u64,
+    /// Only checks that each contender does the steps.
+    #[arg(long)]
+    check: bool,
+    /// A PostgreSQL server for the SQL schema, as a connection string; without one it is left out.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+    /// The report, and beside it the plot.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Whether all contenders do the steps; then measures them, and reports.
+pub(crate) async fn run(arguments: &Peers, functions: &Path, only: &[String]) -> Result<bool, Trouble> {
+    let contenders = contender::all(functions, &arguments.built)?;
+    if !all_do_the_steps(&contenders).await? {
+        return Ok(false);
+    }
+    if arguments.check {
+        return Ok(true);
+    }
+    let entries = measured(arguments, &contenders, only).await?;
+    println!("{}", entries.len());
+    Ok(true)
+}
+
+async fn all_do_the_steps(contenders: &[Contender]) -> Result<bool, Trouble> {
+    let mut all = true;
+    for contender in contenders {
+        let broken = check::check(contender).await.map_err(|problem| format!("{}: {problem}", contender.name))?;
+        println!("{}: {}", contender.name, if broken.is_empty() { "does all steps" } else { "does not do all steps" });
+        broken.iter().for_each(|line| println!("  {line}"));
+        all &= broken.is_empty();
+    }
+    Ok(all)
+}
+
+async fn measured<'a>(
+    arguments: &Peers,
+    contenders: &'a [Contender],
+    only: &[String],
+) -> Result<Vec<Entry<'a>>, Trouble> {
+    let mut entries = Vec::new();
+    for step in STEPS.iter().filter(|step| only.is_empty() || only.iter().any(|name| name == *step)) {
+        for contender in contenders {
+            entries.push(Entry::recorded(contender, steps::named(step)?).await?);
+        }
+    }
+    let latency = Duration::from_millis(arguments.latency_ms);
+    let measure = Measure { rounds: arguments.rounds, calls: arguments.calls, latency };
+    for number in 0..measure.rounds {
+        println!("round {} of {}", number + 1, measure.rounds);
+        rounds::round(&mut entries, measure, number).await?;
+    }
+    Ok(entries)
+}

@@ -1,0 +1,14 @@
+// Behind a queue per reward type: deliver, each reward once, each message apart.
+import { BatchProcessor, EventType, processPartialResponse } from '@aws-lambda-powertools/batch';
+
+import { deliver, rewardId } from '../model/reward.js';
+import { once } from './idempotency.js';
+
+const processor = new BatchProcessor(EventType.SQS);
+const deliverOnce = once(({ id }) => deliver(id), 'id');
+
+export const handler = (event, context) =>
+  processPartialResponse(event, (message, options) => deliverOnce({ id: rewardId(message) }, options), processor, {
+    context,
+    throwOnFullBatchFailure: false,
+  });

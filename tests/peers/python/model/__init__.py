@@ -1,0 +1,1 @@
+"""The referral model, as far as the six steps need it."""

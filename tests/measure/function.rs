@@ -191,13 +191,14 @@ fn endpoints(settings: &HashMap<String, String>, line: &Line) -> Vec<(String, St
 }
 
 /// What Lambda sets.
-fn lambda(api: &str) -> [(&'static str, &str); 8] {
+fn lambda(api: &str) -> [(&'static str, &str); 9] {
     [
         ("AWS_LAMBDA_RUNTIME_API", api),
         ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
         ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "measured"),
         ("AWS_SECRET_ACCESS_KEY", "measured"),
         ("AWS_SESSION_TOKEN", "measured"),

@@ -2,11 +2,11 @@
 
 mod check;
 mod contender;
-
+mod figures;
 mod machine;
-
-
-
+mod plot;
+mod postgres;
+mod report;
 mod rounds;
 mod stage;
 
@@ -22,6 +22,8 @@ use crate::{
     Trouble,
     peers::{
         contender::Contender,
+        postgres::{Postgres, Server},
+        report::Report,
         rounds::{Entry, Measure},
     },
     steps,
@@ -64,8 +66,13 @@ pub(crate) async fn run(arguments: &Peers, functions: &Path, only: &[String]) ->
     if arguments.check {
         return Ok(true);
     }
-    let entries = measured(arguments, &contenders, only).await?;
-    println!("{}", entries.len());
+    let (entries, postgres) = measured(arguments, &contenders, only).await?;
+    let report = Report::of(&entries, postgres, arguments)?;
+    println!("{}", report.table());
+    if let Some(path) = &arguments.report {
+        fs::write(path, report.markdown()?)?;
+        fs::write(report::PLOT, report.plot())?;
+    }
     Ok(true)
 }
 
@@ -84,18 +91,21 @@ async fn measured<'a>(
     arguments: &Peers,
     contenders: &'a [Contender],
     only: &[String],
-) -> Result<Vec<Entry<'a>>, Trouble> {
+) -> Result<(Vec<Entry<'a>>, Option<Postgres>), Trouble> {
     let mut entries = Vec::new();
     for step in STEPS.iter().filter(|step| only.is_empty() || only.iter().any(|name| name == *step)) {
         for contender in contenders {
             entries.push(Entry::recorded(contender, steps::named(step)?).await?);
         }
     }
+    let server = arguments.postgres.as_ref().map(|url| Server::new(&arguments.built, url));
     let latency = Duration::from_millis(arguments.latency_ms);
     let measure = Measure { rounds: arguments.rounds, calls: arguments.calls, latency };
+    let mut runs = Vec::new();
     for number in 0..measure.rounds {
         println!("round {} of {}", number + 1, measure.rounds);
         rounds::round(&mut entries, measure, number).await?;
+        runs.extend(server.as_ref().map(Server::run).transpose()?);
     }
-    Ok(entries)
+    Ok((entries, server.map(|server| server.summed_up(&runs)).transpose()?))
 }

@@ -326,8 +326,11 @@ async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, bod
         let asked = Asked { operation: operation.to_owned(), headers: head.headers.clone(), body: body.clone() };
         wire.meter().log.push(asked);
     }
-    let answer =
-        if is_subsystem { Ok(Answer { status: 200, text: "{}".to_owned() }) } else { wire.ask(operation, &head, &body).await };
+    let answer = if is_subsystem {
+        Ok(Answer { status: 200, text: "{}".to_owned() })
+    } else {
+        wire.ask(operation, &head, &body).await
+    };
     let answer = answer.unwrap_or_else(|problem| {
         let text = json!({"__type": "ValidationException", "message": problem.to_string()}).to_string();
         Answer { status: 400, text }

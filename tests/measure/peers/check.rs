@@ -84,7 +84,8 @@ impl Life<'_> {
 
     /// One code per user, however often it is asked for.
     async fn mint(&mut self) -> Result<(), Trouble> {
-        let (answer, _) = self.send("mint", &mint("alice", &json!({"code": "ALICE-2026", "device_fingerprint": "laptop"}))?).await?;
+        let (answer, _) =
+            self.send("mint", &mint("alice", &json!({"code": "ALICE-2026", "device_fingerprint": "laptop"}))?).await?;
         self.hold("a mint makes a code", is(&answer, 201, "/code", "ALICE-2026"), &answer);
         let code = self.item("CODE#A11CE2026", "CODE").await?.unwrap_or_default();
         self.hold("whose code it is, is in the table", code["owner"] == "alice", &code);
@@ -123,7 +124,8 @@ impl Life<'_> {
     /// One referrer per person, though two codes come in twenty sign-ups, each at a process of its own.
     async fn at_once(&mut self) -> Result<(), Trouble> {
         let mut processes = try_join_all((0..AT_ONCE).map(|_| self.start("attribute"))).await?;
-        let codes = ["ALICE-2026", "CAROL-2026"].map(|code| attribute("bob", code, json!({"device_fingerprint": "phone"})));
+        let codes =
+            ["ALICE-2026", "CAROL-2026"].map(|code| attribute("bob", code, json!({"device_fingerprint": "phone"})));
         let [first, second] = codes.map(|event| event.map(|event| event.to_string()));
         let (first, second) = (first?, second?);
         let asked = processes.iter_mut().enumerate().map(|(number, process)| {

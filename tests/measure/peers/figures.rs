@@ -52,7 +52,8 @@ impl Figures {
     pub(crate) fn of(entry: &Entry<'_>) -> Result<Self, Trouble> {
         let runs = &entry.runs;
         let each = |figure: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(figure));
-        let at = |run: &Run, what: fn(&Call) -> Duration, per_mille| millis(quantile(run.warm.iter().map(what), per_mille));
+        let at =
+            |run: &Run, what: fn(&Call) -> Duration, per_mille| millis(quantile(run.warm.iter().map(what), per_mille));
         Ok(Self {
             start_cpu: each(&|run| millis(run.start.cpu)),
             start_wall: each(&|run| millis(run.start.wall)),

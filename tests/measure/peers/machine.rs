@@ -9,7 +9,8 @@ pub(crate) fn describe() -> Result<Vec<String>, Trouble> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = field(&cpus, "model name").unwrap_or("a processor that does not say its name");
     let memory = fs::read_to_string("/proc/meminfo")?;
-    let kilobytes: u64 = field(&memory, "MemTotal").and_then(|text| text.trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    let kilobytes: u64 =
+        field(&memory, "MemTotal").and_then(|text| text.trim_end_matches(" kB").parse().ok()).unwrap_or(0);
     let cores = thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(vec![

@@ -4,13 +4,13 @@ import { DynamoDBPersistenceLayer } from '@aws-lambda-powertools/idempotency/dyn
 
 import { dynamodb } from '../model/store.js';
 
-const persistenceStore = new DynamoDBPersistenceLayer({
-  tableName: process.env.IDEMPOTENCY_TABLE_NAME,
-  awsSdkV3Client: dynamodb,
-});
-
-/** The function made idempotent, under the key that this expression finds in its argument, and how it learns its time. */
+/** The function made idempotent, under the key that this expression finds in its argument. */
 export const once = (act, eventKeyJmesPath) => {
+  // One for each function: a layer keeps the first configuration that it is given.
+  const persistenceStore = new DynamoDBPersistenceLayer({
+    tableName: process.env.IDEMPOTENCY_TABLE_NAME,
+    awsSdkV3Client: dynamodb,
+  });
   const config = new IdempotencyConfig({ eventKeyJmesPath, throwOnNoIdempotencyKey: true });
   const idempotent = makeIdempotent(act, { persistenceStore, config });
   return (argument, context) => {

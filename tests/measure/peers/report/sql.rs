@@ -1,0 +1,80 @@
+//! The report's part about PostgreSQL.
+
+use super::text::{row, rule, spread};
+use crate::peers::postgres::{Postgres, Races, SqlStep};
+
+pub(super) fn section(found: &Postgres) -> String {
+    let Postgres { version, start_cpu, resident, steps, races } = found;
+    format!(
+        "## The same on PostgreSQL\n\n\
+         Three tables with their constraints, and a worker in Node.js with `pg` on a server of its own ({version}, which \
+         waits for the disk) over a socket of the machine: no flags, no devices, no delivery, and not on Lambda. The server \
+         runs on whether there are referrals or not; its CPU is that of the worker's connection. Starting and connecting \
+         takes the worker {} ms of CPU, and it has {} MB.\n\n{}\n\n{}",
+        spread(*start_cpu),
+        spread(*resident),
+        costs(steps),
+        races_of(races),
+    )
+}
+
+fn costs(steps: &[SqlStep]) -> String {
+    let head = ["step", "statements", "worker: CPU ms", "server: CPU ms"];
+    let lines = steps.iter().map(|step| {
+        row(&[step.name.clone(), step.statements.to_string(), spread(step.worker_cpu), spread(step.server_cpu)])
+    });
+    [row(&head), rule(head.len())].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+/// What was counted in the tables.
+fn races_of(Races { duplicates, two_workers, killed }: &Races) -> String {
+    let (one, look) = (&duplicates.condition, &duplicates.look_first);
+    let (careful, saved, lost) = (&two_workers.condition, &two_workers.look_first_unique, &two_workers.look_first);
+    let lines = [
+        ["what happened", "written how", "wanted", "counted"].map(str::to_owned),
+        [
+            format!("{} orders, each ten times at once", one.orders / 10),
+            "`UPDATE … WHERE status = 'pending'`".to_owned(),
+            format!("{} conversions", one.wanted),
+            format!("{} conversions", one.conversions),
+        ],
+        [
+            String::new(),
+            "`SELECT`, then `UPDATE`".to_owned(),
+            format!("{} conversions", look.wanted),
+            format!("{} conversions", look.conversions),
+        ],
+        [
+            "two workers issue the same referrals".to_owned(),
+            "`UPDATE … WHERE status = 'converted'` and both rewards, in a transaction".to_owned(),
+            format!("{} rewards", careful.wanted),
+            format!("{} rewards", careful.rewards),
+        ],
+        [
+            String::new(),
+            "`SELECT`, then write, in a transaction; rewards `UNIQUE`".to_owned(),
+            format!("{} rewards", saved.wanted),
+            format!("{} rewards", saved.rewards),
+        ],
+        [
+            String::new(),
+            "the same without `UNIQUE` on rewards".to_owned(),
+            format!("{} rewards", lost.wanted),
+            format!("{} rewards, {} paid twice", lost.rewards, lost.paid_twice),
+        ],
+        [
+            format!("{} workers killed between commit and publishing, and another one after them", killed.kills),
+            "as it should be, without an outbox".to_owned(),
+            format!("{} published", killed.rewards),
+            format!("{} published, {} never delivered", killed.published, killed.never_delivered),
+        ],
+    ];
+    let [head, rows @ ..] = &lines;
+    let rows = rows.iter().map(|line| row(line));
+    let table = [row(head), rule(head.len())].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
+    format!(
+        "What duplicates, races and a crash do to it, counted in its tables afterwards:\n\n{table}\n\n\
+         Written with care the schema holds; what it lacks is somebody who remembers what was committed and not yet told. \
+         Here that is the table itself: the item is in the index of work until its rewards are settled."
+    )
+}

@@ -22,7 +22,7 @@ pub(crate) struct Spread {
 pub(crate) struct Figures {
     pub(crate) start_cpu: Spread,
     pub(crate) start_wall: Spread,
-    /// The first call's beyond a warm one's.
+    /// The first call's, which comes on top of the start's.
     pub(crate) first_cpu: Spread,
     pub(crate) cpu: Spread,
     pub(crate) cpu_p99: Spread,

@@ -116,7 +116,7 @@ impl Report {
 
     /// What the terminal shows.
     pub(crate) fn table(&self) -> String {
-        self.comparison() + "\n" + &self.by_step()
+        [self.comparison(), self.starts(), self.warm_calls()].join("\n\n")
     }
 
     pub(crate) fn plot(&self) -> String {

@@ -1,7 +1,10 @@
 //! The report in words and tables.
 
-use super::{MEASURES, Measure, Report, Row, sql};
-use crate::{Trouble, peers::figures::Spread};
+use super::{MEASURES, Measure, Report, sql};
+use crate::{
+    Trouble,
+    peers::figures::{Figures, Spread},
+};
 
 impl Report {
     /// `BENCHMARKS.md`.
@@ -24,12 +27,16 @@ impl Report {
             "## In short\n\nHow many times ours: the median of the steps, and the least and the most of them.".to_owned(),
             self.comparison(),
             self.targets(),
-            "## Step by step".to_owned(),
-            "CPU is that of all threads. A start lasts from `exec` until the function asks for its first event; the first call's \
-             CPU comes on top. *Beyond the store* is a warm call's time without what it waited for others; its p99.9 is over \
-             all rounds. Memory is the most that the process had. Round trips and capacity units are those of a warm call."
+            "## Start and memory".to_owned(),
+            "A start lasts from `exec` until the function asks for its first event; the first call comes on top. CPU is that of \
+             all threads. Memory is the most that the process had after all its calls. Steps of one function differ by their \
+             calls alone."
                 .to_owned(),
-            self.by_step(),
+            self.starts(),
+            "## Warm calls".to_owned(),
+            "Beyond the store: a call's time without what it waited for others. Its p99.9 is over all rounds."
+                .to_owned(),
+            self.warm_calls(),
             self.postgres.as_ref().map_or_else(String::new, sql::section),
             self.conditions(),
         ];
@@ -62,42 +69,57 @@ impl Report {
         format!("Against *{peer}* we set out for:\n\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
 
-    /// Every figure.
-    pub(crate) fn by_step(&self) -> String {
-        const HEAD: [&str; 13] = [
+    /// Every figure of processes.
+    pub(crate) fn starts(&self) -> String {
+        let head = ["step", "", "start: CPU ms", "wall ms", "first call: CPU ms", "memory MB", "archive MB"];
+        self.by_step(&head, |figures| {
+            vec![
+                spread(figures.start_cpu),
+                spread(figures.start_wall),
+                spread(figures.first_cpu),
+                spread(figures.resident),
+                short(figures.deployed),
+            ]
+        })
+    }
+
+    /// Every figure of calls.
+    pub(crate) fn warm_calls(&self) -> String {
+        let head = [
             "step",
             "",
-            "start: CPU ms",
-            "wall ms",
-            "first call: CPU ms",
-            "warm call: CPU ms",
+            "CPU ms",
             "p99",
             "beyond the store ms",
             "p99",
             "p99.9",
-            "memory MB",
             "round trips",
-            "units written / read",
+            "units written",
+            "units read",
         ];
-        let lines = self.rows.iter().map(|Row { step, title, figures }| {
-            let traffic = figures.traffic;
-            row(&[
-                (*step).to_owned(),
-                title.clone(),
-                spread(figures.start_cpu),
-                spread(figures.start_wall),
-                short(figures.first_cpu.median),
+        self.by_step(&head, |figures| {
+            vec![
                 spread(figures.cpu),
-                short(figures.cpu_p99.median),
+                spread(figures.cpu_p99),
                 spread(figures.excess),
-                short(figures.excess_p99.median),
+                spread(figures.excess_p99),
                 short(figures.excess_p999),
-                spread(figures.resident),
-                traffic.round_trips.to_string(),
-                format!("{} / {}", traffic.write_units, traffic.read_units),
-            ])
+                figures.traffic.round_trips.to_string(),
+                figures.traffic.write_units.to_string(),
+                figures.traffic.read_units.to_string(),
+            ]
+        })
+    }
+
+    /// A line for each contender at each step, which is named in the first of them.
+    fn by_step(&self, head: &[&str], figures: impl Fn(&Figures) -> Vec<String>) -> String {
+        let ours = self.titles().first().copied().unwrap_or_default();
+        let lines = self.rows.iter().map(|found| {
+            let step = if found.title == ours { found.step } else { "" };
+            let cells = [step.to_owned(), found.title.clone()].into_iter().chain(figures(&found.figures));
+            row(&cells.collect::<Vec<_>>())
         });
-        [row(&HEAD), rule(HEAD.len())].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+        [row(head), rule(head.len())].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
     }
 
     fn conditions(&self) -> String {

@@ -31,6 +31,7 @@ enum Kind {
 struct Peer {
     name: String,
     title: String,
+    runtime: String,
     command: Vec<String>,
     folder: String,
 }
@@ -83,12 +84,11 @@ impl Contender {
         Ok(fs::metadata(&archive).map_err(|problem| format!("{}: {problem}", archive.display()))?.len())
     }
 
-    /// What its runtime calls itself, where it has one.
+    /// Its runtime and the version of that, where it has one.
     pub(crate) fn runtime(&self, step: &Step) -> Result<Option<String>, Trouble> {
-        if let Kind::Ours(_) = self.kind {
-            return Ok(None);
-        }
-        let said = Command::new(self.function(step)?.binary).arg("--version").output()?;
-        Ok(Some(String::from_utf8(said.stdout)?.trim().to_owned()))
+        let Kind::Peer(peer) = &self.kind else { return Ok(None) };
+        let said = String::from_utf8(Command::new(self.function(step)?.binary).arg("--version").output()?.stdout)?;
+        let version = said.split_whitespace().last().unwrap_or_default().trim_start_matches('v');
+        Ok(Some(format!("{} {version}", peer.runtime)))
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) first_cpu: Spread,
     pub(crate) cpu: Spread,
     pub(crate) cpu_p99: Spread,
+    /// Of the first twenty calls after the first, when what compiles as it goes has not compiled much yet.
+    pub(crate) cpu_early: Spread,
     /// Wall time beyond what the store took, which is the same for all.
     pub(crate) excess: Spread,
     pub(crate) excess_p99: Spread,
@@ -37,6 +39,8 @@ pub(crate) struct Figures {
     pub(crate) deployed: f64,
     pub(crate) traffic: Traffic,
 }
+
+const EARLY: usize = 20;
 
 impl Spread {
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
@@ -60,6 +64,7 @@ impl Figures {
             first_cpu: each(&|run| millis(run.first.cost.cpu)),
             cpu: each(&|run| at(run, cpu, 500)),
             cpu_p99: each(&|run| at(run, cpu, 990)),
+            cpu_early: each(&|run| millis(quantile(run.warm.iter().take(EARLY).map(cpu), 500))),
             excess: each(&|run| at(run, excess, 500)),
             excess_p99: each(&|run| at(run, excess, 990)),
             excess_p999: millis(quantile(runs.iter().flat_map(|run| &run.warm).map(excess), 999)),

@@ -23,17 +23,20 @@ const LINE: f64 = 24.0;
 const GAP: f64 = 12.0;
 
 const STYLE: &str = "\
-    svg { --ground: #ffffff; --ink: #1c2128; --soft: #57606a; --rule: #d0d7de;\n\
+    svg { --ground: #ffffff; --ink: #1c2128; --soft: #57606a;\n\
     \x20     --bar0: #c2410c; --bar1: #15803d; --bar2: #0e7490; --bar3: #4f46e5; }\n\
     @media (prefers-color-scheme: dark) {\n\
-    \x20 svg { --ground: #0d1117; --ink: #e6edf3; --soft: #9da7b3; --rule: #3d444d;\n\
-    \x20       --bar0: #fb923c; --bar1: #4ade80; --bar2: #22d3ee; --bar3: #a5b4fc; }\n\
+    \x20 svg { --ground: #0d1117; --ink: #e6edf3; --soft: #9da7b3;\n\
+    \x20       --bar0: #ea580c; --bar1: #16a34a; --bar2: #0891b2; --bar3: #6366f1; }\n\
     }\n\
     text { font: 15px system-ui, sans-serif; fill: var(--ink); }\n\
     .title { font-size: 18px; font-weight: 600; }\n\
     .group { font-weight: 600; }\n\
+    .note { fill: var(--soft); }\n\
     .end { text-anchor: end; }\n\
     .spread { stroke: var(--ink); stroke-width: 1.5; }\n";
+
+const NOTE: &str = "Bars are medians. Lines reach from the least to the most: of the rounds, and of the steps where those are one bar.";
 
 /// Draws the panels one below the other.
 pub(crate) fn draw(panels: &[Panel]) -> String {
@@ -41,6 +44,8 @@ pub(crate) fn draw(panels: &[Panel]) -> String {
     for panel in panels {
         y = draw_panel(&mut body, panel, y) + GAP;
     }
+    text(&mut body, "note", MARGIN, y, NOTE);
+    y += MARGIN;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" role=\"img\" \
          aria-label=\"What each contender costs\">\n<style>\n{STYLE}</style>\n\

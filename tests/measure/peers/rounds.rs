@@ -49,15 +49,14 @@ impl<'a> Entry<'a> {
     }
 
     /// One process. On a machine so busy that somebody's timeouts strike, another one.
-    async fn run(&mut self, measure: Measure) -> Result<(), Trouble> {
+    async fn run(&self, measure: Measure) -> Result<Run, Trouble> {
         for _ in 1..TRIES {
             match self.undisturbed(measure).await {
-                Ok(run) => return Ok(self.runs.push(run)),
                 Err(problem) => println!("{} at {} once more: {problem}", self.contender.name, self.step.name),
+                run => return run,
             }
         }
-        let run = self.undisturbed(measure).await?;
-        Ok(self.runs.push(run))
+        self.undisturbed(measure).await
     }
 
     /// Its start, its first call, and warm ones.
@@ -81,7 +80,9 @@ pub(crate) async fn round(entries: &mut [Entry<'_>], measure: Measure, number: u
     for group in entries.chunk_by_mut(|one, other| one.step.name == other.step.name) {
         let count = group.len();
         for turn in 0..count {
-            group[(turn + number) % count].run(measure).await?;
+            let entry = &mut group[(turn + number) % count];
+            let run = entry.run(measure).await?;
+            entry.runs.push(run);
         }
     }
     Ok(())

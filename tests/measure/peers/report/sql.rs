@@ -4,10 +4,11 @@ use super::text::{row, rule, spread};
 use crate::peers::postgres::{Postgres, Races, SqlStep};
 
 pub(super) fn section(found: &Postgres) -> String {
-    let Postgres { version, start_cpu, resident, steps, races } = found;
+    let version = found.version.split(' ').next().unwrap_or_default();
+    let Postgres { start_cpu, resident, steps, races, .. } = found;
     format!(
         "## The same on PostgreSQL\n\n\
-         Three tables with their constraints, and a worker in Node.js with `pg` on a server of its own ({version}, which \
+         Three tables with their constraints, and a worker in Node.js with `pg` on a server of its own (PostgreSQL {version}, which \
          waits for the disk) over a socket of the machine: no flags, no devices, no delivery, and not on Lambda. The server \
          runs on whether there are referrals or not; its CPU is that of the worker's connection. Starting and connecting \
          takes the worker {} ms of CPU, and it has {} MB.\n\n{}\n\n{}",

@@ -34,7 +34,8 @@ impl Report {
                 .to_owned(),
             self.starts(),
             "## Warm calls".to_owned(),
-            "Beyond the store: a call's time without what it waited for others. Its p99.9 is over all rounds."
+            "Beyond the store: a call's time without what it waited for others. Its p99.9 is over all rounds. JavaScript is \
+             compiled as it runs, so its first calls cost more than those of a process that lives long."
                 .to_owned(),
             self.warm_calls(),
             self.postgres.as_ref().map_or_else(String::new, sql::section),
@@ -90,6 +91,7 @@ impl Report {
             "",
             "CPU ms",
             "p99",
+            "of the first 20",
             "beyond the store ms",
             "p99",
             "p99.9",
@@ -101,6 +103,7 @@ impl Report {
             vec![
                 spread(figures.cpu),
                 spread(figures.cpu_p99),
+                spread(figures.cpu_early),
                 spread(figures.excess),
                 spread(figures.excess_p99),
                 short(figures.excess_p999),
@@ -138,7 +141,8 @@ const CONDITIONS: &str = "\
   are compiled before, which in Lambda they often are not.
 - An archive holds what is deployed: for Rust the whole program, for the others what Lambda's own runtime (not counted) runs.
   Python's holds boto3, which the runtime has too, in another version.
-- Powertools keeps what it has seen in a table of its own: two more round trips and two more units for each call.
+- Powertools keeps what it has seen in a table of its own: two more round trips and two more units for what is new, and one
+  of each for what it has seen, which then costs nothing else.
 - On Lambda a small function has a fraction of a processor, so there CPU is time, and more of it than here.";
 
 pub(super) fn row<T: AsRef<str>>(cells: &[T]) -> String {

@@ -24,6 +24,8 @@ pub(crate) struct Figures {
     pub(crate) start_wall: Spread,
     /// The first call's, which comes on top of the start's.
     pub(crate) first_cpu: Spread,
+    /// Of both together: what a cold call costs.
+    pub(crate) cold_cpu: Spread,
     pub(crate) cpu: Spread,
     pub(crate) cpu_p99: Spread,
     /// Of the first twenty calls after the first, when what compiles as it goes has not compiled much yet.
@@ -62,6 +64,7 @@ impl Figures {
             start_cpu: each(&|run| millis(run.start.cpu)),
             start_wall: each(&|run| millis(run.start.wall)),
             first_cpu: each(&|run| millis(run.first.cost.cpu)),
+            cold_cpu: each(&|run| millis(run.start.cpu + run.first.cost.cpu)),
             cpu: each(&|run| at(run, cpu, 500)),
             cpu_p99: each(&|run| at(run, cpu, 990)),
             cpu_early: each(&|run| millis(quantile(run.warm.iter().take(EARLY).map(cpu), 500))),

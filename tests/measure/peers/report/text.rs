@@ -28,8 +28,8 @@ impl Report {
             self.comparison(),
             self.targets(),
             "## Start and memory".to_owned(),
-            "A start lasts from `exec` until the function asks for its first event; the first call comes on top. CPU is that of \
-             all threads. Memory is the most that the process had after all its calls. Steps of one function differ by their \
+            "A start lasts from `exec` until the function asks for its first event; the first call comes on top. Ours connects \
+             in its start, the others in their first call. CPU is that of all threads. Memory is the most that the process had after all its calls. Steps of one function differ by their \
              calls alone."
                 .to_owned(),
             self.starts(),
@@ -143,6 +143,7 @@ const CONDITIONS: &str = "\
   Python's holds boto3, which the runtime has too, in another version.
 - Powertools keeps what it has seen in a table of its own: two more round trips and two more units for what is new, and one
   of each for what it has seen, which then costs nothing else.
+- All calls go over plain HTTP, so what TLS takes is in nobody's figures.
 - On Lambda a small function has a fraction of a processor, so there CPU is time, and more of it than here.";
 
 pub(super) fn row<T: AsRef<str>>(cells: &[T]) -> String {

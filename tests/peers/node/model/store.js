@@ -60,7 +60,7 @@ export const mint = async (owned, device) => {
     const [taken, owner] = error.CancellationReasons;
     if (owner.Code === 'ConditionalCheckFailed') {
       if (device) await table.send(new UpdateCommand({ TableName, ...remember(owned.owner, device) }));
-      return { owned: await code(owner.Item.code.S ?? owner.Item.code) };
+      return { owned: await code(unmarshall(owner.Item).code) };
     }
     if (taken.Code === 'ConditionalCheckFailed') return { taken: true };
     throw error;

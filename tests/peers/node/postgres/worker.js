@@ -1,4 +1,4 @@
-// What a worker on the SQL schema does at each step. `careful` is how it should be; the other two ways are how it often is.
+// What a worker on the SQL schema does at each step: as it should be, and as somebody does who looks first and then writes.
 import { readFileSync } from 'node:fs';
 
 import pg from 'pg';

@@ -36,7 +36,8 @@ const STYLE: &str = "\
     .end { text-anchor: end; }\n\
     .spread { stroke: var(--ink); stroke-width: 1.5; }\n";
 
-const NOTE: &str = "Bars are medians. Lines reach from the least to the most: of the rounds, and of the steps where those are one bar.";
+const NOTE: &str =
+    "Bars: medians. Lines: from the least to the most, of the rounds or, where they share a bar, of the steps.";
 
 /// Draws the panels one below the other.
 pub(crate) fn draw(panels: &[Panel]) -> String {

@@ -160,7 +160,7 @@ pub fn work_place(key: &Item) -> Option<(Timestamp, UserId)> {
 }
 
 /// Which of so many shards a user's things are in.
-pub(crate) fn shard_of(user: &UserId, shards: u32) -> u32 {
+pub fn shard_of(user: &UserId, shards: u32) -> u32 {
     user.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % shards
 }
 

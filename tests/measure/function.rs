@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::{
     Trouble,
-    runtime_api::{Idle, RuntimeApi},
+    runtime_api::{Idle, PATIENCE, RuntimeApi},
     steps::Step,
     store::{Line, SUBSYSTEM, Traffic},
 };
@@ -32,9 +32,14 @@ pub(crate) struct Function {
 impl Function {
     /// The function of a step, in a folder as SAM or as cargo leaves it.
     pub(crate) fn of(folder: &Path, step: &Step) -> Result<Self, Trouble> {
-        let places = [folder.join(step.logical_id()).join("bootstrap"), folder.join(step.function)];
+        Self::named(folder, step.function, &step.logical_id())
+    }
+
+    /// The function by its binary's name and its logical id.
+    pub(crate) fn named(folder: &Path, name: &str, logical_id: &str) -> Result<Self, Trouble> {
+        let places = [folder.join(logical_id).join("bootstrap"), folder.join(name)];
         let found = places.iter().find(|path| path.is_file());
-        let binary = found.ok_or_else(|| format!("there is no {} in {}", step.function, folder.display()))?;
+        let binary = found.ok_or_else(|| format!("there is no {name} in {}", folder.display()))?;
         Ok(Self { binary: binary.canonicalize()?, ..Self::default() })
     }
 
@@ -98,18 +103,24 @@ impl Running {
 
     /// Has it work on this event, until it asks for the next; whatever but success is trouble.
     pub(crate) async fn call(&mut self, event: &str) -> Result<Call, Trouble> {
-        let (said, call) = self.ask(event).await?;
+        self.call_within(PATIENCE, event).await
+    }
+
+    /// The same with so much time for it, which it is told. It can be called again even if it fails.
+    pub(crate) async fn call_within(&mut self, limit: Duration, event: &str) -> Result<Call, Trouble> {
+        let (said, call) = self.ask(limit, event).await?;
         is_success(&said).map(|()| call)
     }
 
-    /// The same, with what it answered.
-    pub(crate) async fn ask(&mut self, event: &str) -> Result<(Value, Call), Trouble> {
+    /// The same, with what it answered, be it success or not.
+    pub(crate) async fn ask(&mut self, limit: Duration, event: &str) -> Result<(Value, Call), Trouble> {
         let idle = self.idle.take().ok_or("it still works on another event")?;
         let before = cpu(self.child.id())?;
         self.line.begin();
         let began = Instant::now();
-        let answer = self.api.invoke(idle, event.to_owned()).await?;
+        let answer = self.api.invoke(idle, event.to_owned(), limit).await;
         self.idle = Some(self.api.idle().await?);
+        let answer = answer?;
         let cost = Cost { wall: answer.at - began, cpu: cpu(self.child.id())?.saturating_sub(before) };
         Ok((serde_json::from_slice(&answer.body)?, Call { cost, traffic: self.line.traffic() }))
     }
@@ -126,6 +137,11 @@ impl Running {
             sleep(Duration::from_millis(2)).await;
         }
         Err("it does not come to rest".into())
+    }
+
+    /// Its number among processes.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The most memory that it had, in bytes.

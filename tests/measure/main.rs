@@ -8,6 +8,7 @@ mod callgrind;
 mod function;
 mod peers;
 mod runtime_api;
+mod scale;
 mod speed;
 mod steps;
 mod store;
@@ -56,6 +57,9 @@ enum What {
     Speed(Speed),
     /// Measures the same steps as others would have written them, beside ours.
     Peers(peers::Peers),
+    /// Measures what operations cost as the table grows and as one referrer's circle does, and what becomes of backlogs;
+    /// exit code 1 when one costs more at one size than at another. It fills gigabytes of a temporary folder.
+    Scale(scale::Scale),
 }
 
 #[derive(Args)]
@@ -105,6 +109,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
         What::Count(count) => budgets(count, counted(&arguments.functions, &steps).await?),
         What::Speed(speed) => measured(&arguments.functions, &steps, speed).await.map(|()| true),
         What::Peers(peers) => peers::run(peers, &arguments.functions, &arguments.only).await,
+        What::Scale(scale) => scale::measure(scale, &arguments.functions).await,
     }
 }
 

@@ -18,12 +18,18 @@ use tokio::{
 use crate::Trouble;
 
 /// Under valgrind everything takes fifty times as long, and more on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The process waits for its next invocation.
 pub(crate) struct Idle {
     pub(crate) since: Instant,
-    event: oneshot::Sender<String>,
+    event: oneshot::Sender<Invocation>,
+}
+
+/// An event, and how long the process may take for it.
+struct Invocation {
+    event: String,
+    limit: Duration,
 }
 
 /// What the process answered.
@@ -73,8 +79,8 @@ impl RuntimeApi {
     }
 
     /// Has the process that waits work on this event.
-    pub(crate) async fn invoke(&mut self, idle: Idle, event: String) -> Result<Answer, Trouble> {
-        idle.event.send(event).map_err(|_| "the process hung up")?;
+    pub(crate) async fn invoke(&mut self, idle: Idle, event: String, limit: Duration) -> Result<Answer, Trouble> {
+        idle.event.send(Invocation { event, limit }).map_err(|_| "the process hung up")?;
         Ok(timeout(PATIENCE, self.answers.recv()).await?.ok_or("the Runtime API ended")??)
     }
 }
@@ -104,8 +110,8 @@ fn plain(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn next(event: String) -> Response<Body> {
-    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + PATIENCE;
+fn next(Invocation { event, limit }: Invocation) -> Response<Body> {
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + limit;
     let response = Response::builder()
         .header("content-type", "application/json")
         .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")

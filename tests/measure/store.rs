@@ -32,7 +32,7 @@ use crate::{
 /// Where a line plays the subsystems.
 pub(crate) const SUBSYSTEM: &str = "/subsystem";
 
-/// What was answered to each operation, in order.
+/// What was answered to each subject, in order.
 type Tape = HashMap<String, Vec<Answer>>;
 
 /// An answer: its status, and what it says.
@@ -40,15 +40,6 @@ type Tape = HashMap<String, Vec<Answer>>;
 struct Answer {
     status: u16,
     text: String,
-}
-
-/// What was asked for, in full.
-#[derive(Clone)]
-pub(crate) struct Asked {
-    /// As AWS names it, without the service: `GetItem`; a subsystem is asked to `call`.
-    pub(crate) operation: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
 }
 
 /// A recording, and the event and the settings that belong to it.
@@ -59,6 +50,25 @@ pub(crate) struct Store {
     /// What the first call of a process has carried, and what a later one.
     pub(crate) first: Traffic,
     pub(crate) warm: Traffic,
+    /// What the first call of a process asked for, in order.
+    pub(crate) exchanges: Vec<Exchange>,
+}
+
+/// A question and its answer.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    /// As AWS names it, without the service: `GetItem`; a subsystem is asked to `call`.
+    pub(crate) operation: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) answer: Value,
+}
+
+impl Exchange {
+    /// What was asked for; nothing where that is no JSON.
+    pub(crate) fn request(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
 }
 
 /// What went over the wire during a call.
@@ -84,7 +94,7 @@ enum Source {
 struct Meter {
     recorded: Tape,
     /// What the service was asked for during this call.
-    log: Vec<Asked>,
+    exchanges: Vec<Exchange>,
     /// How often each operation was asked for during this call.
     asked: HashMap<String, usize>,
     traffic: Traffic,
@@ -117,9 +127,10 @@ impl Store {
     pub(crate) async fn recorded(function: &Function, step: &Step) -> Result<Self, Trouble> {
         let service = service().await?;
         let event = step.prepare(&service).await?.to_string();
-        let store = Self::of(function, &service, settings(&service, step)?, event).await?;
+        let settings = settings(&service, &step.logical_id())?;
+        let store = Self::of(function, &service, settings, event).await;
         service.stop().await;
-        Ok(store)
+        store
     }
 
     /// The same, on a service where all is ready for the event.
@@ -130,21 +141,23 @@ impl Store {
         event: String,
     ) -> Result<Self, Trouble> {
         let mut running = Running::start(function, &[], &settings, Line::to(service).await?).await?;
-        let first = running.call(&event).await?.traffic;
-        let tape = running.line.meter().recorded.clone();
+        running.call(&event).await?;
+        let Meter { recorded: tape, exchanges, .. } = std::mem::take(&mut *running.line.meter());
         running.end().await?;
-        let mut store = Self { tape, event, settings, first, warm: first };
-        store.warm = store.played_again(function).await?;
+        let nothing = Traffic::default();
+        let mut store = Self { tape, event, settings, first: nothing, warm: nothing, exchanges };
+        (store.first, store.warm) = store.played_twice(function).await?;
         Ok(store)
     }
 
-    /// What the second call of a process asks for. Its units are the recorded ones of the same operations.
-    async fn played_again(&self, function: &Function) -> Result<Traffic, Trouble> {
+    /// What the first call of a process asks for and what the second, when nobody is late. The units are the recorded ones
+    /// of the same operations.
+    async fn played_twice(&self, function: &Function) -> Result<(Traffic, Traffic), Trouble> {
         let mut running = Running::start(function, &[], &self.settings, self.play(Duration::ZERO).await?).await?;
-        running.call(&self.event).await?;
-        let traffic = running.call(&self.event).await?.traffic;
+        let first = running.call(&self.event).await?.traffic;
+        let warm = running.call(&self.event).await?.traffic;
         running.end().await?;
-        Ok(traffic)
+        Ok((first, warm))
     }
 
     /// A line on which the record is played, with this latency.
@@ -161,9 +174,9 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
 }
 
 /// The settings that the template gives the function.
-pub(crate) fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, Trouble> {
+pub(crate) fn settings(service: &Service, logical_id: &str) -> Result<HashMap<String, String>, Trouble> {
     let template = local::template()?;
-    let variables = &template["Resources"][step.logical_id()]["Properties"]["Environment"]["Variables"];
+    let variables = &template["Resources"][logical_id]["Properties"]["Environment"]["Variables"];
     let names = variables.as_object().ok_or("the template knows no such function")?.keys();
     Ok(names.filter_map(|name| Some((name.clone(), service.env().get(name)?.to_owned()))).collect())
 }
@@ -189,7 +202,7 @@ impl Line {
     pub(crate) fn begin(&self) {
         let mut meter = self.meter();
         meter.asked.clear();
-        meter.log.clear();
+        meter.exchanges.clear();
         meter.traffic = Traffic::default();
     }
 
@@ -198,9 +211,11 @@ impl Line {
         self.meter().traffic
     }
 
-    /// What the service was asked for since then.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.meter().log.clone()
+    /// What the service was asked for since then. It is forgotten here, for a long run is not for the record.
+    pub(crate) fn take_exchanges(&self) -> Vec<Exchange> {
+        let mut meter = self.meter();
+        meter.recorded.clear();
+        std::mem::take(&mut meter.exchanges)
     }
 }
 
@@ -218,13 +233,14 @@ impl Wire {
     }
 
     async fn ask(&self, operation: &str, head: &Head, body: &[u8]) -> Result<Answer, Trouble> {
-        let turn = self.meter().turn(operation);
+        let subject = subject(operation, body);
+        let turn = self.meter().turn(&subject);
         match &self.source {
             Source::Tape { tape, latency } => {
                 if !latency.is_zero() {
                     sleep(*latency).await;
                 }
-                let answers = tape.get(operation).ok_or_else(|| format!("{operation} was not recorded"))?;
+                let answers = tape.get(&subject).ok_or_else(|| format!("{subject} was not recorded"))?;
                 Ok(answers[turn.min(answers.len() - 1)].clone())
             }
             Source::Service { dynamodb, rest, http } => {
@@ -232,17 +248,27 @@ impl Wire {
                 let url = format!("{}{}", if is_table { dynamodb } else { rest }, head.uri.path());
                 let body = if is_table { counted(body)? } else { body.to_vec() };
                 let answer = forward(http, &url, head, body).await?;
-                self.meter().recorded.entry(operation.to_owned()).or_default().push(answer.clone());
+                self.meter().recorded.entry(subject).or_default().push(answer.clone());
                 Ok(answer)
             }
         }
     }
 }
 
+/// What a request is about, as the tape keeps it: the operation, and of a batch read also the keys, for several may be
+/// under way at once.
+fn subject(operation: &str, body: &[u8]) -> String {
+    let asked: Value =
+        if operation == "BatchGetItem" { serde_json::from_slice(body).unwrap_or_default() } else { json!({}) };
+    let tables = asked["RequestItems"].as_object().into_iter().flat_map(serde_json::Map::values);
+    let keys = tables.flat_map(|table| table["Keys"].as_array().into_iter().flatten());
+    keys.fold(operation.to_owned(), |subject, key| format!("{subject} {}", key["pk"]["S"]))
+}
+
 /// The same request, which also asks what it costs.
 fn counted(body: &[u8]) -> Result<Vec<u8>, Trouble> {
     let mut request: Value = serde_json::from_slice(body)?;
-    request["ReturnConsumedCapacity"] = json!("TOTAL");
+    request["ReturnConsumedCapacity"] = json!("INDEXES");
     Ok(request.to_string().into_bytes())
 }
 
@@ -322,10 +348,6 @@ async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, bod
         return Response::new(Body::from("healthy"));
     }
     wire.meter().open(head.size() + body.len());
-    if matches!(wire.source, Source::Service { .. }) {
-        let asked = Asked { operation: operation.to_owned(), headers: head.headers.clone(), body: body.clone() };
-        wire.meter().log.push(asked);
-    }
     let answer = if is_subsystem {
         Ok(Answer { status: 200, text: "{}".to_owned() })
     } else {
@@ -336,6 +358,11 @@ async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, bod
         Answer { status: 400, text }
     });
     wire.meter().close(operation, &answer);
+    if matches!(wire.source, Source::Service { .. }) {
+        let answer = serde_json::from_str(&answer.text).unwrap_or_default();
+        let exchange = Exchange { operation: operation.to_owned(), headers: head.headers, body, answer };
+        wire.meter().exchanges.push(exchange);
+    }
     let response = Response::builder().status(answer.status).header("content-type", "application/x-amz-json-1.0");
     response.body(Body::from(answer.text)).unwrap_or_default()
 }

@@ -83,3 +83,23 @@ async fn a_sweep_without_time_begins_nothing() {
     world.expect_owed();
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_sweep_that_runs_out_of_time_has_not_failed() {
+    let mut world = World::with(|options| options.pace.stream = false).await;
+    for (referee, order) in [("bob", "o-1"), ("carol", "o-2")] {
+        world.refer("alice", referee).await;
+        world.order(referee, order).await;
+        world.until_status(referee, "converted").await;
+    }
+    let app = sweep::App::new(world.service().env(), dynamodb(&world), eventbridge(&world)).unwrap();
+    world.wire().break_next("UpdateItem", [Fault::Slow(Duration::from_secs(20))]);
+    let swept = sweep::handle(&app, Value::Null, short()).await.unwrap();
+    assert_eq!([&swept["due"], &swept["advanced"], &swept["left"], &swept["failed"]], [2, 1, 1, 0], "{swept}");
+    world.service().sweep_now().await.unwrap();
+    for referee in ["bob", "carol"] {
+        assert_eq!(world.referral(referee).await["status"], "rewarded");
+    }
+    world.expect_owed();
+    world.end().await;
+}

@@ -25,6 +25,7 @@ mod openapi;
 mod races;
 mod refusals;
 mod restart;
+mod scale;
 mod schemas;
 mod soak;
 mod sources;

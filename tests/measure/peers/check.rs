@@ -12,8 +12,9 @@ use crate::{
     Trouble,
     function::Running,
     peers::{contender::Contender, stage},
+    runtime_api::PATIENCE,
     steps,
-    store::{Asked, Line},
+    store::{Exchange, Line},
 };
 
 /// How many sign-ups of one person come at once.
@@ -58,14 +59,14 @@ impl Life<'_> {
     }
 
     /// Has the step's function work on an event; gives its answer, and what it asked others for.
-    async fn send(&mut self, step: &'static str, event: &Value) -> Result<(Value, Vec<Asked>), Trouble> {
+    async fn send(&mut self, step: &'static str, event: &Value) -> Result<(Value, Vec<Exchange>), Trouble> {
         let function = steps::named(step)?.function;
         let mut running = match self.processes.remove(function) {
             Some(running) => running,
             None => self.start(step).await?,
         };
-        let (answer, _) = running.ask(&event.to_string()).await?;
-        let asked = running.line.asked();
+        let (answer, _) = running.ask(PATIENCE, &event.to_string()).await?;
+        let asked = running.line.take_exchanges();
         self.processes.insert(function, running);
         Ok((answer, asked))
     }
@@ -130,7 +131,7 @@ impl Life<'_> {
         let (first, second) = (first?, second?);
         let asked = processes.iter_mut().enumerate().map(|(number, process)| {
             let event = if number % 2 == 0 { &first } else { &second };
-            async { Ok::<_, Trouble>(process.ask(event).await?.0) }
+            async { Ok::<_, Trouble>(process.ask(PATIENCE, event).await?.0) }
         });
         let answers = try_join_all(asked).await?;
         let new: Vec<&Value> = answers.iter().filter(|answer| answer["statusCode"] == 201).collect();
@@ -194,7 +195,7 @@ impl Life<'_> {
         let message = steps::event("delivery-queue")?;
         let (answer, asked) = self.send("deliver", &message).await?;
         self.hold("the message is taken", is_taken(&answer), &answer);
-        let calls: Vec<&Asked> = asked.iter().filter(|asked| asked.operation == "call").collect();
+        let calls: Vec<&Exchange> = asked.iter().filter(|asked| asked.operation == "call").collect();
         self.hold("the subsystem is called once", calls.len() == 1, &calls.len());
         for call in calls {
             let key = call.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
@@ -265,7 +266,7 @@ fn is_taken(answer: &Value) -> bool {
 }
 
 /// The types of all events that were put on the bus.
-fn told(asked: &[Asked]) -> Vec<String> {
+fn told(asked: &[Exchange]) -> Vec<String> {
     let puts = asked.iter().filter(|asked| asked.operation == "PutEvents");
     let entries = puts.filter_map(|put| serde_json::from_slice::<Value>(&put.body).ok());
     let entries = entries.filter_map(|put| put["Entries"].as_array().cloned()).flatten();

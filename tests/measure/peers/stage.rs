@@ -33,7 +33,7 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
 
 /// The settings of the step's function.
 pub(crate) fn settings(service: &Service, step: &Step) -> Result<HashMap<String, String>, Trouble> {
-    let mut settings = store::settings(service, step)?;
+    let mut settings = store::settings(service, &step.logical_id())?;
     settings.insert("IDEMPOTENCY_TABLE_NAME".to_owned(), IDEMPOTENCY_TABLE.to_owned());
     Ok(settings)
 }

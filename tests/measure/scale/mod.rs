@@ -1,0 +1,171 @@
+//! What operations cost as the table grows and as one referrer's circle grows, how much one partition bears, and what
+//! becomes of a backlog of a million.
+
+mod backlog;
+mod growth;
+mod partitions;
+mod population;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use local::Service;
+
+use self::{
+    growth::{Figures, Growth},
+    population::{OPERATIONS, Operation, Population, Scene, Settled, serve},
+};
+use crate::{
+    Trouble, callgrind,
+    function::Function,
+    store::{Store, settings},
+};
+
+#[derive(Args)]
+pub(crate) struct Scale {
+    /// How many referrals are in the table.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
+    referrals: Vec<usize>,
+    /// How many referees one referrer has.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 1_000, 100_000])]
+    referees: Vec<usize>,
+    /// How many referrals, or records of the stream, wait.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    backlog: usize,
+    /// How many records one process is played.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    records: usize,
+    /// Where to write what was found.
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../SCALE.md"))]
+    report: PathBuf,
+}
+
+/// Measures all of it and writes the report; whether every operation costs the same at every size.
+pub(crate) async fn measure(arguments: &Scale, functions: &Path) -> Result<bool, Trouble> {
+    let mut report = Report { path: &arguments.report, text: include_str!("head.md").to_owned() };
+    let by_table = by_table(&arguments.referrals, functions).await?;
+    report.add(&by_table.to_markdown())?;
+    let (by_referrer, loads) = by_referrer(&arguments.referees, functions).await?;
+    report.add(&by_referrer.to_markdown())?;
+    report.add(&partitions::report(&loads))?;
+    report.add(&backlog::sweep(arguments.backlog, functions).await?)?;
+    report.add(&backlog::stream(arguments.backlog, arguments.records, functions).await?)?;
+    Ok(by_table.is_flat() & by_referrer.is_flat())
+}
+
+/// What was found so far; a long run that breaks off has written it.
+struct Report<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+impl Report<'_> {
+    fn add(&mut self, section: &str) -> Result<(), Trouble> {
+        println!("{section}");
+        self.text += section;
+        Ok(fs::write(self.path, &self.text)?)
+    }
+}
+
+async fn by_table(sizes: &[usize], functions: &Path) -> Result<Growth, Trouble> {
+    let mut growth = Growth::new("As the table grows", "referrals in the table");
+    for size in sizes {
+        let recorded = on(Population::of(*size), async |service, settled| {
+            recorded(service, functions, &Scene::of(settled, 0), |_| true).await
+        });
+        growth.add(*size, counted(recorded.await?).await?);
+    }
+    Ok(growth)
+}
+
+/// All referrers are in one table, so nothing else differs.
+async fn by_referrer(sizes: &[usize], functions: &Path) -> Result<(Growth, partitions::Loads), Trouble> {
+    let mut growth = Growth::new("As one referrer's circle grows", "referees of the one referrer");
+    let (all, loads) = on(Population::in_circles(sizes.to_vec()), async |service, settled| {
+        let (mut all, mut loads) = (Vec::new(), partitions::Loads::default());
+        for referrer in 0..sizes.len() {
+            let scene = Scene::of(settled, referrer);
+            let is_wanted = |operation: &Operation| operation.is_of_referrer() && operation.fits(scene.circle());
+            let recorded = recorded(service, functions, &scene, is_wanted).await?;
+            loads = partitions::loads(service, &scene.cast, &recorded).await?;
+            all.push(recorded);
+        }
+        Ok((all, loads))
+    })
+    .await?;
+    for (size, recorded) in sizes.iter().zip(all) {
+        growth.add(*size, counted(recorded).await?);
+    }
+    Ok((growth, loads))
+}
+
+/// Has work be done on a table with these people, which is gone after that.
+async fn on<T>(
+    population: Population,
+    work: impl AsyncFnOnce(&Service, &Settled) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let folder = Folder::new();
+    let (referrals, began) = (population.referrals(), Instant::now());
+    let settled = population.settle(&folder.0).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{referrals} referrals: {} items written in {seconds:.1} s", settled.items);
+    let service = serve(&folder.0, |_| ()).await?;
+    let done = work(&service, &settled).await;
+    service.stop().await;
+    done
+}
+
+/// A folder that is gone when nobody needs it any more.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("scale.{}", uuid::Uuid::new_v4())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// An operation that was done once, and can be played again.
+pub(crate) struct Recorded {
+    operation: &'static Operation,
+    function: Function,
+    store: Store,
+}
+
+/// Has the operations be done, one after the other.
+async fn recorded(
+    service: &Service,
+    functions: &Path,
+    scene: &Scene<'_>,
+    is_wanted: impl Fn(&Operation) -> bool,
+) -> Result<Vec<Recorded>, Trouble> {
+    let mut recorded = Vec::new();
+    for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation)) {
+        let function = Function::named(functions, operation.function, &operation.logical_id())?;
+        let event = operation.prepare(service, scene).await?.to_string();
+        let store = Store::of(&function, service, settings(service, &operation.logical_id())?, event).await;
+        let store = store.map_err(|problem| format!("{}: {problem}", operation.name))?;
+        recorded.push(Recorded { operation, function, store });
+    }
+    Ok(recorded)
+}
+
+/// Counts what they cost. Instructions may be counted side by side.
+async fn counted(recorded: Vec<Recorded>) -> Result<Vec<(&'static str, Figures)>, Trouble> {
+    let figures = recorded.iter().map(async |Recorded { operation, function, store }| {
+        let instructions = callgrind::warm(function, store).await;
+        let instructions = instructions.map_err(|problem| format!("{}: {problem}", operation.name))?;
+        Ok::<_, Trouble>((operation.name, Figures::of(store, instructions)))
+    });
+    stream::iter(figures).buffered(2).try_collect().await
+}

@@ -1,0 +1,107 @@
+//! Scale: no step and no page of a list asks for more because there is more in the table, or because its referrer has more
+//! referees. `measure scale` says the same of a million, and counts instructions too.
+
+#[allow(dead_code, unused_imports, reason = "`measure` asks for more")]
+#[path = "../measure/scale/population/mod.rs"]
+mod population;
+
+use std::path::PathBuf;
+
+use local::Service;
+use population::{OPERATIONS, Operation, Population, Scene, Settled, Stand, serve};
+
+use crate::world::{Call, Wire};
+
+/// Calls, write units, read units.
+type Cost = (usize, f64, f64);
+
+/// A table in a folder of its own, with a wire before it.
+struct Town {
+    folder: PathBuf,
+    wire: Wire,
+    settled: Settled,
+    service: Service,
+}
+
+impl Town {
+    async fn of(population: Population) -> Self {
+        let (folder, wire) = (std::env::temp_dir().join(format!("scale.{}", uuid::Uuid::new_v4())), Wire::default());
+        let settled = population.settle(&folder).await.unwrap();
+        let service = serve(&folder, |options| options.connector = Some(wire.connector())).await.unwrap();
+        Self { folder, wire, settled, service }
+    }
+
+    /// What these operations cost, one after the other, by the code of this referrer.
+    async fn costs(&self, referrer: usize, is_wanted: impl Fn(&Operation) -> bool) -> Vec<(&'static str, Cost)> {
+        let scene = Scene::of(&self.settled, referrer);
+        let mut costs = Vec::new();
+        for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation)) {
+            let event = operation.prepare(&self.service, &scene).await.unwrap();
+            self.calls();
+            let answer = self.service.invoke(&operation.logical_id(), event).await.unwrap();
+            assert!(answer["statusCode"].as_u64().is_none_or(|status| status < 400), "{}: {answer}", operation.name);
+            let is_done = answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty);
+            assert!(is_done, "{}: {answer}", operation.name);
+            costs.push((operation.name, cost(&self.calls())));
+        }
+        costs
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        [self.wire.take_calls(), self.wire.take_metrics_calls()].concat()
+    }
+
+    async fn end(self) {
+        self.service.stop().await;
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn cost(calls: &[Call]) -> Cost {
+    let units = |write: bool| calls.iter().filter(|call| call.is_write() == write).map(|call| call.units).sum();
+    (calls.len(), units(true), units(false))
+}
+
+#[tokio::test]
+async fn no_operation_costs_more_in_a_larger_table() {
+    let mut all = Vec::new();
+    for size in [1_000, 2_000] {
+        let town = Town::of(Population::of(size)).await;
+        all.push(town.costs(0, |_| true).await);
+        town.end().await;
+    }
+    assert_eq!(all[0], all[1]);
+    assert!(all[0].iter().all(|(_, (calls, ..))| *calls > 0), "{:?}", all[0]);
+}
+
+#[tokio::test]
+async fn no_operation_costs_more_with_a_larger_circle() {
+    let town = Town::of(Population::in_circles(vec![1, 100, 1_000])).await;
+    let of_one = town.costs(0, |operation| operation.is_of_referrer() && operation.fits(1)).await;
+    let of_hundred = town.costs(1, Operation::is_of_referrer).await;
+    let of_thousand = town.costs(2, Operation::is_of_referrer).await;
+    assert_eq!(of_hundred, of_thousand);
+    let fitting = of_thousand.iter().filter(|(name, _)| of_one.iter().any(|(other, _)| name == other));
+    assert_eq!(of_one.iter().collect::<Vec<_>>(), fitting.collect::<Vec<_>>());
+    assert!(of_one.len() > 5 && of_thousand.len() > of_one.len(), "{of_one:?}");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn the_sweep_pays_for_what_is_due_and_for_nothing_else() {
+    let town = Town::of(Population::due(200)).await;
+    assert_eq!(town.settled.population.standing(Stand::Due).count(), 200);
+    let sweep = async || {
+        town.calls();
+        town.service.sweep_now().await.unwrap();
+        cost(&town.calls())
+    };
+    let (calls, writes, _) = sweep().await;
+    // Twenty questions to the index, ten pages of items, and of each referral the facts and the write.
+    assert_eq!((calls, writes), (20 + 10 + 2 * 200, 200.0));
+    // What is issued and not yet delivered is read again, a page at a time, and not moved again.
+    let (calls, writes, reads) = sweep().await;
+    assert_eq!((calls, writes), (20 + 10, 0.0));
+    assert!(reads >= 200.0, "{reads}");
+    town.end().await;
+}

@@ -63,7 +63,7 @@ impl Each {
             self.write_units,
             self.read_units,
             self.instructions / 1000.0,
-            grouped(given.rate(self, at_once) as usize)
+            grouped(given.rate(self, at_once))
         )
     }
 }
@@ -118,7 +118,7 @@ pub(crate) async fn sweep(backlog: usize, functions: &Path) -> Result<String, Tr
         text,
         "\nAn invocation has {} seconds, works for all but the last and comes each minute: {} referrals a minute, so {} take {:.1} hours.\n",
         given.seconds,
-        grouped(a_minute as usize),
+        grouped(a_minute),
         grouped(backlog),
         backlog as f64 / a_minute / 60.0
     );
@@ -210,7 +210,8 @@ async fn many(
 /// Whose referral this call moved, by number.
 fn moved(exchange: &Exchange) -> Option<usize> {
     let request = exchange.request();
-    let key = request["Key"]["pk"]["S"].as_str().filter(|_| exchange.operation == "UpdateItem")?;
+    let is_done = exchange.operation == "UpdateItem" && exchange.answer["__type"].is_null();
+    let key = request["Key"]["pk"]["S"].as_str().filter(|_| is_done)?;
     key.rsplit('-').next()?.parse().ok()
 }
 
@@ -293,7 +294,7 @@ impl Feed {
             function: Function::named(functions, name, logical_id)?,
             logical_id,
             given: Given::of(template, logical_id),
-            batch: number("BatchSize").ok_or("the template says no batch")? as usize,
+            batch: usize::try_from(stream["BatchSize"].as_u64().ok_or("the template says no batch")?)?,
             factor: number("ParallelizationFactor").unwrap_or(1.0),
             age: number("MaximumRecordAgeInSeconds").ok_or("the template says no age")?,
         })
@@ -337,11 +338,11 @@ impl Feed {
              which it takes in {}.\n",
             Self::SHARDS,
             self.factor,
-            grouped(rate as usize),
+            grouped(rate),
             grouped(backlog),
             backlog as f64 / rate / 3600.0,
             self.age / 3600.0,
-            grouped((rate * self.age) as usize)
+            grouped(rate * self.age)
         )
     }
 }

@@ -1,6 +1,6 @@
 //! What operations cost at one size and at the next, and whether that is the same.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use crate::store::Store;
 
@@ -129,8 +129,8 @@ fn series(values: impl Iterator<Item = String>) -> String {
 }
 
 /// `1000000` as people write it.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
+pub(crate) fn grouped(number: impl Display) -> String {
+    let digits = format!("{number:.0}");
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")

@@ -5,6 +5,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap},
     fmt::Write,
+    time::Duration,
 };
 
 use local::Service;
@@ -193,6 +194,10 @@ struct Outcome {
 /// Microseconds of virtual time.
 type Micros = u64;
 
+fn micros(time: Duration) -> Micros {
+    Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
+}
+
 /// What a key has left to give.
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -231,7 +236,7 @@ fn simulate(loads: &[Load], rate: f64) -> Outcome {
     const SECOND: Micros = 1_000_000;
     const ATTEMPTS: u32 = 4;
     let (from, to) = (5 * SECOND, 15 * SECOND);
-    let begin = |number: u64| ((number as f64) * 1e6 / rate) as Micros;
+    let begin = |number: u64| micros(Duration::from_secs_f64(number as f64 / rate));
     let mut buckets: HashMap<String, Bucket> = HashMap::new();
     let mut turned_away: BTreeMap<String, u64> = BTreeMap::new();
     let (mut done, mut given_up) = (0_u64, 0_u64);
@@ -240,7 +245,7 @@ fn simulate(loads: &[Load], rate: f64) -> Outcome {
         if call == 0 && attempt == 0 && begin(number + 1) < to {
             turns.push(Reverse(Turn { at: begin(number + 1), number: number + 1, call: 0, attempt: 0 }));
         }
-        let load = &loads[(number % loads.len() as u64) as usize];
+        let load = &loads[usize::try_from(number).unwrap_or_default() % loads.len()];
         let Some(draws) = load.calls.get(call) else {
             done += u64::from((from..to).contains(&at));
             continue;
@@ -304,7 +309,7 @@ pub(crate) fn report(loads: &Loads) -> String {
                 told(&key),
                 units.writes,
                 units.reads,
-                grouped(limit.round() as usize)
+                grouped(limit)
             );
         }
     }
@@ -330,7 +335,7 @@ fn simulated(title: &str, load: &Load) -> String {
     let mut text = format!(
         "\n### {title}\n\nSimulated, for the limit of {} a second that the units say; then with `{}` spread over 2, 3 and 4 keys.\n\n\
          | offered | spread over | done | given up | turned away most by |\n|--:|--:|--:|--:|---|\n",
-        grouped(limit.round() as usize),
+        grouped(limit),
         told(&hottest)
     );
     let rates = [0.5, 0.95, 1.0, 1.05, 1.5, 2.0, 4.0].map(|part| (limit * part, 1));
@@ -339,9 +344,9 @@ fn simulated(title: &str, load: &Load) -> String {
         let _infallible = writeln!(
             text,
             "| {} | {shards} | {} | {} | {} |",
-            grouped(rate.round() as usize),
-            grouped(done.round() as usize),
-            grouped(given_up.round() as usize),
+            grouped(rate),
+            grouped(done),
+            grouped(given_up),
             hottest.map_or_else(|| "nobody".to_owned(), |key| format!("`{}`", told(&key))),
         );
     }

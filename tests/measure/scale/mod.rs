@@ -76,7 +76,8 @@ async fn by_table(sizes: &[usize], functions: &Path) -> Result<Growth, Trouble> 
     let mut growth = Growth::new("As the table grows", "referrals in the table");
     for size in sizes {
         let recorded = on(Population::of(*size), async |service, settled| {
-            recorded(service, functions, &Scene::of(settled, 0), |_| true).await
+            let is_wanted = |operation: &Operation| operation.fits_among(settled.population.referrers());
+            recorded(service, functions, &Scene::of(settled, 0), is_wanted).await
         });
         growth.add(*size, counted(recorded.await?).await?);
     }

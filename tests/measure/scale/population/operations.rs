@@ -71,6 +71,11 @@ impl Operation {
         !matches!(self.event, Event::Page(_, limit, _) if self.is_of_referrer() && limit > circle)
     }
 
+    /// Whether there are so many referrers that each of a board's ten shards fills this page, as in any large table.
+    pub(crate) fn fits_among(&self, referrers: usize) -> bool {
+        !matches!(self.event, Event::Page("admin-referrers", limit, _) if referrers < 40 * limit)
+    }
+
     /// As the template names the function.
     pub(crate) fn logical_id(&self) -> String {
         let (first, rest) = self.function.split_at(1);

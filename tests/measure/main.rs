@@ -58,7 +58,8 @@ enum What {
     /// Measures the same steps as others would have written them, beside ours.
     Peers(peers::Peers),
     /// Measures what operations cost as the table grows and as one referrer's circle does, and what becomes of backlogs;
-    /// exit code 1 when one costs more at one size than at another. It fills gigabytes of a temporary folder.
+    /// exit code 1 when one costs more at one size than at another. It fills gigabytes of a temporary folder. Its
+    /// parts, for --only: table, referrer, sweep, stream.
     Scale(scale::Scale),
 }
 
@@ -109,7 +110,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
         What::Count(count) => budgets(count, counted(&arguments.functions, &steps).await?),
         What::Speed(speed) => measured(&arguments.functions, &steps, speed).await.map(|()| true),
         What::Peers(peers) => peers::run(peers, &arguments.functions, &arguments.only).await,
-        What::Scale(scale) => scale::measure(scale, &arguments.functions).await,
+        What::Scale(scale) => scale::measure(scale, &arguments.functions, &arguments.only).await,
     }
 }
 

@@ -45,30 +45,56 @@ pub(crate) struct Scale {
     report: PathBuf,
 }
 
-/// Measures all of it and writes the report; whether every operation costs the same at every size.
-pub(crate) async fn measure(arguments: &Scale, functions: &Path) -> Result<bool, Trouble> {
-    let mut report = Report { path: &arguments.report, text: include_str!("head.md").to_owned() };
-    let by_table = by_table(&arguments.referrals, functions).await?;
-    report.add(&by_table.to_markdown())?;
-    let (by_referrer, loads) = by_referrer(&arguments.referees, functions).await?;
-    report.add(&by_referrer.to_markdown())?;
-    report.add(&partitions::report(&loads))?;
-    report.add(&backlog::sweep(arguments.backlog, functions).await?)?;
-    report.add(&backlog::stream(arguments.backlog, arguments.records, functions).await?)?;
-    Ok(by_table.is_flat() & by_referrer.is_flat())
+/// Measures `table`, `referrer`, `sweep` and `stream`, or only those of them, and writes the report; whether every operation
+/// costs the same at every size.
+pub(crate) async fn measure(arguments: &Scale, functions: &Path, only: &[String]) -> Result<bool, Trouble> {
+    let is_wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
+    let (mut report, mut is_flat) = (Report::open(&arguments.report), true);
+    if is_wanted("table") {
+        let growth = by_table(&arguments.referrals, functions).await?;
+        report.add(&growth.to_markdown())?;
+        is_flat &= growth.is_flat();
+    }
+    if is_wanted("referrer") {
+        let (growth, loads) = by_referrer(&arguments.referees, functions).await?;
+        report.add(&growth.to_markdown())?;
+        report.add(&partitions::report(&loads))?;
+        is_flat &= growth.is_flat();
+    }
+    if is_wanted("sweep") {
+        report.add(&backlog::sweep(arguments.backlog, functions).await?)?;
+    }
+    if is_wanted("stream") {
+        report.add(&backlog::stream(arguments.backlog, arguments.records, functions).await?)?;
+    }
+    Ok(is_flat)
 }
 
-/// What was found so far; a long run that breaks off has written it.
+/// What was found, part by part, as each is done; what is not measured this time stays as it was.
 struct Report<'a> {
     path: &'a Path,
-    text: String,
+    parts: Vec<String>,
 }
 
-impl Report<'_> {
-    fn add(&mut self, section: &str) -> Result<(), Trouble> {
-        println!("{section}");
-        self.text += section;
-        Ok(fs::write(self.path, &self.text)?)
+impl<'a> Report<'a> {
+    /// What parts begin with.
+    const HEADING: &'static str = "\n## ";
+
+    fn open(path: &'a Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Self { path, parts: text.split(Self::HEADING).skip(1).map(str::to_owned).collect() }
+    }
+
+    fn add(&mut self, part: &str) -> Result<(), Trouble> {
+        println!("{part}");
+        let part = part.trim_start_matches(Self::HEADING).to_owned();
+        let title = part.lines().next();
+        match self.parts.iter().position(|known| known.lines().next() == title) {
+            Some(place) => self.parts[place] = part,
+            None => self.parts.push(part),
+        }
+        let parts = self.parts.iter().flat_map(|part| [Self::HEADING, part]);
+        Ok(fs::write(self.path, std::iter::once(include_str!("head.md")).chain(parts).collect::<String>())?)
     }
 }
 

@@ -129,8 +129,9 @@ impl Writer<'_> {
     }
 
     fn referral(&mut self, referrer: usize, referee: usize, stand: Stand) -> Result<(), Trouble> {
-        let [table, metrics] = self.moulds.referral(&Cast::of(referrer, referee), referee, stand);
-        self.write([table], [metrics])
+        let [item, facts] = self.moulds.referral(&Cast::of(referrer, referee), referee, stand);
+        // Where many are due, `analytics` is as late as everybody else.
+        self.write([item], (stand != Stand::Due).then_some(facts))
     }
 
     fn write(

@@ -188,7 +188,7 @@ async fn many(
     let mut running = Running::start(function, &[], &settings, Line::to(service).await?).await?;
     let mut all = vec![false; settled.population.referrals()];
     let mut invocations = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         // Whatever it answers: it is cut short.
         drop(running.call_within(Duration::from_secs_f64(given.seconds), &event).await);
         let exchanges = running.line.take_exchanges();

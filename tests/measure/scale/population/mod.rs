@@ -19,8 +19,8 @@ pub(crate) use people::Cast;
 /// Why there is no such table.
 pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
 
-/// How many referrals a referrer has, unless said.
-pub(crate) const CIRCLE: usize = 100;
+/// How many referrals the first referrer has, for two pages of any list, and how many each of the others.
+const CIRCLES: [usize; 2] = [100, 10];
 
 /// Who is to be in a table: the people of each circle are numbered on from those of the circle before.
 #[derive(Clone)]
@@ -38,9 +38,11 @@ pub(crate) struct Settled {
 }
 
 impl Population {
-    /// So many referrals, in circles of a hundred, as far as they are in a table that has been in use for a while.
+    /// So many referrals, as far as they are in a table that has been in use for a while.
     pub(crate) fn of(referrals: usize) -> Self {
-        Self::in_circles(vec![CIRCLE; referrals / CIRCLE])
+        let [first, other] = CIRCLES;
+        let others = vec![other; referrals.saturating_sub(first) / other];
+        Self::in_circles([vec![first.min(referrals)], others].concat())
     }
 
     /// Referrers with so many referrals each.
@@ -50,7 +52,8 @@ impl Population {
 
     /// So many referrals that are all due.
     pub(crate) fn due(referrals: usize) -> Self {
-        Self { stand: |_| Stand::Due, ..Self::of(referrals) }
+        let [circle, _] = CIRCLES;
+        Self { circles: vec![circle; referrals / circle], stand: |_| Stand::Due }
     }
 
     /// So many referrals, of which those in one partition of the index of work are due.

@@ -165,6 +165,9 @@ impl Load {
 
     /// The same with a key spread over so many.
     fn sharded(&self, key: &str, shards: u64) -> Vec<Self> {
+        if shards == 1 {
+            return vec![self.clone()];
+        }
         (0..shards)
             .map(|shard| {
                 let mut load = self.clone();
@@ -206,11 +209,16 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes these units if they are there; a second's worth is kept.
+    /// What it may hold, for DynamoDB promises no more than its rate: a tenth of a second's worth.
+    const FULL: Units = Units { writes: LIMIT.writes / 10.0, reads: LIMIT.reads / 10.0 };
+
+    /// Takes these units if they are there.
     fn take(&mut self, units: Units, now: Micros) -> bool {
         let passed = (now - self.at) as f64 / 1e6;
-        let fill = |left: f64, limit: f64| (left + limit * passed).min(limit);
-        self.left = Units { writes: fill(self.left.writes, LIMIT.writes), reads: fill(self.left.reads, LIMIT.reads) };
+        self.left = Units {
+            writes: (self.left.writes + LIMIT.writes * passed).min(Self::FULL.writes),
+            reads: (self.left.reads + LIMIT.reads * passed).min(Self::FULL.reads),
+        };
         self.at = now;
         let is_there = self.left.writes >= units.writes && self.left.reads >= units.reads;
         if is_there {
@@ -286,7 +294,7 @@ fn refusing(
     let mut taken: Vec<(String, Bucket)> = Vec::new();
     for draw in shared {
         let key = load.key(&draw.key, number);
-        let full = Bucket { left: LIMIT, at: now };
+        let full = Bucket { left: Bucket::FULL, at: now };
         let before = taken.iter().rev().find(|(taken, _)| *taken == key).map(|(_, bucket)| *bucket);
         let mut bucket = before.or_else(|| buckets.get(&key).copied()).unwrap_or(full);
         if !bucket.take(draw.units, now) {
@@ -323,11 +331,16 @@ pub(crate) fn report(loads: &Loads) -> String {
     text
 }
 
-/// What a key is, without whose it is.
+/// What a key is, without whose it is, when and which of ten.
 fn told(key: &str) -> String {
     let key = key.split_once(' ').map_or(key, |(_, key)| key);
-    let is_id = |part: &&str| part.len() == 36 && part.contains('-');
-    key.split('#').map(|part| if is_id(&part) { "…" } else { part }).collect::<Vec<_>>().join("#")
+    let is_name = |part: &str| part.len() > 3 && part.contains(|letter: char| letter.is_ascii_digit());
+    let part = |part| match part {
+        part if is_name(part) => "…",
+        part if part.len() == 1 => "n",
+        part => part,
+    };
+    key.split('#').map(part).collect::<Vec<_>>().join("#")
 }
 
 fn simulated(title: &str, load: &Load) -> String {

@@ -89,10 +89,10 @@ impl Budget {
     }
 }
 
-/// The most memory of a process after a few calls: the median of five, for pages come and go.
+/// The most memory of a process after a few calls: the median of many, for pages come and go.
 async fn resident(function: &Function, store: &Store) -> Result<u64, Trouble> {
     let mut found = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..25 {
         let line = store.play(Duration::ZERO).await?;
         let mut running = Running::start(function, &[], &store.settings, line).await?;
         for _ in 0..10 {

@@ -71,6 +71,13 @@ pub(crate) struct Call {
     pub(crate) traffic: Traffic,
 }
 
+impl Call {
+    /// Its time beyond what the store took, which is the same for all.
+    pub(crate) fn excess(&self) -> Duration {
+        self.cost.wall.saturating_sub(self.traffic.waited)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.child.kill());

@@ -43,7 +43,7 @@ pub(crate) async fn measure(
 fn print(step: &Step, latency: u64, concurrency: usize, start: Cost, firsts: &[&Call], warm: &[&Call]) {
     let wall = |call: &&Call| call.cost.wall;
     let cpu = |call: &&Call| call.cost.cpu;
-    let excess = |call: &&Call| call.cost.wall.saturating_sub(call.traffic.waited);
+    let excess = |call: &&Call| call.excess();
     println!(
         "{:10} {latency:>4} {concurrency:>3}  {:>8} {:>8}  {:>8} {:>8} {:>8}  {:>8} {:>8}  {:>8}  {:>8}",
         step.name,

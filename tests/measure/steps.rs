@@ -34,7 +34,7 @@ const CONVERTED: [&str; 3] = [PENDING[0], PENDING[1], "conversion-order-complete
 const ISSUED: [&str; 4] = [PENDING[0], PENDING[1], CONVERTED[2], "sweep-schedule"];
 
 /// All of them, in the order of a referral's life.
-pub(crate) const STEPS: [Step; 11] = [
+pub(crate) static STEPS: [Step; 11] = [
     step("mint", "attribution", "attribution-mint", &[]),
     step("land", "attribution", "attribution-land", &[PENDING[0]]),
     step("attribute", "attribution", "attribution-attribute", &[PENDING[0]]),
@@ -50,8 +50,7 @@ pub(crate) const STEPS: [Step; 11] = [
 
 /// The step of this name.
 pub(crate) fn named(name: &str) -> Result<&'static Step, Trouble> {
-    static ALL: &[Step] = &STEPS;
-    Ok(ALL.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name}"))?)
+    Ok(STEPS.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name}"))?)
 }
 
 impl Step {

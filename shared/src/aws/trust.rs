@@ -3,7 +3,7 @@
 //! AWS's endpoints are certified by Amazon's own authorities. Their five roots are compiled in, because to read the
 //! system's hundred and fifty would be most of a function's start.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{
@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 
-use super::CONNECT_TIMEOUT;
+use super::{CONNECT_TIMEOUT, Late};
 use crate::runtime::Env;
 
 /// The roots of Amazon Trust Services.
@@ -35,7 +35,7 @@ pub fn aws(env: &Env) -> SharedHttpClient {
 /// What calls anybody else: it believes whom the system believes (or `SSL_CERT_FILE`), follows no redirects and asks no
 /// proxy. It is made at the first call, for a function that starts may never make one.
 pub fn anybody() -> SharedHttpConnector {
-    SharedHttpConnector::new(Late(LazyLock::new(|| connector(TrustStore::default(), Duration::from_secs(2)))))
+    SharedHttpConnector::new(Late::new(|| connector(TrustStore::default(), Duration::from_secs(2))))
 }
 
 /// Nobody but the authorities in this PEM text, which must be sound.
@@ -52,12 +52,8 @@ pub fn connector(roots: TrustStore, patience: Duration) -> Connector {
     connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build()
 }
 
-/// A connector that is made when it is first needed.
-#[derive(Debug)]
-struct Late(LazyLock<Connector>);
-
-impl HttpConnector for Late {
+impl HttpConnector for Late<Connector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        self.0.call(request)
+        Connector::call(self, request)
     }
 }

@@ -68,9 +68,9 @@ impl Figures {
             cpu: each(&|run| at(run, cpu, 500)),
             cpu_p99: each(&|run| at(run, cpu, 990)),
             cpu_early: each(&|run| millis(quantile(run.warm.iter().take(EARLY).map(cpu), 500))),
-            excess: each(&|run| at(run, excess, 500)),
-            excess_p99: each(&|run| at(run, excess, 990)),
-            excess_p999: millis(quantile(runs.iter().flat_map(|run| &run.warm).map(excess), 999)),
+            excess: each(&|run| at(run, Call::excess, 500)),
+            excess_p99: each(&|run| at(run, Call::excess, 990)),
+            excess_p999: millis(quantile(runs.iter().flat_map(|run| &run.warm).map(Call::excess), 999)),
             resident: each(&|run| megabytes(run.resident)),
             deployed: megabytes(entry.contender.deployed(entry.step)?),
             traffic: entry.store.warm,
@@ -80,10 +80,6 @@ impl Figures {
 
 fn cpu(call: &Call) -> Duration {
     call.cost.cpu
-}
-
-fn excess(call: &Call) -> Duration {
-    call.cost.wall.saturating_sub(call.traffic.waited)
 }
 
 fn millis(time: Duration) -> f64 {

@@ -22,7 +22,7 @@ use crate::{
 const FEW: usize = 400;
 
 /// What one of many costs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Each {
     round_trips: f64,
     write_units: f64,
@@ -50,10 +50,6 @@ impl Each {
             read_units: one(self.read_units, none.read_units),
             instructions: one(self.instructions, none.instructions),
         }
-    }
-
-    fn none() -> Self {
-        Self { round_trips: 0.0, write_units: 0.0, read_units: 0.0, instructions: 0.0 }
     }
 
     fn row(self, what: &str, given: &Given, at_once: f64) -> String {
@@ -241,7 +237,7 @@ pub(crate) async fn stream(backlog: usize, records: usize, functions: &Path) -> 
         ("issued", Some(Stand::Due), Stand::OnItsWay),
         ("delivered, both at once", Some(Stand::OnItsWay), Stand::Delivered),
     ];
-    let (mut slowest, mut resident) = (Each::none(), [0, 0]);
+    let (mut slowest, mut resident) = (Each::default(), [0, 0]);
     for (what, before, after) in lives {
         let (store, each) = rewards.recorded(before, after).await?;
         text += &each.row(what, &rewards.given, 1.0);
@@ -303,7 +299,7 @@ impl Feed {
             Store::of(&self.function, service, settings(service, self.logical_id)?, event.to_string()).await
         });
         let store = store.await?;
-        let each = cost(&self.function, &store).await?.one(self.batch, Each::none());
+        let each = cost(&self.function, &store).await?.one(self.batch, Each::default());
         Ok((store, each))
     }
 

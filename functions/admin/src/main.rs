@@ -7,8 +7,11 @@ use lambda_http::{
 use referrals::{
     aws::{self, Late, greeting},
     http, log,
-    runtime::{Call, Env},
+    runtime::{Allocator, Call, Env},
 };
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -8,8 +8,11 @@ use lambda_http::{
 use referrals::{
     aws::{self, greeting},
     http, log,
-    runtime::{Call, Env},
+    runtime::{Allocator, Call, Env},
 };
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -4,9 +4,12 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
     aws::{self, Late, greeting, trust},
     log,
-    runtime::{Call, Env},
+    runtime::{Allocator, Call, Env},
 };
 use serde_json::Value;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -4,10 +4,11 @@ pub mod answer;
 pub mod input;
 pub mod problem;
 
-use std::future::Future;
+use std::future::{Future, ready};
 
 use lambda_http::{
-    Adapter, Body, Context, Error, LambdaEvent, Request, Response, Service, request::LambdaRequest, service_fn,
+    Adapter, Body, BoxFuture, Context, Error, IntoResponse, LambdaEvent, Request, Response, Service,
+    request::LambdaRequest, service_fn,
 };
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
@@ -31,9 +32,18 @@ where
     }
     let handler = service_fn(|request| {
         let answer = handle(request);
-        async move { Ok::<_, Error>(answer.await) }
+        async move { Ok::<_, Error>(Text(answer.await)) }
     });
     Adapter::from(handler).call(LambdaEvent::new(LambdaRequest::ApiGatewayV2(event), context)).await
+}
+
+/// An answer that is text already. `lambda_http` would look up its encoding, in tables that are a thirtieth of a binary.
+struct Text(Response<Body>);
+
+impl IntoResponse for Text {
+    fn into_response(self) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(ready(self.0))
+    }
 }
 
 /// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.

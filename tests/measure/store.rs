@@ -177,8 +177,11 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
 pub(crate) fn settings(service: &Service, logical_id: &str) -> Result<HashMap<String, String>, Trouble> {
     let template = local::template()?;
     let variables = &template["Resources"][logical_id]["Properties"]["Environment"]["Variables"];
-    let names = variables.as_object().ok_or("the template knows no such function")?.keys();
-    Ok(names.filter_map(|name| Some((name.clone(), service.env().get(name)?.to_owned()))).collect())
+    let own = variables.as_object().ok_or("the template knows no such function")?.keys();
+    let own = own.filter_map(|name| Some((name.clone(), service.env().get(name)?.to_owned())));
+    let of_all = template["Globals"]["Function"]["Environment"]["Variables"].as_object().into_iter().flatten();
+    let of_all = of_all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    Ok(of_all.chain(own).collect())
 }
 
 impl Line {

@@ -3,6 +3,7 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use local::Service;
+use referrals::{referral::Status, store::Store as Referrals};
 use serde_json::Value;
 
 use super::{
@@ -168,7 +169,7 @@ struct Invocation {
     moved: usize,
     /// Moved by an earlier one already.
     twice: usize,
-    /// The most that was left in a partition before what was moved.
+    /// Left behind although they had waited for longer than what was moved.
     overtaken: usize,
     resident: u64,
 }
@@ -194,7 +195,7 @@ async fn many(
             looked_at: exchanges.iter().filter_map(|exchange| exchange.answer["Items"].as_array().map(Vec::len)).sum(),
             moved: moved.len(),
             twice,
-            overtaken: overtaken(&all),
+            overtaken: overtaken(service, &all).await?,
             resident: running.resident()?,
         });
     }
@@ -210,18 +211,21 @@ fn moved(exchange: &Exchange) -> Option<usize> {
     key.rsplit('-').next()?.parse().ok()
 }
 
-/// In the partition where it is most: how many are left of those that came before the last one moved.
-fn overtaken(moved: &[bool]) -> usize {
-    let mut partitions = [const { Vec::new() }; 10];
-    let last = moved.iter().rposition(|moved| *moved).map_or(0, |last| last + 1);
-    for (referee, moved) in moved[..last].iter().enumerate() {
-        partitions[shard(&Cast::of(0, referee).referee) as usize].push(*moved);
+/// How many are still due although a later one of their partition was moved. The table tells: a call that was cut off may
+/// have done its work.
+async fn overtaken(service: &Service, moved: &[bool]) -> Result<usize, Trouble> {
+    let store = Referrals::new(&service.dynamodb(), service.env().required("TABLE_NAME")?);
+    let partition = |referee: usize| shard(&Cast::of(0, referee).referee) as usize;
+    let mut latest = [0; 10];
+    for (referee, _) in moved.iter().enumerate().filter(|(_, moved)| **moved) {
+        latest[partition(referee)] = referee;
     }
-    let left = |partition: &Vec<bool>| {
-        let last = partition.iter().rposition(|moved| *moved).unwrap_or_default();
-        partition[..last].iter().filter(|moved| !**moved).count()
-    };
-    partitions.iter().map(left).max().unwrap_or_default()
+    let mut left = 0;
+    for referee in (0..moved.len()).filter(|referee| !moved[*referee] && *referee < latest[partition(*referee)]) {
+        let referral = store.referral(&Cast::of(0, referee).referee.parse()?).await?;
+        left += usize::from(referral.is_some_and(|referral| referral.status() == Status::Converted));
+    }
+    Ok(left)
 }
 
 /// The functions behind the stream with so many records waiting.

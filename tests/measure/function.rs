@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A function's binary, or what else runs one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Function {
     pub(crate) binary: PathBuf,
     pub(crate) arguments: Vec<String>,

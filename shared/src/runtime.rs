@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::{code::Code, id::UserId, time::Timestamp};
 
 /// The functions' allocator, for each `main` to name: a call allocates some thousand times, and with glibc's own that is a
-/// sixth of its instructions, with this one a twentieth. It asks for no huge pages, of which each start would touch three.
+/// fifth of its instructions, with this one a twelfth. It asks for no huge pages, of which each start would touch three.
 pub use mimalloc::MiMalloc as Allocator;
 
 /// What one invocation may know of time and chance, read once when it begins.

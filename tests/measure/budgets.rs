@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Trouble, callgrind,
     function::{Function, Running},
+    scratch::Scratch,
     store::Store,
 };
 
@@ -92,19 +93,16 @@ impl Budget {
 /// The most memory of a process after a few calls: the median of many, for pages come and go. Of a file just written the
 /// kernel maps more around what is touched than of one that has lain about, so that is what is run.
 async fn resident(function: &Function, store: &Store) -> Result<u64, Trouble> {
-    let fresh = std::env::temp_dir().join(format!("function.{}", uuid::Uuid::new_v4()));
+    let fresh = Scratch::new();
     // By another program: while a file is open for writing here, whatever is started meanwhile holds it, and it cannot run.
-    Command::new("cp").args([&function.binary, &fresh]).status()?;
-    let found = most(&Function { binary: fresh.clone(), ..function.clone() }, store).await;
-    fs::remove_file(fresh)?;
-    found
-}
-
-async fn most(function: &Function, store: &Store) -> Result<u64, Trouble> {
+    if !Command::new("cp").arg(&function.binary).arg(fresh.path()).status()?.success() {
+        return Err(format!("{} cannot be copied", function.binary.display()).into());
+    }
+    let function = Function { binary: fresh.path().to_owned(), ..function.clone() };
     let mut found = Vec::new();
     for _ in 0..25 {
         let line = store.play(Duration::ZERO).await?;
-        let mut running = Running::start(function, &[], &store.settings, line).await?;
+        let mut running = Running::start(&function, &[], &store.settings, line).await?;
         for _ in 0..10 {
             running.call(&store.event).await?;
         }

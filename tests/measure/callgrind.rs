@@ -4,13 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use crate::{
     Trouble,
     function::{Call, Function, Running},
+    scratch::Scratch,
     store::Store,
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn count(function: &Function, store: &Store) -> Result<Instruct
 /// on a busy machine the function's timeouts strike above all in the first, which valgrind takes longest for.
 pub(crate) async fn warm(function: &Function, store: &Store) -> Result<u64, Trouble> {
     const CALLS: u64 = 8;
-    let out = Out::new();
+    let out = Scratch::new();
     let mut running = emulated(function, store, &out).await?;
     let (mut undisturbed, mut tries) = (0, 0);
     while undisturbed < 2 + CALLS && tries < 100 {
@@ -57,7 +57,7 @@ pub(crate) async fn warm(function: &Function, store: &Store) -> Result<u64, Trou
         return Err(TOO_BUSY.into());
     }
     control("--dump", running.id()).await?;
-    let count = out.part(1)?;
+    let count = part(&out, 1)?;
     running.end().await?;
     Ok(count / CALLS)
 }
@@ -71,8 +71,8 @@ async fn control(what: &'static str, process: u32) -> Result<(), Trouble> {
 }
 
 /// The function, run by valgrind.
-async fn emulated(function: &Function, store: &Store, out: &Out) -> Result<Running, Trouble> {
-    let file = format!("--callgrind-out-file={}", out.0.display());
+async fn emulated(function: &Function, store: &Store, out: &Scratch) -> Result<Running, Trouble> {
+    let file = format!("--callgrind-out-file={}", out.path().display());
     let wrapper = ["/usr/bin/env", "valgrind", "--tool=callgrind", &file].map(str::to_owned);
     Running::start(function, &wrapper, &store.settings, store.play(Duration::ZERO).await?).await
 }
@@ -91,7 +91,7 @@ async fn run(function: &Function, store: &Store, calls: u64) -> Result<u64, Trou
 }
 
 async fn undisturbed(function: &Function, store: &Store, calls: u64) -> Result<Option<u64>, Trouble> {
-    let out = Out::new();
+    let out = Scratch::new();
     let mut running = emulated(function, store, &out).await?;
     running.settle().await?;
     for number in 0..calls {
@@ -103,7 +103,7 @@ async fn undisturbed(function: &Function, store: &Store, calls: u64) -> Result<O
         running.settle().await?;
     }
     running.end().await?;
-    Ok(Some(total(&out.0)?))
+    Ok(Some(total(out.path())?))
 }
 
 /// What callgrind counted, as its file says.
@@ -113,29 +113,10 @@ fn total(file: &Path) -> Result<u64, Trouble> {
     Ok(line.trim().parse()?)
 }
 
-/// A file that is gone when nobody needs it any more.
-struct Out(PathBuf);
-
-impl Out {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("callgrind.{}.{number}", std::process::id())))
-    }
-}
-
-impl Out {
-    /// What was counted until it was told for this time to say so.
-    fn part(&self, number: usize) -> Result<u64, Trouble> {
-        let part = PathBuf::from(format!("{}.{number}", self.0.display()));
-        let total = total(&part);
-        drop(fs::remove_file(part));
-        total
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
+/// What it counted until it was told for this time to say so.
+fn part(out: &Scratch, number: usize) -> Result<u64, Trouble> {
+    let part = PathBuf::from(format!("{}.{number}", out.path().display()));
+    let total = total(&part);
+    drop(fs::remove_file(part));
+    total
 }

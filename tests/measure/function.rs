@@ -97,7 +97,7 @@ impl Running {
         let words = [wrapper, &[function.binary.display().to_string()], &function.arguments].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line));
-        command.envs(lambda(&api.address)).env("AWS_SESSION_TOKEN", "token".repeat(SESSION_TOKEN / 5));
+        command.envs(lambda(&api.address)).env("AWS_SESSION_TOKEN", "t".repeat(SESSION_TOKEN));
         command.envs(&function.settings);
         if let Some(folder) = &function.folder {
             command.current_dir(folder);

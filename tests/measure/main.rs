@@ -9,6 +9,7 @@ mod function;
 mod peers;
 mod runtime_api;
 mod scale;
+mod scratch;
 mod speed;
 mod steps;
 mod store;

@@ -31,6 +31,7 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use referrals::runtime::Allocator;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -43,7 +44,7 @@ use crate::{
 
 /// A history is many small pieces of JSON: a quarter of its time was the system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Random histories with faults, over the real handlers, in virtual time.
 #[derive(Parser)]

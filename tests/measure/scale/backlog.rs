@@ -3,11 +3,10 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use local::Service;
-use referrals::{referral::Status, store::Store as Referrals};
+use referrals::{referral::Status, store::Store as Referrals, table::WORK_SHARDS};
 use serde_json::Value;
 
 use super::{
-    Folder,
     growth::grouped,
     on,
     population::{Cast, Population, Settled, Stand, serve, shard},
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     Trouble, callgrind,
     function::{Function, Running},
+    scratch::Scratch,
     store::{Exchange, Line, Store, settings},
 };
 
@@ -143,16 +143,16 @@ pub(crate) async fn sweep(backlog: usize, functions: &Path) -> Result<String, Tr
 /// What one costs that is issued, read again while it is on its way, and announced again.
 async fn swept_few(function: &Function) -> Result<[Each; 3], Trouble> {
     let none = on(Population::due(0), async |service, _| swept(service, function).await).await?;
-    let folder = Folder::new();
-    let settled = Population::due_in_one_partition(FEW).settle(&folder.0).await?;
+    let folder = Scratch::new();
+    let settled = Population::due_in_one_partition(FEW).settle(folder.path()).await?;
     let due = settled.population.standing(Stand::Due).count();
-    let service = serve(&folder.0, |_| ()).await?;
+    let service = serve(folder.path(), |_| ()).await?;
     let (issued, read_again) = (swept(&service, function).await?, swept(&service, function).await?);
     service.stop().await;
     let without_grace = |options: &mut local::Options| {
         options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
     };
-    let service = serve(&folder.0, without_grace).await?;
+    let service = serve(folder.path(), without_grace).await?;
     let announced = swept(&service, function).await?;
     service.stop().await;
     Ok([issued, read_again, announced].map(|cost| cost.one(due, none)))
@@ -216,7 +216,7 @@ fn moved(exchange: &Exchange) -> Option<usize> {
 async fn overtaken(service: &Service, moved: &[bool]) -> Result<usize, Trouble> {
     let store = Referrals::new(&service.dynamodb(), service.env().required("TABLE_NAME")?);
     let partition = |referee: usize| shard(&Cast::of(0, referee).referee) as usize;
-    let mut latest = [0; 10];
+    let mut latest = [0; WORK_SHARDS as usize];
     for (referee, _) in moved.iter().enumerate().filter(|(_, moved)| **moved) {
         latest[partition(referee)] = referee;
     }

@@ -23,6 +23,7 @@ use self::{
 use crate::{
     Trouble, callgrind,
     function::Function,
+    scratch::Scratch,
     store::{Store, settings},
 };
 
@@ -136,30 +137,15 @@ async fn on<T>(
     population: Population,
     work: impl AsyncFnOnce(&Service, &Settled) -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
-    let folder = Folder::new();
+    let folder = Scratch::new();
     let (referrals, began) = (population.referrals(), Instant::now());
-    let settled = population.settle(&folder.0).await?;
+    let settled = population.settle(folder.path()).await?;
     let seconds = began.elapsed().as_secs_f64();
     println!("{referrals} referrals: {} items written in {seconds:.1} s", settled.items);
-    let service = serve(&folder.0, |_| ()).await?;
+    let service = serve(folder.path(), |_| ()).await?;
     let done = work(&service, &settled).await;
     service.stop().await;
     done
-}
-
-/// A folder that is gone when nobody needs it any more.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("scale.{}", uuid::Uuid::new_v4())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
 }
 
 /// An operation that was done once, and can be played again.

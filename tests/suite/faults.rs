@@ -386,6 +386,32 @@ async fn a_streams_batch_stops_at_the_first_that_failed() {
     world.end().await;
 }
 
+/// To tell of a conversion and to issue its rewards are two errands, and neither waits for the other.
+#[tokio::test]
+async fn a_bus_that_is_down_holds_no_issue_back() {
+    let mut world = World::with(|options| options.pace.stream = false).await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    let item = world.item("REFEREE#bob", "REFERRAL").await.unwrap();
+    let batch = json!({ "Records": [record("100", &item)] });
+
+    world.wire().break_next("PutEvents", [Fault::Internal; TRIES]);
+    let answer = world.service().invoke("RewardsFunction", batch.clone()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "100"}]}));
+    world.wire().mend();
+    assert_eq!(world.announced("referral.converted").await, [""; 0]);
+    let issued = world.stored("bob").await;
+    assert_eq!(issued["status"], "rewarded");
+
+    let answer = world.service().invoke("RewardsFunction", batch).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(world.announced("referral.converted").await, ["bob:converted"]);
+    assert_eq!(world.stored("bob").await, issued);
+    world.expect_owed();
+    world.end().await;
+}
+
 /// A referral in a state that there is none of, due in the index of work.
 fn evil() -> Item {
     let texts = [

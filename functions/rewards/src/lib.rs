@@ -89,8 +89,11 @@ async fn is_done(app: &App, record: &Value, call: &Call) -> bool {
 async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
     match record::read(record) {
         Reading::Changed(change) => {
-            app.bus.publish(&announcements(change.before.as_ref(), &change.after)).await?;
-            issue(app, change.after, call).await
+            let news = announcements(change.before.as_ref(), &change.after);
+            // Two errands: a bus that is slow or down holds no reward back, and a table that is none of the news.
+            let (told, issued) = tokio::join!(app.bus.publish(&news), issue(app, change.after, call));
+            told?;
+            issued
         }
         Reading::NothingNew => Ok(()),
         Reading::Broken(reason) => Ok(app.quarantine.park("rewards", record, reason, call.now).await?),

@@ -326,8 +326,8 @@ impl Feed {
     fn drained(&self, name: &str, each: Each, backlog: usize) -> String {
         let rate = self.given.rate(each, 1.0) * Self::SHARDS * self.factor;
         format!(
-            "- `{name}`: {} shards × {} at once: {} records a second; {} take {:.1} hours. It gives records up after {:.0} hours, in \
-             which it takes in {}.\n",
+            "- `{name}`: {} shards × {} at once: {} records a second; {} take {:.1} hours. It gives records up at the age of {:.0} h, \
+             until when it takes in {}.\n",
             Self::SHARDS,
             self.factor,
             grouped(rate),

@@ -375,6 +375,7 @@ async fn a_streams_batch_stops_at_the_first_that_failed() {
     let answer = world.service().invoke("RewardsFunction", batch.clone()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "101"}]}));
     assert_eq!(world.announced("referral.attributed").await, ["bob:attributed"]);
+    assert_eq!(world.announced("referral.converted").await, ["dave:converted"]);
     assert_eq!(world.stored("dave").await["status"], "converted");
     world.wire().mend();
 

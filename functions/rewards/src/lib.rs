@@ -90,7 +90,7 @@ async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
     match record::read(record) {
         Reading::Changed(change) => {
             let news = announcements(change.before.as_ref(), &change.after);
-            // Two errands: a bus that is slow or down holds no reward back, and a table that is none of the news.
+            // Neither waits for the other: while the bus is down rewards are issued, and while the table is, the news goes out.
             let (told, issued) = tokio::join!(app.bus.publish(&news), issue(app, change.after, call));
             told?;
             issued

@@ -28,6 +28,7 @@ pub mod http;
 pub mod id;
 pub mod life;
 pub mod log;
+pub mod log_outcome;
 pub mod machine;
 pub mod metrics;
 pub mod money;

@@ -1,0 +1,111 @@
+//! Log outcomes: every value of the field `outcome` in a log line.
+//!
+//! Operators filter by these values, so they are a contract: `docs/operations.md` explains each one, and a test compares
+//! the two lists.
+
+macro_rules! outcomes {
+    ($($name:ident => $text:literal,)*) => {
+        /// A value of the log field `outcome`. `docs/operations.md` says what each value means and what to do.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs, reason = "docs/operations.md describes each value, and a test compares the two")]
+        pub enum LogOutcome {
+            $($name,)*
+        }
+
+        impl LogOutcome {
+            /// All outcomes, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The value as it is logged.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
+    // Every function.
+    Failed => "failed",
+    OutOfTime => "out_of_time",
+    UnreadableItem => "unreadable_item",
+    Quarantined => "quarantined",
+    RequestRefused => "request_refused",
+    RequestFailed => "request_failed",
+
+    // Landing, mint and attribution.
+    Landed => "landed",
+    LandedWithoutCode => "landed_without_code",
+    LandedWithoutLookup => "landed_without_lookup",
+    Minted => "minted",
+    AlreadyMinted => "already_minted",
+    Attributed => "attributed",
+    AlreadyAttributed => "already_attributed",
+    AttributionRefused => "attribution_refused",
+
+    // Events in.
+    Converted => "converted",
+    Voided => "voided",
+    VoidedOnArrival => "voided_on_arrival",
+    AdjustmentNoted => "adjustment_noted",
+    NotReferred => "not_referred",
+    Duplicate => "duplicate",
+    NotQualifying => "not_qualifying",
+    OtherOrderConverted => "other_order_converted",
+    PartialRefundIgnored => "partial_refund_ignored",
+    NoTransition => "no_transition",
+    Flagged => "flagged",
+    Cleared => "cleared",
+    Superseded => "superseded",
+    EventIgnored => "event_ignored",
+
+    // Issue and sweep.
+    Rewarded => "rewarded",
+    NotDue => "not_due",
+    Swept => "swept",
+    AttentionNotCounted => "attention_not_counted",
+    WorkPageNotRead => "work_page_not_read",
+
+    // Delivery.
+    Delivered => "delivered",
+    RetryScheduled => "retry_scheduled",
+    RetryDelayNotSet => "retry_delay_not_set",
+    RefusedPermanently => "refused_permanently",
+    NothingToDeliver => "nothing_to_deliver",
+    AlreadyMarked => "already_marked",
+    MarkRefused => "mark_refused",
+
+    // Analytics.
+    Counted => "counted",
+    AlreadyCounted => "already_counted",
+
+    // Cache.
+    CacheMemoryHit => "cache_memory_hit",
+    CacheServerHit => "cache_server_hit",
+    CacheMiss => "cache_miss",
+    CacheServerInvalid => "cache_server_invalid",
+    CacheServerFailed => "cache_server_failed",
+
+    // Operators.
+    AdminRequest => "admin_request",
+    CodeChanged => "code_changed",
+    RewardResent => "reward_resent",
+    DeadLettersRedriven => "dead_letters_redriven",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_distinct_and_in_snake_case() {
+        let mut seen = std::collections::BTreeSet::new();
+        for outcome in LogOutcome::ALL {
+            let text = outcome.as_str();
+            assert!(text.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{text}");
+            assert!(seen.insert(text), "{text} is listed twice");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use aws_sdk_eventbridge::{Client, primitives::DateTime, types::PutEventsRequestEntry};
 
 use crate::{
-    aws::Late,
+    aws::Lazy,
     life::announce::Announcement,
     mutant::{self, Mutant},
     runtime::{self, Env, Misconfigured},
@@ -15,12 +15,12 @@ pub const SOURCE: &str = "referrals";
 /// The bus did not take all events, or we do not know whether it did.
 #[derive(Debug, thiserror::Error)]
 #[error("the bus did not take every event: {0}")]
-pub struct NotPublished(String);
+pub struct PublishError(String);
 
 /// The stack's event bus.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    client: Late<Client>,
+    client: Lazy<Client>,
     name: String,
 }
 
@@ -32,7 +32,7 @@ impl Bus {
     ///
     /// # Errors
     /// When `BUS_NAME` is missing.
-    pub fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
+    pub fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, name: env.required("BUS_NAME")?.to_owned() })
     }
 
@@ -40,15 +40,15 @@ impl Bus {
     ///
     /// # Errors
     /// When the bus does not answer, or answers that it lost one: then all may be published again, under the same ids.
-    pub async fn publish(&self, news: &[Announcement]) -> Result<(), NotPublished> {
+    pub async fn publish(&self, news: &[Announcement]) -> Result<(), PublishError> {
         for batch in news.chunks(Self::BATCH) {
             let entries = batch.iter().map(|announcement| self.entry(announcement)).collect();
             let answer = self.client.put_events().set_entries(Some(entries)).send().await;
-            let answer = answer.map_err(|problem| NotPublished(runtime::explain(&problem)))?;
+            let answer = answer.map_err(|problem| PublishError(runtime::explain(&problem)))?;
             // The bus can answer 200 and still have lost an entry.
             if answer.failed_entry_count > 0 && !mutant::is(Mutant::LostEntryNotSeen) {
                 let lost = answer.entries.iter().flatten().find_map(|entry| entry.error_code.clone());
-                return Err(NotPublished(lost.unwrap_or_else(|| "an entry was refused".to_owned())));
+                return Err(PublishError(lost.unwrap_or_else(|| "an entry was refused".to_owned())));
             }
         }
         Ok(())

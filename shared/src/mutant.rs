@@ -35,19 +35,19 @@ macro_rules! mutants {
 mutants! {
     // Conditions loosened.
     /// A new referral is written whatever is there.
-    ReferralWrittenOver,
+    ReferralOverwritten,
     /// A code and the note of its owner are written whatever is there.
-    CodeWrittenOver,
+    CodeOverwritten,
     /// A step does not demand the revision that was read.
     StepWithoutRevision,
     /// A step demands nothing at all.
     StepWithoutCondition,
     /// A flag holds against later news.
-    FlagHoldsAgainstLater,
+    FlagWithoutTimeCheck,
     /// A clearance holds against later news.
-    ClearanceHoldsAgainstLater,
+    ClearanceWithoutTimeCheck,
     /// A step leaves the revision as it was.
-    RevisionStands,
+    RevisionUnchanged,
     /// A second order converts what is converted.
     SecondOrderConverts,
     /// An order converts what was voided.
@@ -85,7 +85,7 @@ mutants! {
 
     // The index of work.
     /// What is gone of an item is not removed from it.
-    GoneAttributesStay,
+    RemovedAttributesKept,
     /// What owes nothing any more stays in the index.
     WorkKeptAtLastDelivery,
     /// What was issued leaves the index.
@@ -95,7 +95,7 @@ mutants! {
     /// What was refused for good leaves the index.
     WorkDroppedAtRefusal,
     /// What waits for an operator stands in the sweep's lane.
-    ParkedAsDue,
+    AttentionAsDue,
     /// A claim does not move the due time on.
     ClaimLeavesDueTime,
     /// The sweep leaves out half of the index's partitions.
@@ -107,27 +107,27 @@ mutants! {
 
     // What is owed to whom.
     /// The hold is not waited for.
-    HoldNotWaited,
+    HoldSkipped,
     /// A referrer who was flagged is paid.
     FlaggedReferrerPaid,
     /// A referee who was flagged is paid.
     FlaggedRefereePaid,
     /// The code of a flagged account still brings referrals.
-    FlaggedReferrerWelcome,
+    FlaggedReferrerAccepted,
     /// Two people refer each other.
-    ReciprocalWelcome,
+    ReciprocalAccepted,
     /// Taking back one order undoes what another had converted.
-    AnyOrderWithdraws,
+    AnyOrderAdjusts,
     /// Paying back a part undoes the whole.
-    PartialRefundWithdraws,
+    PartialRefundVoids,
     /// An order that is taken back in time is paid for.
-    WithdrawalIgnored,
+    AdjustmentIgnored,
     /// An order that was taken back before it came converts all the same.
-    EarlyWithdrawalForgotten,
+    EarlyAdjustmentForgotten,
 
     // Acknowledged before it is certain.
     /// News is acknowledged although its write failed.
-    NewsAcknowledgedEarly,
+    EventAcknowledgedEarly,
     /// A message that failed is acknowledged with its batch.
     FailedMessageAcknowledged,
     /// A record that failed is acknowledged.
@@ -139,17 +139,17 @@ mutants! {
     /// A reward is marked delivered when nobody knows.
     MarkedWithoutAnAnswer,
     /// A refusal is taken for a yes.
-    RefusalTakenForYes,
+    RefusalTakenForSuccess,
     /// A subsystem that fails for a moment is taken to refuse for good.
     FailureTakenForRefusal,
 
     // Names drawn anew.
     /// Each call has an idempotency key of its own.
-    KeyDrawnAnew,
+    KeyRedrawn,
     /// An event is named by the revision that it was told from.
     EventNamedByRevision,
     /// What is told again is told with another time.
-    RepetitionDatedAnew,
+    RepetitionRedated,
 }
 
 /// Whether this mistake is being made: never.

@@ -22,35 +22,35 @@ pub struct Order {
 
 /// News that an order does not stand any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Withdrawal {
+pub struct OrderAdjustment {
     /// Which order.
     pub order: OrderId,
     /// Whose.
     pub user: UserId,
     /// Why.
-    pub cause: Cause,
+    pub cause: AdjustmentCause,
 }
 
-impl Withdrawal {
+impl OrderAdjustment {
     /// What a referral that has not seen the order keeps of it.
-    pub fn noted(&self) -> Withdrawn {
-        Withdrawn { order: self.order.clone(), cause: self.cause }
+    pub fn noted(&self) -> NotedAdjustment {
+        NotedAdjustment { order: self.order.clone(), cause: self.cause }
     }
 }
 
 /// The same, kept by a referral that has not seen the order yet: a cancellation may overtake its order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Withdrawn {
+pub struct NotedAdjustment {
     /// Which order.
     pub order: OrderId,
     /// Why.
-    pub cause: Cause,
+    pub cause: AdjustmentCause,
 }
 
 /// Why an order does not stand any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum AdjustmentCause {
     /// It was called off.
     Cancelled,
     /// This much was paid back; only all of it undoes a conversion.
@@ -59,7 +59,7 @@ pub enum Cause {
     Disputed,
 }
 
-impl Cause {
+impl AdjustmentCause {
     /// Whether an order that was worth `paid` is undone by this: a refund of part of it changes nothing.
     pub fn undoes(self, paid: &Money) -> bool {
         match self {
@@ -87,12 +87,12 @@ pub enum VoidReason {
     PaymentDisputed,
 }
 
-impl From<Cause> for VoidReason {
-    fn from(cause: Cause) -> Self {
+impl From<AdjustmentCause> for VoidReason {
+    fn from(cause: AdjustmentCause) -> Self {
         match cause {
-            Cause::Cancelled => Self::OrderCancelled,
-            Cause::Refunded(_) => Self::OrderRefunded,
-            Cause::Disputed => Self::PaymentDisputed,
+            AdjustmentCause::Cancelled => Self::OrderCancelled,
+            AdjustmentCause::Refunded(_) => Self::OrderRefunded,
+            AdjustmentCause::Disputed => Self::PaymentDisputed,
         }
     }
 }

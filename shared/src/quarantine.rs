@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    aws::Late,
+    aws::Lazy,
     runtime::{self, Env, Misconfigured},
     time::Timestamp,
 };
@@ -19,7 +19,7 @@ pub struct NotParked(String);
 /// The stack's quarantine queue.
 #[derive(Clone, Debug)]
 pub struct Quarantine {
-    client: Late<Client>,
+    client: Lazy<Client>,
     url: String,
 }
 
@@ -37,7 +37,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// When `QUARANTINE_QUEUE_URL` is missing.
-    pub fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
+    pub fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, url: env.required("QUARANTINE_QUEUE_URL")?.to_owned() })
     }
 

@@ -8,7 +8,7 @@ use crate::{
     id::{OrderId, ProgramId, UserId},
     money::Money,
     mutant::{self, Mutant},
-    order::{VoidReason, Withdrawn},
+    order::{NotedAdjustment, VoidReason},
     program::Terms,
     reward::{Benefit, Reward, RewardId, RewardStatus, Side},
     time::Timestamp,
@@ -45,7 +45,7 @@ pub enum State {
     /// Attributed; no order yet.
     Pending {
         /// Orders that were withdrawn before they came, so that they convert nothing when they do.
-        withdrawn: Vec<Withdrawn>,
+        adjustments: Vec<NotedAdjustment>,
     },
     /// An order qualified; the rewards are due when the hold ends.
     Converted {
@@ -207,7 +207,7 @@ impl Referral {
                 None if mutant::is(Mutant::WorkKeptAtLastDelivery) => Some(Work { lane: Lane::Due, at: *due_at }),
                 None if mutant::is(Mutant::WorkDroppedAtRefusal) => None,
                 Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
-                None => parked(rewards),
+                None => attention(rewards),
             },
         }
     }
@@ -228,25 +228,25 @@ pub enum Lane {
     /// The sweep, from this time on.
     Due,
     /// An operator, since this time.
-    Parked,
+    Attention,
 }
 
 /// Nothing is on its way any more; what was refused for good waits for an operator.
-fn parked(rewards: &Rewards) -> Option<Work> {
+fn attention(rewards: &Rewards) -> Option<Work> {
     Side::BOTH
         .into_iter()
         .map(|side| rewards.of(side))
         .filter(|reward| reward.status() == RewardStatus::Failed)
         .filter_map(|reward| reward.failed_at)
         .max()
-        .map(|at| Work { lane: if mutant::is(Mutant::ParkedAsDue) { Lane::Due } else { Lane::Parked }, at })
+        .map(|at| Work { lane: if mutant::is(Mutant::AttentionAsDue) { Lane::Due } else { Lane::Attention }, at })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        machine::Event,
+        machine::Command,
         order::VoidReason,
         sample::{at, converted, pending, rewarded, taken},
     };
@@ -257,16 +257,16 @@ mod tests {
         assert_eq!(pending().work(), None);
         assert_eq!(converted().work(), due(1010));
         assert_eq!(rewarded().work(), due(1010));
-        let voided = taken(converted().after(&Event::Void(VoidReason::RefereeFlagged), at(20)));
+        let voided = taken(converted().decide(&Command::Void(VoidReason::RefereeFlagged), at(20)));
         assert_eq!(voided.work(), None);
 
-        let claimed = taken(rewarded().after(&Event::Claim(at(9000)), at(30)));
+        let claimed = taken(rewarded().decide(&Command::Claim(at(9000)), at(30)));
         assert_eq!(claimed.work(), due(9000));
-        let one_failed = taken(claimed.after(&Event::Fail(Side::Referrer, "400", 0), at(40)));
+        let one_failed = taken(claimed.decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(40)));
         assert_eq!(one_failed.work(), due(9000));
-        let settled = taken(one_failed.after(&Event::Deliver(Side::Referee), at(50)));
-        assert_eq!(settled.work(), Some(Work { lane: Lane::Parked, at: at(40) }));
-        let delivered = taken(settled.after(&Event::Deliver(Side::Referrer), at(60)));
+        let settled = taken(one_failed.decide(&Command::MarkDelivered(Side::Referee), at(50)));
+        assert_eq!(settled.work(), Some(Work { lane: Lane::Attention, at: at(40) }));
+        let delivered = taken(settled.decide(&Command::MarkDelivered(Side::Referrer), at(60)));
         assert_eq!(delivered.work(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A referral in each phase, for the unit tests: alice referred bob, who ordered; hold of one second.
 
 use crate::{
-    machine::{Event, Step},
+    machine::{Command, Decision},
     money::Money,
     order::Order,
     program::Program,
@@ -29,9 +29,9 @@ pub(crate) fn order(id: &str) -> Order {
 }
 
 /// The referral that an event makes.
-pub(crate) fn taken(step: Step) -> Referral {
+pub(crate) fn taken(step: Decision) -> Referral {
     match step {
-        Step::Take(referral, _) => *referral,
+        Decision::Apply(referral, _) => *referral,
         other => panic!("{other:?}"),
     }
 }
@@ -47,14 +47,14 @@ pub(crate) fn pending() -> Referral {
         created_at: at(0),
         mark: Some(7),
         rev: 1,
-        state: State::Pending { withdrawn: Vec::new() },
+        state: State::Pending { adjustments: Vec::new() },
     }
 }
 
 pub(crate) fn converted() -> Referral {
-    taken(pending().after(&Event::Convert(&order("o-1")), at(10)))
+    taken(pending().decide(&Command::Convert(&order("o-1")), at(10)))
 }
 
 pub(crate) fn rewarded() -> Referral {
-    taken(converted().after(&Event::Issue, at(20)))
+    taken(converted().decide(&Command::Issue, at(20)))
 }

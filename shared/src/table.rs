@@ -20,7 +20,7 @@ use crate::{
     code::{Code, OwnedCode},
     device::Device,
     id::{self, ProgramId, UserId},
-    order::{VoidReason, Withdrawn},
+    order::{NotedAdjustment, VoidReason},
     program::Terms,
     referral::{Conversion, Lane, Referral, Rewards, State, Status},
     time::Timestamp,
@@ -141,7 +141,7 @@ pub fn referee_at(place: &str) -> Option<UserId> {
 pub fn work_partition(lane: Lane, shard: u32) -> String {
     match lane {
         Lane::Due => format!("due#{shard}"),
-        Lane::Parked => format!("parked#{shard}"),
+        Lane::Attention => format!("parked#{shard}"),
     }
 }
 
@@ -205,7 +205,7 @@ struct ReferralItem {
     rev: u64,
     status: Status,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    withdrawn: Vec<Withdrawn>,
+    withdrawn: Vec<NotedAdjustment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     conversion: Option<Conversion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,7 +289,7 @@ pub fn referral_item(referral: &Referral) -> Result<Item, Unreadable> {
         rev: referral.rev,
         status: referral.status(),
         withdrawn: match &referral.state {
-            State::Pending { withdrawn } => withdrawn.clone(),
+            State::Pending { adjustments } => adjustments.clone(),
             _ => Vec::new(),
         },
         conversion: referral.conversion().cloned(),
@@ -337,14 +337,14 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
 /// Rebuilds the state; `None` when parts of it are missing.
 fn read_state(
     status: Status,
-    withdrawn: Vec<Withdrawn>,
+    withdrawn: Vec<NotedAdjustment>,
     conversion: Option<Conversion>,
     rewards: Option<Rewards>,
     voided: Option<Voided>,
     due_at: Option<Timestamp>,
 ) -> Option<State> {
     match status {
-        Status::Pending => Some(State::Pending { withdrawn }),
+        Status::Pending => Some(State::Pending { adjustments: withdrawn }),
         Status::Converted => Some(State::Converted { conversion: conversion?, due_at: due_at? }),
         Status::Rewarded => {
             let rewards = rewards?;

@@ -19,7 +19,7 @@ use axum::{
     http::{HeaderMap, Request, Response, Uri},
 };
 use local::{Options, Service};
-use referrals::aws::trust;
+use referrals::aws::tls;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
@@ -188,7 +188,7 @@ impl Line {
     /// A line on which the service itself answers.
     pub(crate) async fn to(service: &Service) -> Result<Self, Trouble> {
         let (dynamodb, rest) = (service.dynamodb_url().to_owned(), service.url().to_owned());
-        Self::start(Source::Service { dynamodb, rest, http: trust::anybody() }).await
+        Self::start(Source::Service { dynamodb, rest, http: tls::public() }).await
     }
 
     async fn start(source: Source) -> Result<Self, Trouble> {

@@ -13,8 +13,8 @@ use referrals::{
         advance::due_for_sweep,
         announce::{Announcement, announcements, reannouncement, reannouncements},
     },
-    machine::{Event, Step, Verb, next},
-    order::{Cause, Order, VoidReason, Withdrawal},
+    machine::{Command, Decision, Transition, next},
+    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
     referral::{Referral, Status},
     reward::{RewardStatus, Side},
 };
@@ -232,8 +232,8 @@ impl Protocol {
         (process.point, process.read, process.wanted, process.many) = (Point::Write(deed), None, None, false);
         if let Some(found) = found {
             match step(&found, deed, world) {
-                Step::Take(after, _) => (process.read, process.wanted) = (Some(found), Some(Arc::from(after))),
-                Step::Done | Step::Refuse(_) => return acknowledge(world, &process),
+                Decision::Apply(after, _) => (process.read, process.wanted) = (Some(found), Some(Arc::from(after))),
+                Decision::AlreadyDone | Decision::Refuse(_) => return acknowledge(world, &process),
             }
         }
         world.running.push(process);
@@ -362,7 +362,7 @@ fn is_of_no_use(process: &Process) -> bool {
 /// come.
 fn is_news(world: &World, news: News) -> bool {
     let deed = if news == News::Cancellation { Deed::Withdraw } else { Deed::Convert(news) };
-    !world.is_decided() && matches!(step(&world.item, deed, world), Step::Take(..))
+    !world.is_decided() && matches!(step(&world.item, deed, world), Decision::Apply(..))
 }
 
 /// The bus takes an announcement and its rule puts it into the queue.
@@ -451,47 +451,47 @@ fn side_of(task: Task) -> Side {
 }
 
 /// What the machine calls a deed that leads there.
-fn verb(deed: Deed, to: Status) -> Verb {
+fn verb(deed: Deed, to: Status) -> Transition {
     match deed {
         // Of an order that was withdrawn before it came.
-        Deed::Convert(_) if to == Status::Voided => Verb::Void,
-        Deed::Convert(_) => Verb::Convert,
-        Deed::Withdraw => Verb::Withdraw,
-        Deed::Issue => Verb::Issue,
-        Deed::Void => Verb::Void,
-        Deed::Claim | Deed::ClaimForAMinute => Verb::Claim,
-        Deed::Deliver(_) | Deed::Fail(..) => Verb::Settle,
-        Deed::Resend(_) => Verb::Resend,
+        Deed::Convert(_) if to == Status::Voided => Transition::Void,
+        Deed::Convert(_) => Transition::Convert,
+        Deed::Withdraw => Transition::Adjust,
+        Deed::Issue => Transition::Issue,
+        Deed::Void => Transition::Void,
+        Deed::Claim | Deed::ClaimForAMinute => Transition::Claim,
+        Deed::Deliver(_) | Deed::Fail(..) => Transition::RecordAnswer,
+        Deed::Resend(_) => Transition::Resend,
     }
 }
 
 /// The real machine, fed what the deed stands for.
-fn step(found: &Referral, deed: Deed, world: &World) -> Step {
+fn step(found: &Referral, deed: Deed, world: &World) -> Decision {
     let now = world.now;
     match deed {
-        Deed::Convert(news) => found.after(&Event::Convert(order(news)), now),
+        Deed::Convert(news) => found.decide(&Command::Convert(order(news)), now),
         Deed::Withdraw => {
             let Order { id, user, .. } = order(News::Order).clone();
-            found.after(&Event::Withdraw(&Withdrawal { order: id, user, cause: Cause::Cancelled }), now)
+            found.decide(&Command::Adjust(&OrderAdjustment { order: id, user, cause: AdjustmentCause::Cancelled }), now)
         }
-        Deed::Issue => found.after(&Event::Issue, now),
-        Deed::Void => found.after(&Event::Void(VoidReason::ReferrerFlagged), now),
+        Deed::Issue => found.decide(&Command::Issue, now),
+        Deed::Void => found.decide(&Command::Void(VoidReason::ReferrerFlagged), now),
         Deed::Claim => reclaimed(found, world),
-        Deed::ClaimForAMinute => found.after(&Event::Claim(now.plus(MINUTE)), now),
-        Deed::Deliver(side) => found.after(&Event::Deliver(side), now),
-        Deed::Fail(side, resent) => found.after(&Event::Fail(side, "400", resent), now),
-        Deed::Resend(side) => found.after(&Event::Resend(side, now.plus(GRACE)), now),
+        Deed::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
+        Deed::Deliver(side) => found.decide(&Command::MarkDelivered(side), now),
+        Deed::Fail(side, resent) => found.decide(&Command::MarkFailed(side, "400", resent), now),
+        Deed::Resend(side) => found.decide(&Command::Resend(side, now.plus(GRACE)), now),
     }
 }
 
 /// `life::advance::claim`, whose decision is its own.
-fn reclaimed(found: &Referral, world: &World) -> Step {
+fn reclaimed(found: &Referral, world: &World) -> Decision {
     match (found.rewards(), due_for_sweep(found, GRACE)) {
         (Some(rewards), Some(due)) if due <= world.now => {
             let pause = world.now.since(rewards.issued_at).max(GRACE);
-            found.after(&Event::Claim(world.now.plus(pause)), world.now)
+            found.decide(&Command::Claim(world.now.plus(pause)), world.now)
         }
-        _ => Step::Done,
+        _ => Decision::AlreadyDone,
     }
 }
 

@@ -178,7 +178,7 @@ fn pending(hold: u32) -> Referral {
         created_at: at(0),
         mark: None,
         rev: 1,
-        state: State::Pending { withdrawn: Vec::new() },
+        state: State::Pending { adjustments: Vec::new() },
     }
 }
 

@@ -61,7 +61,7 @@ const ALWAYS: [(&str, Holds); 14] = [
                 Status::Pending => !world.memory.order_taken,
                 Status::Converted => false,
                 Status::Rewarded => Side::BOTH.into_iter().all(|side| {
-                    (is(world, side, RewardStatus::Failed) && lane(world) == Some(Lane::Parked))
+                    (is(world, side, RewardStatus::Failed) && lane(world) == Some(Lane::Attention))
                         || (is(world, side, RewardStatus::Delivered) && world.booked.of(side) == 1)
                 }),
                 // Had nobody been flagged and nothing cancelled, it would have had to be paid.

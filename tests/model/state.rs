@@ -68,7 +68,7 @@ pub(crate) enum Task {
     Resend(Side),
 }
 
-/// What a write does. These are `machine::Event`s, with what the model leaves open filled in.
+/// What a write does. These are `machine::Command`s, with what the model leaves open filled in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Deed {
     Convert(News),
@@ -240,7 +240,7 @@ impl World {
             })
         };
         let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);
-        let is_noted = matches!(&referral.state, State::Pending { withdrawn } if !withdrawn.is_empty());
+        let is_noted = matches!(&referral.state, State::Pending { adjustments } if !adjustments.is_empty());
         [referral.status() as u8, bits(&[first, is_noted]), is_due.into(), facts(order[0]), facts(order[1])]
     }
 

@@ -245,7 +245,7 @@ impl Oracle {
                 if statuses.contains(&RewardStatus::Issued) {
                     Some(Lane::Due)
                 } else {
-                    statuses.contains(&RewardStatus::Failed).then_some(Lane::Parked)
+                    statuses.contains(&RewardStatus::Failed).then_some(Lane::Attention)
                 }
             }),
         };

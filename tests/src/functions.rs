@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use lambda_http::Context;
 use referrals::{
-    aws::trust,
+    aws::tls,
     runtime::{Call, Env, Misconfigured},
 };
 use serde_json::Value;
@@ -93,7 +93,7 @@ impl Functions {
             conversion: Arc::new(conversion::App::new(env, dynamodb.clone(), queues())?),
             rewards: Arc::new(rewards::App::new(env, dynamodb.clone(), bus(), queues())?),
             sweep: Arc::new(sweep::App::new(env, dynamodb.clone(), bus())?),
-            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), trust::anybody())?),
+            delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), tls::public())?),
             admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
             analytics: Arc::new(analytics::App::new(env, dynamodb)?),
             timeouts: Function::ALL.map(|function| (function, deployment.timeout(function) * slack)).into(),

@@ -12,10 +12,10 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use local::{Options, Service};
 use referrals::{
-    machine::{Event, Step},
+    machine::{Command, Decision},
     metrics::{Facts, Metrics, Taken},
     money::{Currency, Money},
-    order::{Cause, Order, VoidReason, Withdrawal},
+    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
     program::Terms,
     referral::{Referral, State},
     reward::{Benefit, RewardType, Side},
@@ -85,7 +85,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
         created_at: moment(rng),
         mark: Some(rng.u32(..)),
         rev: 1,
-        state: State::Pending { withdrawn: Vec::new() },
+        state: State::Pending { adjustments: Vec::new() },
     }
 }
 
@@ -101,19 +101,21 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         let last = revisions.last().unwrap();
         let side = *rng.choice(&Side::BOTH).unwrap();
         let resent = last.rewards().map_or(0, |rewards| rewards.of(side).resent);
-        let cause = *rng.choice(&[Cause::Cancelled, Cause::Disputed, Cause::Refunded(paid)]).unwrap();
-        let withdrawal = Withdrawal { order: order.id.clone(), user: user.clone(), cause };
+        let cause = *rng
+            .choice(&[AdjustmentCause::Cancelled, AdjustmentCause::Disputed, AdjustmentCause::Refunded(paid)])
+            .unwrap();
+        let adjustment = OrderAdjustment { order: order.id.clone(), user: user.clone(), cause };
         let event = match rng.u8(..16) {
-            0..4 => Event::Convert(&order),
-            4..7 => Event::Issue,
-            7 => Event::Void(*rng.choice(&[VoidReason::ReferrerFlagged, VoidReason::ReciprocalReferral]).unwrap()),
-            8 => Event::Withdraw(&withdrawal),
-            9..12 => Event::Deliver(side),
-            12 | 13 => Event::Fail(side, "400", resent),
-            14 => Event::Resend(side, now),
-            _ => Event::Claim(now),
+            0..4 => Command::Convert(&order),
+            4..7 => Command::Issue,
+            7 => Command::Void(*rng.choice(&[VoidReason::ReferrerFlagged, VoidReason::ReciprocalReferral]).unwrap()),
+            8 => Command::Adjust(&adjustment),
+            9..12 => Command::MarkDelivered(side),
+            12 | 13 => Command::MarkFailed(side, "400", resent),
+            14 => Command::Resend(side, now),
+            _ => Command::Claim(now),
         };
-        if let Step::Take(next, _) = last.after(&event, now) {
+        if let Decision::Apply(next, _) = last.decide(&event, now) {
             revisions.push(*next);
         }
     }

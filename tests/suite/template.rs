@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use aws_types::SdkConfig;
 use referrals::{
-    aws::trust,
+    aws::tls,
     log,
     metrics::{self, Facts, Metrics},
     runtime::{Call, Env},
@@ -208,7 +208,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn delivery_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Delivery").await;
-    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), trust::anybody()).unwrap();
+    let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), tls::public()).unwrap();
     rewarded(&bench.world).await;
     let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));

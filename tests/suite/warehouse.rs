@@ -13,7 +13,7 @@ use fastrand::Rng;
 use local::{Service, Transformer};
 use referrals::{
     bus::SOURCE,
-    machine::{Event, Step},
+    machine::{Command, Decision},
     metrics::{LATEST_WEEK, Metrics, TOOK},
     money::{Currency, Money},
     order::Order,
@@ -59,8 +59,8 @@ fn at_the_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
         let born = attributed(rng, from + place, 100);
         let (id, user) = ("o-1".parse().unwrap(), born.referee.clone());
         let order = Order { id, event: "order.completed".to_owned(), user, paid };
-        match born.after(&Event::Convert(&order), born.created_at.plus(pause)) {
-            Step::Take(converted, _) => vec![born, *converted],
+        match born.decide(&Command::Convert(&order), born.created_at.plus(pause)) {
+            Decision::Apply(converted, _) => vec![born, *converted],
             other => panic!("{other:?}"),
         }
     });

@@ -7,7 +7,7 @@ use aws_sdk_sqs::{
 };
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     http::{answer::json, input, problem::Problem},
     runtime::{self, Env, Misconfigured},
 };
@@ -20,7 +20,7 @@ use crate::{
 
 /// The dead-letter queues that can be drained back.
 pub(crate) struct DeadLetters {
-    client: Late<Client>,
+    client: Lazy<Client>,
     queues: [(&'static str, String); 4],
 }
 
@@ -47,7 +47,7 @@ struct RedriveBody {
 }
 
 impl DeadLetters {
-    pub(crate) fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
+    pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let url = |name| env.required(name).map(str::to_owned);
         Ok(Self {
             client,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     bus::Bus,
     cache::Server,
     http::{self, input, problem::Problem},
@@ -56,8 +56,8 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
-        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
+        eventbridge: impl Into<Lazy<aws_sdk_eventbridge::Client>>,
+        sqs: impl Into<Lazy<aws_sdk_sqs::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),

@@ -5,7 +5,7 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    aws::{self, Late, greeting},
+    aws::{self, Lazy, warm_up},
     http, log,
     runtime::{Allocator, Call, Env},
 };
@@ -19,10 +19,10 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    greeting::dynamodb(&dynamodb).await;
+    warm_up::dynamodb(&dynamodb).await;
     let queues = aws.clone();
-    let queues = Late::new(move || aws_sdk_sqs::Client::new(&queues));
-    let app = admin::App::new(&env, dynamodb, Late::new(move || aws_sdk_eventbridge::Client::new(&aws)), queues)?;
+    let queues = Lazy::new(move || aws_sdk_sqs::Client::new(&queues));
+    let app = admin::App::new(&env, dynamodb, Lazy::new(move || aws_sdk_eventbridge::Client::new(&aws)), queues)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;

@@ -32,7 +32,7 @@ impl Lanes {
     fn at(self, partition: u32) -> Option<(Lane, u32)> {
         let lanes: &[Lane] = match self {
             Self::Due => &[Lane::Due],
-            Self::ParkedAndDue => &[Lane::Parked, Lane::Due],
+            Self::ParkedAndDue => &[Lane::Attention, Lane::Due],
         };
         let lane = lanes.get(usize::try_from(partition / WORK_SHARDS).ok()?)?;
         Some((*lane, partition % WORK_SHARDS))

@@ -10,11 +10,11 @@ use referrals::{
         problem::Problem,
     },
     life::announce::reannouncement,
-    machine::Event,
+    machine::Command,
     referral::Referral,
     reward::{RewardId, RewardType, Side},
     runtime::Call,
-    store::Stepped,
+    store::Outcome,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -45,11 +45,11 @@ pub(crate) async fn one(app: &App, reward: &str, call: &Call) -> Result<Response
 ///
 /// The write comes first: should the bus fail, the sweep announces after the grace.
 async fn resend(app: &App, referral: Referral, side: Side, call: &Call) -> Result<Option<Referral>, Problem> {
-    let event = Event::Resend(side, call.now.plus(app.grace));
-    let resent = match app.store.step(referral, |found| found.after(&event, call.now)).await? {
-        Stepped::Taken(resent) => resent,
-        Stepped::Done(_) => return Ok(None),
-        Stepped::Refused(..) => return Err(reward_not_found()),
+    let event = Command::Resend(side, call.now.plus(app.grace));
+    let resent = match app.store.apply(referral, |found| found.decide(&event, call.now)).await? {
+        Outcome::Applied(resent) => resent,
+        Outcome::AlreadyDone(_) => return Ok(None),
+        Outcome::Refused(..) => return Err(reward_not_found()),
     };
     let news: Vec<_> = reannouncement(&resent, side).into_iter().collect();
     app.bus.publish(&news).await.map_err(Problem::unavailable)?;

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, greeting},
+    aws::{self, warm_up},
     log,
     runtime::{Allocator, Call, Env},
 };
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws::config(&env)?);
-    greeting::dynamodb(&dynamodb).await;
+    warm_up::dynamodb(&dynamodb).await;
     let app = analytics::App::new(&env, &dynamodb)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {

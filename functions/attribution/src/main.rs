@@ -6,7 +6,7 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    aws::{self, greeting},
+    aws::{self, warm_up},
     http, log,
     runtime::{Allocator, Call, Env},
 };
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
     let dynamodb = Client::new(&aws::config(&env)?);
-    greeting::dynamodb(&dynamodb).await;
+    warm_up::dynamodb(&dynamodb).await;
     let app = attribution::App::new(&env, dynamodb)?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<http::Event>| async move {

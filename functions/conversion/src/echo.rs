@@ -3,7 +3,7 @@
 
 use aws_sdk_sqs::Client;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     batch::Message,
     runtime::{self, Env, Misconfigured},
 };
@@ -16,7 +16,7 @@ pub(crate) struct NotSent(String);
 
 /// The way to the delay queue.
 pub(crate) struct Echo {
-    client: Late<Client>,
+    client: Lazy<Client>,
     url: String,
     /// The one queue whose events come past the bus, by name, where there is one.
     incoming: Option<String>,
@@ -27,7 +27,7 @@ impl Echo {
     ///
     /// # Errors
     /// When `DELAY_QUEUE_URL` is missing.
-    pub(crate) fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
+    pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let incoming = env.get("INCOMING_QUEUE_ARN").and_then(|arn| arn.rsplit(':').next()).map(str::to_owned);
         Ok(Self { client, url: env.required("DELAY_QUEUE_URL")?.to_owned(), incoming })
     }

@@ -11,13 +11,13 @@ mod news;
 
 use lambda_runtime::Error;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     batch::{self, Fate, Message},
     cache::CodeCache,
     life::{
         Intake,
-        attribute::Outcome,
-        convert::{convert, withdraw},
+        attribute::Outcome as Attribution,
+        convert::{adjust, convert},
         mint::Mint,
     },
     machine::Refusal,
@@ -25,7 +25,7 @@ use referrals::{
     quarantine::Quarantine,
     referral::Status,
     runtime::{Call, Env, Misconfigured},
-    store::{Minted, Stepped, StoreError},
+    store::{Minted, Outcome, StoreError},
 };
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
+        sqs: impl Into<Lazy<aws_sdk_sqs::Client>>,
     ) -> Result<Self, Misconfigured> {
         let sqs = sqs.into();
         Ok(Self {
@@ -95,7 +95,7 @@ async fn take_in(app: &App, event: Value, record: Option<Value>, once_more: bool
         Reading::News(news) => {
             // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
             let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await);
-            let outcome = if mutant::is(Mutant::NewsAcknowledgedEarly) { outcome.unwrap_or("lost") } else { outcome? };
+            let outcome = if mutant::is(Mutant::EventAcknowledgedEarly) { outcome.unwrap_or("lost") } else { outcome? };
             if once_more {
                 app.echo.send(&event).await?;
             }
@@ -114,11 +114,11 @@ async fn act(app: &App, news: News, call: &Call) -> Result<&'static str, StoreEr
     let store = &app.intake.store;
     Ok(match news {
         News::Order(order) => match convert(store, &order, call.now).await? {
-            Some(Stepped::Taken(voided)) if voided.status() == Status::Voided => "voided: withdrawn before it came",
+            Some(Outcome::Applied(voided)) if voided.status() == Status::Voided => "voided: withdrawn before it came",
             stepped => say(stepped, "converted"),
         },
-        News::Withdrawal(withdrawal) => match withdraw(store, &withdrawal, call.now).await? {
-            Some(Stepped::Taken(noted)) if noted.status() == Status::Pending => "withdrawn before its order came",
+        News::Withdrawal(withdrawal) => match adjust(store, &withdrawal, call.now).await? {
+            Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => "withdrawn before its order came",
             stepped => say(stepped, "voided"),
         },
         News::Standing(user, standing) => match (store.set_standing(&user, &standing).await?, standing.flag) {
@@ -138,23 +138,23 @@ async fn take_up(app: &App, sign_up: SignedUp, call: &Call) -> Result<&'static s
         return Ok(if matches!(minted, Minted::New(_)) { "minted" } else { "minted before" });
     };
     Ok(match app.intake.attribute(attribution, call).await? {
-        Outcome::New(_) => "attributed",
-        Outcome::Existing(_) => "attributed before",
-        Outcome::Refused(reason) => {
+        Attribution::New(_) => "attributed",
+        Attribution::Existing(_) => "attributed before",
+        Attribution::Refused(reason) => {
             tracing::warn!(?reason, "a sign-up was not attributed");
             "attribution refused"
         }
     })
 }
 
-fn say(stepped: Option<Stepped>, done: &'static str) -> &'static str {
+fn say(stepped: Option<Outcome>, done: &'static str) -> &'static str {
     match stepped {
         None => "not referred",
-        Some(Stepped::Taken(_)) => done,
-        Some(Stepped::Done(_)) => "repeated",
-        Some(Stepped::Refused(Refusal::Unqualified, _)) => "does not qualify",
-        Some(Stepped::Refused(Refusal::OtherOrder, _)) => "another order converted",
-        Some(Stepped::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
-        Some(Stepped::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",
+        Some(Outcome::Applied(_)) => done,
+        Some(Outcome::AlreadyDone(_)) => "repeated",
+        Some(Outcome::Refused(Refusal::Unqualified, _)) => "does not qualify",
+        Some(Outcome::Refused(Refusal::OtherOrder, _)) => "another order converted",
+        Some(Outcome::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
+        Some(Outcome::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",
     }
 }

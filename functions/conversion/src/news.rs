@@ -9,7 +9,7 @@ use referrals::{
     id::{OrderId, RefundId, UserId},
     life::attribute::{Report, SignUp},
     money::Money,
-    order::{Cause, Order, Withdrawal},
+    order::{AdjustmentCause, Order, OrderAdjustment},
     time::Timestamp,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -21,7 +21,7 @@ pub(crate) enum News {
     /// An order that may convert.
     Order(Order),
     /// An order that does not stand any more.
-    Withdrawal(Withdrawal),
+    Withdrawal(OrderAdjustment),
     /// An account flagged or cleared.
     Standing(UserId, Standing),
     /// A new member.
@@ -69,8 +69,8 @@ pub(crate) fn read(payload: &Value, qualifying_event: &str, now: Timestamp) -> R
     let detail = event.detail;
     let news = match event.detail_type.as_str() {
         "order.refunded" => parse::<Refunded>(detail).map(|refund| refund.news()),
-        "order.cancelled" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Cancelled)),
-        "payment.disputed" => parse::<OfOrder>(detail).map(|order| order.news(Cause::Disputed)),
+        "order.cancelled" => parse::<OfOrder>(detail).map(|order| order.news(AdjustmentCause::Cancelled)),
+        "payment.disputed" => parse::<OfOrder>(detail).map(|order| order.news(AdjustmentCause::Disputed)),
         "account.flagged" => parse::<Flagged>(detail).and_then(|flagged| flagged.news(sent_at)),
         "account.cleared" => parse::<Cleared>(detail).and_then(|cleared| cleared.news(sent_at)),
         "customer.signed_up" => parse::<CustomerSignedUp>(detail).map(|customer| customer.news(sent_at.min(now))),
@@ -137,8 +137,8 @@ struct OfOrder {
 }
 
 impl OfOrder {
-    fn news(self, cause: Cause) -> News {
-        News::Withdrawal(Withdrawal { order: self.order_id, user: self.user_id, cause })
+    fn news(self, cause: AdjustmentCause) -> News {
+        News::Withdrawal(OrderAdjustment { order: self.order_id, user: self.user_id, cause })
     }
 }
 
@@ -154,7 +154,7 @@ struct Refunded {
 
 impl Refunded {
     fn news(self) -> News {
-        self.of.news(Cause::Refunded(self.refund))
+        self.of.news(AdjustmentCause::Refunded(self.refund))
     }
 }
 

@@ -4,14 +4,14 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::Client;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     batch::Message,
     runtime::{self, Call, Env, Misconfigured},
 };
 
 /// The queues, and how long the first pause is.
 pub(crate) struct Backoff {
-    client: Late<Client>,
+    client: Lazy<Client>,
     /// By name.
     urls: HashMap<String, String>,
     first: Duration,
@@ -27,7 +27,7 @@ impl Backoff {
 
     /// Reads `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and `RETRY_SECONDS` (5): the first pause; 0
     /// leaves pauses to the queues.
-    pub(crate) fn from_env(env: &Env, client: Late<Client>) -> Result<Self, Misconfigured> {
+    pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let urls = ["CREDIT_QUEUE_URL", "COUPON_QUEUE_URL", "POINTS_QUEUE_URL"].map(|name| {
             let url = env.required(name)?.to_owned();
             Ok((url.rsplit('/').next().unwrap_or_default().to_owned(), url))

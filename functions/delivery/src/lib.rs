@@ -9,15 +9,15 @@ mod subsystem;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     batch::{self, Fate, Message},
-    machine::Event,
+    machine::Command,
     mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::Referral,
     reward::{RewardId, RewardStatus},
     runtime::{Call, Env, Misconfigured},
-    store::{Stepped, Store},
+    store::{Outcome, Store},
     view::RewardView,
 };
 use serde::Deserialize;
@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::{
     backoff::Backoff,
-    subsystem::{Again, Answer, Subsystems},
+    subsystem::{Answer, Retry, Subsystems},
 };
 
 /// The function's state.
@@ -45,7 +45,7 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
+        sqs: impl Into<Lazy<aws_sdk_sqs::Client>>,
         http: SharedHttpConnector,
     ) -> Result<Self, Misconfigured> {
         let sqs = sqs.into();
@@ -71,7 +71,7 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
         Ok(issued) => issued.detail.reward_id,
         Err(problem) => return put_aside(app, &message, problem, call).await,
     };
-    let Err(Again { reason, not_before }) = deliver(app, &id, call).await else { return Fate::Done };
+    let Err(Retry { reason, not_before }) = deliver(app, &id, call).await else { return Fate::Done };
     let pause = app.backoff.put_off(&message, not_before, call).await.map(|pause| pause.as_secs());
     let (correlation_id, side, attempt) = (id.referee.hashed(), id.side.as_str(), message.receives);
     tracing::warn!(outcome = "to be tried again", correlation_id, side, attempt, pause, reason, retried = 1);
@@ -99,7 +99,7 @@ struct Named {
     reward_id: RewardId,
 }
 
-async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Again> {
+async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Retry> {
     let correlation_id = id.referee.hashed();
     let Some(referral) = app.store.referral(&id.referee).await? else {
         return Err(format!("there is no referral for a reward of {correlation_id}").into());
@@ -109,18 +109,18 @@ async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Again> {
         return Ok(());
     };
     if mutant::is(Mutant::MarkedBeforeTheCall) {
-        mark(app, &referral, &reward, &Event::Deliver(id.side), call).await?;
+        mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await?;
     }
-    match app.subsystems.give(&referral, &reward, call.now).await {
-        Answer::Taken => mark(app, &referral, &reward, &Event::Deliver(id.side), call).await,
+    match app.subsystems.send(&referral, &reward, call.now).await {
+        Answer::Accepted => mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await,
         Answer::Refused(answer) => {
             let resent = referral.rewards().map_or(0, |rewards| rewards.of(id.side).resent);
-            mark(app, &referral, &reward, &Event::Fail(id.side, &answer, resent), call).await
+            mark(app, &referral, &reward, &Command::MarkFailed(id.side, &answer, resent), call).await
         }
-        Answer::Again(_) if mutant::is(Mutant::MarkedWithoutAnAnswer) => {
-            mark(app, &referral, &reward, &Event::Deliver(id.side), call).await
+        Answer::Retry(_) if mutant::is(Mutant::MarkedWithoutAnAnswer) => {
+            mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await
         }
-        Answer::Again(again) => Err(again),
+        Answer::Retry(again) => Err(again),
     }
 }
 
@@ -129,20 +129,20 @@ async fn mark(
     app: &App,
     referral: &Referral,
     reward: &RewardView<'_>,
-    event: &Event<'_>,
+    event: &Command<'_>,
     call: Call,
-) -> Result<(), Again> {
+) -> Result<(), Retry> {
     let (correlation_id, side, r#type) = (referral.referee.hashed(), reward.side.as_str(), reward.r#type.as_str());
-    match app.store.step(referral.clone(), |found| found.after(event, call.now)).await? {
-        Stepped::Taken(_) if matches!(event, Event::Fail(..)) => {
+    match app.store.apply(referral.clone(), |found| found.decide(event, call.now)).await? {
+        Outcome::Applied(_) if matches!(event, Command::MarkFailed(..)) => {
             tracing::error!(outcome = "refused for good", correlation_id, side, r#type, failed = 1);
         }
-        Stepped::Taken(_) => {
+        Outcome::Applied(_) => {
             let delivery_age = call.now.since(reward.issued_at).as_secs_f64();
             tracing::info!(outcome = "delivered", correlation_id, side, r#type, delivered = 1, delivery_age);
         }
-        Stepped::Done(_) => tracing::info!(outcome = "marked before", correlation_id, side),
-        Stepped::Refused(..) => tracing::warn!(outcome = "cannot be marked in this state", correlation_id, side),
+        Outcome::AlreadyDone(_) => tracing::info!(outcome = "marked before", correlation_id, side),
+        Outcome::Refused(..) => tracing::warn!(outcome = "cannot be marked in this state", correlation_id, side),
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, Late, greeting, trust},
+    aws::{self, Lazy, tls, warm_up},
     log,
     runtime::{Allocator, Call, Env},
 };
@@ -17,8 +17,8 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    greeting::dynamodb(&dynamodb).await;
-    let app = delivery::App::new(&env, dynamodb, Late::new(move || aws_sdk_sqs::Client::new(&aws)), trust::anybody())?;
+    warm_up::dynamodb(&dynamodb).await;
+    let app = delivery::App::new(&env, dynamodb, Lazy::new(move || aws_sdk_sqs::Client::new(&aws)), tls::public())?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         delivery::handle(app, event.payload, Call::invoked(&event.context)?).await

@@ -30,21 +30,21 @@ use tokio::time::{Sleep, sleep, timeout};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
     /// 2xx: it has the reward.
-    Taken,
+    Accepted,
     /// It may or may not have it: ask again.
-    Again(Again),
+    Retry(Retry),
     /// It will not take it: status and a short excerpt.
     Refused(String),
 }
 
 /// Why a reward has to be offered again, and when at the earliest, if the subsystem said so.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Again {
+pub(crate) struct Retry {
     pub(crate) reason: String,
     pub(crate) not_before: Option<Duration>,
 }
 
-impl<E: std::fmt::Display> From<E> for Again {
+impl<E: std::fmt::Display> From<E> for Retry {
     fn from(problem: E) -> Self {
         Self { reason: problem.to_string(), not_before: None }
     }
@@ -62,7 +62,7 @@ pub(crate) struct Subsystems {
 
 /// The body of the call.
 #[derive(Serialize)]
-struct Gift<'a> {
+struct RewardRequest<'a> {
     reward_id: String,
     referee_id: &'a str,
     side: referrals::reward::Side,
@@ -94,18 +94,18 @@ impl Subsystems {
     }
 
     /// Hands a reward over.
-    pub(crate) async fn give(&self, referral: &Referral, reward: &RewardView<'_>, now: Timestamp) -> Answer {
+    pub(crate) async fn send(&self, referral: &Referral, reward: &RewardView<'_>, now: Timestamp) -> Answer {
         let endpoint = match reward.r#type {
             RewardType::Credit => &self.credit,
             RewardType::Coupon => &self.coupon,
             RewardType::Points => &self.points,
         };
         let Some(endpoint) = endpoint else {
-            return Answer::Again(format!("no endpoint is configured for {:?}", reward.r#type).into());
+            return Answer::Retry(format!("no endpoint is configured for {:?}", reward.r#type).into());
         };
         match self.request(endpoint, referral, reward, now) {
             Ok(request) => self.call(request, now).await,
-            Err(problem) => Answer::Again(problem.into()),
+            Err(problem) => Answer::Retry(problem.into()),
         }
     }
 
@@ -115,8 +115,8 @@ impl Subsystems {
         let (call, rest) = (timeout(Self::TIMEOUT, call), sleep(Self::TIMEOUT));
         match call.await {
             Ok(Ok(response)) => judge(response, rest, now).await,
-            Ok(Err(problem)) => Answer::Again(format!("no answer: {}", runtime::explain(&problem)).into()),
-            Err(_elapsed) => Answer::Again(format!("no answer within {} s", Self::TIMEOUT.as_secs()).into()),
+            Ok(Err(problem)) => Answer::Retry(format!("no answer: {}", runtime::explain(&problem)).into()),
+            Err(_elapsed) => Answer::Retry(format!("no answer within {} s", Self::TIMEOUT.as_secs()).into()),
         }
     }
 
@@ -128,7 +128,7 @@ impl Subsystems {
         now: Timestamp,
     ) -> Result<HttpRequest, Unsendable> {
         let id = reward.reward_id.to_string();
-        let body = serde_json::to_string(&Gift {
+        let body = serde_json::to_string(&RewardRequest {
             reward_id: id.clone(),
             referee_id: referral.referee.as_str(),
             side: reward.side,
@@ -138,7 +138,7 @@ impl Subsystems {
             currency: reward.currency,
             issued_at: reward.issued_at,
         })?;
-        let key = if mutant::is(Mutant::KeyDrawnAnew) { format!("{id}:{}", now.millis()) } else { id.clone() };
+        let key = if mutant::is(Mutant::KeyRedrawn) { format!("{id}:{}", now.millis()) } else { id.clone() };
         let signatures = self.secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
         let signature = signatures.collect::<Result<Vec<_>, _>>()?.join(" ");
         let request = Request::post(endpoint)
@@ -176,14 +176,14 @@ fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
 /// What an answer means, whose body is read until `end` at most.
 async fn judge(mut response: HttpResponse, end: Sleep, now: Timestamp) -> Answer {
     let status = response.status();
-    if status.is_success() || (status.is_client_error() && mutant::is(Mutant::RefusalTakenForYes)) {
+    if status.is_success() || (status.is_client_error() && mutant::is(Mutant::RefusalTakenForSuccess)) {
         // Read to its end, where that is near, so that the connection can be used again.
         excerpt(response.take_body(), sleep(Duration::from_millis(100))).await;
-        return Answer::Taken;
+        return Answer::Accepted;
     }
     let not_before = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, now));
     let said = format!("{}: {}", status.as_u16(), excerpt(response.take_body(), end).await);
-    if passes(status.as_u16()) { Answer::Again(Again { reason: said, not_before }) } else { Answer::Refused(said) }
+    if passes(status.as_u16()) { Answer::Retry(Retry { reason: said, not_before }) } else { Answer::Refused(said) }
 }
 
 /// `Retry-After`: seconds, or a date.

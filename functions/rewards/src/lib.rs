@@ -7,14 +7,14 @@ mod record;
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Error;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     bus::Bus,
     life::{advance::advance, announce::announcements},
     mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::{Referral, Status},
     runtime::{Call, Env, Misconfigured},
-    store::{Stepped, Store},
+    store::{Outcome, Store},
 };
 use serde_json::Value;
 use tokio::time::timeout_at;
@@ -36,8 +36,8 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
-        sqs: impl Into<Late<aws_sdk_sqs::Client>>,
+        eventbridge: impl Into<Lazy<aws_sdk_eventbridge::Client>>,
+        sqs: impl Into<Lazy<aws_sdk_sqs::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
@@ -107,8 +107,8 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
     }
     let correlation_id = referral.referee.hashed();
     match advance(&app.store, referral, call.now).await? {
-        Stepped::Taken(_) => {}
-        Stepped::Done(_) | Stepped::Refused(..) => tracing::info!(outcome = "not due", correlation_id),
+        Outcome::Applied(_) => {}
+        Outcome::AlreadyDone(_) | Outcome::Refused(..) => tracing::info!(outcome = "not due", correlation_id),
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, Late, greeting},
+    aws::{self, Lazy, warm_up},
     log,
     runtime::{Allocator, Call, Env},
 };
@@ -17,8 +17,8 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = aws::config(&env)?;
     let (dynamodb, eventbridge) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_eventbridge::Client::new(&aws));
-    tokio::join!(greeting::dynamodb(&dynamodb), greeting::bus(&eventbridge));
-    let app = rewards::App::new(&env, dynamodb, eventbridge, Late::new(move || aws_sdk_sqs::Client::new(&aws)))?;
+    tokio::join!(warm_up::dynamodb(&dynamodb), warm_up::bus(&eventbridge));
+    let app = rewards::App::new(&env, dynamodb, eventbridge, Lazy::new(move || aws_sdk_sqs::Client::new(&aws)))?;
     let app = &app;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         rewards::handle(app, event.payload, Call::invoked(&event.context)?).await

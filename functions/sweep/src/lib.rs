@@ -5,17 +5,17 @@ use std::time::Duration;
 use futures_util::{StreamExt, future::join_all, stream};
 use lambda_runtime::Error;
 use referrals::{
-    aws::Late,
+    aws::Lazy,
     bus::Bus,
     life::{
         advance::{advance, claim, due_for_sweep},
         announce::reannouncements,
     },
-    machine::Event,
+    machine::Command,
     mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
     runtime::{Call, Env, Misconfigured},
-    store::{Stepped, Store},
+    store::{Outcome, Store},
     table::WORK_SHARDS,
 };
 use serde::Serialize;
@@ -38,7 +38,7 @@ impl App {
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
-        eventbridge: impl Into<Late<aws_sdk_eventbridge::Client>>,
+        eventbridge: impl Into<Lazy<aws_sdk_eventbridge::Client>>,
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
@@ -102,7 +102,7 @@ pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Err
 
 /// How many referrals wait for an operator; `None` when that could not be found out, which is no failure of the sweep.
 async fn parked(app: &App, call: &Call) -> Option<u64> {
-    let shards = join_all((0..WORK_SHARDS).map(|shard| app.store.waiting(Lane::Parked, shard)));
+    let shards = join_all((0..WORK_SHARDS).map(|shard| app.store.waiting(Lane::Attention, shard)));
     let counts = timeout_at(call.deadline.last_call(), shards).await.ok()?;
     let counts: Result<Vec<u64>, _> = counts.into_iter().collect();
     let counts = counts.inspect_err(|problem| tracing::warn!(outcome = "what is parked was not counted", %problem));
@@ -165,10 +165,10 @@ fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
 async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     if referral.status() == Status::Converted {
-        if let Stepped::Taken(_) = advance(&app.store, referral, call.now).await? {
+        if let Outcome::Applied(_) = advance(&app.store, referral, call.now).await? {
             swept.advanced = 1;
         }
-    } else if let Stepped::Taken(claimed) = claim(&app.store, referral, app.grace, call.now).await? {
+    } else if let Outcome::Applied(claimed) = claim(&app.store, referral, app.grace, call.now).await? {
         announce(app, claimed, call).await?;
         swept.announced = 1;
     }
@@ -180,7 +180,7 @@ async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept,
 async fn announce(app: &App, claimed: Referral, call: &Call) -> Result<(), Error> {
     const MINUTE: Duration = Duration::from_secs(60);
     let Err(problem) = app.bus.publish(&reannouncements(&claimed)).await else { return Ok(()) };
-    let again = Event::Claim(call.now.plus(MINUTE));
-    app.store.step(claimed, |referral| referral.after(&again, call.now)).await?;
+    let again = Command::Claim(call.now.plus(MINUTE));
+    app.store.apply(claimed, |referral| referral.decide(&again, call.now)).await?;
     Err(problem.into())
 }

@@ -3,9 +3,9 @@
 //! A Lambda function is told its region and its credentials by environment variables, so nobody looks for them anywhere
 //! else: the SDK's own search through profiles, containers and the instance is a tenth of a binary, and of a start.
 
-pub mod greeting;
-mod late;
-pub mod trust;
+mod lazy;
+pub mod tls;
+pub mod warm_up;
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use aws_types::{
     service_config::{LoadServiceConfig, ServiceConfigKey},
 };
 
-pub use self::late::Late;
+pub use self::lazy::Lazy;
 use crate::runtime::{Env, Misconfigured};
 
 /// How long a function waits for a connection to AWS.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Region, credentials, `AWS_ENDPOINT_URL_*` and `AWS_USE_FIPS_ENDPOINT` of the environment, our timeouts, and those whom
-/// [`trust`] believes.
+/// [`tls`] believes.
 ///
 /// # Errors
 /// When region or credentials are missing, or one of these cannot be read.
@@ -44,7 +44,7 @@ pub fn config(env: &Env) -> Result<SdkConfig, Misconfigured> {
         // An attempt's second is over before an answer counts as stalled.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .http_client(trust::aws(env))
+        .http_client(tls::aws(env))
         .service_config(Endpoints(env.clone()));
     config.set_endpoint_url(env.get("AWS_ENDPOINT_URL").map(str::to_owned));
     Ok(config.build())

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    machine::{Event, Refusal, Step},
+    machine::{Command, Decision, Refusal},
     mutant::{self, Mutant},
     order::VoidReason,
     referral::{Lane, Referral, Status},
     reward::Side,
-    store::{IssueFacts, Stepped, Store, StoreError, Written},
+    store::{IssueFacts, Outcome, Store, StoreError, Written},
     time::Timestamp,
 };
 
@@ -17,20 +17,20 @@ use crate::{
 ///
 /// # Errors
 /// When the table does not answer, or others get in between time and again.
-pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Stepped, StoreError> {
+pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Outcome, StoreError> {
     let mut referral = read;
     for _ in 0..Store::DECISIONS {
         if let Some(reason) = not_due(&referral, now) {
-            return Ok(Stepped::Refused(reason, referral));
+            return Ok(Outcome::Refused(reason, referral));
         }
         let facts = store.issue_facts(&referral).await?;
-        referral = match referral.after(&verdict(&referral, &facts), now) {
-            Step::Done => return Ok(Stepped::Done(referral)),
-            Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
-            Step::Take(after, verb) => match store.write(&referral, *after, verb).await? {
+        referral = match referral.decide(&verdict(&referral, &facts), now) {
+            Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
+            Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
+            Decision::Apply(after, verb) => match store.write(&referral, *after, verb).await? {
                 Written::Done(after) => {
                     tell(&after);
-                    return Ok(Stepped::Taken(after));
+                    return Ok(Outcome::Applied(after));
                 }
                 Written::Found(found) => found,
             },
@@ -50,23 +50,23 @@ fn tell(after: &Referral) {
 
 fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
     match (referral.status(), referral.work()) {
-        (Status::Converted, Some(work)) if work.at <= now || mutant::is(Mutant::HoldNotWaited) => None,
+        (Status::Converted, Some(work)) if work.at <= now || mutant::is(Mutant::HoldSkipped) => None,
         (Status::Converted, _) => Some(Refusal::NotDue),
         (status, _) => Some(Refusal::Status(status)),
     }
 }
 
 /// What a converted referral has come to, given how its people stand now.
-fn verdict(referral: &Referral, facts: &IssueFacts) -> Event<'static> {
+fn verdict(referral: &Referral, facts: &IssueFacts) -> Command<'static> {
     let is_reciprocal = facts.referrers_own.as_ref().is_some_and(|own| own.referrer == referral.referee);
     if facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerPaid) {
-        Event::Void(VoidReason::ReferrerFlagged)
+        Command::Void(VoidReason::ReferrerFlagged)
     } else if facts.referee.flagged && !mutant::is(Mutant::FlaggedRefereePaid) {
-        Event::Void(VoidReason::RefereeFlagged)
+        Command::Void(VoidReason::RefereeFlagged)
     } else if is_reciprocal {
-        Event::Void(VoidReason::ReciprocalReferral)
+        Command::Void(VoidReason::ReciprocalReferral)
     } else {
-        Event::Issue
+        Command::Issue
     }
 }
 
@@ -77,8 +77,8 @@ fn verdict(referral: &Referral, facts: &IssueFacts) -> Event<'static> {
 ///
 /// # Errors
 /// When the table does not answer, or others get in between time and again.
-pub async fn claim(store: &Store, read: Referral, grace: Duration, now: Timestamp) -> Result<Stepped, StoreError> {
-    store.step(read, |referral| reclaimed(referral, grace, now)).await
+pub async fn claim(store: &Store, read: Referral, grace: Duration, now: Timestamp) -> Result<Outcome, StoreError> {
+    store.apply(read, |referral| reclaimed(referral, grace, now)).await
 }
 
 /// A subsystem that was down for days is tried at least this often.
@@ -91,15 +91,15 @@ pub fn due_for_sweep(referral: &Referral, grace: Duration) -> Option<Timestamp> 
     Some(referral.rewards().map_or(work.at, |rewards| work.at.max(rewards.issued_at.plus(grace))))
 }
 
-fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Step {
+fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Decision {
     let (Some(rewards), Some(due)) = (referral.rewards(), due_for_sweep(referral, grace)) else {
-        return Step::Refuse(Refusal::Status(referral.status()));
+        return Decision::Refuse(Refusal::Status(referral.status()));
     };
     if due > now {
-        return Step::Refuse(Refusal::NotDue);
+        return Decision::Refuse(Refusal::NotDue);
     }
     let age = now.since(rewards.issued_at);
-    referral.after(&Event::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
+    referral.decide(&Command::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
 }
 
 #[cfg(test)]
@@ -129,9 +129,9 @@ mod tests {
             Referral { referee: "alice".parse().unwrap(), referrer: "bob".parse().unwrap(), ..sample::pending() };
         let other = Referral { referrer: "carol".parse().unwrap(), ..back.clone() };
         let verdict = |facts| verdict(&sample::converted(), &facts);
-        let void = Event::Void;
-        assert_eq!(verdict(facts()), Event::Issue);
-        assert_eq!(verdict(IssueFacts { referrers_own: Some(other), ..facts() }), Event::Issue);
+        let void = Command::Void;
+        assert_eq!(verdict(facts()), Command::Issue);
+        assert_eq!(verdict(IssueFacts { referrers_own: Some(other), ..facts() }), Command::Issue);
         assert_eq!(verdict(IssueFacts { referrer: flagged.clone(), ..facts() }), void(VoidReason::ReferrerFlagged));
         assert_eq!(verdict(IssueFacts { referee: flagged, ..facts() }), void(VoidReason::RefereeFlagged));
         assert_eq!(verdict(IssueFacts { referrers_own: Some(back), ..facts() }), void(VoidReason::ReciprocalReferral));
@@ -143,7 +143,7 @@ mod tests {
         let issued = sample::rewarded().rewards().unwrap().issued_at;
         let claim =
             |referral: &Referral, age: u64| match reclaimed(referral, grace, issued.plus(Duration::from_secs(age))) {
-                Step::Take(after, _) => match after.state {
+                Decision::Apply(after, _) => match after.state {
                     State::Rewarded { due_at, .. } => Some((due_at.since(issued).as_secs(), *after)),
                     other => panic!("{other:?}"),
                 },

@@ -75,7 +75,7 @@ pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
 
 /// This side's reward, announced once more.
 pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
-    let at = if mutant::is(Mutant::RepetitionDatedAnew) { referral.work()?.at } else { referral.rewards()?.issued_at };
+    let at = if mutant::is(Mutant::RepetitionRedated) { referral.work()?.at } else { referral.rewards()?.issued_at };
     of_reward(referral, side, "reward.issued", at)
 }
 
@@ -129,13 +129,13 @@ fn announcement(
 mod tests {
     use super::*;
     use crate::{
-        machine::Event,
-        order::{Cause, Withdrawal},
+        machine::Command,
+        order::{AdjustmentCause, OrderAdjustment},
         sample,
     };
 
-    fn after(referral: &Referral, event: &Event<'_>) -> Referral {
-        sample::taken(referral.after(event, sample::at(50)))
+    fn after(referral: &Referral, event: &Command<'_>) -> Referral {
+        sample::taken(referral.decide(event, sample::at(50)))
     }
 
     fn told(before: Option<&Referral>, after: &Referral) -> Vec<(&'static str, String)> {
@@ -160,11 +160,11 @@ mod tests {
                 ("reward.issued", "bob:referee:issued"),
             ])
         );
-        let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
+        let delivered = after(&rewarded, &Command::MarkDelivered(Side::Referee));
         assert_eq!(told(Some(&rewarded), &delivered), names([("reward.delivered", "bob:referee:delivered")]));
-        let failed = after(&delivered, &Event::Fail(Side::Referrer, "400", 0));
+        let failed = after(&delivered, &Command::MarkFailed(Side::Referrer, "400", 0));
         assert_eq!(told(Some(&delivered), &failed), names([("reward.failed", "bob:referrer:failed")]));
-        let claimed = after(&rewarded, &Event::Claim(sample::at(99)));
+        let claimed = after(&rewarded, &Command::Claim(sample::at(99)));
         assert_eq!(told(Some(&rewarded), &claimed), names([]));
     }
 
@@ -172,10 +172,10 @@ mod tests {
     fn each_fact_has_its_own_time() {
         let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
         let order = sample::order("o-1");
-        let cancelled = Withdrawal { order: order.id, user: order.user, cause: Cause::Cancelled };
-        let voided = after(&converted, &Event::Withdraw(&cancelled));
-        let delivered = after(&rewarded, &Event::Deliver(Side::Referee));
-        let failed = after(&rewarded, &Event::Fail(Side::Referrer, "400", 0));
+        let cancelled = OrderAdjustment { order: order.id, user: order.user, cause: AdjustmentCause::Cancelled };
+        let voided = after(&converted, &Command::Adjust(&cancelled));
+        let delivered = after(&rewarded, &Command::MarkDelivered(Side::Referee));
+        let failed = after(&rewarded, &Command::MarkFailed(Side::Referrer, "400", 0));
         for (before, after, millis) in [
             (None, &pending, 0),
             (Some(&pending), &converted, 10),
@@ -194,11 +194,11 @@ mod tests {
 
     #[test]
     fn what_is_refused_again_is_another_fact() {
-        let refused = after(&sample::rewarded(), &Event::Fail(Side::Referrer, "400", 0));
-        let resent = after(&refused, &Event::Resend(Side::Referrer, sample::at(60)));
-        let again = after(&resent, &Event::Fail(Side::Referrer, "400", 1));
+        let refused = after(&sample::rewarded(), &Command::MarkFailed(Side::Referrer, "400", 0));
+        let resent = after(&refused, &Command::Resend(Side::Referrer, sample::at(60)));
+        let again = after(&resent, &Command::MarkFailed(Side::Referrer, "400", 1));
         assert_eq!(told(Some(&resent), &again), names([("reward.failed", "bob:referrer:failed:1")]));
-        let delivered = after(&resent, &Event::Deliver(Side::Referrer));
+        let delivered = after(&resent, &Command::MarkDelivered(Side::Referrer));
         assert_eq!(told(Some(&resent), &delivered), names([("reward.delivered", "bob:referrer:delivered")]));
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let first = announcements(Some(&sample::converted()), &sample::rewarded());
         let issued = first.into_iter().filter(|news| news.detail_type == "reward.issued");
         assert_eq!(reannouncements(&sample::rewarded()), issued.collect::<Vec<_>>());
-        let delivered = after(&sample::rewarded(), &Event::Deliver(Side::Referee));
+        let delivered = after(&sample::rewarded(), &Command::MarkDelivered(Side::Referee));
         let again = reannouncements(&delivered);
         assert_eq!(again.len(), 1);
         assert_eq!(again[0].detail["reward_id"], "bob:referrer");

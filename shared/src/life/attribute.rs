@@ -115,7 +115,7 @@ impl Intake {
             device,
             created_at: call.now,
             rev: 1,
-            state: State::Pending { withdrawn: Vec::new() },
+            state: State::Pending { adjustments: Vec::new() },
         };
         Ok(match self.store.attribute(referral).await? {
             Attributed::New(referral) => Outcome::New(referral),
@@ -150,14 +150,14 @@ fn repeated(existing: Referral, code: &Code) -> Outcome {
 /// The first reason against the sign-up.
 fn refusal(sign_up: &SignUp, referrer: &UserId, device: Option<&Device>, facts: &AttributionFacts) -> Option<Reason> {
     let Some(code) = &facts.code else { return Some(Reason::CodeNotFound) };
-    let own = facts.referrers_own.as_ref().filter(|_| !mutant::is(Mutant::ReciprocalWelcome));
+    let own = facts.referrers_own.as_ref().filter(|_| !mutant::is(Mutant::ReciprocalAccepted));
     let is_referrers = |device: &Device| {
         facts.referrer.devices.contains(device) || own.is_some_and(|own| own.device.as_ref() == Some(device))
     };
     let reasons = [
         (!code.is_live(sign_up.judged_at), Reason::CodeExpired),
         (*referrer == sign_up.referee, Reason::SelfReferral),
-        (facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerWelcome), Reason::ReferrerFlagged),
+        (facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerAccepted), Reason::ReferrerFlagged),
         (device.is_some_and(is_referrers), Reason::DeviceMatch),
         (own.is_some_and(|own| own.referrer == sign_up.referee), Reason::ReciprocalReferral),
     ];

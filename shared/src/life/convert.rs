@@ -3,10 +3,10 @@
 
 use crate::{
     id::UserId,
-    machine::{Event, Step},
-    order::{Order, Withdrawal},
+    machine::{Command, Decision},
+    order::{Order, OrderAdjustment},
     referral::Referral,
-    store::{Stepped, Store, StoreError},
+    store::{Outcome, Store, StoreError},
     time::Timestamp,
 };
 
@@ -14,8 +14,8 @@ use crate::{
 ///
 /// # Errors
 /// When the table does not answer.
-pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
-    let decide = |referral: &Referral| referral.after(&Event::Convert(order), now);
+pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Outcome>, StoreError> {
+    let decide = |referral: &Referral| referral.decide(&Command::Convert(order), now);
     step_of(store, &order.user, decide).await
 }
 
@@ -23,18 +23,22 @@ pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Opt
 ///
 /// # Errors
 /// When the table does not answer.
-pub async fn withdraw(store: &Store, withdrawal: &Withdrawal, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
-    let decide = |referral: &Referral| referral.after(&Event::Withdraw(withdrawal), now);
-    step_of(store, &withdrawal.user, decide).await
+pub async fn adjust(
+    store: &Store,
+    adjustment: &OrderAdjustment,
+    now: Timestamp,
+) -> Result<Option<Outcome>, StoreError> {
+    let decide = |referral: &Referral| referral.decide(&Command::Adjust(adjustment), now);
+    step_of(store, &adjustment.user, decide).await
 }
 
 async fn step_of(
     store: &Store,
     referee: &UserId,
-    decide: impl Fn(&Referral) -> Step + Send,
-) -> Result<Option<Stepped>, StoreError> {
+    decide: impl Fn(&Referral) -> Decision + Send,
+) -> Result<Option<Outcome>, StoreError> {
     match store.referral(referee).await? {
-        Some(referral) => store.step(referral, decide).await.map(Some),
+        Some(referral) => store.apply(referral, decide).await.map(Some),
         None => Ok(None),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     code::Ending,
     device::Device,
     id::UserId,
-    machine::Verb,
+    machine::Transition,
     mutant::{self, Mutant},
     referral::Lane,
     table::{self, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
@@ -45,7 +45,7 @@ pub(super) fn create(client: &Client, item: Item) -> PutItemFluentBuilder {
     client
         .put_item()
         .set_item(Some(item))
-        .condition_expression(kept(ABSENT, "#pk", Mutant::ReferralWrittenOver))
+        .condition_expression(kept(ABSENT, "#pk", Mutant::ReferralOverwritten))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
@@ -55,7 +55,7 @@ pub(super) fn create_in(table: &str, item: Item) -> Option<Put> {
     Put::builder()
         .table_name(table)
         .set_item(Some(item))
-        .condition_expression(kept(ABSENT, "#pk", Mutant::CodeWrittenOver))
+        .condition_expression(kept(ABSENT, "#pk", Mutant::CodeOverwritten))
         .expression_attribute_names("#pk", PK)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
@@ -66,7 +66,7 @@ pub(super) fn create_in(table: &str, item: Item) -> Option<Put> {
 /// the machine allows the verb; a refusal brings what is there.
 ///
 /// Only attributes that differ are named, so whatever a newer version of this service keeps there stays.
-pub(super) fn step(client: &Client, before: &Item, after: &Item, verb: Verb) -> UpdateItemFluentBuilder {
+pub(super) fn step(client: &Client, before: &Item, after: &Item, verb: Transition) -> UpdateItemFluentBuilder {
     let mut update = client
         .update_item()
         .set_key(Key::of(before).map(|key| key.attributes()))
@@ -100,7 +100,7 @@ fn difference(mut update: UpdateItemFluentBuilder, before: &Item, after: &Item) 
     }
     let mut gone: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     gone.sort();
-    gone.retain(|_| !mutant::is(Mutant::GoneAttributesStay));
+    gone.retain(|_| !mutant::is(Mutant::RemovedAttributesKept));
     for name in gone {
         remove.push(format!("#{name}"));
         update = update.expression_attribute_names(format!("#{name}"), name);
@@ -129,11 +129,11 @@ pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> U
     match &standing.flag {
         Some(reason) => update
             .update_expression("SET #flagged = :flagged, #at = :at, #reason = :reason")
-            .condition_expression(kept(LATER_OR_EQUAL, "#at", Mutant::FlagHoldsAgainstLater))
+            .condition_expression(kept(LATER_OR_EQUAL, "#at", Mutant::FlagWithoutTimeCheck))
             .expression_attribute_values(":reason", text(reason)),
         None => update
             .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
-            .condition_expression(kept(LATER, "#at", Mutant::ClearanceHoldsAgainstLater)),
+            .condition_expression(kept(LATER, "#at", Mutant::ClearanceWithoutTimeCheck)),
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        machine::{Event, Step},
+        machine::{Command, Decision},
         order::VoidReason,
         referral::Referral,
         sample::{at, pending},
@@ -228,15 +228,15 @@ mod tests {
     }
 
     /// The update that this event makes of this referral.
-    fn update(before: &Referral, event: &Event<'_>) -> UpdateItemFluentBuilder {
-        let Step::Take(after, verb) = before.after(event, at(5)) else { panic!("{event:?} is refused") };
+    fn update(before: &Referral, event: &Command<'_>) -> UpdateItemFluentBuilder {
+        let Decision::Apply(after, verb) = before.decide(event, at(5)) else { panic!("{event:?} is refused") };
         let item = |referral| table::referral_item(referral).unwrap();
         super::step(&client(), &item(before), &item(&after), verb)
     }
 
     #[test]
     fn a_step_demands_the_revision_that_was_read_and_an_allowed_state() {
-        let update = update(&pending(), &Event::Void(VoidReason::ReferrerFlagged));
+        let update = update(&pending(), &Command::Void(VoidReason::ReferrerFlagged));
         let condition = update.get_condition_expression().as_deref();
         assert_eq!(condition, Some("#rev = :rev AND #status IN (:pending, :converted)"));
         let values = update.get_expression_attribute_values().as_ref().unwrap();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_step_names_what_changed_and_nothing_else() {
-        let voided = update(&pending(), &Event::Void(VoidReason::ReferrerFlagged));
+        let voided = update(&pending(), &Command::Void(VoidReason::ReferrerFlagged));
         let expression = voided.get_update_expression().as_deref();
         assert_eq!(expression, Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
     }

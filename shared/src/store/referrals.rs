@@ -7,7 +7,7 @@ use crate::{
     account::Account,
     code::{Code, OwnedCode},
     id::UserId,
-    machine::{Refusal, Step, Verb},
+    machine::{Decision, Refusal, Transition},
     mutant::{self, Mutant},
     referral::Referral,
     table::{self, Item, Key},
@@ -33,11 +33,11 @@ pub enum Written {
 
 /// What an event came to, after deciding as often as the table asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Stepped {
+pub enum Outcome {
     /// The step was written.
-    Taken(Referral),
+    Applied(Referral),
     /// It had been written before.
-    Done(Referral),
+    AlreadyDone(Referral),
     /// It changes nothing, for this reason.
     Refused(Refusal, Referral),
 }
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// When the table does not answer.
-    pub async fn write(&self, before: &Referral, after: Referral, verb: Verb) -> Result<Written, StoreError> {
+    pub async fn write(&self, before: &Referral, after: Referral, verb: Transition) -> Result<Written, StoreError> {
         let (from, to) = (table::referral_item(before)?, table::referral_item(&after)?);
         let write = guard::step(&self.client, &from, &to, verb).table_name(&self.table);
         let attempts = Attempts::default();
@@ -164,15 +164,21 @@ impl Store {
     ///
     /// # Errors
     /// When the table does not answer, or others get in between time and again.
-    pub async fn step(&self, read: Referral, decide: impl Fn(&Referral) -> Step + Send) -> Result<Stepped, StoreError> {
+    pub async fn apply(
+        &self,
+        read: Referral,
+        decide: impl Fn(&Referral) -> Decision + Send,
+    ) -> Result<Outcome, StoreError> {
         let mut referral = read;
         for _ in 0..Self::DECISIONS {
             referral = match decide(&referral) {
-                Step::Done => return Ok(Stepped::Done(referral)),
-                Step::Refuse(reason) => return Ok(Stepped::Refused(reason, referral)),
-                Step::Take(after, verb) => match self.write(&referral, *after, verb).await? {
-                    Written::Done(after) => return Ok(Stepped::Taken(after)),
-                    Written::Found(found) if mutant::is(Mutant::RefusedStepIsDone) => return Ok(Stepped::Done(found)),
+                Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
+                Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
+                Decision::Apply(after, verb) => match self.write(&referral, *after, verb).await? {
+                    Written::Done(after) => return Ok(Outcome::Applied(after)),
+                    Written::Found(found) if mutant::is(Mutant::RefusedStepIsDone) => {
+                        return Ok(Outcome::AlreadyDone(found));
+                    }
                     Written::Found(_) if mutant::is(Mutant::StepNotDecidedAgain) => break,
                     Written::Found(found) => found,
                 },

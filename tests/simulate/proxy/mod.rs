@@ -19,7 +19,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::TokenBucket;
 use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use local::Definition;
-use referrals::{aws::trust, runtime::Env};
+use referrals::{aws::tls, runtime::Env};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
@@ -57,8 +57,8 @@ impl Place {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let lines = Lines {
             url: format!("http://{}", listener.local_addr()?),
-            aws: trust::aws(&Env::default()),
-            subsystems: trust::anybody(),
+            aws: tls::aws(&Env::default()),
+            subsystems: tls::public(),
             credentials: Some(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "simulator"))),
             retries: TokenBucket::default,
             before: Some(SharedInterceptor::new(Naming(relay.shared.clone()))),

@@ -8,14 +8,14 @@ use referrals::{
     code::{Code, OwnedCode},
     device::Device,
     id::{ProgramId, UserId},
-    machine::{Event, Step},
+    machine::{Command, Decision},
     money::Money,
-    order::{Cause, Order, VoidReason, Withdrawal},
+    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
     program::{Program, Terms},
     referral::{Lane, Referral, State},
     reward::Side,
     runtime::Env,
-    store::{Stepped, Store},
+    store::{Outcome, Store},
     table,
     time::Timestamp,
 };
@@ -56,7 +56,7 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         created_at: Timestamp::from_millis(0).unwrap(),
         mark: None,
         rev: 1,
-        state: State::Pending { withdrawn: Vec::new() },
+        state: State::Pending { adjustments: Vec::new() },
     }
 }
 
@@ -159,7 +159,7 @@ impl History {
             created_at: self.at(),
             mark: self.rng.bool().then(|| self.rng.u32(..)),
             rev: 1,
-            state: State::Pending { withdrawn: Vec::new() },
+            state: State::Pending { adjustments: Vec::new() },
         };
         self.store.attribute(referral).await.unwrap();
     }
@@ -170,27 +170,28 @@ impl History {
         let Some(read) = self.store.referral(&referee).await.unwrap() else { return };
         self.read.push(read.clone());
         let read = if self.rng.u32(0..4) == 0 { self.rng.choice(&self.read).unwrap().clone() } else { read };
-        let (order, cause) = (self.order(&referee), self.rng.choice([Cause::Cancelled, Cause::Disputed]).unwrap());
+        let (order, cause) =
+            (self.order(&referee), self.rng.choice([AdjustmentCause::Cancelled, AdjustmentCause::Disputed]).unwrap());
         let converted_by = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
-        let withdrawal = Withdrawal { order: converted_by, user: referee, cause };
+        let adjustment = OrderAdjustment { order: converted_by, user: referee, cause };
         let side = self.rng.choice(Side::BOTH).unwrap();
         let now = self.at();
         let until = now.plus(Duration::from_secs(self.rng.u64(0..3)));
         let fit = match read.state {
-            State::Pending { .. } => Event::Convert(&order),
-            State::Converted { .. } if self.rng.u32(0..3) > 0 => Event::Issue,
-            State::Converted { .. } => Event::Withdraw(&withdrawal),
+            State::Pending { .. } => Command::Convert(&order),
+            State::Converted { .. } if self.rng.u32(0..3) > 0 => Command::Issue,
+            State::Converted { .. } => Command::Adjust(&adjustment),
             State::Rewarded { .. } => match self.rng.u32(0..6) {
-                0 => Event::Deliver(side),
-                1..=3 => Event::Fail(side, "400 no", 0),
-                4 => Event::Claim(until),
-                _ => Event::Resend(side, until),
+                0 => Command::MarkDelivered(side),
+                1..=3 => Command::MarkFailed(side, "400 no", 0),
+                4 => Command::Claim(until),
+                _ => Command::Resend(side, until),
             },
-            State::Voided { .. } => Event::Void(VoidReason::RefereeFlagged),
+            State::Voided { .. } => Command::Void(VoidReason::RefereeFlagged),
         };
-        let event = if self.rng.u32(0..8) == 0 { Event::Void(VoidReason::ReferrerFlagged) } else { fit };
-        let stepped = self.store.step(read, |read| read.after(&event, now)).await;
-        if let Ok(Stepped::Taken(taken)) = stepped {
+        let event = if self.rng.u32(0..8) == 0 { Command::Void(VoidReason::ReferrerFlagged) } else { fit };
+        let stepped = self.store.apply(read, |read| read.decide(&event, now)).await;
+        if let Ok(Outcome::Applied(taken)) = stepped {
             self.read.push(taken);
         }
     }
@@ -203,13 +204,13 @@ impl History {
         }
         let order = self.order(&before.referee);
         let event = match before.state {
-            State::Pending { .. } => Event::Convert(&order),
-            State::Converted { .. } => Event::Issue,
-            State::Rewarded { .. } => Event::Deliver(self.rng.choice(Side::BOTH).unwrap()),
+            State::Pending { .. } => Command::Convert(&order),
+            State::Converted { .. } => Command::Issue,
+            State::Rewarded { .. } => Command::MarkDelivered(self.rng.choice(Side::BOTH).unwrap()),
             State::Voided { .. } => return,
         };
         let now = self.at();
-        if let Step::Take(after, verb) = before.after(&event, now) {
+        if let Decision::Apply(after, verb) = before.decide(&event, now) {
             self.store.write(&before, *after, verb).await.unwrap();
         }
     }
@@ -229,7 +230,7 @@ impl History {
     }
 
     async fn work(&mut self) {
-        let lane = self.rng.choice([Lane::Due, Lane::Due, Lane::Parked]).unwrap();
+        let lane = self.rng.choice([Lane::Due, Lane::Due, Lane::Attention]).unwrap();
         for _ in 0..2 {
             let shard = self.rng.u32(0..table::WORK_SHARDS);
             self.store.waiting(lane, shard).await.unwrap();

@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 
-use super::{CONNECT_TIMEOUT, Late};
+use super::{CONNECT_TIMEOUT, Lazy};
 use crate::runtime::Env;
 
 /// The roots of Amazon Trust Services.
@@ -27,19 +27,19 @@ pub const AMAZON: &str = include_str!("amazon.pem");
 /// What calls AWS: it believes Amazon's authorities alone, or in their place those in the file that `SSL_CERT_FILE` names.
 /// All of AWS's services share its one connector, which keeps the connections.
 pub fn aws(env: &Env) -> SharedHttpClient {
-    let roots = if env.get("SSL_CERT_FILE").is_some() { TrustStore::default() } else { only(AMAZON) };
+    let roots = if env.get("SSL_CERT_FILE").is_some() { TrustStore::default() } else { roots(AMAZON) };
     let connector = SharedHttpConnector::new(connector(roots, CONNECT_TIMEOUT));
     http_client_fn(move |_, _| connector.clone())
 }
 
 /// What calls anybody else: it believes whom the system believes (or `SSL_CERT_FILE`), follows no redirects and asks no
 /// proxy. It is made at the first call, for a function that starts may never make one.
-pub fn anybody() -> SharedHttpConnector {
-    SharedHttpConnector::new(Late::new(|| connector(TrustStore::default(), Duration::from_secs(2))))
+pub fn public() -> SharedHttpConnector {
+    SharedHttpConnector::new(Lazy::new(|| connector(TrustStore::default(), Duration::from_secs(2))))
 }
 
 /// Nobody but the authorities in this PEM text, which must be sound.
-pub fn only(pem: &str) -> TrustStore {
+pub fn roots(pem: &str) -> TrustStore {
     TrustStore::empty().with_pem_certificate(pem)
 }
 
@@ -52,7 +52,7 @@ pub fn connector(roots: TrustStore, patience: Duration) -> Connector {
     connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build()
 }
 
-impl HttpConnector for Late<Connector> {
+impl HttpConnector for Lazy<Connector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         Connector::call(self, request)
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use rcgen::SanType;
 use referrals::{
-    aws::trust::{self, AMAZON},
+    aws::tls::{self, AMAZON},
     runtime::Env,
 };
 use sha2::{Digest, Sha256};
@@ -33,7 +33,7 @@ fn here() -> (String, ServerConfig) {
 
 /// A client that believes these authorities as the functions believe Amazon's.
 fn believing(pem: &str) -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(trust::connector(trust::only(pem), Duration::from_secs(10)));
+    let connector = SharedHttpConnector::new(tls::connector(tls::roots(pem), Duration::from_secs(10)));
     http_client_fn(move |_, _| connector.clone())
 }
 
@@ -59,7 +59,7 @@ async fn a_server_is_believed_by_those_alone_who_trust_its_authority() {
 #[tokio::test]
 async fn aws_is_not_whoever_says_so() {
     let server = StandIn::with_tls(here().1).await;
-    assert!(!is_answered(&server, trust::aws(&Env::default())).await);
+    assert!(!is_answered(&server, tls::aws(&Env::default())).await);
     assert!(server.turned_away() > 0);
 }
 

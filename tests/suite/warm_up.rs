@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use referrals::{
-    aws::{self, greeting, trust},
+    aws::{self, tls, warm_up},
     runtime::Env,
 };
 use tokio::{
@@ -68,9 +68,9 @@ fn assert_greeting(request: &str) {
 #[tokio::test]
 async fn the_first_call_takes_the_connection_that_the_start_made() {
     let endpoint = Endpoint::default();
-    let aws = world::aws(&endpoint.start().await, trust::aws(&Env::default()));
+    let aws = world::aws(&endpoint.start().await, tls::aws(&Env::default()));
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    greeting::dynamodb(&dynamodb).await;
+    warm_up::dynamodb(&dynamodb).await;
     dynamodb.get_item().table_name("referrals").send().await.unwrap();
     let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
     let [greeting, call] = &connection[..] else { panic!("{connection:?}") };
@@ -81,8 +81,8 @@ async fn the_first_call_takes_the_connection_that_the_start_made() {
 #[tokio::test]
 async fn the_bus_is_greeted_once_too() {
     let endpoint = Endpoint::default();
-    let aws = world::aws(&endpoint.start().await, trust::aws(&Env::default()));
-    greeting::bus(&aws_sdk_eventbridge::Client::new(&aws)).await;
+    let aws = world::aws(&endpoint.start().await, tls::aws(&Env::default()));
+    warm_up::bus(&aws_sdk_eventbridge::Client::new(&aws)).await;
     let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
     let [greeting] = &connection[..] else { panic!("{connection:?}") };
     assert_greeting(greeting);
@@ -96,8 +96,8 @@ async fn an_endpoint_that_is_away_holds_no_start_up() {
     drop(closed);
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for address in [address, silent.local_addr().unwrap()] {
-        let aws = world::aws(&format!("http://{address}"), trust::aws(&Env::default()));
+        let aws = world::aws(&format!("http://{address}"), tls::aws(&Env::default()));
         let client = aws_sdk_dynamodb::Client::new(&aws.into_builder().timeout_config(aws::timeouts()).build());
-        timeout(PATIENCE, greeting::dynamodb(&client)).await.unwrap();
+        timeout(PATIENCE, warm_up::dynamodb(&client)).await.unwrap();
     }
 }

@@ -9,28 +9,28 @@ use std::{
 type Make<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// A client for what most invocations do without, for to make one is a tenth of a start: each reads AWS's list of regions.
-pub struct Late<T>(Arc<LazyLock<T, Make<T>>>);
+pub struct Lazy<T>(Arc<LazyLock<T, Make<T>>>);
 
-impl<T> Late<T> {
+impl<T> Lazy<T> {
     /// What `make` will make.
     pub fn new(make: impl FnOnce() -> T + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }
 }
 
-impl<T: Send + 'static> From<T> for Late<T> {
+impl<T: Send + 'static> From<T> for Lazy<T> {
     fn from(client: T) -> Self {
         Self::new(|| client)
     }
 }
 
-impl<T> Clone for Late<T> {
+impl<T> Clone for Lazy<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Deref for Late<T> {
+impl<T> Deref for Lazy<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -38,8 +38,8 @@ impl<T> Deref for Late<T> {
     }
 }
 
-impl<T> fmt::Debug for Late<T> {
+impl<T> fmt::Debug for Lazy<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Late")
+        formatter.write_str("Lazy")
     }
 }

@@ -148,17 +148,17 @@ fn arrived(rng: &mut Rng, events: &[Value]) -> Lines {
     lines
 }
 
-/// The questions that the README asks.
+/// The example queries in docs/deployment.md.
 fn examples() -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let (_, behind) = readme.split_once("```sql\n").unwrap();
-    let (sql, _) = behind.split_once("```").unwrap();
+    let document = include_str!("../../docs/deployment.md");
+    let (_, rest) = document.split_once("```sql\n").unwrap();
+    let (sql, _) = rest.split_once("```").unwrap();
     sql.split(';').map(str::trim).filter(|question| !question.is_empty()).map(str::to_owned).collect()
 }
 
-/// Asserts that what the README asks the warehouse, `admin` answers with the same.
+/// Asserts that the example queries return what `admin` returns.
 async fn as_admin_answers(service: &Service, answers: &[Vec<Row>]) {
-    let [rate, best] = answers else { panic!("the README asks {} questions", answers.len()) };
+    let [rate, best] = answers else { panic!("docs/deployment.md has {} queries", answers.len()) };
     let admin = async |path: &str| {
         let answer = reqwest::get(format!("{}/admin/programs/default/{path}", service.url())).await.unwrap();
         serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap()

@@ -474,13 +474,13 @@ mod tests {
             assert_eq!(read(whole), Ok(()));
         }
         for (half, missed) in [
-            (&[servers][..], "KafkaSecretArn are given together"),
-            (&[secret], "KafkaSecretArn are given together"),
-            (&[cluster, servers, secret], "Not both"),
-            (&[servers, secret, subnet], "KafkaSecurityGroupId are given together"),
-            (&[servers, secret, group], "KafkaSecurityGroupId are given together"),
-            (&[cluster, subnet, group], "an MSK cluster knows its subnets"),
-            (&[servers, secret, second], "KafkaSecondSubnetId is given with"),
+            (&[servers][..], "Set both KafkaBootstrapServers and KafkaSecretArn"),
+            (&[secret], "Set both KafkaBootstrapServers and KafkaSecretArn"),
+            (&[cluster, servers, secret], "not both"),
+            (&[servers, secret, subnet], "Set both KafkaSubnetId and KafkaSecurityGroupId"),
+            (&[servers, secret, group], "Set both KafkaSubnetId and KafkaSecurityGroupId"),
+            (&[cluster, subnet, group], "KafkaSubnetId only with KafkaBootstrapServers"),
+            (&[servers, secret, second], "KafkaSecondSubnetId only with"),
         ] {
             let problem = read(half).unwrap_err();
             assert!(problem.contains(missed), "{half:?}: {problem}");

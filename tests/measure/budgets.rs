@@ -1,4 +1,4 @@
-//! What a step may cost: counted, and held to what was recorded of a build of the same name.
+//! Budgets: the counted costs of a step, compared with the costs that are recorded for a build of the same name.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
@@ -11,35 +11,35 @@ use crate::{
     store::Store,
 };
 
-/// What a step costs.
+/// The costs of a step.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Budget {
     /// Bytes of the binary.
     binary: u64,
-    /// Instructions until the first invocation is asked for, of the first call, and of a warm one.
+    /// Instructions until the function requests its first invocation, of the first call, and of a warm call.
     start: u64,
     first: u64,
     warm: u64,
-    /// The most memory, in bytes, after a few calls.
+    /// The maximum memory, in bytes, after a few calls.
     resident: u64,
-    /// What a warm call has carried.
+    /// The traffic of a warm call.
     round_trips: usize,
     write_units: f64,
     read_units: f64,
     bytes_sent: usize,
 }
 
-/// What was recorded, by build and step.
+/// The recorded costs, by build and step.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Budgets(BTreeMap<String, BTreeMap<String, Budget>>);
 
-/// What stands above the figures.
+/// The head of the printed table.
 pub(crate) const HEAD: &str = "\
 step          binary    start     first      warm  resident  trips  write   read   bytes
                       ----- instructions ----     KB  of a warm call";
 
-/// By so much, in a hundred, a figure may differ from its record.
+/// The allowed difference from the record, in percent.
 const TOLERANCE: f64 = 2.0;
 
 impl Budget {
@@ -73,9 +73,9 @@ impl Budget {
         );
     }
 
-    /// The figures by name, with how far each may be from its record.
-    #[allow(clippy::cast_precision_loss, reason = "a figure of ten digits")]
-    fn figures(&self) -> [(&'static str, f64, f64); 9] {
+    /// The values by name, each with its allowed difference from the record in percent.
+    #[allow(clippy::cast_precision_loss, reason = "a number of ten digits")]
+    fn values(&self) -> [(&'static str, f64, f64); 9] {
         [
             ("binary", self.binary as f64, TOLERANCE),
             ("start", self.start as f64, TOLERANCE),
@@ -90,11 +90,12 @@ impl Budget {
     }
 }
 
-/// The most memory of a process after a few calls: the median of many, for pages come and go. Of a file just written the
-/// kernel maps more around what is touched than of one that has lain about, so that is what is run.
+/// The maximum memory of a process after a few calls: the median of many processes, because the number of mapped pages varies.
+/// The kernel maps more pages of a file that was just written than of an older one, so each measurement runs a fresh copy.
 async fn resident(function: &Function, store: &Store) -> Result<u64, Trouble> {
     let fresh = Scratch::new();
-    // By another program: while a file is open for writing here, whatever is started meanwhile holds it, and it cannot run.
+    // Another program makes the copy: if this process had the file open for writing, a child started meanwhile would inherit it,
+    // and the file could not be executed.
     if !Command::new("cp").arg(&function.binary).arg(fresh.path()).status()?.success() {
         return Err(format!("{} cannot be copied", function.binary.display()).into());
     }
@@ -122,13 +123,13 @@ impl Budgets {
         Ok(fs::write(path, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// Takes these figures for the build's.
+    /// Records these costs for the build.
     pub(crate) fn record(&mut self, build: &str, found: BTreeMap<String, Budget>) -> &Self {
         self.0.entry(build.to_owned()).or_default().extend(found);
         self
     }
 
-    /// Whether all that was found is what was recorded; says what is not.
+    /// Whether all costs are as recorded; prints those that differ.
     pub(crate) fn holds(&self, build: &str, found: &BTreeMap<String, Budget>) -> bool {
         let recorded = |step: &String| self.0.get(build).and_then(|steps| steps.get(step));
         let off: Vec<String> = found
@@ -144,7 +145,7 @@ impl Budgets {
 }
 
 fn differences(step: &str, recorded: &Budget, found: &Budget) -> Vec<String> {
-    let pairs = recorded.figures().into_iter().zip(found.figures());
+    let pairs = recorded.values().into_iter().zip(found.values());
     let off = pairs.filter(|((_, was, tolerance), (_, is, _))| (is - was).abs() > was * tolerance / 100.0);
     let line = |((name, was, _), (_, is, _))| format!("{step}: {name} is {is}, recorded is {was}");
     off.map(line).collect()
@@ -161,20 +162,20 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_is_off_is_told_whether_it_is_better_or_worse() {
+    fn a_value_that_differs_is_reported_whether_better_or_worse() {
         let recorded = budget(800_000, 2);
         for same in [784_000, 800_000, 816_000] {
             assert_eq!(differences("mint", &recorded, &budget(same, 2)), Vec::<String>::new());
         }
         for off in [783_000, 817_000] {
-            let told = format!("mint: warm is {off}, recorded is 800000");
-            assert_eq!(differences("mint", &recorded, &budget(off, 2)), [told]);
+            let expected = format!("mint: warm is {off}, recorded is 800000");
+            assert_eq!(differences("mint", &recorded, &budget(off, 2)), [expected]);
         }
         assert_eq!(differences("mint", &recorded, &budget(800_000, 3)), ["mint: round_trips is 3, recorded is 2"]);
     }
 
     #[test]
-    fn what_was_never_recorded_does_not_hold() {
+    fn a_step_without_a_record_fails() {
         let found = BTreeMap::from([("mint".to_owned(), budget(1, 1))]);
         let mut budgets = Budgets::default();
         assert!(!budgets.holds("released", &found));

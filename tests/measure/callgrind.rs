@@ -1,4 +1,4 @@
-//! Instructions, counted by valgrind's callgrind: the same for the same binary, but for who is ready first.
+//! Instructions, counted by valgrind's callgrind. They are the same for the same binary, apart from the order of concurrent work.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     store::Store,
 };
 
-/// The instructions of a function's start, of its first call, and of one when it is warm.
+/// The instructions of a function's start, of its first call, and of a warm call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instructions {
     pub(crate) start: u64,
@@ -22,22 +22,22 @@ pub(crate) struct Instructions {
     pub(crate) warm: u64,
 }
 
-/// By so many calls a long run is longer than a short one.
+/// The number of calls by which a long run is longer than a short one.
 const CALLS: u64 = 20;
 
-const TOO_BUSY: &str = "the machine is too busy: under valgrind the function's timeouts strike";
+const TOO_BUSY: &str = "the machine is too busy: under valgrind the function's timeouts expire";
 
-/// Runs of different length, whose differences are what is looked for.
+/// Counts runs of different length; their differences are the result.
 pub(crate) async fn count(function: &Function, store: &Store) -> Result<Instructions, Trouble> {
     let start = run(function, store, 0).await?;
-    // What only the second call does must not count as a warm one's.
+    // Work that only the second call does must not count as work of a warm call.
     let (one, two) = (run(function, store, 1).await?, run(function, store, 2).await?);
     let many = run(function, store, 2 + CALLS).await?;
     Ok(Instructions { start, first: one.saturating_sub(start), warm: many.saturating_sub(two) / CALLS })
 }
 
-/// Of a warm call alone, in one run. It begins to count once calls go as they should, and again when one of them does not:
-/// on a busy machine the function's timeouts strike above all in the first, which valgrind takes longest for.
+/// Counts the instructions of a warm call, in one run. Counting begins after calls without a retry, and begins again after a call
+/// with one: on a busy machine the function's timeouts expire most often in the first call, which is the slowest under valgrind.
 pub(crate) async fn warm(function: &Function, store: &Store) -> Result<u64, Trouble> {
     const CALLS: u64 = 8;
     let out = Scratch::new();
@@ -49,7 +49,7 @@ pub(crate) async fn warm(function: &Function, store: &Store) -> Result<u64, Trou
         }
         let answer = running.call(&store.event).await;
         let is_as_expected = answer.is_ok_and(|call| call.traffic.round_trips == store.warm.round_trips);
-        // The first of a process may ask for more.
+        // The first call of a process may send more requests.
         undisturbed = if is_as_expected { undisturbed + 1 } else { 0 };
         tries += 1;
     }
@@ -62,25 +62,26 @@ pub(crate) async fn warm(function: &Function, store: &Store) -> Result<u64, Trou
     Ok(count / CALLS)
 }
 
-/// Tells callgrind what to do.
+/// Sends a command to callgrind.
 async fn control(what: &'static str, process: u32) -> Result<(), Trouble> {
     let mut command = Command::new("callgrind_control");
     command.arg(what).arg(process.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
     let status = tokio::task::spawn_blocking(move || command.status()).await??;
-    if status.success() { Ok(()) } else { Err("callgrind does not do as it is told".into()) }
+    if status.success() { Ok(()) } else { Err("callgrind_control failed".into()) }
 }
 
-/// The function, run by valgrind.
+/// Starts the function under valgrind.
 async fn emulated(function: &Function, store: &Store, out: &Scratch) -> Result<Running, Trouble> {
     let file = format!("--callgrind-out-file={}", out.path().display());
     let wrapper = ["/usr/bin/env", "valgrind", "--tool=callgrind", &file].map(str::to_owned);
     Running::start(function, &wrapper, &store.settings, store.play(Duration::ZERO).await?).await
 }
 
-/// The most of three: an answer that is there at the first look, as happens now and then, saves a second one.
+/// The maximum of three runs: if an answer has already arrived at the first poll, which happens now and then, a run needs fewer
+/// instructions.
 async fn run(function: &Function, store: &Store, calls: u64) -> Result<u64, Trouble> {
     let mut counts = Vec::new();
-    // On a machine so busy that the function's own timeouts strike, it does something else: that does not count.
+    // On a machine so busy that the function's own timeouts expire, the function retries; such a run does not count.
     for _ in 0..7 {
         counts.extend(undisturbed(function, store, calls).await?);
         if counts.len() == 3 {
@@ -106,14 +107,14 @@ async fn undisturbed(function: &Function, store: &Store, calls: u64) -> Result<O
     Ok(Some(total(out.path())?))
 }
 
-/// What callgrind counted, as its file says.
+/// The count in callgrind's file.
 fn total(file: &Path) -> Result<u64, Trouble> {
-    let text = fs::read_to_string(file).map_err(|problem| format!("valgrind left no count: {problem}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("valgrind counted nothing")?;
+    let text = fs::read_to_string(file).map_err(|problem| format!("valgrind wrote no count: {problem}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("valgrind's file has no totals")?;
     Ok(line.trim().parse()?)
 }
 
-/// What it counted until it was told for this time to say so.
+/// The count in the dump with this number.
 fn part(out: &Scratch, number: usize) -> Result<u64, Trouble> {
     let part = PathBuf::from(format!("{}.{number}", out.path().display()));
     let total = total(&part);

@@ -1,4 +1,4 @@
-//! A function as a process: started as Lambda starts it, and looked at from outside.
+//! A function as a process: started as Lambda starts it, and measured from outside.
 
 use std::{
     collections::HashMap,
@@ -18,24 +18,24 @@ use crate::{
     store::{Line, SUBSYSTEM, Traffic},
 };
 
-/// A function's binary, or what else runs one.
+/// A function's binary, or another command that runs a function.
 #[derive(Clone, Default)]
 pub(crate) struct Function {
     pub(crate) binary: PathBuf,
     pub(crate) arguments: Vec<String>,
-    /// Settings of its own, beside those that every function of the step has.
+    /// Additional settings, beside those that every function of the step has.
     pub(crate) settings: HashMap<String, String>,
-    /// Where it runs; here, unless said.
+    /// The working directory. `None`: the current one.
     pub(crate) folder: Option<PathBuf>,
 }
 
 impl Function {
-    /// The function of a step, in a folder as SAM or as cargo leaves it.
+    /// The function of a step, in a folder that SAM or cargo built.
     pub(crate) fn of(folder: &Path, step: &Step) -> Result<Self, Trouble> {
         Self::named(folder, step.function, &step.logical_id())
     }
 
-    /// The function by its binary's name and its logical id.
+    /// The function with this binary name and logical id.
     pub(crate) fn named(folder: &Path, name: &str, logical_id: &str) -> Result<Self, Trouble> {
         let places = [folder.join(logical_id).join("bootstrap"), folder.join(name)];
         let found = places.iter().find(|path| path.is_file());
@@ -54,25 +54,25 @@ pub(crate) struct Running {
     api: RuntimeApi,
     idle: Option<Idle>,
     pub(crate) line: Line,
-    /// From `exec` until it asked for its first invocation.
+    /// From `exec` until the process requested its first invocation.
     pub(crate) start: Cost,
 }
 
-/// What something took.
+/// The time that something took.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
 }
 
-/// What a call took, and what it had carried.
+/// The time and the traffic of a call.
 pub(crate) struct Call {
     pub(crate) cost: Cost,
     pub(crate) traffic: Traffic,
 }
 
 impl Call {
-    /// Its time beyond what the store took, which is the same for all.
+    /// The time of the call without the time of the store, which is the same for all functions.
     pub(crate) fn excess(&self) -> Duration {
         self.cost.wall.saturating_sub(self.traffic.waited)
     }
@@ -86,7 +86,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts the function, under `wrapper` if there is one, and waits until it has nothing to do.
+    /// Starts the function, under `wrapper` if there is one, and waits until it requests its first invocation.
     pub(crate) async fn start(
         function: &Function,
         wrapper: &[String],
@@ -109,20 +109,20 @@ impl Running {
         Ok(Self { child, api, idle: Some(idle), line, start })
     }
 
-    /// Has it work on this event, until it asks for the next; whatever but success is trouble.
+    /// Sends an event and waits until the process requests the next one. Returns an error unless the function succeeded.
     pub(crate) async fn call(&mut self, event: &str) -> Result<Call, Trouble> {
         self.call_within(PATIENCE, event).await
     }
 
-    /// The same with so much time for it, which it is told. It can be called again even if it fails.
+    /// The same with a deadline, which the function receives. It can be called again even if it fails.
     pub(crate) async fn call_within(&mut self, limit: Duration, event: &str) -> Result<Call, Trouble> {
-        let (said, call) = self.ask(limit, event).await?;
-        is_success(&said).map(|()| call)
+        let (answer, call) = self.ask(limit, event).await?;
+        is_success(&answer).map(|()| call)
     }
 
-    /// The same, with what it answered, be it success or not.
+    /// The same, but returns the answer whether it is a success or not.
     pub(crate) async fn ask(&mut self, limit: Duration, event: &str) -> Result<(Value, Call), Trouble> {
-        let idle = self.idle.take().ok_or("it still works on another event")?;
+        let idle = self.idle.take().ok_or("the function is still handling another event")?;
         let before = cpu(self.child.id())?;
         self.line.begin();
         let began = Instant::now();
@@ -133,7 +133,7 @@ impl Running {
         Ok((serde_json::from_slice(&answer.body)?, Call { cost, traffic: self.line.traffic() }))
     }
 
-    /// Waits until it sleeps. It asks for its next invocation before it has put the last one away, and on a busy machine
+    /// Waits until the process sleeps. It requests its next invocation before it has cleaned up after the last one, on a busy machine
     /// long before.
     pub(crate) async fn settle(&self) -> Result<(), Trouble> {
         let mut sleeping = 0;
@@ -144,22 +144,22 @@ impl Running {
             }
             sleep(Duration::from_millis(2)).await;
         }
-        Err("it does not come to rest".into())
+        Err("the process does not become idle".into())
     }
 
-    /// Its number among processes.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The most memory that it had, in bytes.
+    /// The maximum memory of the process, in bytes.
     pub(crate) fn resident(&self) -> Result<u64, Trouble> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Ends it as Lambda does, by a signal that may be caught, and waits until it is gone.
+    /// Ends the process as Lambda does, by a signal that it can handle, and waits until it has ended.
     pub(crate) async fn end(mut self) -> Result<(), Trouble> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
         for _ in 0..1000 {
@@ -168,23 +168,23 @@ impl Running {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        Err("it does not end".into())
+        Err("the process does not end".into())
     }
 }
 
-/// Whether the function says that all went well.
-fn is_success(said: &Value) -> Result<(), Trouble> {
-    let is_refused = said["statusCode"].as_u64().is_some_and(|status| status >= 400);
-    let is_given_back = said["batchItemFailures"].as_array().is_some_and(|failures| !failures.is_empty());
-    if is_refused || is_given_back { Err(format!("it answered {said}").into()) } else { Ok(()) }
+/// Returns an error unless the answer says that the function succeeded.
+fn is_success(answer: &Value) -> Result<(), Trouble> {
+    let is_refused = answer["statusCode"].as_u64().is_some_and(|status| status >= 400);
+    let has_failures = answer["batchItemFailures"].as_array().is_some_and(|failures| !failures.is_empty());
+    if is_refused || has_failures { Err(format!("the function answered {answer}").into()) } else { Ok(()) }
 }
 
-/// Whether all of its threads wait for something.
+/// Whether all threads of the process are asleep.
 fn is_asleep(child: &Child) -> Result<bool, Trouble> {
     for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
-        // A thread may end while its siblings are looked at.
+        // A thread may end while the others are examined.
         let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
-        // After the program's name, in brackets, comes the state; anything but S runs or could.
+        // The state follows the program's name in brackets. Every state except S is running or runnable.
         if stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('S')) {
             return Ok(false);
         }
@@ -192,11 +192,11 @@ fn is_asleep(child: &Child) -> Result<bool, Trouble> {
     Ok(true)
 }
 
-/// The processor's time that all of its threads have had, and those of its children.
+/// The CPU time of all threads of a process and of its children.
 fn cpu(process: u32) -> Result<Duration, Trouble> {
     let (mut nanos, mut children) = (0, Duration::ZERO);
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end while its siblings are looked at.
+        // A thread may end while the others are examined.
         let task = task?.path();
         let spent = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
         nanos += spent.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
@@ -206,7 +206,7 @@ fn cpu(process: u32) -> Result<Duration, Trouble> {
     Ok(Duration::from_nanos(nanos) + children)
 }
 
-/// Where the line plays AWS and the subsystems.
+/// The endpoints at which the line simulates AWS and the subsystems.
 fn endpoints(settings: &HashMap<String, String>, line: &Line) -> Vec<(String, String)> {
     let subsystems = settings.keys().filter(|name| name.ends_with("_ENDPOINT"));
     let subsystems = subsystems.map(|name| (name.clone(), format!("{}{SUBSYSTEM}", line.rest)));
@@ -214,10 +214,10 @@ fn endpoints(settings: &HashMap<String, String>, line: &Line) -> Vec<(String, St
     subsystems.chain(aws.map(|(name, url)| (name.to_owned(), url.clone()))).collect()
 }
 
-/// How long the token of Lambda's credentials is, about. Every call to AWS carries it and signs it.
+/// The approximate length of the session token that Lambda sets. Every call to AWS carries and signs it.
 const SESSION_TOKEN: usize = 1000;
 
-/// What Lambda sets.
+/// The variables that Lambda sets.
 fn lambda(api: &str) -> [(&'static str, &str); 8] {
     [
         ("AWS_LAMBDA_RUNTIME_API", api),

@@ -1,5 +1,5 @@
-//! Measures the functions as Lambda runs them: each `bootstrap` a process of its own, invoked over the Runtime API, on a
-//! store that answers what the embedded DynamoDB once answered, after a set time. What it costs is read from outside.
+//! Measures the functions as Lambda runs them: each `bootstrap` is a process of its own, invoked over the Runtime API. A recording
+//! of the embedded DynamoDB answers after a fixed time. All costs are measured from outside.
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
@@ -31,21 +31,21 @@ use crate::{
     store::Store,
 };
 
-/// Why nothing can be measured.
+/// The reason why nothing can be measured.
 pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
 
 /// Measures the functions as Lambda runs them, one process each, from outside.
 ///
-/// Each step of a referral's life is one event, sent to its function again and again. The answers of DynamoDB, bus and
-/// queues are recorded from the local service, and played back. Instructions are counted by valgrind's callgrind.
+/// Each step of a referral's life is one event that is sent to its function many times. The answers of DynamoDB, bus and queues are
+/// recorded from the local service and replayed. Valgrind's callgrind counts instructions.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// Where the functions are: as `sam build` leaves them (.aws-sam/build), or as cargo does (target/release).
+    /// The folder of the built functions: by `sam build` (.aws-sam/build) or by cargo (target/release).
     #[arg(long, global = true, value_name = "DIR", default_value = ".aws-sam/build")]
     functions: PathBuf,
-    /// Only these steps, by name; all, unless said.
+    /// Only these steps, by name. The default is all steps.
     #[arg(long, global = true, value_name = "STEP,...", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -56,21 +56,20 @@ enum What {
     Count(Count),
     /// Measures time and CPU of a start and of calls.
     Speed(Speed),
-    /// Measures the same steps as others would have written them, beside ours.
+    /// Measures the same steps as users of other stacks would write them, compared with ours.
     Peers(peers::Peers),
-    /// Measures what operations cost as the table grows and as one referrer's circle does, and what becomes of backlogs;
-    /// exit code 1 when one costs more at one size than at another. It fills gigabytes of a temporary folder. Its
-    /// parts, for --only: table, referrer, sweep, stream.
+    /// Measures the cost of operations as the table and one referrer's list grow, and the processing of backlogs. The exit code is 1
+    /// if an operation costs more at one size than at another. Needs gigabytes of temporary disk space. Parts for --only: table,
+    /// referrer, sweep, stream.
     Scale(scale::Scale),
 }
 
 #[derive(Args)]
 struct Count {
-    /// Holds what is counted to the figures recorded under this name of a build; exit code 1 when one is off by more than
-    /// two in a hundred.
+    /// Compares the counts with the record of this build. The exit code is 1 if one differs by more than 2 %.
     #[arg(long, value_name = "BUILD")]
     hold: Option<String>,
-    /// Records what is counted under this name.
+    /// Records the counts under this name of a build.
     #[arg(long, value_name = "BUILD", conflicts_with = "hold")]
     record: Option<String>,
     /// The file of records.
@@ -80,13 +79,13 @@ struct Count {
 
 #[derive(Args)]
 struct Speed {
-    /// How many calls of each step.
+    /// The number of calls of each step.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     calls: usize,
-    /// How long the store takes for an answer.
+    /// The times after which the store answers.
     #[arg(long, value_name = "MS,...", value_delimiter = ',', default_values_t = [0, 5])]
     latency_ms: Vec<u64>,
-    /// How many processes are invoked side by side.
+    /// The numbers of processes that are invoked concurrently.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 4])]
     concurrency: Vec<usize>,
 }
@@ -103,7 +102,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether all is as it should be.
+/// Runs the command; returns whether all checks passed.
 async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     let is_wanted = |step: &&Step| arguments.only.is_empty() || arguments.only.iter().any(|name| name == step.name);
     let steps: Vec<&Step> = STEPS.iter().filter(is_wanted).collect();
@@ -115,7 +114,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     }
 }
 
-/// Records what was counted, or holds it to what was recorded.
+/// Records the counts, or compares them with the record.
 fn budgets(arguments: &Count, found: BTreeMap<String, Budget>) -> Result<bool, Trouble> {
     let mut budgets = Budgets::read(&arguments.budgets)?;
     if let Some(build) = &arguments.record {
@@ -139,7 +138,7 @@ async fn measured(functions: &Path, steps: &[&Step], arguments: &Speed) -> Resul
     Ok(())
 }
 
-/// Counting, unlike timing, may go on side by side.
+/// Counts all steps. Unlike timing, counting may run concurrently.
 async fn counted(functions: &Path, steps: &[&Step]) -> Result<BTreeMap<String, Budget>, Trouble> {
     println!("{}", budgets::HEAD);
     let budgets = steps.iter().map(async |step| {

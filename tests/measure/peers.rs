@@ -1,8 +1,8 @@
-//! Peers: the same steps as others would have written them, first checked, then measured beside ours in turns.
+//! Peers: the same steps as users of other stacks would write them, first checked, then measured in turns with ours.
 
 mod check;
 mod contender;
-mod figures;
+mod costs;
 mod machine;
 mod plot;
 mod postgres;
@@ -29,35 +29,35 @@ use crate::{
     steps,
 };
 
-/// What is compared, in the order of a referral's life.
+/// The steps that are compared, in the order of a referral's life.
 const STEPS: [&str; 6] = ["mint", "attribute", "convert", "repeat", "issue", "deliver"];
 
 #[derive(Args)]
 pub(crate) struct Peers {
-    /// Where `.ci/benchmarks` builds the peers.
+    /// The folder in which `.ci/benchmarks` builds the peers.
     #[arg(long, value_name = "DIR", default_value = "target/ci/peers")]
     built: PathBuf,
-    /// How often all take their turns.
+    /// The number of rounds in which all contenders take turns.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How many warm calls a process has to work on each time.
+    /// The number of warm calls per process.
     #[arg(long, value_name = "N", default_value_t = 300)]
     calls: usize,
-    /// How long the store takes for an answer.
+    /// The time after which the store answers.
     #[arg(long, value_name = "MS", default_value_t = 2)]
     latency_ms: u64,
     /// Only checks that each contender does the steps.
     #[arg(long)]
     check: bool,
-    /// A PostgreSQL server for the SQL schema, as a connection string; without one it is left out.
+    /// A PostgreSQL server for the SQL schema, as a connection string. Without it, this part is left out.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// The report, and beside it the plot.
+    /// The report to write; the plot is written, too.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// Whether all contenders do the steps; then measures them, and reports.
+/// Checks the contenders, then measures them and reports. Returns whether all contenders do the steps.
 pub(crate) async fn run(arguments: &Peers, functions: &Path, only: &[String]) -> Result<bool, Trouble> {
     let contenders = contender::all(functions, &arguments.built)?;
     if !all_do_the_steps(&contenders).await? {

@@ -1,4 +1,4 @@
-//! The Lambda Runtime API, for one process: it hands out one invocation at a time, and notes when it is asked for the next.
+//! The Lambda Runtime API for one process: it hands out one invocation at a time, and records when the next one is requested.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,28 +17,28 @@ use tokio::{
 
 use crate::Trouble;
 
-/// Under valgrind everything takes fifty times as long, and more on a busy machine.
+/// The timeout. Under valgrind everything takes fifty times as long, and longer on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The process waits for its next invocation.
+/// The state of a process that waits for its next invocation.
 pub(crate) struct Idle {
     pub(crate) since: Instant,
     event: oneshot::Sender<Invocation>,
 }
 
-/// An event, and how long the process may take for it.
+/// An event and its time limit.
 struct Invocation {
     event: String,
     limit: Duration,
 }
 
-/// What the process answered.
+/// The answer of the process.
 pub(crate) struct Answer {
     pub(crate) at: Instant,
     pub(crate) body: Bytes,
 }
 
-/// The API's side that the process talks to.
+/// The side of the API that the process talks to.
 #[derive(Clone)]
 struct Front {
     idle: mpsc::UnboundedSender<Idle>,
@@ -70,7 +70,7 @@ impl RuntimeApi {
         Ok(Self { address, idle, answers, server })
     }
 
-    /// When the process has nothing left to do.
+    /// Waits until the process requests its next invocation.
     pub(crate) async fn idle(&mut self) -> Result<Idle, Trouble> {
         tokio::select! {
             idle = timeout(PATIENCE, self.idle.recv()) => Ok(idle?.ok_or("the Runtime API ended")?),
@@ -78,7 +78,7 @@ impl RuntimeApi {
         }
     }
 
-    /// Has the process that waits work on this event.
+    /// Sends this event to the waiting process.
     pub(crate) async fn invoke(&mut self, idle: Idle, event: String, limit: Duration) -> Result<Answer, Trouble> {
         idle.event.send(Invocation { event, limit }).map_err(|_| "the process hung up")?;
         Ok(timeout(PATIENCE, self.answers.recv()).await?.ok_or("the Runtime API ended")??)

@@ -1,11 +1,11 @@
-//! A file or a folder for as long as somebody works with it.
+//! A temporary file or folder that is deleted after use.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A place among the temporary files, with nothing there yet; what is put there is gone when this is.
+/// A path in the temporary folder, at which nothing exists yet. Dropping the value deletes the file or folder at the path.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {

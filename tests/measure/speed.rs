@@ -1,4 +1,4 @@
-//! Time and CPU of calls, with processes side by side as Lambda runs them. The machine's mood is in all of it.
+//! Time and CPU of calls, with concurrent processes as Lambda runs them. The results depend on the machine and its load.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 
-/// Has `concurrency` processes do `calls` calls between them, and prints what they took.
+/// Distributes `calls` calls over `concurrency` processes and prints their times.
 pub(crate) async fn measure(
     function: &Function,
     step: &Step,
@@ -60,13 +60,13 @@ fn print(step: &Step, latency: u64, concurrency: usize, start: Cost, firsts: &[&
 }
 
 pub(crate) const HEAD: &str = "step         ms   n     start      cpu       p50      p99    p99.9   cpu p50      p99    \
-                               excess   +first   (ms; excess: p50 without what the store took)";
+                               excess   +first   (ms; excess: p50 without the time of the store)";
 
 fn millis(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1000.0)
 }
 
-/// The value below which so many in a thousand are.
+/// The value below which `per_mille` of a thousand values are.
 pub(crate) fn quantile(values: impl Iterator<Item = Duration>, per_mille: usize) -> Duration {
     let mut values: Vec<_> = values.collect();
     values.sort_unstable();

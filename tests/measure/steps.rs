@@ -1,4 +1,4 @@
-//! The steps that are measured: each an event of `events/`, and what has to have happened before.
+//! The steps that are measured: each is an event of `events/`, with the events that have to happen before it.
 
 use std::{fs, path::PathBuf};
 
@@ -10,18 +10,18 @@ use crate::Trouble;
 /// A step of a referral's life.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// The function, as its binary is called.
+    /// The name of the function's binary.
     pub(crate) function: &'static str,
     event: Event,
-    /// The files of events that come before.
+    /// The files of the events that happen before.
     before: &'static [&'static str],
 }
 
-/// What the function is sent.
+/// The event that the function receives.
 enum Event {
     /// A file of `events/`.
     File(&'static str),
-    /// The stream's record of bob's referral as it is.
+    /// The stream record of bob's referral in its present state.
     Record,
 }
 
@@ -33,7 +33,7 @@ const PENDING: [&str; 2] = ["attribution-mint-vanity", "attribution-attribute"];
 const CONVERTED: [&str; 3] = [PENDING[0], PENDING[1], "conversion-order-completed"];
 const ISSUED: [&str; 4] = [PENDING[0], PENDING[1], CONVERTED[2], "sweep-schedule"];
 
-/// All of them, in the order of a referral's life.
+/// All steps, in the order of a referral's life.
 pub(crate) static STEPS: [Step; 11] = [
     step("mint", "attribution", "attribution-mint", &[]),
     step("land", "attribution", "attribution-land", &[PENDING[0]]),
@@ -48,18 +48,18 @@ pub(crate) static STEPS: [Step; 11] = [
     step("liability", "admin", "admin-liability", &[]),
 ];
 
-/// The step of this name.
+/// The step with this name.
 pub(crate) fn named(name: &str) -> Result<&'static Step, Trouble> {
     Ok(STEPS.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name}"))?)
 }
 
 impl Step {
-    /// The logical id of its function.
+    /// The logical id of the step's function.
     pub(crate) fn logical_id(&self) -> String {
         logical_id(self.function)
     }
 
-    /// Has happen what comes before, and gives the event.
+    /// Sends the events that happen before, and returns the step's event.
     pub(crate) async fn prepare(&self, service: &Service) -> Result<Value, Trouble> {
         for file in self.before {
             let function = file.split('-').next().unwrap_or_default();
@@ -77,20 +77,20 @@ fn logical_id(function: &str) -> String {
     format!("{}{rest}Function", first.to_uppercase())
 }
 
-/// What is in a file of `events/`.
+/// The contents of a file of `events/`.
 pub(crate) fn event(file: &str) -> Result<Value, Trouble> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("{file}.json"));
     Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
-/// The stream's record of bob's referral as it is.
+/// The stream record of bob's referral in its present state.
 pub(crate) async fn record(service: &Service) -> Result<Value, Trouble> {
     let table = service.env().required("TABLE_NAME")?;
     let item = service.dynamodb().scan().table_name(table).send().await?.items.unwrap_or_default();
     let is_referral = |item: &&std::collections::HashMap<String, _>| {
         item.get("pk") == Some(&aws_sdk_dynamodb::types::AttributeValue::S("REFEREE#bob".to_owned()))
     };
-    let item = item.iter().find(is_referral).ok_or("bob was not referred")?;
+    let item = item.iter().find(is_referral).ok_or("bob has no referral")?;
     let mut batch = event("rewards-stream")?;
     batch["Records"][0]["dynamodb"]["NewImage"] = serde_json::to_value(serde_dynamo::Item::from(item.clone()))?;
     batch["Records"][0]["eventName"] = json!("MODIFY");

@@ -1,5 +1,5 @@
-//! DynamoDB, bus, queues and subsystems as a step's function sees them: first recorded from the local service, then played
-//! back after a set time, so that what is measured is the function.
+//! DynamoDB, bus, queues and subsystems as a step's function sees them: first recorded from the local service, then replayed after
+//! a fixed time, so that only the function is measured.
 
 use std::{
     collections::HashMap,
@@ -29,35 +29,35 @@ use crate::{
     steps::Step,
 };
 
-/// Where a line plays the subsystems.
+/// The path at which a line simulates the subsystems.
 pub(crate) const SUBSYSTEM: &str = "/subsystem";
 
-/// What was answered to each subject, in order.
+/// The recorded answers to each subject, in order.
 type Tape = HashMap<String, Vec<Answer>>;
 
-/// An answer: its status, and what it says.
+/// An answer with its HTTP status.
 #[derive(Clone)]
 struct Answer {
     status: u16,
     text: String,
 }
 
-/// A recording, and the event and the settings that belong to it.
+/// A recording with its event and settings.
 pub(crate) struct Store {
     tape: Tape,
     pub(crate) event: String,
     pub(crate) settings: HashMap<String, String>,
-    /// What the first call of a process has carried, and what a later one.
+    /// The traffic of the first call of a process.
     pub(crate) first: Traffic,
     pub(crate) warm: Traffic,
-    /// What the first call of a process asked for, in order.
+    /// The requests of the first call of a process, in order.
     pub(crate) exchanges: Vec<Exchange>,
 }
 
-/// A question and its answer.
+/// A request and its answer.
 #[derive(Clone)]
 pub(crate) struct Exchange {
-    /// As AWS names it, without the service: `GetItem`; a subsystem is asked to `call`.
+    /// AWS's name of the operation, without the service: `GetItem`. For a request to a subsystem it is `call`.
     pub(crate) operation: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -65,45 +65,45 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// What was asked for; nothing where that is no JSON.
+    /// The body of the request; `null` if it is not JSON.
     pub(crate) fn request(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// What went over the wire during a call.
+/// The traffic on the wire during a call.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) round_trips: usize,
     pub(crate) write_units: f64,
     pub(crate) read_units: f64,
     pub(crate) bytes: usize,
-    /// How long anything was waited for.
+    /// The time during which the function waited for at least one answer.
     pub(crate) waited: Duration,
 }
 
-/// Where the answers come from.
+/// The source of the answers.
 enum Source {
-    /// From the local service, for the record.
+    /// The local service; its answers are recorded.
     Service { dynamodb: String, rest: String, http: SharedHttpConnector },
-    /// From the record, after this time.
+    /// The recording, after the latency.
     Tape { tape: Tape, latency: Duration },
 }
 
 #[derive(Default)]
 struct Meter {
     recorded: Tape,
-    /// What the service was asked for during this call.
+    /// The requests to the service during this call.
     exchanges: Vec<Exchange>,
-    /// How often each operation was asked for during this call.
+    /// The number of requests of each subject during this call.
     asked: HashMap<String, usize>,
     traffic: Traffic,
-    /// Questions under way, and since when there are any.
+    /// The number of open requests, and the time since when there has been one.
     open: usize,
     since: Option<Instant>,
 }
 
-/// What one process talks to: DynamoDB at an address of its own, as in production, so that it has its own connections.
+/// The endpoints of one process. DynamoDB has its own address, as in production, so that it has its own connections.
 pub(crate) struct Line {
     pub(crate) dynamodb: String,
     pub(crate) rest: String,
@@ -123,7 +123,7 @@ impl Drop for Line {
 }
 
 impl Store {
-    /// Has the function do the step twice, on a table where it is the first time each time.
+    /// Records the function's step on a new local service.
     pub(crate) async fn recorded(function: &Function, step: &Step) -> Result<Self, Trouble> {
         let service = service().await?;
         let event = step.prepare(&service).await?.to_string();
@@ -133,7 +133,7 @@ impl Store {
         store
     }
 
-    /// The same, on a service where all is ready for the event.
+    /// Records an event on a service that is prepared for it.
     pub(crate) async fn of(
         function: &Function,
         service: &Service,
@@ -150,8 +150,8 @@ impl Store {
         Ok(store)
     }
 
-    /// What the first call of a process asks for and what the second, when nobody is late. The units are the recorded ones
-    /// of the same operations.
+    /// The traffic of the first and the second call of a process, without latency. The units are the recorded ones of the same
+    /// operations.
     async fn played_twice(&self, function: &Function) -> Result<(Traffic, Traffic), Trouble> {
         let mut running = Running::start(function, &[], &self.settings, self.play(Duration::ZERO).await?).await?;
         let first = running.call(&self.event).await?.traffic;
@@ -160,13 +160,13 @@ impl Store {
         Ok((first, warm))
     }
 
-    /// A line on which the record is played, with this latency.
+    /// A line that replays the recording with this latency.
     pub(crate) async fn play(&self, latency: Duration) -> Result<Line, Trouble> {
         Line::start(Source::Tape { tape: self.tape.clone(), latency }).await
     }
 }
 
-/// A local service on which nothing happens by itself.
+/// A local service without its stream and its schedule.
 pub(crate) async fn service() -> Result<Service, Trouble> {
     let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
@@ -177,7 +177,7 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
 pub(crate) fn settings(service: &Service, logical_id: &str) -> Result<HashMap<String, String>, Trouble> {
     let template = local::template()?;
     let variables = &template["Resources"][logical_id]["Properties"]["Environment"]["Variables"];
-    let own = variables.as_object().ok_or("the template knows no such function")?.keys();
+    let own = variables.as_object().ok_or("the template has no such function")?.keys();
     let own = own.filter_map(|name| Some((name.clone(), service.env().get(name)?.to_owned())));
     let of_all = template["Globals"]["Function"]["Environment"]["Variables"].as_object().into_iter().flatten();
     let of_all = of_all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
@@ -185,7 +185,7 @@ pub(crate) fn settings(service: &Service, logical_id: &str) -> Result<HashMap<St
 }
 
 impl Line {
-    /// A line on which the service itself answers.
+    /// A line to the service itself.
     pub(crate) async fn to(service: &Service) -> Result<Self, Trouble> {
         let (dynamodb, rest) = (service.dynamodb_url().to_owned(), service.url().to_owned());
         Self::start(Source::Service { dynamodb, rest, http: tls::public() }).await
@@ -201,7 +201,7 @@ impl Line {
         self.wire.meter()
     }
 
-    /// A call begins.
+    /// Resets the counters at the beginning of a call.
     pub(crate) fn begin(&self) {
         let mut meter = self.meter();
         meter.asked.clear();
@@ -209,12 +209,13 @@ impl Line {
         meter.traffic = Traffic::default();
     }
 
-    /// What went over the line since the call began.
+    /// The traffic since the beginning of the call.
     pub(crate) fn traffic(&self) -> Traffic {
         self.meter().traffic
     }
 
-    /// What the service was asked for since then. It is forgotten here, for a long run is not for the record.
+    /// Removes and returns the requests since the beginning of the call. Clears the recording, too, because long runs are not
+    /// recorded.
     pub(crate) fn take_exchanges(&self) -> Vec<Exchange> {
         let mut meter = self.meter();
         meter.recorded.clear();
@@ -223,7 +224,7 @@ impl Line {
 }
 
 impl Wire {
-    /// Answers at a free port; gives its address.
+    /// Serves at a free port; returns the address.
     async fn serve(self: &Arc<Self>) -> Result<(String, JoinHandle<()>), Trouble> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -243,7 +244,7 @@ impl Wire {
                 if !latency.is_zero() {
                     sleep(*latency).await;
                 }
-                let answers = tape.get(&subject).ok_or_else(|| format!("{subject} was not recorded"))?;
+                let answers = tape.get(&subject).ok_or_else(|| format!("there is no recording of {subject}"))?;
                 Ok(answers[turn.min(answers.len() - 1)].clone())
             }
             Source::Service { dynamodb, rest, http } => {
@@ -258,8 +259,8 @@ impl Wire {
     }
 }
 
-/// What a request is about, as the tape keeps it: the operation, and of a batch read also the keys, for several may be
-/// under way at once.
+/// The subject of a request, by which the tape finds its answer: the operation, and for a batch read also the keys, because several
+/// batch reads may be open at the same time.
 fn subject(operation: &str, body: &[u8]) -> String {
     let asked: Value =
         if operation == "BatchGetItem" { serde_json::from_slice(body).unwrap_or_default() } else { json!({}) };
@@ -268,7 +269,7 @@ fn subject(operation: &str, body: &[u8]) -> String {
     keys.fold(operation.to_owned(), |subject, key| format!("{subject} {}", key["pk"]["S"]))
 }
 
-/// The same request, which also asks what it costs.
+/// The same request, which also asks for the consumed capacity.
 fn counted(body: &[u8]) -> Result<Vec<u8>, Trouble> {
     let mut request: Value = serde_json::from_slice(body)?;
     request["ReturnConsumedCapacity"] = json!("INDEXES");
@@ -297,7 +298,7 @@ impl Head {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What it asks for, as AWS names it: `DynamoDB_20120810.GetItem`.
+    /// The target of the request: `DynamoDB_20120810.GetItem`.
     fn target(&self) -> &str {
         self.text("x-amz-target")
     }
@@ -308,7 +309,7 @@ impl Head {
 }
 
 impl Meter {
-    /// How often this call has asked for this before.
+    /// The number of earlier requests with this subject during this call.
     fn turn(&mut self, operation: &str) -> usize {
         let asked = self.asked.entry(operation.to_owned()).or_default();
         *asked += 1;
@@ -332,7 +333,7 @@ impl Meter {
         let tables = consumed.as_array().map_or(std::slice::from_ref(consumed), Vec::as_slice);
         let mut units: f64 = tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
         if answer["__type"].as_str().is_some_and(|name| name.ends_with("ConditionalCheckFailedException")) {
-            // A refused write is paid for as if it had been written, but says nothing of it. Items here are below 1 KB.
+            // A write whose condition fails consumes capacity, too, but the answer does not report it. Items here are below 1 KB.
             units += 1.0;
         }
         match operation {
@@ -347,7 +348,7 @@ async fn answer(State(wire): State<Arc<Wire>>, uri: Uri, headers: HeaderMap, bod
     let is_subsystem = head.uri.path().ends_with(SUBSYSTEM);
     let operation = if is_subsystem { "call" } else { head.target().rsplit('.').next().unwrap_or_default() };
     if operation.is_empty() {
-        // As the endpoints of AWS do for whoever looks whether they are there.
+        // The endpoints of AWS answer a bare request in this way.
         return Response::new(Body::from("healthy"));
     }
     wire.meter().open(head.size() + body.len());

@@ -8,7 +8,7 @@ mod population;
 use std::path::PathBuf;
 
 use local::Service;
-use population::{OPERATIONS, Operation, Population, Scene, Settled, Stand, serve};
+use population::{Filled, OPERATIONS, Operation, Population, Scene, Stage, serve};
 
 use crate::world::{Call, Wire};
 
@@ -19,21 +19,21 @@ type Cost = (usize, f64, f64);
 struct Town {
     folder: PathBuf,
     wire: Wire,
-    settled: Settled,
+    filled: Filled,
     service: Service,
 }
 
 impl Town {
     async fn of(population: Population) -> Self {
         let (folder, wire) = (std::env::temp_dir().join(format!("scale.{}", uuid::Uuid::new_v4())), Wire::default());
-        let settled = population.settle(&folder).await.unwrap();
+        let filled = population.fill(&folder).await.unwrap();
         let service = serve(&folder, |options| options.connector = Some(wire.connector())).await.unwrap();
-        Self { folder, wire, settled, service }
+        Self { folder, wire, filled, service }
     }
 
     /// What these operations cost, one after the other, by the code of this referrer.
     async fn costs(&self, referrer: usize, is_wanted: impl Fn(&Operation) -> bool) -> Vec<(&'static str, Cost)> {
-        let scene = Scene::of(&self.settled, referrer);
+        let scene = Scene::of(&self.filled, referrer);
         let mut costs = Vec::new();
         for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation)) {
             let event = operation.prepare(&self.service, &scene).await.unwrap();
@@ -67,7 +67,7 @@ async fn no_operation_costs_more_in_a_larger_table() {
     let mut all = Vec::new();
     for size in [1_000, 2_000] {
         let town = Town::of(Population::of(size)).await;
-        all.push(town.costs(0, |operation| operation.fits_among(town.settled.population.referrers())).await);
+        all.push(town.costs(0, |operation| operation.fits_among(town.filled.population.referrers())).await);
         town.end().await;
     }
     assert_eq!(all[0], all[1]);
@@ -76,7 +76,7 @@ async fn no_operation_costs_more_in_a_larger_table() {
 
 #[tokio::test]
 async fn no_operation_costs_more_with_a_larger_circle() {
-    let town = Town::of(Population::in_circles(vec![1, 100, 1_000])).await;
+    let town = Town::of(Population::of_referrers(vec![1, 100, 1_000])).await;
     let of_one = town.costs(0, |operation| operation.is_of_referrer() && operation.fits(1)).await;
     let of_hundred = town.costs(1, Operation::is_of_referrer).await;
     let of_thousand = town.costs(2, Operation::is_of_referrer).await;
@@ -90,7 +90,7 @@ async fn no_operation_costs_more_with_a_larger_circle() {
 #[tokio::test]
 async fn the_sweep_pays_for_what_is_due_and_for_nothing_else() {
     let town = Town::of(Population::due(200)).await;
-    assert_eq!(town.settled.population.standing(Stand::Due).count(), 200);
+    assert_eq!(town.filled.population.at_stage(Stage::Due).count(), 200);
     let sweep = async || {
         town.calls();
         town.service.sweep_now().await.unwrap();

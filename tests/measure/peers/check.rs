@@ -1,5 +1,5 @@
-//! Checks that a contender really does the steps, on the embedded DynamoDB, before anything is measured: what is in the
-//! table afterwards counts, and what the bus and the subsystem were told.
+//! Checks that a contender really does the steps, on the embedded DynamoDB, before anything is measured. The check looks at the
+//! table afterwards, and at the requests to the bus and the subsystem.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use crate::{
     store::{Exchange, Line},
 };
 
-/// How many sign-ups of one person come at once.
+/// The number of concurrent sign-ups of one person.
 const AT_ONCE: usize = 20;
 
-/// Has the contender live through a referral's life; says what does not hold.
+/// Takes a referral through its life with the contender's functions; returns the requirements that do not hold.
 pub(crate) async fn check(contender: &Contender) -> Result<Vec<String>, Trouble> {
     let service = stage::service().await?;
     let mut life = Life { contender, service: &service, processes: HashMap::new(), broken: Vec::new() };
@@ -37,7 +37,7 @@ pub(crate) async fn check(contender: &Contender) -> Result<Vec<String>, Trouble>
     Ok(broken)
 }
 
-/// A referral's life in a contender's hands, a process for each of its functions.
+/// A referral's life with a contender's functions, one process for each function.
 struct Life<'a> {
     contender: &'a Contender,
     service: &'a Service,
@@ -58,7 +58,7 @@ impl Life<'_> {
         Running::start(&self.contender.function(step)?, &[], &settings, Line::to(self.service).await?).await
     }
 
-    /// Has the step's function work on an event; gives its answer, and what it asked others for.
+    /// Sends an event to the step's function; returns its answer, and the requests that it sent.
     async fn send(&mut self, step: &'static str, event: &Value) -> Result<(Value, Vec<Exchange>), Trouble> {
         let function = steps::named(step)?.function;
         let mut running = match self.processes.remove(function) {
@@ -83,21 +83,21 @@ impl Life<'_> {
         Ok(self.item(&format!("REFEREE#{referee}"), "REFERRAL").await?.unwrap_or_default())
     }
 
-    /// One code per user, however often it is asked for.
+    /// One code per user, however often it is requested.
     async fn mint(&mut self) -> Result<(), Trouble> {
         let (answer, _) =
             self.send("mint", &mint("alice", &json!({"code": "ALICE-2026", "device_fingerprint": "laptop"}))?).await?;
         self.hold("a mint makes a code", is(&answer, 201, "/code", "ALICE-2026"), &answer);
         let code = self.item("CODE#A11CE2026", "CODE").await?.unwrap_or_default();
-        self.hold("whose code it is, is in the table", code["owner"] == "alice", &code);
+        self.hold("the code's owner is in the table", code["owner"] == "alice", &code);
         let (answer, _) = self.send("mint", &mint("alice", &json!({"code": "OTHER-2026"}))?).await?;
-        self.hold("who has a code gets no other", is(&answer, 200, "/code", "ALICE-2026"), &answer);
+        self.hold("a user with a code gets the same code", is(&answer, 200, "/code", "ALICE-2026"), &answer);
         let other = self.item("CODE#0THER2026", "CODE").await?;
-        self.hold("nor is another in the table", other.is_none(), &other);
+        self.hold("the other code is not in the table", other.is_none(), &other);
         let (answer, _) = self.send("mint", &mint("carol", &json!({"code": "alice2026"}))?).await?;
         self.hold("a code has one owner", refused(&answer, 409, "code_taken"), &answer);
         let (answer, _) = self.send("mint", &mint("carol", &json!({"code": "CAROL-2026"}))?).await?;
-        self.hold("a refusal is no code", is(&answer, 201, "/code", "CAROL-2026"), &answer);
+        self.hold("a refused mint writes nothing", is(&answer, 201, "/code", "CAROL-2026"), &answer);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Life<'_> {
             let (answer, _) = self.send("attribute", &attribute(referee, code, more)?).await?;
             self.hold(reason, refused(&answer, status, reason), &answer);
             let referral = self.referral(referee).await?;
-            self.hold("a refusal leaves nothing behind", referral.is_null(), &referral);
+            self.hold("a refused sign-up writes nothing", referral.is_null(), &referral);
         }
         self.send("mint", &mint("mallory", &json!({"code": "MALLORY-1"}))?).await?;
         let mut flag = steps::event("conversion-account-flagged")?;
@@ -122,7 +122,7 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// One referrer per person, though two codes come in twenty sign-ups, each at a process of its own.
+    /// One referrer per person, although twenty sign-ups with two codes arrive at twenty processes concurrently.
     async fn at_once(&mut self) -> Result<(), Trouble> {
         let mut processes = try_join_all((0..AT_ONCE).map(|_| self.start("attribute"))).await?;
         let codes =
@@ -136,19 +136,20 @@ impl Life<'_> {
         let answers = try_join_all(asked).await?;
         let new: Vec<&Value> = answers.iter().filter(|answer| answer["statusCode"] == 201).collect();
         let statuses: Vec<&Value> = answers.iter().map(|answer| &answer["statusCode"]).collect();
-        // A 503 says that the same is under way elsewhere.
+        // A 503 says that another process is handling the same sign-up.
         let known = statuses.iter().all(|status| [200, 201, 409, 503].map(Value::from).contains(*status));
-        // Who remembers answers gives the first one again, in the same words.
+        // A contender that stores answers repeats the first one exactly.
         let is_one = !new.is_empty() && new.iter().all(|answer| answer["body"] == new[0]["body"]);
-        self.hold("twenty sign-ups at once are one referral", is_one && known, &statuses);
+        self.hold("twenty concurrent sign-ups are one referral", is_one && known, &statuses);
         let referral = self.referral("bob").await?;
-        let told = new.first().map(|answer| body(answer)["code"].clone()).unwrap_or_default();
-        self.hold("the one that was told of", referral["status"] == "pending" && referral["code"] == told, &referral);
+        let answered = new.first().map(|answer| body(answer)["code"].clone()).unwrap_or_default();
+        let is_answered = referral["status"] == "pending" && referral["code"] == answered;
+        self.hold("the referral of the answer", is_answered, &referral);
         self.hold("written once", referral["rev"].as_f64() == Some(1.0), &referral);
         Ok(())
     }
 
-    /// An order converts once, whatever comes after it.
+    /// One order converts, whichever events follow it.
     async fn convert(&mut self) -> Result<(), Trouble> {
         let order = steps::event("conversion-order-completed")?;
         self.send("convert", &order).await?;
@@ -165,19 +166,20 @@ impl Life<'_> {
         self.hold("another order changes nothing", again == converted, &again);
         other["detail"]["user_id"] = json!("stranger");
         let (answer, _) = self.send("convert", &other).await?;
-        self.hold("an order of a stranger is taken", answer.is_null(), &answer);
+        self.hold("an order of a user who was not referred is acknowledged", answer.is_null(), &answer);
         let stranger = self.referral("stranger").await?;
-        self.hold("and makes no referral", stranger.is_null(), &stranger);
+        self.hold("that order writes no referral", stranger.is_null(), &stranger);
         Ok(())
     }
 
-    /// Both rewards by one write, once.
+    /// One write issues both rewards, once.
     async fn issue(&mut self) -> Result<(), Trouble> {
         let record = steps::record(self.service).await?;
         let (answer, asked) = self.send("issue", &record).await?;
-        self.hold("the record is taken", is_taken(&answer), &answer);
-        let told = told(&asked);
-        self.hold("the conversion is announced", told.contains(&"referral.converted".to_owned()), &told);
+        self.hold("the record is processed", is_processed(&answer), &answer);
+        let published = published(&asked);
+        let is_announced = published.contains(&"referral.converted".to_owned());
+        self.hold("the conversion is announced", is_announced, &published);
         let rewarded = self.referral("bob").await?;
         let amounts = ["referrer", "referee"].map(|side| rewarded["rewards"][side]["amount"].as_f64());
         let is_rewarded = rewarded["status"] == "rewarded" && amounts == [Some(1000.0); 2];
@@ -190,32 +192,32 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// The subsystem is called once, under the reward's name and with a signature that it can check.
+    /// The subsystem is called once, under the reward's key and with a valid signature.
     async fn deliver(&mut self) -> Result<(), Trouble> {
         let message = steps::event("delivery-queue")?;
         let (answer, asked) = self.send("deliver", &message).await?;
-        self.hold("the message is taken", is_taken(&answer), &answer);
+        self.hold("the message is processed", is_processed(&answer), &answer);
         let calls: Vec<&Exchange> = asked.iter().filter(|asked| asked.operation == "call").collect();
         self.hold("the subsystem is called once", calls.len() == 1, &calls.len());
         for call in calls {
             let key = call.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
-            self.hold("under the reward's name", key == Some("bob:referrer"), &key);
+            self.hold("the key is the reward's id", key == Some("bob:referrer"), &key);
             let secret = self.service.env().required("WEBHOOK_SECRET")?;
             let signed = Webhook::new(secret)?.verify(&call.body, &call.headers);
-            self.hold("with a signature", signed.is_ok(), &signed);
+            self.hold("the signature is valid", signed.is_ok(), &signed);
         }
         let delivered = self.referral("bob").await?;
         let at = |side: &str| delivered["rewards"][side]["delivered_at"].is_string();
-        self.hold("the delivery is written down, and that alone", at("referrer") && !at("referee"), &delivered);
+        self.hold("only this reward is marked delivered", at("referrer") && !at("referee"), &delivered);
         let mut again = message.clone();
         again["Records"][0]["messageId"] = json!("another");
         let (_, asked) = self.send("deliver", &again).await?;
         let calls = asked.iter().filter(|asked| asked.operation == "call").count();
-        self.hold("what was delivered is not sent again", calls == 0, &calls);
+        self.hold("a delivered reward is not sent again", calls == 0, &calls);
         Ok(())
     }
 
-    /// The stream's record of both rewards puts both on the bus.
+    /// The stream record with both rewards publishes both.
     async fn announce(&mut self) -> Result<(), Trouble> {
         let mut record = steps::record(self.service).await?;
         let change = &mut record["Records"][0]["dynamodb"];
@@ -225,9 +227,10 @@ impl Life<'_> {
         change["OldImage"] = old;
         record["Records"][0]["eventID"] = json!("a third");
         let (_, asked) = self.send("issue", &record).await?;
-        let told = told(&asked);
-        let issued = told.iter().filter(|kind| *kind == "reward.issued").count();
-        self.hold("both rewards are announced", issued == 2 && told.contains(&"referral.rewarded".to_owned()), &told);
+        let published = published(&asked);
+        let issued = published.iter().filter(|kind| *kind == "reward.issued").count();
+        let are_announced = issued == 2 && published.contains(&"referral.rewarded".to_owned());
+        self.hold("both rewards are announced", are_announced, &published);
         Ok(())
     }
 }
@@ -261,12 +264,12 @@ fn refused(answer: &Value, status: u64, reason: &str) -> bool {
     is(answer, status, "/reason", reason)
 }
 
-fn is_taken(answer: &Value) -> bool {
+fn is_processed(answer: &Value) -> bool {
     answer["batchItemFailures"].as_array().is_some_and(Vec::is_empty)
 }
 
-/// The types of all events that were put on the bus.
-fn told(asked: &[Exchange]) -> Vec<String> {
+/// The types of all events that were published.
+fn published(asked: &[Exchange]) -> Vec<String> {
     let puts = asked.iter().filter(|asked| asked.operation == "PutEvents");
     let entries = puts.filter_map(|put| serde_json::from_slice::<Value>(&put.body).ok());
     let entries = entries.filter_map(|put| put["Entries"].as_array().cloned()).flatten();

@@ -1,4 +1,4 @@
-//! Contenders: our functions, and the peers of `tests/peers/peers.json`, each as it is started.
+//! Contenders: our functions and the peers of `tests/peers/peers.json`, and how each is started.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use crate::{Trouble, function::Function, steps::Step};
 
-/// Somebody who does the steps.
+/// An implementation of the steps.
 pub(crate) struct Contender {
     pub(crate) name: String,
     pub(crate) title: String,
     kind: Kind,
-    /// Where the peers are built, and the archives of all contenders are.
+    /// The folder of the built peers and of all contenders' archives.
     built: PathBuf,
 }
 
@@ -26,7 +26,7 @@ enum Kind {
     Peer(Peer),
 }
 
-/// How a peer is started; `{built}` and `{function}` stand for where peers are built and for the function's name.
+/// How a peer is started. `{built}` stands for the folder of the built peers, `{function}` for the function's name.
 #[derive(Deserialize)]
 struct Peer {
     name: String,
@@ -36,7 +36,7 @@ struct Peer {
     folder: String,
 }
 
-/// All of them, ours first.
+/// All contenders, ours first.
 pub(crate) fn all(functions: &Path, built: &Path) -> Result<Vec<Contender>, Trouble> {
     let built = built.canonicalize().map_err(|problem| format!("{}: {problem}", built.display()))?;
     let peers: Vec<Peer> = serde_json::from_str(include_str!("../../peers/peers.json"))?;
@@ -58,7 +58,7 @@ pub(crate) fn all(functions: &Path, built: &Path) -> Result<Vec<Contender>, Trou
 const OURS: &str = "rust";
 
 impl Contender {
-    /// What does this step.
+    /// The function that does this step.
     pub(crate) fn function(&self, step: &Step) -> Result<Function, Trouble> {
         let peer = match &self.kind {
             Kind::Ours(folder) => return Function::of(folder, step),
@@ -68,7 +68,7 @@ impl Contender {
             text.replace("{built}", &self.built.display().to_string()).replace("{function}", step.function)
         };
         let (binary, arguments) = peer.command.split_first().ok_or("a peer without a command")?;
-        // So that the command is found as a shell would find it.
+        // With PATH, the command is found as a shell would find it.
         let path = env::var("PATH").unwrap_or_default();
         Ok(Function {
             binary: put(binary).into(),
@@ -78,13 +78,13 @@ impl Contender {
         })
     }
 
-    /// Bytes of the archive that is deployed for this step's function.
+    /// The size in bytes of the archive that is deployed for this step's function.
     pub(crate) fn deployed(&self, step: &Step) -> Result<u64, Trouble> {
         let archive = self.built.join("archives").join(format!("{}-{}.zip", self.name, step.function));
         Ok(fs::metadata(&archive).map_err(|problem| format!("{}: {problem}", archive.display()))?.len())
     }
 
-    /// Its runtime and the version of that, where it has one.
+    /// The runtime and its version, if the contender needs one.
     pub(crate) fn runtime(&self, step: &Step) -> Result<Option<String>, Trouble> {
         let Kind::Peer(peer) = &self.kind else { return Ok(None) };
         let said = String::from_utf8(Command::new(self.function(step)?.binary).arg("--version").output()?.stdout)?;

@@ -1,13 +1,13 @@
-//! The machine on which it was measured, for whoever compares.
+//! A description of the machine on which the benchmarks ran.
 
 use std::{fs, thread};
 
 use crate::Trouble;
 
-/// What it is, line by line.
+/// The description, line by line.
 pub(crate) fn describe() -> Result<Vec<String>, Trouble> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = field(&cpus, "model name").unwrap_or("a processor that does not say its name");
+    let model = field(&cpus, "model name").unwrap_or("unknown processor");
     let memory = fs::read_to_string("/proc/meminfo")?;
     let kilobytes: u64 =
         field(&memory, "MemTotal").and_then(|text| text.trim_end_matches(" kB").parse().ok()).unwrap_or(0);

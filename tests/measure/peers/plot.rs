@@ -1,6 +1,6 @@
-//! The plot: bars in panels, as an SVG that is readable on a light ground and on a dark one.
+//! The plot: bars in panels, as an SVG that is readable on a light and on a dark background.
 
-use crate::peers::{figures::Spread, report::short};
+use crate::peers::{costs::Spread, report::short};
 
 /// Bars of one kind, in groups.
 pub(crate) struct Panel {
@@ -8,7 +8,7 @@ pub(crate) struct Panel {
     pub(crate) groups: Vec<(String, Vec<Bar>)>,
 }
 
-/// A contender's figure.
+/// A contender's value.
 pub(crate) struct Bar {
     pub(crate) title: String,
     pub(crate) spread: Spread,
@@ -17,7 +17,7 @@ pub(crate) struct Bar {
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 24.0;
 const LABELS: f64 = 250.0;
-/// What is left of the longest bar, for its value.
+/// The space to the right of the longest bar, for its value.
 const VALUES: f64 = 90.0;
 const LINE: f64 = 24.0;
 const GAP: f64 = 12.0;
@@ -36,8 +36,7 @@ const STYLE: &str = "\
     .end { text-anchor: end; }\n\
     .spread { stroke: var(--ink); stroke-width: 1.5; }\n";
 
-const NOTE: &str =
-    "Bars: medians. Lines: from the least to the most, of the rounds or, where they share a bar, of the steps.";
+const NOTE: &str = "Bars: medians. Lines: minimum to maximum of the rounds or, where steps share a bar, of the steps.";
 
 /// Draws the panels one below the other.
 pub(crate) fn draw(panels: &[Panel]) -> String {
@@ -49,12 +48,12 @@ pub(crate) fn draw(panels: &[Panel]) -> String {
     y += MARGIN;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" role=\"img\" \
-         aria-label=\"What each contender costs\">\n<style>\n{STYLE}</style>\n\
+         aria-label=\"Costs of each contender\">\n<style>\n{STYLE}</style>\n\
          <rect width=\"{WIDTH}\" height=\"{y}\" fill=\"var(--ground)\"/>\n{body}</svg>\n"
     )
 }
 
-/// Gives where the next one begins.
+/// Draws one panel and returns the vertical position of the next one.
 fn draw_panel(body: &mut String, panel: &Panel, top: f64) -> f64 {
     let bars = panel.groups.iter().flat_map(|(_, bars)| bars);
     let longest = bars.map(|bar| bar.spread.most).fold(f64::MIN_POSITIVE, f64::max);
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_bar_stays_within_the_plot_and_each_has_its_value() {
+    fn the_longest_bar_fits_the_plot_and_each_bar_has_its_value() {
         let bar = |title: &str, median| Bar { title: title.to_owned(), spread: Spread::of([median]) };
         let bars = vec![bar("ours", 1.0), bar("theirs", 40.0)];
         let drawn = draw(&[Panel { title: "CPU, ms", groups: vec![(String::new(), bars)] }]);

@@ -1,5 +1,5 @@
-//! The SQL schema on PostgreSQL: what a worker on it costs, and what duplicates, races and a crash do to it. Both are
-//! scripts of the peers (`tests/peers/node/postgres`), which print what they found.
+//! The SQL schema on PostgreSQL: the cost of a worker, and the effect of duplicates, races and a crash. Both are scripts of the
+//! peers (`tests/peers/node/postgres`) that print their results.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,12 +8,12 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{Trouble, peers::figures::Spread};
+use crate::{Trouble, peers::costs::Spread};
 
-/// How many of each step a worker does each time.
+/// The number of times that a worker does each step in one run.
 const CALLS: usize = 200;
 
-/// All that was found.
+/// All results.
 pub(crate) struct Postgres {
     pub(crate) version: String,
     pub(crate) start_cpu: Spread,
@@ -22,7 +22,7 @@ pub(crate) struct Postgres {
     pub(crate) races: Races,
 }
 
-/// What a step costs, in milliseconds.
+/// The cost of a step, in milliseconds.
 pub(crate) struct SqlStep {
     pub(crate) name: String,
     pub(crate) statements: f64,
@@ -59,7 +59,7 @@ pub(crate) struct Races {
     pub(crate) killed: Killed,
 }
 
-/// By a condition in the write, or by a look before it.
+/// The result with a condition in the write, and with a read before the write.
 #[derive(Deserialize)]
 pub(crate) struct Ways<T> {
     pub(crate) condition: T,
@@ -95,7 +95,7 @@ pub(crate) struct Killed {
     pub(crate) never_delivered: i64,
 }
 
-/// A server, and the scripts that are run against it.
+/// A server and the scripts that run against it.
 pub(crate) struct Server {
     scripts: PathBuf,
     url: String,
@@ -106,7 +106,7 @@ impl Server {
         Self { scripts: built.join("node/postgres"), url: url.to_owned() }
     }
 
-    /// A worker does each step.
+    /// Runs a worker that does each step.
     pub(crate) fn run(&self) -> Result<Run, Trouble> {
         self.script("measure.js", &[CALLS.to_string()])
     }
@@ -123,11 +123,11 @@ impl Server {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    /// What the runs, one a round, come to; and the races, which are run once.
+    /// Summarises the runs, one per round, and runs the races once.
     pub(crate) fn summed_up(&self, runs: &[Run]) -> Result<Postgres, Trouble> {
-        let first = runs.first().ok_or("no worker was run")?;
+        let first = runs.first().ok_or("no worker ran")?;
         let steps = first.steps.iter().enumerate().map(|(place, step)| {
-            let each = |figure: fn(&RunStep) -> f64| Spread::of(runs.iter().map(|run| figure(&run.steps[place])));
+            let each = |value: fn(&RunStep) -> f64| Spread::of(runs.iter().map(|run| value(&run.steps[place])));
             SqlStep {
                 name: step.name.clone(),
                 statements: step.statements,

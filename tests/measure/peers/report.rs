@@ -1,4 +1,4 @@
-//! The report: what was measured, against ours, as a table on the terminal and as `BENCHMARKS.md`.
+//! The report: all measurements compared with ours, as a table on the terminal and as `BENCHMARKS.md`.
 
 mod sql;
 mod text;
@@ -11,7 +11,7 @@ use crate::{
     Trouble,
     peers::{
         Peers,
-        figures::{Figures, Spread},
+        costs::{Costs, Spread},
         machine,
         plot::{self, Bar, Panel},
         postgres::Postgres,
@@ -21,10 +21,10 @@ use crate::{
 
 pub(crate) use self::text::short;
 
-/// Where the plot is.
+/// The file of the plot.
 pub(crate) const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/benchmarks.svg");
 
-/// All that was measured.
+/// All measurements.
 pub(crate) struct Report {
     rows: Vec<Row>,
     postgres: Option<Postgres>,
@@ -39,38 +39,38 @@ pub(crate) struct Report {
 struct Row {
     step: &'static str,
     title: String,
-    figures: Figures,
+    costs: Costs,
 }
 
-/// A figure by which contenders are compared.
+/// A value by which contenders are compared.
 struct Measure {
     name: &'static str,
     unit: &'static str,
-    /// How many times more than ours we want the first peer's to be.
+    /// The multiple of our value that we want the first peer's value to be.
     target: Option<f64>,
-    of: fn(&Figures) -> f64,
+    of: fn(&Costs) -> f64,
 }
 
 const MEASURES: [Measure; 7] = [
-    Measure { name: "CPU of a start", unit: "ms", target: Some(30.0), of: |figures| figures.start_cpu.median },
-    Measure { name: "the same, with the first call", unit: "ms", target: None, of: |figures| figures.cold_cpu.median },
-    Measure { name: "CPU of a warm call", unit: "ms", target: Some(5.0), of: |figures| figures.cpu.median },
-    Measure { name: "the same, first 20 calls", unit: "ms", target: None, of: |figures| figures.cpu_early.median },
+    Measure { name: "CPU of a start", unit: "ms", target: Some(30.0), of: |costs| costs.start_cpu.median },
+    Measure { name: "CPU of a start with the first call", unit: "ms", target: None, of: |costs| costs.cold_cpu.median },
+    Measure { name: "CPU of a warm call", unit: "ms", target: Some(5.0), of: |costs| costs.cpu.median },
     Measure {
-        name: "time of a warm call beyond the store's",
+        name: "CPU of one of the first 20 warm calls",
         unit: "ms",
         target: None,
-        of: |figures| figures.excess.median,
+        of: |costs| costs.cpu_early.median,
     },
-    Measure { name: "memory", unit: "MB", target: Some(8.0), of: |figures| figures.resident.median },
-    Measure { name: "archive that is deployed", unit: "MB", target: None, of: |figures| figures.deployed },
+    Measure { name: "excess time of a warm call", unit: "ms", target: None, of: |costs| costs.excess.median },
+    Measure { name: "memory", unit: "MB", target: Some(8.0), of: |costs| costs.resident.median },
+    Measure { name: "deployed archive", unit: "MB", target: None, of: |costs| costs.deployed },
 ];
 
 impl Report {
     pub(crate) fn of(entries: &[Entry<'_>], postgres: Option<Postgres>, peers: &Peers) -> Result<Self, Trouble> {
         let rows = entries.iter().map(|entry| {
-            let figures = Figures::of(entry)?;
-            Ok(Row { step: entry.step.name, title: entry.contender.title.clone(), figures })
+            let costs = Costs::of(entry)?;
+            Ok(Row { step: entry.step.name, title: entry.contender.title.clone(), costs })
         });
         Ok(Self {
             rows: rows.collect::<Result<_, Trouble>>()?,
@@ -83,7 +83,7 @@ impl Report {
         })
     }
 
-    /// All contenders by title, ours first.
+    /// The titles of all contenders, ours first.
     fn titles(&self) -> Vec<&str> {
         let mut titles: Vec<&str> = Vec::new();
         for row in &self.rows {
@@ -100,23 +100,23 @@ impl Report {
         steps
     }
 
-    fn of_contender<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a Figures> {
-        self.rows.iter().filter(move |row| row.title == title).map(|row| &row.figures)
+    fn of_contender<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a Costs> {
+        self.rows.iter().filter(move |row| row.title == title).map(|row| &row.costs)
     }
 
-    /// A contender's figure at each step, as one.
-    fn over_steps(&self, title: &str, figure: fn(&Figures) -> f64) -> Spread {
-        Spread::of(self.of_contender(title).map(figure))
+    /// A contender's value over all steps.
+    fn over_steps(&self, title: &str, value: fn(&Costs) -> f64) -> Spread {
+        Spread::of(self.of_contender(title).map(value))
     }
 
-    /// How many times ours a contender's figure is, over the steps.
-    fn ratio(&self, title: &str, figure: fn(&Figures) -> f64) -> Spread {
+    /// A contender's value as a multiple of ours, over all steps.
+    fn ratio(&self, title: &str, value: fn(&Costs) -> f64) -> Spread {
         let ours = self.titles().first().copied().unwrap_or_default();
         let pairs = self.of_contender(title).zip(self.of_contender(ours));
-        Spread::of(pairs.map(|(theirs, ours)| figure(theirs) / figure(ours)))
+        Spread::of(pairs.map(|(theirs, ours)| value(theirs) / value(ours)))
     }
 
-    /// What the terminal shows.
+    /// The tables for the terminal.
     pub(crate) fn table(&self) -> String {
         [self.comparison(), self.starts(), self.warm_calls()].join("\n\n")
     }
@@ -124,12 +124,12 @@ impl Report {
     pub(crate) fn plot(&self) -> String {
         let bar = |title: &str, spread: Spread| Bar { title: title.to_owned(), spread };
         let titles = self.titles();
-        let start = titles.iter().map(|title| bar(title, self.over_steps(title, |figures| figures.start_cpu.median)));
-        let memory = titles.iter().map(|title| bar(title, self.over_steps(title, |figures| figures.resident.median)));
+        let start = titles.iter().map(|title| bar(title, self.over_steps(title, |costs| costs.start_cpu.median)));
+        let memory = titles.iter().map(|title| bar(title, self.over_steps(title, |costs| costs.resident.median)));
         let mut calls: BTreeMap<usize, Vec<Bar>> = BTreeMap::new();
         for row in &self.rows {
             let place = self.steps().iter().position(|step| *step == row.step).unwrap_or_default();
-            calls.entry(place).or_default().push(bar(&row.title, row.figures.cpu));
+            calls.entry(place).or_default().push(bar(&row.title, row.costs.cpu));
         }
         let named = |(place, bars): (usize, Vec<Bar>)| (self.steps()[place].to_owned(), bars);
         plot::draw(&[
@@ -140,7 +140,7 @@ impl Report {
     }
 }
 
-/// What the peers are made of, as it is locked.
+/// The locked versions of the peers' runtimes and libraries.
 fn versions(entries: &[Entry<'_>]) -> Result<Vec<String>, Trouble> {
     let mut versions = Vec::new();
     for entry in entries {

@@ -1,4 +1,4 @@
-//! Rounds: all contenders in turns, round after round, so that whatever the machine is up to hits all alike.
+//! Rounds: all contenders take turns, so that other load on the machine affects all of them equally.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::{
     store::Store,
 };
 
-/// What one process of a contender took.
+/// The costs of one process of a contender.
 pub(crate) struct Run {
     pub(crate) start: Cost,
     pub(crate) first: Call,
     pub(crate) warm: Vec<Call>,
-    /// The most memory that it had, in bytes.
+    /// The maximum memory, in bytes.
     pub(crate) resident: u64,
 }
 
@@ -25,11 +25,11 @@ pub(crate) struct Entry<'a> {
     pub(crate) step: &'static Step,
     pub(crate) store: Store,
     function: Function,
-    /// One a round.
+    /// One per round.
     pub(crate) runs: Vec<Run>,
 }
 
-/// How much is measured.
+/// The extent of the measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct Measure {
     pub(crate) rounds: usize,
@@ -37,29 +37,29 @@ pub(crate) struct Measure {
     pub(crate) latency: Duration,
 }
 
-/// How often a process is begun anew before a round is given up.
+/// The number of attempts to measure a process before a round fails.
 const TRIES: usize = 4;
 
 impl<'a> Entry<'a> {
-    /// Has the contender do the step once for the record.
+    /// Records one call of the contender at this step.
     pub(crate) async fn recorded(contender: &'a Contender, step: &'static Step) -> Result<Self, Trouble> {
         let store = stage::recorded(contender, step).await;
         let store = store.map_err(|problem| format!("{} at {}: {problem}", contender.name, step.name))?;
         Ok(Self { contender, step, store, function: contender.function(step)?, runs: Vec::new() })
     }
 
-    /// One process. On a machine so busy that somebody's timeouts strike, another one.
+    /// Measures one process. If the machine is so busy that a timeout expires, measures another one.
     async fn run(&self, measure: Measure) -> Result<Run, Trouble> {
         for _ in 1..TRIES {
             match self.undisturbed(measure).await {
-                Err(problem) => println!("{} at {} once more: {problem}", self.contender.name, self.step.name),
+                Err(problem) => println!("{} at {} again: {problem}", self.contender.name, self.step.name),
                 run => return run,
             }
         }
         self.undisturbed(measure).await
     }
 
-    /// Its start, its first call, and warm ones.
+    /// Measures the start, the first call, and warm calls of one process.
     async fn undisturbed(&self, measure: Measure) -> Result<Run, Trouble> {
         let Store { event, settings, .. } = &self.store;
         let line = self.store.play(measure.latency).await?;
@@ -75,7 +75,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// One round over entries that are grouped by step; who begins is another in each.
+/// One round over entries that are grouped by step. Each round begins with another contender.
 pub(crate) async fn round(entries: &mut [Entry<'_>], measure: Measure, number: usize) -> Result<(), Trouble> {
     for group in entries.chunk_by_mut(|one, other| one.step.name == other.step.name) {
         let count = group.len();

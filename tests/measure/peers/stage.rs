@@ -1,4 +1,4 @@
-//! The stage: the local service with what a contender needs beside it, and a recording of a step made there.
+//! The environment of a contender: the local service with an additional table, and a recording of a step on it.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::{
     store::{self, Line, Store},
 };
 
-/// Where Powertools remembers what it has seen.
+/// The table in which Powertools stores the events that it has seen.
 const IDEMPOTENCY_TABLE: &str = "idempotency";
 
-/// A service with a table for those who keep one of idempotency keys.
+/// A local service with a table for idempotency keys.
 pub(crate) async fn service() -> Result<Service, Trouble> {
     let service = store::service().await?;
     let key = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build()?;
@@ -27,7 +27,7 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
     let made = table.key_schema(schema).billing_mode(BillingMode::PayPerRequest).send().await?;
     match made.table_description.and_then(|table| table.table_status) {
         Some(TableStatus::Active | TableStatus::Creating) => Ok(service),
-        status => Err(format!("the table of idempotency keys is {status:?}").into()),
+        status => Err(format!("the table of idempotency keys has the status {status:?}").into()),
     }
 }
 
@@ -38,12 +38,12 @@ pub(crate) fn settings(service: &Service, step: &Step) -> Result<HashMap<String,
     Ok(settings)
 }
 
-/// Has a contender do the step on a service of its own, and keeps what was answered.
+/// Runs a contender's step on a service of its own, and records the answers.
 pub(crate) async fn recorded(contender: &Contender, step: &Step) -> Result<Store, Trouble> {
     let service = service().await?;
     let (function, settings) = (contender.function(step)?, settings(&service, step)?);
     let event = if step.name == "repeat" {
-        // Done before by the contender itself, who may remember it in a place of its own.
+        // The contender handles the event first, because it may store it in a table of its own.
         let event = steps::named("convert")?.prepare(&service).await?.to_string();
         let mut running = Running::start(&function, &[], &settings, Line::to(&service).await?).await?;
         running.call(&event).await?;

@@ -1,4 +1,4 @@
-//! A backlog: what each of many that wait costs, and so how long they take.
+//! A backlog: the cost of each waiting referral or record, and so the time that many of them take.
 
 use std::{fmt::Write, path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     growth::grouped,
     on,
-    population::{Cast, Population, Settled, Stand, serve, shard},
+    population::{Cast, Filled, Population, Stage, serve, shard},
 };
 use crate::{
     Trouble, callgrind,
@@ -18,11 +18,11 @@ use crate::{
     store::{Exchange, Line, Store, settings},
 };
 
-/// A tenth of so many are due, all in one partition, so that no more are under way at once than an emulated processor copes
-/// with; and the referrals that a batch of the stream is about are of so many.
+/// The number of referrals in the table of a small measurement. A tenth of them are due, all in one partition of the index,
+/// so that an emulated processor can handle all that are in progress concurrently.
 const FEW: usize = 400;
 
-/// What one of many costs.
+/// The cost of one of many.
 #[derive(Clone, Copy, Default)]
 struct Each {
     round_trips: f64,
@@ -31,7 +31,7 @@ struct Each {
     instructions: f64,
 }
 
-/// What a call costs.
+/// The cost of a call.
 async fn cost(function: &Function, store: &Store) -> Result<Each, Trouble> {
     Ok(Each {
         round_trips: store.first.round_trips as f64,
@@ -42,7 +42,7 @@ async fn cost(function: &Function, store: &Store) -> Result<Each, Trouble> {
 }
 
 impl Each {
-    /// One of so many, where this is what none costs.
+    /// The cost of one of `of`, given the cost of a call that handles none.
     fn one(self, of: usize, none: Self) -> Self {
         let one = |all: f64, none: f64| (all - none) / of as f64;
         Self {
@@ -65,17 +65,18 @@ impl Each {
     }
 }
 
-/// What the template gives a function.
+/// The resources that the template gives a function.
 struct Given {
     seconds: f64,
     megabytes: f64,
 }
 
 impl Given {
-    /// So long DynamoDB and the bus take for an answer.
+    /// The assumed time of a round trip to DynamoDB or the bus, in seconds.
     const ROUND_TRIP: f64 = 0.005;
-    /// So many instructions a second a whole processor executes, which a function with so much memory has.
+    /// The assumed instructions per second of a whole processor.
     const INSTRUCTIONS: f64 = 2e9;
+    /// The memory in MB with which Lambda gives a function a whole processor.
     const WHOLE: f64 = 1769.0;
 
     fn of(template: &Value, logical_id: &str) -> Self {
@@ -85,7 +86,7 @@ impl Given {
         Self { seconds: number("Timeout"), megabytes: number("MemorySize") }
     }
 
-    /// So many a second, where so many are under way at once and one processor's share does the work.
+    /// The number per second with `at_once` in progress concurrently, all on the function's share of one processor.
     fn rate(&self, each: Each, at_once: f64) -> f64 {
         let waiting = each.round_trips * Self::ROUND_TRIP;
         let working = each.instructions / (Self::INSTRUCTIONS * self.megabytes / Self::WHOLE);
@@ -93,27 +94,26 @@ impl Given {
     }
 }
 
-const HEAD: &str =
-    "| each | round trips | write units | read units | thousand instructions | a second |\n|---|--:|--:|--:|--:|--:|\n";
+const HEAD: &str = "| item | round trips | write units | read units | thousand instructions | per second |\n|---|--:|--:|--:|--:|--:|\n";
 
-/// The sweep with so many referrals due.
+/// Measures the sweep with `backlog` due referrals.
 pub(crate) async fn sweep(backlog: usize, functions: &Path) -> Result<String, Trouble> {
-    /// Ten partitions with eight under way in each.
+    /// Ten partitions with eight referrals in progress in each.
     const AT_ONCE: f64 = 80.0;
     let given = Given::of(&local::template()?, "SweepFunction");
     let function = Function::named(functions, "sweep", "SweepFunction")?;
     let [issued, read_again, announced] = swept_few(&function).await?;
     let invocations =
-        on(Population::due(backlog), async |service, settled| many(service, settled, &function, &given).await).await?;
+        on(Population::due(backlog), async |service, filled| many(service, filled, &function, &given).await).await?;
     let mut text = include_str!("sweep.md").to_owned() + HEAD;
     text += &issued.row("issued", &given, AT_ONCE);
-    text += &read_again.row("issued before, and not yet delivered", &given, AT_ONCE);
+    text += &read_again.row("issued earlier, not yet delivered", &given, AT_ONCE);
     text += &announced.row("announced again", &given, AT_ONCE);
     let rate = given.rate(issued, AT_ONCE);
     let a_minute = rate * (given.seconds - 1.0);
     let _infallible = writeln!(
         text,
-        "\nAn invocation has {} seconds, works for all but the last and comes each minute: {} referrals a minute, so {} take {:.1} hours.\n",
+        "\nAn invocation has {} seconds, works until one second before the end, and runs each minute: {} referrals per minute, so {} take {:.1} hours.\n",
         given.seconds,
         grouped(a_minute),
         grouped(backlog),
@@ -121,31 +121,28 @@ pub(crate) async fn sweep(backlog: usize, functions: &Path) -> Result<String, Tr
     );
     let _infallible = writeln!(
         text,
-        "Invocations one after the other, with {} due, each told that it has {} seconds; how far one gets here says nothing, the \
-         embedded DynamoDB is slow.\n\n| | looked at | moved | of them moved before | older ones left behind | MB resident |\n\
+        "Three invocations in sequence with {} due referrals, each with a deadline of {} seconds. The numbers show the order of \
+         processing, not the speed: the embedded DynamoDB is slow.\n\n\
+         | invocation | read | processed | of them processed before | older ones left due | MB resident |\n\
          |--:|--:|--:|--:|--:|--:|",
         grouped(backlog),
         given.seconds
     );
     for (number, found) in invocations.iter().enumerate() {
-        let Invocation { looked_at, moved, twice, overtaken, resident } = found;
-        let (looked_at, moved) = (grouped(*looked_at), grouped(*moved));
-        let _infallible = writeln!(
-            text,
-            "| {} | {looked_at} | {moved} | {twice} | {overtaken} | {} |",
-            number + 1,
-            resident / 1_000_000
-        );
+        let Invocation { read, moved, twice, overtaken, resident } = found;
+        let (read, moved) = (grouped(*read), grouped(*moved));
+        let _infallible =
+            writeln!(text, "| {} | {read} | {moved} | {twice} | {overtaken} | {} |", number + 1, resident / 1_000_000);
     }
     Ok(text)
 }
 
-/// What one costs that is issued, read again while it is on its way, and announced again.
+/// The cost of one referral that is issued, that is read again while its rewards are on their way, and that is announced again.
 async fn swept_few(function: &Function) -> Result<[Each; 3], Trouble> {
     let none = on(Population::due(0), async |service, _| swept(service, function).await).await?;
     let folder = Scratch::new();
-    let settled = Population::due_in_one_partition(FEW).settle(folder.path()).await?;
-    let due = settled.population.standing(Stand::Due).count();
+    let filled = Population::due_in_one_partition(FEW).fill(folder.path()).await?;
+    let due = filled.population.at_stage(Stage::Due).count();
     let service = serve(folder.path(), |_| ()).await?;
     let (issued, read_again) = (swept(&service, function).await?, swept(&service, function).await?);
     service.stop().await;
@@ -163,36 +160,37 @@ async fn swept(service: &Service, function: &Function) -> Result<Each, Trouble> 
     cost(function, &Store::of(function, service, settings(service, "SweepFunction")?, event).await?).await
 }
 
-/// What came of one invocation among many that are due.
+/// The result of one invocation with many due referrals.
 struct Invocation {
-    looked_at: usize,
+    read: usize,
     moved: usize,
-    /// Moved by an earlier one already.
+    /// Referrals that an earlier invocation had moved already.
     twice: usize,
-    /// Left behind although they had waited for longer than what was moved.
+    /// Referrals that are still due although they had waited for longer than a referral that was moved.
     overtaken: usize,
+    /// In bytes.
     resident: u64,
 }
 
 async fn many(
     service: &Service,
-    settled: &Settled,
+    filled: &Filled,
     function: &Function,
     given: &Given,
 ) -> Result<Vec<Invocation>, Trouble> {
     let event = Cast::of(0, 0).event("sweep-schedule")?.to_string();
     let settings = settings(service, "SweepFunction")?;
     let mut running = Running::start(function, &[], &settings, Line::to(service).await?).await?;
-    let mut all = vec![false; settled.population.referrals()];
+    let mut all = vec![false; filled.population.referrals()];
     let mut invocations = Vec::new();
     for _ in 0..3 {
-        // Whatever it answers: it is cut short.
+        // The answer does not matter, because the invocation is cut short.
         drop(running.call_within(Duration::from_secs_f64(given.seconds), &event).await);
         let exchanges = running.line.take_exchanges();
         let moved: Vec<usize> = exchanges.iter().filter_map(moved).collect();
         let twice = moved.iter().filter(|referee| std::mem::replace(&mut all[**referee], true)).count();
         invocations.push(Invocation {
-            looked_at: exchanges.iter().filter_map(|exchange| exchange.answer["Items"].as_array().map(Vec::len)).sum(),
+            read: exchanges.iter().filter_map(|exchange| exchange.answer["Items"].as_array().map(Vec::len)).sum(),
             moved: moved.len(),
             twice,
             overtaken: overtaken(service, &all).await?,
@@ -203,7 +201,7 @@ async fn many(
     Ok(invocations)
 }
 
-/// Whose referral this call moved, by number.
+/// The number of the referee whose referral this call moved.
 fn moved(exchange: &Exchange) -> Option<usize> {
     let request = exchange.request();
     let is_done = exchange.operation == "UpdateItem" && exchange.answer["__type"].is_null();
@@ -211,8 +209,8 @@ fn moved(exchange: &Exchange) -> Option<usize> {
     key.rsplit('-').next()?.parse().ok()
 }
 
-/// How many are still due although a later one of their partition was moved. The table tells: a call that was cut off may
-/// have done its work.
+/// The number of referrals that are still due although a later one of their partition was moved. The table decides, because a
+/// call that was cut off may have done its work.
 async fn overtaken(service: &Service, moved: &[bool]) -> Result<usize, Trouble> {
     let store = Referrals::new(&service.dynamodb(), service.env().required("TABLE_NAME")?);
     let partition = |referee: usize| shard(&Cast::of(0, referee).referee) as usize;
@@ -228,7 +226,7 @@ async fn overtaken(service: &Service, moved: &[bool]) -> Result<usize, Trouble> 
     Ok(left)
 }
 
-/// The functions behind the stream with so many records waiting.
+/// Measures the functions behind the stream with `backlog` waiting records.
 pub(crate) async fn stream(backlog: usize, records: usize, functions: &Path) -> Result<String, Trouble> {
     let template = local::template()?;
     let mut text = include_str!("stream.md").to_owned();
@@ -236,10 +234,10 @@ pub(crate) async fn stream(backlog: usize, records: usize, functions: &Path) -> 
     let rewards = Feed::of(&template, functions, "rewards", "RewardsFunction")?;
     let analytics = Feed::of(&template, functions, "analytics", "AnalyticsFunction")?;
     let lives = [
-        ("attributed", None, Stand::Pending),
-        ("converted", Some(Stand::Pending), Stand::Due),
-        ("issued", Some(Stand::Due), Stand::OnItsWay),
-        ("delivered, both at once", Some(Stand::OnItsWay), Stand::Delivered),
+        ("attributed", None, Stage::Pending),
+        ("converted", Some(Stage::Pending), Stage::Due),
+        ("issued", Some(Stage::Due), Stage::OnItsWay),
+        ("delivered, both rewards at once", Some(Stage::OnItsWay), Stage::Delivered),
     ];
     let (mut slowest, mut resident) = (Each::default(), [0, 0]);
     for (what, before, after) in lives {
@@ -249,7 +247,7 @@ pub(crate) async fn stream(backlog: usize, records: usize, functions: &Path) -> 
             (slowest, resident) = (each, rewards.played(&store, records).await?);
         }
     }
-    let (_, counted) = analytics.recorded(None, Stand::Delivered).await?;
+    let (_, counted) = analytics.recorded(None, Stage::Delivered).await?;
     text += &counted.row("counted by `analytics`", &analytics.given, 1.0);
     text += "\n";
     text += &rewards.drained("rewards", slowest, backlog);
@@ -257,26 +255,26 @@ pub(crate) async fn stream(backlog: usize, records: usize, functions: &Path) -> 
     let [early, late] = resident.map(|bytes| bytes as f64 / 1e6);
     let _infallible = writeln!(
         text,
-        "\n{} records of conversions, played to one process of `rewards` in batches: {early:.1} MB resident after one in a hundred, \
+        "\n{} records of conversions, sent to one process of `rewards` in batches: {early:.1} MB resident after 1 % of them, \
          {late:.1} MB after all.",
         grouped(records)
     );
     Ok(text)
 }
 
-/// A function and what feeds it.
+/// A function and its event source.
 struct Feed {
     function: Function,
     logical_id: &'static str,
     given: Given,
     batch: usize,
     factor: f64,
-    /// How old a record may get before it is given up, in seconds.
+    /// The age at which a record expires, in seconds.
     age: f64,
 }
 
 impl Feed {
-    /// An on-demand table begins with four partitions, each a shard of the stream.
+    /// A new on-demand table has four partitions, and each of them a shard in the stream.
     const SHARDS: f64 = 4.0;
 
     fn of(template: &Value, functions: &Path, name: &str, logical_id: &'static str) -> Result<Self, Trouble> {
@@ -286,19 +284,19 @@ impl Feed {
             function: Function::named(functions, name, logical_id)?,
             logical_id,
             given: Given::of(template, logical_id),
-            batch: usize::try_from(stream["BatchSize"].as_u64().ok_or("the template says no batch")?)?,
+            batch: usize::try_from(stream["BatchSize"].as_u64().ok_or("the template has no BatchSize")?)?,
             factor: number("ParallelizationFactor").unwrap_or(1.0),
-            age: number("MaximumRecordAgeInSeconds").ok_or("the template says no age")?,
+            age: number("MaximumRecordAgeInSeconds").ok_or("the template has no MaximumRecordAgeInSeconds")?,
         })
     }
 
-    /// A whole batch of this step, each of another referral, done once; and what one record costs.
-    async fn recorded(&self, before: Option<Stand>, after: Stand) -> Result<(Store, Each), Trouble> {
-        let store = on(Population::due(FEW), async |service, settled| {
-            // Those that are counted are ones that nobody has counted before.
+    /// Processes a whole batch of this step once, with one record per referral; also returns the cost of one record.
+    async fn recorded(&self, before: Option<Stage>, after: Stage) -> Result<(Store, Each), Trouble> {
+        let store = on(Population::due(FEW), async |service, filled| {
+            // `analytics` gets referrals that have not been counted before.
             let first = if self.logical_id == "AnalyticsFunction" { FEW } else { 0 };
             let records = (first..first + self.batch)
-                .map(|referee| settled.moulds.record(&Cast::of(0, referee), referee, before, after));
+                .map(|referee| filled.samples.record(&Cast::of(0, referee), referee, before, after));
             let event = serde_json::json!({"Records": records.collect::<Result<Vec<_>, _>>()?});
             Store::of(&self.function, service, settings(service, self.logical_id)?, event.to_string()).await
         });
@@ -307,7 +305,7 @@ impl Feed {
         Ok((store, each))
     }
 
-    /// Has one process take in so many records, batch after batch; how much it had resident after a part, and after all.
+    /// Sends `records` records to one process, batch after batch; returns the bytes resident after 1 % of them and after all.
     async fn played(&self, store: &Store, records: usize) -> Result<[u64; 2], Trouble> {
         let line = store.play(Duration::ZERO).await?;
         let mut running = Running::start(&self.function, &[], &store.settings, line).await?;
@@ -326,8 +324,8 @@ impl Feed {
     fn drained(&self, name: &str, each: Each, backlog: usize) -> String {
         let rate = self.given.rate(each, 1.0) * Self::SHARDS * self.factor;
         format!(
-            "- `{name}`: {} shards × {} at once: {} records a second; {} take {:.1} hours. It gives records up at the age of {:.0} h, \
-             until when it takes in {}.\n",
+            "- `{name}`: {} shards × {} concurrent batches: {} records per second; {} take {:.1} hours. Records expire after {:.0} h; \
+             until then it processes {}.\n",
             Self::SHARDS,
             self.factor,
             grouped(rate),

@@ -1,23 +1,23 @@
-//! What operations cost at one size and at the next, and whether that is the same.
+//! The cost of operations at several sizes, and whether it is the same at all of them.
 
 use std::fmt::{Display, Write};
 
 use crate::store::Store;
 
-/// What an operation costs at one size.
+/// The cost of an operation at one size.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
+pub(crate) struct Costs {
     round_trips: usize,
     write_units: f64,
     read_units: f64,
-    /// Items and entries of indexes that were read.
+    /// Items and index entries that were read.
     items: u64,
     bytes: usize,
     instructions: u64,
 }
 
-impl Figures {
-    /// Of the first call, which has everything yet to look up; the instructions are those of a warm one.
+impl Costs {
+    /// The cost of the first call, which has nothing in memory yet; the instructions are those of a warm call.
     pub(crate) fn of(store: &Store, instructions: u64) -> Self {
         let items = store.exchanges.iter().map(|exchange| {
             let batches = exchange.answer["Responses"].as_object().into_iter().flat_map(serde_json::Map::values);
@@ -35,38 +35,38 @@ impl Figures {
     }
 }
 
-/// How figures go as something grows.
+/// Costs as something grows.
 pub(crate) struct Growth {
     title: &'static str,
     what: &'static str,
     sizes: Vec<usize>,
-    /// By operation; none where there is not enough for it.
-    rows: Vec<(&'static str, Vec<Option<Figures>>)>,
+    /// By operation. `None` if there are too few items for the operation at that size.
+    rows: Vec<(&'static str, Vec<Option<Costs>>)>,
 }
 
 impl Growth {
-    /// So far from one another two counts of instructions may be, in a hundred.
+    /// The allowed difference between two counts of instructions, in percent.
     const TOLERANCE: u64 = 2;
 
     pub(crate) fn new(title: &'static str, what: &'static str) -> Self {
         Self { title, what, sizes: Vec::new(), rows: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, size: usize, figures: Vec<(&'static str, Figures)>) {
-        for (name, figures) in figures {
+    pub(crate) fn add(&mut self, size: usize, costs: Vec<(&'static str, Costs)>) {
+        for (name, costs) in costs {
             let place = self.rows.iter().position(|(row, _)| *row == name).unwrap_or_else(|| {
                 self.rows.push((name, Vec::new()));
                 self.rows.len() - 1
             });
             self.rows[place].1.resize(self.sizes.len(), None);
-            self.rows[place].1.push(Some(figures));
+            self.rows[place].1.push(Some(costs));
         }
         self.sizes.push(size);
     }
 
-    /// Whether everything costs the same at every size.
+    /// Whether every operation costs the same at every size.
     pub(crate) fn is_flat(&self) -> bool {
-        self.rows.iter().all(|(_, figures)| is_flat(figures))
+        self.rows.iter().all(|(_, costs)| is_flat(costs))
     }
 
     pub(crate) fn to_markdown(&self) -> String {
@@ -80,11 +80,11 @@ impl Growth {
              |---|--:|--:|--:|--:|--:|{rule}---|",
             sizes.join(" | ")
         );
-        for (name, figures) in &self.rows {
-            let series = |of: &dyn Fn(&Figures) -> String| series(figures.iter().flatten().map(of));
+        for (name, costs) in &self.rows {
+            let series = |of: &dyn Fn(&Costs) -> String| series(costs.iter().flatten().map(of));
             let instructions: Vec<String> = (0..self.sizes.len())
                 .map(|size| {
-                    figures
+                    costs
                         .get(size)
                         .copied()
                         .flatten()
@@ -100,26 +100,25 @@ impl Growth {
                 series(&|found| found.items.to_string()),
                 series(&|found| format!("{:.1}", found.bytes as f64 / 1000.0)),
                 instructions.join(" | "),
-                if is_flat(figures) { "flat" } else { "**not flat**" },
+                if is_flat(costs) { "flat" } else { "**not flat**" },
             );
         }
         text
     }
 }
 
-/// Whether round trips and units are the same, and instructions nearly.
-fn is_flat(figures: &[Option<Figures>]) -> bool {
-    let mut found = figures.iter().flatten();
+/// Whether round trips and units are equal, and instructions within the tolerance.
+fn is_flat(costs: &[Option<Costs>]) -> bool {
+    let mut found = costs.iter().flatten();
     let Some(first) = found.next() else { return true };
     found.all(|next| {
-        let units =
-            |figures: &Figures| (figures.round_trips, figures.write_units.to_bits(), figures.read_units.to_bits());
+        let units = |costs: &Costs| (costs.round_trips, costs.write_units.to_bits(), costs.read_units.to_bits());
         let off = first.instructions.abs_diff(next.instructions);
         units(first) == units(next) && off * 100 <= first.instructions * Growth::TOLERANCE
     })
 }
 
-/// One value where all are the same, and else each.
+/// One value if all are equal, otherwise all of them.
 fn series(values: impl Iterator<Item = String>) -> String {
     let mut values: Vec<String> = values.collect();
     if values.iter().all(|value| *value == values[0]) {
@@ -128,7 +127,7 @@ fn series(values: impl Iterator<Item = String>) -> String {
     values.join(" → ")
 }
 
-/// `1000000` as people write it.
+/// A number with separators: `1,000,000`.
 pub(crate) fn grouped(number: impl Display) -> String {
     let digits = format!("{number:.0}");
     let groups: Vec<&str> =
@@ -140,17 +139,16 @@ pub(crate) fn grouped(number: impl Display) -> String {
 mod tests {
     use super::*;
 
-    fn figures(round_trips: usize, instructions: u64) -> Figures {
-        Figures { round_trips, write_units: 2.0, read_units: 4.0, items: 3, bytes: 900, instructions }
+    fn costs(round_trips: usize, instructions: u64) -> Costs {
+        Costs { round_trips, write_units: 2.0, read_units: 4.0, items: 3, bytes: 900, instructions }
     }
 
     #[test]
-    fn what_costs_more_at_a_larger_size_is_not_flat() {
-        for (second, flat) in [(figures(2, 102_000), true), (figures(2, 103_000), false), (figures(3, 100_000), false)]
-        {
+    fn an_operation_that_costs_more_at_a_larger_size_is_not_flat() {
+        for (second, flat) in [(costs(2, 102_000), true), (costs(2, 103_000), false), (costs(3, 100_000), false)] {
             let mut growth = Growth::new("As it grows", "things");
-            growth.add(1, vec![("attribute", figures(2, 100_000))]);
-            growth.add(1000, vec![("attribute", second), ("a page", figures(2, 1))]);
+            growth.add(1, vec![("attribute", costs(2, 100_000))]);
+            growth.add(1000, vec![("attribute", second), ("a page", costs(2, 1))]);
             assert_eq!(growth.is_flat(), flat, "{second:?}");
             assert_eq!(growth.to_markdown().contains("not flat"), !flat);
             assert!(growth.to_markdown().contains("| a page | 2 | 2 | 4 | 3 | 0.9 | – | 0 | flat |"));
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_written_in_groups() {
+    fn a_number_is_written_with_separators() {
         assert_eq!([7, 1000, 1_000_000].map(grouped), ["7", "1,000", "1,000,000"]);
     }
 }

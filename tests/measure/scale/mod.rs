@@ -1,5 +1,5 @@
-//! What operations cost as the table grows and as one referrer's circle grows, how much one partition bears, and what
-//! becomes of a backlog of a million.
+//! The cost of operations as the table grows and as one referrer's list grows, the capacity of one partition key, and the time
+//! that a backlog of a million takes.
 
 mod backlog;
 mod growth;
@@ -17,8 +17,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use local::Service;
 
 use self::{
-    growth::{Figures, Growth},
-    population::{OPERATIONS, Operation, Population, Scene, Settled, serve},
+    growth::{Costs, Growth},
+    population::{Filled, OPERATIONS, Operation, Population, Scene, serve},
 };
 use crate::{
     Trouble, callgrind,
@@ -29,25 +29,25 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Scale {
-    /// How many referrals are in the table.
+    /// The numbers of referrals in the table.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     referrals: Vec<usize>,
-    /// How many referees one referrer has.
+    /// The numbers of referees of one referrer.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 1_000, 100_000])]
     referees: Vec<usize>,
-    /// How many referrals, or records of the stream, wait.
+    /// The number of waiting referrals, or stream records.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     backlog: usize,
-    /// How many records one process is played.
+    /// The number of records that are sent to one process.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     records: usize,
-    /// Where to write what was found.
+    /// The report to write.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../SCALE.md"))]
     report: PathBuf,
 }
 
-/// Measures `table`, `referrer`, `sweep` and `stream`, or only those of them, and writes the report; whether every operation
-/// costs the same at every size.
+/// Measures `table`, `referrer`, `sweep` and `stream`, or only the parts in `only`, and writes the report. Returns whether every
+/// operation costs the same at every size.
 pub(crate) async fn measure(arguments: &Scale, functions: &Path, only: &[String]) -> Result<bool, Trouble> {
     let is_wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
     let (mut report, mut is_flat) = (Report::open(&arguments.report), true);
@@ -71,14 +71,14 @@ pub(crate) async fn measure(arguments: &Scale, functions: &Path, only: &[String]
     Ok(is_flat)
 }
 
-/// What was found, part by part, as each is done; what is not measured this time stays as it was.
+/// The report, which is written after each part. A part that is not measured keeps its last result.
 struct Report<'a> {
     path: &'a Path,
     parts: Vec<String>,
 }
 
 impl<'a> Report<'a> {
-    /// What parts begin with.
+    /// The beginning of a part.
     const HEADING: &'static str = "\n## ";
 
     fn open(path: &'a Path) -> Self {
@@ -100,25 +100,25 @@ impl<'a> Report<'a> {
 }
 
 async fn by_table(sizes: &[usize], functions: &Path) -> Result<Growth, Trouble> {
-    let mut growth = Growth::new("As the table grows", "referrals in the table");
+    let mut growth = Growth::new("As the table grows", "Referrals in the table");
     for size in sizes {
-        let recorded = on(Population::of(*size), async |service, settled| {
-            let is_wanted = |operation: &Operation| operation.fits_among(settled.population.referrers());
-            recorded(service, functions, &Scene::of(settled, 0), is_wanted).await
+        let recorded = on(Population::of(*size), async |service, filled| {
+            let is_wanted = |operation: &Operation| operation.fits_among(filled.population.referrers());
+            recorded(service, functions, &Scene::of(filled, 0), is_wanted).await
         });
         growth.add(*size, counted(recorded.await?).await?);
     }
     Ok(growth)
 }
 
-/// All referrers are in one table, so nothing else differs.
+/// All referrers are in one table, so that nothing else differs.
 async fn by_referrer(sizes: &[usize], functions: &Path) -> Result<(Growth, partitions::Loads), Trouble> {
-    let mut growth = Growth::new("As one referrer's circle grows", "referees of the one referrer");
-    let (all, loads) = on(Population::in_circles(sizes.to_vec()), async |service, settled| {
+    let mut growth = Growth::new("As one referrer's list grows", "Referees of the one referrer");
+    let (all, loads) = on(Population::of_referrers(sizes.to_vec()), async |service, filled| {
         let (mut all, mut loads) = (Vec::new(), partitions::Loads::default());
         for referrer in 0..sizes.len() {
-            let scene = Scene::of(settled, referrer);
-            let is_wanted = |operation: &Operation| operation.is_of_referrer() && operation.fits(scene.circle());
+            let scene = Scene::of(filled, referrer);
+            let is_wanted = |operation: &Operation| operation.is_of_referrer() && operation.fits(scene.referees());
             let recorded = recorded(service, functions, &scene, is_wanted).await?;
             loads = partitions::loads(service, &scene.cast, &recorded).await?;
             all.push(recorded);
@@ -132,30 +132,30 @@ async fn by_referrer(sizes: &[usize], functions: &Path) -> Result<(Growth, parti
     Ok((growth, loads))
 }
 
-/// Has work be done on a table with these people, which is gone after that.
+/// Does `work` on a temporary table with this population.
 async fn on<T>(
     population: Population,
-    work: impl AsyncFnOnce(&Service, &Settled) -> Result<T, Trouble>,
+    work: impl AsyncFnOnce(&Service, &Filled) -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
     let folder = Scratch::new();
     let (referrals, began) = (population.referrals(), Instant::now());
-    let settled = population.settle(folder.path()).await?;
+    let filled = population.fill(folder.path()).await?;
     let seconds = began.elapsed().as_secs_f64();
-    println!("{referrals} referrals: {} items written in {seconds:.1} s", settled.items);
+    println!("{referrals} referrals: {} items written in {seconds:.1} s", filled.items);
     let service = serve(folder.path(), |_| ()).await?;
-    let done = work(&service, &settled).await;
+    let done = work(&service, &filled).await;
     service.stop().await;
     done
 }
 
-/// An operation that was done once, and can be played again.
+/// An operation that was done once and recorded, so that it can be replayed.
 pub(crate) struct Recorded {
     operation: &'static Operation,
     function: Function,
     store: Store,
 }
 
-/// Has the operations be done, one after the other.
+/// Does the operations in sequence and records them.
 async fn recorded(
     service: &Service,
     functions: &Path,
@@ -173,12 +173,12 @@ async fn recorded(
     Ok(recorded)
 }
 
-/// Counts what they cost. Instructions may be counted side by side.
-async fn counted(recorded: Vec<Recorded>) -> Result<Vec<(&'static str, Figures)>, Trouble> {
-    let figures = recorded.iter().map(async |Recorded { operation, function, store }| {
+/// Counts their costs. Unlike time, instructions may be counted concurrently.
+async fn counted(recorded: Vec<Recorded>) -> Result<Vec<(&'static str, Costs)>, Trouble> {
+    let costs = recorded.iter().map(async |Recorded { operation, function, store }| {
         let instructions = callgrind::warm(function, store).await;
         let instructions = instructions.map_err(|problem| format!("{}: {problem}", operation.name))?;
-        Ok::<_, Trouble>((operation.name, Figures::of(store, instructions)))
+        Ok::<_, Trouble>((operation.name, Costs::of(store, instructions)))
     });
-    stream::iter(figures).buffered(2).try_collect().await
+    stream::iter(costs).buffered(2).try_collect().await
 }

@@ -1,5 +1,6 @@
-//! How much one key bears. DynamoDB gives each key of a table or an index a thousand write and three thousand read units a
-//! second, whatever the table as a whole may take. What an operation draws from which key is read off its own calls.
+//! The capacity of one partition key. DynamoDB gives each key of a table or an index a thousand write and three thousand read
+//! units per second, whatever the capacity of the whole table is. The units that an operation consumes of each key are read from
+//! its calls.
 
 use std::{
     cmp::Reverse,
@@ -15,10 +16,10 @@ use serde_json::{Value, json};
 use super::{Recorded, growth::grouped, population::Cast};
 use crate::{Trouble, store::Exchange};
 
-/// Units a second that DynamoDB lets one key have.
+/// The units per second that DynamoDB allows one key.
 const LIMIT: Units = Units { writes: 1000.0, reads: 3000.0 };
 
-/// Over how many partitions the stack spreads what belongs to nobody alone.
+/// The number of partitions over which the stack spreads items that do not belong to one user.
 const SHARDS: u64 = 10;
 
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -27,31 +28,31 @@ struct Units {
     reads: f64,
 }
 
-/// What one call draws from one key.
+/// The units that one call consumes of one key.
 #[derive(Clone, Debug)]
 struct Draw {
     key: String,
     units: Units,
 }
 
-/// What an operation draws, call after call.
+/// The units that an operation consumes, by call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Load {
     calls: Vec<Vec<Draw>>,
-    /// The referee: whatever bears their name is another one's next time.
+    /// The referee. Every operation has another one, so keys that contain this id are not shared.
     referee: String,
 }
 
-/// By operation.
+/// Loads by operation.
 pub(crate) type Loads = BTreeMap<&'static str, Load>;
 
-/// What the writing steps of a referral's life drew.
+/// The load of the steps that write.
 pub(crate) async fn loads(service: &Service, cast: &Cast, recorded: &[Recorded]) -> Result<Loads, Trouble> {
     let mut loads = Loads::new();
     for Recorded { operation, store, .. } in recorded {
         if matches!(operation.name, "attribute" | "convert" | "issue" | "deliver" | "count") {
             let mut calls = Vec::new();
-            // What only the first call of a process asks for, it asks for first.
+            // Requests that only the first call of a process sends are the first ones.
             let once = store.exchanges.len().saturating_sub(store.warm.round_trips);
             for exchange in &store.exchanges[once..] {
                 calls.extend(draws(service, exchange).await?);
@@ -62,7 +63,8 @@ pub(crate) async fn loads(service: &Service, cast: &Cast, recorded: &[Recorded])
     Ok(loads)
 }
 
-/// What this call drew from which keys, as what must be had at once. Of a batch read each item may be had by itself.
+/// The units that this call consumed, by key. Each inner list is granted or refused as a whole; each item of a batch read is a
+/// list of its own.
 async fn draws(service: &Service, exchange: &Exchange) -> Result<Vec<Vec<Draw>>, Trouble> {
     let (request, consumed) = (&exchange.request(), &exchange.answer["ConsumedCapacity"]);
     match exchange.operation.as_str() {
@@ -85,7 +87,7 @@ fn read(request: &Value, key: &Value, reads: f64) -> Draw {
     Draw { key: name(&request["TableName"], &key["pk"]), units: Units { reads, ..Units::default() } }
 }
 
-/// A batch says what it costs as a whole, so each of its items is asked for again by itself.
+/// DynamoDB reports the cost of a batch only as a whole, so each item is read again alone.
 async fn batch(service: &Service, request: &Value) -> Result<Vec<Draw>, Trouble> {
     let mut draws = Vec::new();
     for (table, asked) in request["RequestItems"].as_object().into_iter().flatten() {
@@ -101,8 +103,8 @@ async fn batch(service: &Service, request: &Value) -> Result<Vec<Draw>, Trouble>
     Ok(draws)
 }
 
-/// A write draws from the item's own key, and from that of each index that it moves the item in. Items of one transaction
-/// are all below a kilobyte and share alike.
+/// A write consumes units of the item's own key, and of the key in each index that it changes. The items of one transaction are
+/// all below one kilobyte, so each has an equal share.
 async fn written(service: &Service, table: &Value, keys: &[&Value], consumed: &Value) -> Result<Vec<Draw>, Trouble> {
     let draw = |key: String, writes: f64| Draw { key, units: Units { writes, ..Units::default() } };
     let share = units(&consumed["Table"]) / keys.len() as f64;
@@ -135,8 +137,8 @@ fn name(table: &Value, key: &Value) -> String {
 }
 
 impl Load {
-    /// The keys that every such operation of one referrer draws from, those first that bear the fewest, and how many a
-    /// second they bear.
+    /// The keys that all such operations of one referrer share, with the number of operations per second that each key allows,
+    /// the smallest number first.
     fn limits(&self) -> Vec<(String, Units, f64)> {
         let mut keys: BTreeMap<String, Units> = BTreeMap::new();
         for draw in self.calls.iter().flatten().filter(|draw| !draw.key.contains(&self.referee)) {
@@ -154,7 +156,7 @@ impl Load {
         limits
     }
 
-    /// The key from which the operation with this number draws, where the first drew from this one.
+    /// The key that the operation with this number uses where the first operation used `key`.
     fn key(&self, key: &str, number: u64) -> String {
         if is_spread(key) {
             let stem = key.trim_end_matches(|digit: char| digit.is_ascii_digit());
@@ -163,7 +165,7 @@ impl Load {
         key.replace(&self.referee, &number.to_string())
     }
 
-    /// The same with a key spread over so many.
+    /// The same load with `key` spread over `shards` keys.
     fn sharded(&self, key: &str, shards: u64) -> Vec<Self> {
         if shards == 1 {
             return vec![self.clone()];
@@ -180,17 +182,17 @@ impl Load {
     }
 }
 
-/// Whether this is one of ten keys over which referees are spread.
+/// Whether this is one of the ten keys over which referees are spread.
 fn is_spread(key: &str) -> bool {
     ["#DAYS#", "LIABILITY#", " due#"].iter().any(|spread| key.contains(spread))
 }
 
-/// What came of a rate of operations, each a second.
+/// The result of a simulated rate of operations, per second.
 #[derive(Clone, PartialEq, Debug)]
 struct Outcome {
     done: f64,
-    given_up: f64,
-    /// The key that turned most calls away.
+    failed: f64,
+    /// The key that throttled most calls.
     hottest: Option<String>,
 }
 
@@ -201,7 +203,7 @@ fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
-/// What a key has left to give.
+/// The capacity that a key has left.
 #[derive(Clone, Copy)]
 struct Bucket {
     left: Units,
@@ -209,10 +211,10 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// What it may hold, for DynamoDB promises no more than its rate: a tenth of a second's worth.
+    /// The most that it can hold: the units of a tenth of a second, because DynamoDB guarantees no burst.
     const FULL: Units = Units { writes: LIMIT.writes / 10.0, reads: LIMIT.reads / 10.0 };
 
-    /// Takes these units if they are there.
+    /// Takes these units if they are available.
     fn take(&mut self, units: Units, now: Micros) -> bool {
         let passed = (now - self.at) as f64 / 1e6;
         self.left = Units {
@@ -228,7 +230,7 @@ impl Bucket {
     }
 }
 
-/// An operation that has come so far.
+/// The next call of an operation.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     at: Micros,
@@ -237,17 +239,17 @@ struct Turn {
     attempt: u32,
 }
 
-/// Has operations begin at this rate for some seconds, evenly, and counts what comes of them after the first five, when
-/// the buckets are no longer full. A call is turned away when one of its keys has too little left (a full index turns
-/// writes of its table away), and is tried four times, with the pauses of our store.
+/// Starts operations evenly at this rate for fifteen seconds, and counts their results after the first five seconds, when the
+/// buckets are no longer full. A call is throttled if one of its keys has too little capacity left (an index without capacity
+/// throttles writes to its table), and is tried four times, with the pauses of our store.
 fn simulate(loads: &[Load], rate: f64) -> Outcome {
     const SECOND: Micros = 1_000_000;
     const ATTEMPTS: u32 = 4;
     let (from, to) = (5 * SECOND, 15 * SECOND);
     let begin = |number: u64| micros(Duration::from_secs_f64(number as f64 / rate));
     let mut buckets: HashMap<String, Bucket> = HashMap::new();
-    let mut turned_away: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut done, mut given_up) = (0_u64, 0_u64);
+    let mut throttled: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut done, mut failed) = (0_u64, 0_u64);
     let mut turns = BinaryHeap::from([Reverse(Turn { at: 0, number: 0, call: 0, attempt: 0 })]);
     while let Some(Reverse(Turn { at, number, call, attempt })) = turns.pop() {
         if call == 0 && attempt == 0 && begin(number + 1) < to {
@@ -261,7 +263,7 @@ fn simulate(loads: &[Load], rate: f64) -> Outcome {
         match refusing(load, draws, number, at, &mut buckets) {
             None => turns.push(Reverse(Turn { at, number, call: call + 1, attempt: 0 })),
             Some(key) => {
-                *turned_away.entry(key).or_default() += 1;
+                *throttled.entry(key).or_default() += 1;
                 if attempt + 1 < ATTEMPTS {
                     let pause = 40_000 << attempt;
                     turns.push(Reverse(Turn {
@@ -271,17 +273,17 @@ fn simulate(loads: &[Load], rate: f64) -> Outcome {
                         attempt: attempt + 1,
                     }));
                 } else {
-                    given_up += u64::from((from..to).contains(&at));
+                    failed += u64::from((from..to).contains(&at));
                 }
             }
         }
     }
     let seconds = ((to - from) / SECOND) as f64;
-    let hottest = turned_away.into_iter().max_by_key(|(_, times)| *times).map(|(key, _)| key);
-    Outcome { done: done as f64 / seconds, given_up: given_up as f64 / seconds, hottest }
+    let hottest = throttled.into_iter().max_by_key(|(_, times)| *times).map(|(key, _)| key);
+    Outcome { done: done as f64 / seconds, failed: failed as f64 / seconds, hottest }
 }
 
-/// Takes what a call draws, all or nothing; the key that has too little, if one has.
+/// Takes all units of a call, or none; returns the key that has too little capacity left, if there is one.
 fn refusing(
     load: &Load,
     draws: &[Draw],
@@ -289,7 +291,7 @@ fn refusing(
     now: Micros,
     buckets: &mut HashMap<String, Bucket>,
 ) -> Option<String> {
-    // Whatever only this operation draws from bears it.
+    // A key that only this operation uses has enough capacity.
     let shared = draws.iter().filter(|draw| !draw.key.contains(&load.referee) || load.referee.is_empty());
     let mut taken: Vec<(String, Bucket)> = Vec::new();
     for draw in shared {
@@ -306,7 +308,7 @@ fn refusing(
     None
 }
 
-/// The limits of each step, and what the simulation says of a popular code.
+/// The limits of each step, and the simulation of a popular code.
 pub(crate) fn report(loads: &Loads) -> String {
     let mut text = include_str!("partitions.md").to_owned();
     for (operation, load) in loads {
@@ -314,7 +316,7 @@ pub(crate) fn report(loads: &Loads) -> String {
             let _infallible = writeln!(
                 text,
                 "| {operation} | `{}` | {} | {} | {} |",
-                told(&key),
+                anonymous(&key),
                 units.writes,
                 units.reads,
                 grouped(limit)
@@ -322,7 +324,7 @@ pub(crate) fn report(loads: &Loads) -> String {
         }
     }
     for (operation, title) in
-        [("attribute", "Attributions by one code"), ("count", "Attributions of one referrer that are counted")]
+        [("attribute", "Attributions by one code"), ("count", "Counting the attributions of one referrer")]
     {
         if let Some(load) = loads.get(operation) {
             text += &simulated(title, load);
@@ -331,8 +333,8 @@ pub(crate) fn report(loads: &Loads) -> String {
     text
 }
 
-/// What a key is, without whose it is, when and which of ten.
-fn told(key: &str) -> String {
+/// A key without ids, times and shard numbers.
+fn anonymous(key: &str) -> String {
     let key = key.split_once(' ').map_or(key, |(_, key)| key);
     let is_name = |part: &str| part.len() > 3 && part.contains(|letter: char| letter.is_ascii_digit());
     let part = |part| match part {
@@ -346,21 +348,22 @@ fn told(key: &str) -> String {
 fn simulated(title: &str, load: &Load) -> String {
     let Some((hottest, _, limit)) = load.limits().into_iter().next() else { return String::new() };
     let mut text = format!(
-        "\n### {title}\n\nSimulated, for the limit of {} a second that the units say; then with `{}` spread over 2, 3 and 4 keys.\n\n\
-         | offered | spread over | done | given up | turned away most by |\n|--:|--:|--:|--:|---|\n",
+        "\n### {title}\n\nSimulated rates around the limit of {} per second that follows from the units, then with `{}` spread over \
+         2, 3 and 4 keys.\n\n\
+         | offered per second | keys | done | failed | throttled most by |\n|--:|--:|--:|--:|---|\n",
         grouped(limit),
-        told(&hottest)
+        anonymous(&hottest)
     );
     let rates = [0.5, 0.95, 1.0, 1.05, 1.5, 2.0, 4.0].map(|part| (limit * part, 1));
     for (rate, shards) in rates.into_iter().chain([2, 3, 4].map(|shards| (limit * 4.0, shards))) {
-        let Outcome { done, given_up, hottest } = simulate(&load.sharded(&hottest, shards), rate);
+        let Outcome { done, failed, hottest } = simulate(&load.sharded(&hottest, shards), rate);
         let _infallible = writeln!(
             text,
             "| {} | {shards} | {} | {} | {} |",
             grouped(rate),
             grouped(done),
-            grouped(given_up),
-            hottest.map_or_else(|| "nobody".to_owned(), |key| format!("`{}`", told(&key))),
+            grouped(failed),
+            hottest.map_or_else(|| "–".to_owned(), |key| format!("`{}`", anonymous(&key))),
         );
     }
     text
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_bears_least_says_how_many() {
+    fn the_key_with_the_least_capacity_sets_the_limit() {
         let load =
             load(&[("index REFERRER#ada", 1.0, 0.0), ("table USER#ada", 0.0, 1.0), ("table REFEREE#bob", 1.0, 1.0)]);
         let limits = load.limits();
@@ -390,10 +393,10 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_done_as_the_units_say_and_no_more() {
+    fn the_simulation_stops_at_the_limit_of_the_units() {
         let load = load(&[("index REFERRER#ada", 2.0, 0.0), ("table USER#ada", 0.0, 1.0)]);
         let within = simulate(std::slice::from_ref(&load), 495.0);
-        assert_eq!((within.given_up, within.hottest), (0.0, None));
+        assert_eq!((within.failed, within.hottest), (0.0, None));
         let beyond = simulate(std::slice::from_ref(&load), 2000.0);
         assert!((495.0..=505.0).contains(&beyond.done), "{beyond:?}");
         assert_eq!(beyond.hottest.as_deref(), Some("index REFERRER#ada"));
@@ -402,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spread_bears_ten_times_as_much() {
+    fn a_spread_key_has_ten_times_the_capacity() {
         let load = load(&[("metrics PROGRAM#default#DAYS#3", 2.0, 0.0)]);
         assert_eq!(load.limits()[0].2, 5000.0);
         let beyond = simulate(std::slice::from_ref(&load), 8000.0);

@@ -1,4 +1,4 @@
-//! The report's part about PostgreSQL.
+//! The part of the report about PostgreSQL.
 
 use super::text::{row, rule, spread};
 use crate::peers::postgres::{Postgres, Races, SqlStep};
@@ -9,9 +9,9 @@ pub(super) fn section(found: &Postgres) -> String {
     format!(
         "## The same on PostgreSQL\n\n\
          Three tables with their constraints, and a worker in Node.js with `pg` on a server of its own (PostgreSQL {version}, which \
-         waits for the disk) over a socket of the machine: no flags, no devices, no delivery, and not on Lambda. The server \
-         runs on whether there are referrals or not; its CPU is that of the worker's connection. Starting and connecting \
-         takes the worker {} ms of CPU, and it has {} MB.\n\n{}\n\n{}",
+         waits for the disk) over a Unix socket: no flags, no devices, no delivery, and not on Lambda. The server runs whether \
+         there are referrals or not; the table shows the CPU of the worker's connection. Starting and connecting takes the \
+         worker {} ms of CPU and {} MB.\n\n{}\n\n{}",
         spread(*start_cpu),
         spread(*resident),
         costs(steps),
@@ -27,14 +27,14 @@ fn costs(steps: &[SqlStep]) -> String {
     [row(&head), rule(head.len())].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
-/// What was counted in the tables.
+/// The rows that were counted after each experiment.
 fn races_of(Races { duplicates, two_workers, killed }: &Races) -> String {
     let (one, look) = (&duplicates.condition, &duplicates.look_first);
     let (careful, saved, lost) = (&two_workers.condition, &two_workers.look_first_unique, &two_workers.look_first);
     let lines = [
-        ["what happened", "written how", "wanted", "counted"].map(str::to_owned),
+        ["experiment", "written as", "expected", "counted"].map(str::to_owned),
         [
-            format!("{} orders, each ten times at once", one.orders / 10),
+            format!("{} orders, each ten times concurrently", one.orders / 10),
             "`UPDATE … WHERE status = 'pending'`".to_owned(),
             format!("{} conversions", one.wanted),
             format!("{} conversions", one.conversions),
@@ -64,8 +64,8 @@ fn races_of(Races { duplicates, two_workers, killed }: &Races) -> String {
             format!("{} rewards, {} paid twice", lost.rewards, lost.paid_twice),
         ],
         [
-            format!("{} workers killed between commit and publishing, and another one after them", killed.kills),
-            "as it should be, without an outbox".to_owned(),
+            format!("{} workers killed between commit and publishing, then another worker", killed.kills),
+            "correctly, without an outbox".to_owned(),
             format!("{} published", killed.rewards),
             format!("{} published, {} never delivered", killed.published, killed.never_delivered),
         ],
@@ -74,8 +74,8 @@ fn races_of(Races { duplicates, two_workers, killed }: &Races) -> String {
     let rows = rows.iter().map(|line| row(line));
     let table = [row(head), rule(head.len())].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
     format!(
-        "What duplicates, races and a crash do to it, counted in its tables afterwards:\n\n{table}\n\n\
-         Written with care the schema holds; what it lacks is somebody who remembers what was committed and not yet told. \
-         Here that is the table itself: the item is in the index of work until its rewards are settled."
+        "The effect of duplicates, races and a crash, counted in the tables afterwards:\n\n{table}\n\n\
+         Written with care, the schema holds. It lacks a record of what was committed and not yet published. In this service the \
+         table itself is that record: the item is in the index `work` until each of its rewards has a final answer."
     )
 }

@@ -1,9 +1,9 @@
-//! A table full of people: referrers, each with a circle of referees, and of every one of them the items that our own code
-//! writes. One life is lived through the functions; the others are cast in its moulds.
+//! A table with many referrers and their referees, filled with the items that our own code writes. One referral goes through
+//! the functions; the others are copies of its items with other ids.
 
-mod mould;
+mod cast;
 mod operations;
-mod people;
+mod samples;
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -11,104 +11,105 @@ use dynoxide::{Database, ImportOptions, types::Item};
 use local::{Options, Service};
 use referrals::time::Timestamp;
 
-use mould::Moulds;
-pub(crate) use mould::{Stand, shard};
+pub(crate) use cast::Cast;
 pub(crate) use operations::{OPERATIONS, Operation, Scene};
-pub(crate) use people::Cast;
+use samples::Samples;
+pub(crate) use samples::{Stage, shard};
 
-/// Why there is no such table.
+/// The reason why a table cannot be filled.
 pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
 
-/// How many referrals the first referrer has, for two pages of any list, and how many each of the others.
-const CIRCLES: [usize; 2] = [100, 10];
+/// The number of referrals of the first referrer, enough for two pages of any list, and of each other referrer.
+const REFERRALS: [usize; 2] = [100, 10];
 
-/// Who is to be in a table: the people of each circle are numbered on from those of the circle before.
+/// The referrers and referees of a table. Referees are numbered across all referrers.
 #[derive(Clone)]
 pub(crate) struct Population {
-    circles: Vec<usize>,
-    stand: fn(usize) -> Stand,
+    /// The number of referrals of each referrer.
+    by_referrer: Vec<usize>,
+    stage: fn(usize) -> Stage,
 }
 
-/// What there is in a table now.
-pub(crate) struct Settled {
+/// The contents of a filled table.
+pub(crate) struct Filled {
     pub(crate) population: Population,
-    /// How many items were written.
+    /// The number of items that were written.
     pub(crate) items: usize,
-    pub(crate) moulds: Moulds,
+    pub(crate) samples: Samples,
 }
 
 impl Population {
-    /// So many referrals, as far as they are in a table that has been in use for a while.
+    /// `referrals` referrals at the stages that are usual in a table that has been in use for a while.
     pub(crate) fn of(referrals: usize) -> Self {
-        let [first, other] = CIRCLES;
+        let [first, other] = REFERRALS;
         let others = vec![other; referrals.saturating_sub(first) / other];
-        Self::in_circles([vec![first.min(referrals)], others].concat())
+        Self::of_referrers([vec![first.min(referrals)], others].concat())
     }
 
-    /// Referrers with so many referrals each.
-    pub(crate) fn in_circles(circles: Vec<usize>) -> Self {
-        Self { circles, stand: Stand::usual }
+    /// Referrers with these numbers of referrals.
+    pub(crate) fn of_referrers(by_referrer: Vec<usize>) -> Self {
+        Self { by_referrer, stage: Stage::usual }
     }
 
-    /// So many referrals that are all due.
+    /// `referrals` referrals that are all due.
     pub(crate) fn due(referrals: usize) -> Self {
-        let [circle, _] = CIRCLES;
-        Self { circles: vec![circle; referrals / circle], stand: |_| Stand::Due }
+        let [each, _] = REFERRALS;
+        Self { by_referrer: vec![each; referrals / each], stage: |_| Stage::Due }
     }
 
-    /// So many referrals, of which those in one partition of the index of work are due.
+    /// `referrals` referrals, of which those in one partition of the index `work` are due.
     pub(crate) fn due_in_one_partition(referrals: usize) -> Self {
-        let stand = |referee| match shard(&Cast::of(0, referee).referee) {
-            0 => Stand::Due,
-            _ => Stand::Delivered,
+        let stage = |referee| match shard(&Cast::of(0, referee).referee) {
+            0 => Stage::Due,
+            _ => Stage::Delivered,
         };
-        Self { circles: vec![referrals], stand }
+        Self { by_referrer: vec![referrals], stage }
     }
 
     pub(crate) fn referrals(&self) -> usize {
-        self.circles.iter().sum()
+        self.by_referrer.iter().sum()
     }
 
-    /// The numbers of a circle's referees.
-    pub(crate) fn circle(&self, referrer: usize) -> std::ops::Range<usize> {
-        let begin = self.circles[..referrer].iter().sum();
-        begin..begin + self.circles[referrer]
+    /// The numbers of a referrer's referees.
+    pub(crate) fn referees_of(&self, referrer: usize) -> std::ops::Range<usize> {
+        let begin = self.by_referrer[..referrer].iter().sum();
+        begin..begin + self.by_referrer[referrer]
     }
 
-    /// Those among the referees whose referral stands so, by number.
-    pub(crate) fn standing(&self, stand: Stand) -> impl DoubleEndedIterator<Item = usize> {
-        let of = self.stand;
-        (0..self.referrals()).filter(move |referee| of(*referee) == stand)
+    /// The numbers of the referees whose referral is at this stage.
+    pub(crate) fn at_stage(&self, stage: Stage) -> impl DoubleEndedIterator<Item = usize> {
+        let of = self.stage;
+        (0..self.referrals()).filter(move |referee| of(*referee) == stage)
     }
 
     pub(crate) fn referrers(&self) -> usize {
-        self.circles.len()
+        self.by_referrer.len()
     }
 
     /// Makes the tables in this folder and fills them.
-    pub(crate) async fn settle(self, folder: &Path) -> Result<Settled, Trouble> {
-        let moulds = Moulds::live(folder).await?;
+    pub(crate) async fn fill(self, folder: &Path) -> Result<Filled, Trouble> {
+        let samples = Samples::collect(folder).await?;
         let database = Database::new(&folder.join("dynamodb.sqlite").display().to_string())?;
         database.enable_bulk_loading()?;
-        let mut writer = Writer { database, moulds: &moulds, waiting: [Vec::new(), Vec::new()], written: 0 };
+        let mut writer = Writer { database, samples: &samples, waiting: [Vec::new(), Vec::new()], written: 0 };
         for referrer in 0..self.referrers() {
             writer.referrer(referrer)?;
-            for referee in self.circle(referrer) {
-                writer.referral(referrer, referee, (self.stand)(referee))?;
+            for referee in self.referees_of(referrer) {
+                writer.referral(referrer, referee, (self.stage)(referee))?;
             }
         }
         writer.flush(0)?;
         let items = writer.written;
-        Ok(Settled { population: self, items, moulds })
+        Ok(Filled { population: self, items, samples })
     }
 }
 
-/// Starts the service on what is in this folder. Nothing happens there unless it is asked to.
+/// Starts the service on the tables in this folder, without its stream and its schedule.
 pub(crate) async fn serve(folder: &Path, change: impl FnOnce(&mut Options)) -> Result<Service, Trouble> {
     let mut options = Options { data: Some(folder.to_owned()), ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
     options.pace.delay = Duration::from_secs(3600);
-    // What is issued stays young for as long as anybody measures.
+    // Issued rewards stay within the grace period during the whole measurement.
     options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "86400");
     change(&mut options);
     Ok(Service::start(options).await?)
@@ -117,8 +118,8 @@ pub(crate) async fn serve(folder: &Path, change: impl FnOnce(&mut Options)) -> R
 /// Writes items in large transactions.
 struct Writer<'a> {
     database: Database,
-    moulds: &'a Moulds,
-    /// Items of the operational table, and of the metrics table.
+    samples: &'a Samples,
+    /// Items of the main table, and of the analytics table.
     waiting: [Vec<Item>; 2],
     written: usize,
 }
@@ -127,29 +128,29 @@ impl Writer<'_> {
     const AT_ONCE: usize = 10_000;
 
     fn referrer(&mut self, referrer: usize) -> Result<(), Trouble> {
-        let [table, metrics] = self.moulds.referrer(referrer);
-        self.write(table, metrics)
+        let [table, analytics] = self.samples.referrer(referrer);
+        self.write(table, analytics)
     }
 
-    fn referral(&mut self, referrer: usize, referee: usize, stand: Stand) -> Result<(), Trouble> {
-        let [item, facts] = self.moulds.referral(&Cast::of(referrer, referee), referee, stand);
-        // Where many are due, `analytics` is as late as everybody else.
-        self.write([item], (stand != Stand::Due).then_some(facts))
+    fn referral(&mut self, referrer: usize, referee: usize, stage: Stage) -> Result<(), Trouble> {
+        let [item, facts] = self.samples.referral(&Cast::of(referrer, referee), referee, stage);
+        // Where many referrals are due, `analytics` is late, too.
+        self.write([item], (stage != Stage::Due).then_some(facts))
     }
 
     fn write(
         &mut self,
         table: impl IntoIterator<Item = Item>,
-        metrics: impl IntoIterator<Item = Item>,
+        analytics: impl IntoIterator<Item = Item>,
     ) -> Result<(), Trouble> {
         self.waiting[0].extend(table);
-        self.waiting[1].extend(metrics);
+        self.waiting[1].extend(analytics);
         self.flush(Self::AT_ONCE)
     }
 
-    /// Writes what waits, if it is more than so many.
+    /// Writes the waiting items of a table if there are more than `more_than`.
     fn flush(&mut self, more_than: usize) -> Result<(), Trouble> {
-        for (waiting, table) in self.waiting.iter_mut().zip(&self.moulds.tables) {
+        for (waiting, table) in self.waiting.iter_mut().zip(&self.samples.tables) {
             if waiting.len() > more_than {
                 self.written += waiting.len();
                 self.database.import_items(table, std::mem::take(waiting), ImportOptions::default())?;
@@ -159,7 +160,7 @@ impl Writer<'_> {
     }
 }
 
-/// So long after this moment.
+/// The time `millis` milliseconds after `moment`.
 fn later(moment: Timestamp, millis: usize) -> Timestamp {
     moment.plus(Duration::from_millis(millis as u64))
 }

@@ -1,12 +1,12 @@
-//! What is asked of a table full of people: each step of one more life, and both ends of every list.
+//! The operations that are measured: each step of one more referral, and both ends of every list.
 
 use local::Service;
 use referrals::{http::input::Cursor, time::Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    Cast, Settled, Stand, Trouble,
-    mould::{record, score, shard},
+    Cast, Filled, Stage, Trouble,
+    samples::{record, score, shard},
 };
 
 /// An operation, and the function that does it.
@@ -16,17 +16,17 @@ pub(crate) struct Operation {
     event: Event,
 }
 
-/// What the function is sent.
+/// The event that the function receives.
 enum Event {
-    /// A file of `events/`, about the people of the scene.
+    /// A file of `events/`, with the ids of the scene.
     File(&'static str),
-    /// The same about somebody who is new in every respect.
+    /// The same with ids that are not in the table.
     Newcomer(&'static str),
-    /// A file, when one more referral is due.
+    /// A file, after one more referral became due.
     WhenDue(&'static str),
-    /// The stream's record of the scene's referral as it is.
+    /// The stream record of the scene's referral in its present state.
     Record,
-    /// A file that asks for so many of a list, from behind a place on.
+    /// A file that requests a page of a list: the limit, and the position after which the page begins.
     Page(&'static str, usize, fn(&Scene<'_>, usize) -> Option<String>),
 }
 
@@ -34,7 +34,7 @@ const fn operation(name: &'static str, function: &'static str, event: Event) -> 
     Operation { name, function, event }
 }
 
-/// All of them; each finds what those before it have left.
+/// All operations, in sequence: each one continues with the results of those before it.
 pub(crate) const OPERATIONS: [Operation; 20] = [
     operation("mint", "attribution", Event::Newcomer("attribution-mint")),
     operation("land", "attribution", Event::File("attribution-land")),
@@ -59,30 +59,30 @@ pub(crate) const OPERATIONS: [Operation; 20] = [
 ];
 
 impl Operation {
-    /// Whether it is about one referrer, and so may change as their circle grows.
+    /// Whether the operation is about one referrer, so that its cost might depend on the number of their referees.
     pub(crate) fn is_of_referrer(&self) -> bool {
         let is_theirs =
             matches!(self.event, Event::Page("attribution-referrals-of-user" | "attribution-rewards-of-user", ..));
         is_theirs || matches!(self.name, "land" | "attribute" | "read" | "convert" | "issue" | "deliver" | "count")
     }
 
-    /// Whether a list is long enough for this page of it to be a full one.
-    pub(crate) fn fits(&self, circle: usize) -> bool {
-        !matches!(self.event, Event::Page(_, limit, _) if self.is_of_referrer() && limit > circle)
+    /// Whether a list of `referees` entries fills this page.
+    pub(crate) fn fits(&self, referees: usize) -> bool {
+        !matches!(self.event, Event::Page(_, limit, _) if self.is_of_referrer() && limit > referees)
     }
 
-    /// Whether there are so many referrers that each of a board's ten shards fills this page, as in any large table.
+    /// Whether there are enough referrers that each of a leaderboard's ten shards fills this page, as in any large table.
     pub(crate) fn fits_among(&self, referrers: usize) -> bool {
         !matches!(self.event, Event::Page("admin-referrers", limit, _) if referrers < 40 * limit)
     }
 
-    /// As the template names the function.
+    /// The logical id of the function in the template.
     pub(crate) fn logical_id(&self) -> String {
         let (first, rest) = self.function.split_at(1);
         format!("{}{rest}Function", first.to_uppercase())
     }
 
-    /// Has happen what comes before, and gives the event.
+    /// Does what has to happen before, and returns the event.
     pub(crate) async fn prepare(&self, service: &Service, scene: &Scene<'_>) -> Result<Value, Trouble> {
         match self.event {
             Event::File(file) => scene.cast.event(file),
@@ -98,45 +98,46 @@ impl Operation {
     }
 }
 
-/// Somebody comes by the code of somebody in the table.
+/// A new referee who signs up with the code of a referrer in the table.
 pub(crate) struct Scene<'a> {
-    settled: &'a Settled,
+    filled: &'a Filled,
     referrer: usize,
     pub(crate) cast: Cast,
-    /// Another one who comes by that code.
+    /// Another new referee with that code.
     other: Cast,
     newcomer: Cast,
 }
 
 impl<'a> Scene<'a> {
-    /// By the code of this referrer.
-    pub(crate) fn of(settled: &'a Settled, referrer: usize) -> Self {
-        // Numbers beyond all that were given out, others for each referrer.
-        let new = settled.population.referrals() + 2 * referrer;
+    /// The scene for the code of this referrer.
+    pub(crate) fn of(filled: &'a Filled, referrer: usize) -> Self {
+        // Numbers that are not in the table, different for each referrer.
+        let new = filled.population.referrals() + 2 * referrer;
         Self {
-            settled,
+            filled,
             referrer,
             cast: Cast::of(referrer, new),
             other: Cast::of(referrer, new + 1),
-            newcomer: Cast::of(settled.population.referrers() + referrer, new),
+            newcomer: Cast::of(filled.population.referrers() + referrer, new),
         }
     }
 
-    pub(crate) fn circle(&self) -> usize {
-        self.settled.population.circle(self.referrer).len()
+    /// The number of this referrer's referees.
+    pub(crate) fn referees(&self) -> usize {
+        self.filled.population.referees_of(self.referrer).len()
     }
 }
 
 fn page(mut event: Value, limit: usize, place: Option<String>) -> Result<Value, Trouble> {
     let cursor = place.map(|place| Cursor::new(place).to_text());
-    let mut asked = json!({"limit": limit.to_string(), "status": "issued", "period": "all"});
+    let mut parameters = json!({"limit": limit.to_string(), "status": "issued", "period": "all"});
     let mut query = format!("limit={limit}&status=issued&period=all");
     if let Some(cursor) = cursor {
         query = format!("{query}&cursor={cursor}");
-        asked["cursor"] = json!(cursor);
+        parameters["cursor"] = json!(cursor);
     }
     event["rawQueryString"] = json!(query);
-    event["queryStringParameters"] = asked;
+    event["queryStringParameters"] = parameters;
     Ok(event)
 }
 
@@ -144,19 +145,19 @@ fn begin(_: &Scene<'_>, _: usize) -> Option<String> {
     None
 }
 
-/// The newest come first, so the oldest `limit` are those with the lowest numbers.
+/// The newest referrals come first, so the oldest `limit` have the lowest numbers.
 fn end_of_referrals(scene: &Scene<'_>, limit: usize) -> Option<String> {
-    let before = scene.settled.population.circle(scene.referrer).nth(limit)?;
-    Some(scene.settled.moulds.place(&Cast::of(scene.referrer, before)))
+    let before = scene.filled.population.referees_of(scene.referrer).nth(limit)?;
+    Some(scene.filled.samples.place(&Cast::of(scene.referrer, before)))
 }
 
-/// Partition after partition, so the end is in the last.
+/// The list goes through the partitions in sequence, so its end is in the last one.
 fn end_of_undelivered(scene: &Scene<'_>, limit: usize) -> Option<String> {
     let cast = |referee| Cast::of(0, referee).referee;
     let mut last =
-        scene.settled.population.standing(Stand::OnItsWay).rev().filter(|referee| shard(&cast(*referee)) == 9);
+        scene.filled.population.at_stage(Stage::OnItsWay).rev().filter(|referee| shard(&cast(*referee)) == 9);
     let before = last.nth(limit)?;
-    let due_at = scene.settled.moulds.due_at(before, Stand::OnItsWay);
+    let due_at = scene.filled.samples.due_at(before, Stage::OnItsWay);
     Some(format!("{}#d9#{due_at}#{}", Timestamp::LAST, cast(before)))
 }
 

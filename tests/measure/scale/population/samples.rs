@@ -1,4 +1,4 @@
-//! Moulds: the items of one life that was lived, to be cast again for others.
+//! Samples: the items of one real referral, which are copied for all others.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -14,21 +14,21 @@ use serde_json::{Value, json};
 
 use super::{Cast, Trouble, later, serve};
 
-/// How far a referral got.
+/// The stage of a referral.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Stand {
+pub(crate) enum Stage {
     Pending,
-    /// Converted, and on hold for long.
+    /// Converted, and on hold for a long time.
     Held,
-    /// Converted, and due since.
+    /// Converted, and due for an hour.
     Due,
-    /// Its rewards are on their way, and the sweep looks after them in two hours.
+    /// Its rewards are on their way; the sweep looks at them in two hours.
     OnItsWay,
     Delivered,
 }
 
-impl Stand {
-    /// Of ten one is pending, one on hold and one on its way; the rest is done with.
+impl Stage {
+    /// Of ten referrals one is pending, one is on hold, the rewards of one are on their way, and the others are delivered.
     pub(crate) fn usual(referee: usize) -> Self {
         match referee % 10 {
             0 => Self::Pending,
@@ -39,22 +39,21 @@ impl Stand {
     }
 }
 
-/// The moulds of everything that there is of a referrer and of a referral.
-pub(crate) struct Moulds {
-    /// The operational table and the metrics table, by name.
+/// A sample of every item of a referrer and of a referral.
+pub(crate) struct Samples {
+    /// The names of the main table and of the analytics table.
     pub(crate) tables: [String; 2],
-    /// Who lived that life.
+    /// The ids in the samples.
     first: Cast,
     referrer: [Vec<Item>; 2],
-    referral: HashMap<Stand, Item>,
+    referral: HashMap<Stage, Item>,
     facts: Item,
-    /// When it was.
     now: Timestamp,
 }
 
-impl Moulds {
-    /// Has one life be lived on tables made in this folder.
-    pub(crate) async fn live(folder: &Path) -> Result<Self, Trouble> {
+impl Samples {
+    /// Takes one referral through its life, on tables that are made in this folder.
+    pub(crate) async fn collect(folder: &Path) -> Result<Self, Trouble> {
         let service = serve(folder, |_| ()).await?;
         let tables = [
             service.env().required("TABLE_NAME")?.to_owned(),
@@ -72,7 +71,7 @@ impl Moulds {
         life.deliver().await?;
         let delivered = life.referral().await?;
         life.invoke("AnalyticsFunction", record(&service, &first).await?).await?;
-        let [table, metrics] = life.items().await?;
+        let [table, analytics] = life.items().await?;
         service.stop().await;
 
         let now = due_at(&converted)?;
@@ -82,14 +81,14 @@ impl Moulds {
         let of = |items: &[Item], name: &str, unless: &str| -> Vec<Item> {
             items.iter().filter(|item| is_named(item, name) && !is_named(item, unless)).cloned().collect()
         };
-        let referrer = [of(&table, &first.referrer, &first.referee), of(&metrics, &first.referrer, &first.referee)];
-        let facts = of(&metrics, &first.referee, "\0").pop().ok_or("no facts were taken")?;
+        let referrer = [of(&table, &first.referrer, &first.referee), of(&analytics, &first.referrer, &first.referee)];
+        let facts = of(&analytics, &first.referee, "\0").pop().ok_or("no facts were recorded")?;
         let referral = HashMap::from([
-            (Stand::Pending, pending),
-            (Stand::Held, converted.clone()),
-            (Stand::Due, converted),
-            (Stand::OnItsWay, issued),
-            (Stand::Delivered, delivered),
+            (Stage::Pending, pending),
+            (Stage::Held, converted.clone()),
+            (Stage::Due, converted),
+            (Stage::OnItsWay, issued),
+            (Stage::Delivered, delivered),
         ]);
         Ok(Self { tables, first, referrer, referral, facts, now })
     }
@@ -99,28 +98,28 @@ impl Moulds {
         let cast = Cast::of(referrer, 0);
         self.referrer
             .each_ref()
-            .map(|items| items.iter().map(|item| on_board(self.cast(item, &cast), &cast, referrer)).collect())
+            .map(|items| items.iter().map(|item| on_board(self.copy(item, &cast), &cast, referrer)).collect())
     }
 
     /// A referral's item, and its facts.
-    pub(crate) fn referral(&self, cast: &Cast, referee: usize, stand: Stand) -> [Item; 2] {
-        let mut item = self.cast(&self.referral[&stand], cast);
+    pub(crate) fn referral(&self, cast: &Cast, referee: usize, stage: Stage) -> [Item; 2] {
+        let mut item = self.copy(&self.referral[&stage], cast);
         if item.contains_key(WORK) {
             item.insert(WORK.to_owned(), text(table::work_partition(Lane::Due, shard(&cast.referee))));
-            item.insert(DUE_AT.to_owned(), text(self.due_at(referee, stand).to_string()));
+            item.insert(DUE_AT.to_owned(), text(self.due_at(referee, stage).to_string()));
         }
-        [item, self.cast(&self.facts, cast)]
+        [item, self.copy(&self.facts, cast)]
     }
 
-    /// The stream's record that a referral has come from one stand to another.
+    /// The stream record of a referral that went from one stage to another.
     pub(crate) fn record(
         &self,
         cast: &Cast,
         referee: usize,
-        before: Option<Stand>,
-        after: Stand,
+        before: Option<Stage>,
+        after: Stage,
     ) -> Result<Value, Trouble> {
-        let image = |stand| serde_json::to_value(&self.referral(cast, referee, stand)[0]);
+        let image = |stage| serde_json::to_value(&self.referral(cast, referee, stage)[0]);
         let mut record = cast.event("rewards-stream")?["Records"][0].take();
         if let Some(before) = before {
             record["eventName"] = json!("MODIFY");
@@ -130,37 +129,38 @@ impl Moulds {
         Ok(record)
     }
 
-    /// When the sweep is to look after this referral.
-    pub(crate) fn due_at(&self, referee: usize, stand: Stand) -> Timestamp {
+    /// The time at which the sweep looks at this referral.
+    pub(crate) fn due_at(&self, referee: usize, stage: Stage) -> Timestamp {
         const HOUR: Duration = Duration::from_secs(3600);
-        let from = match stand {
-            Stand::Due => Timestamp::from_millis(self.now.millis() - 3_600_000).unwrap_or(self.now),
-            Stand::Held => self.now.plus(HOUR * 24 * 30),
+        let from = match stage {
+            Stage::Due => Timestamp::from_millis(self.now.millis() - 3_600_000).unwrap_or(self.now),
+            Stage::Held => self.now.plus(HOUR * 24 * 30),
             _ => self.now.plus(HOUR * 2),
         };
         later(from, referee)
     }
 
-    /// A referral's place among those of its referrer.
+    /// A referral's sort key in the list of its referrer.
     pub(crate) fn place(&self, cast: &Cast) -> String {
-        match self.referral[&Stand::Pending].get(REFERRED_AT) {
-            Some(AttributeValue::S(place)) => cast.instead(&self.first, place),
+        match self.referral[&Stage::Pending].get(REFERRED_AT) {
+            Some(AttributeValue::S(place)) => cast.replace(&self.first, place),
             _ => String::new(),
         }
     }
 
-    fn cast(&self, mould: &Item, cast: &Cast) -> Item {
-        let mut item = mould.clone();
+    /// A sample with the ids of `cast`.
+    fn copy(&self, sample: &Item, cast: &Cast) -> Item {
+        let mut item = sample.clone();
         for value in item.values_mut() {
-            if let AttributeValue::S(said) = value {
-                *said = cast.instead(&self.first, said);
+            if let AttributeValue::S(text) = value {
+                *text = cast.replace(&self.first, text);
             }
         }
         item
     }
 }
 
-/// A referrer's place on a board, where the item has one: no two have the same score.
+/// Gives a referrer's item a score of its own, if it is on a leaderboard.
 fn on_board(mut item: Item, cast: &Cast, referrer: usize) -> Item {
     if let Some(AttributeValue::S(board)) = item.get(BOARD) {
         let board = board.rsplit_once('#').map_or("", |(board, _)| board);
@@ -171,7 +171,7 @@ fn on_board(mut item: Item, cast: &Cast, referrer: usize) -> Item {
     item
 }
 
-/// One lasting referral, and the number.
+/// The score of one net conversion, with the referrer's number as the tie-break.
 pub(crate) fn score(referrer: usize) -> String {
     format!("1{referrer:018}")
 }
@@ -187,11 +187,11 @@ fn text(text: String) -> AttributeValue {
 fn due_at(item: &Item) -> Result<Timestamp, Trouble> {
     match item.get(DUE_AT) {
         Some(AttributeValue::S(at)) => Ok(at.parse()?),
-        _ => Err("a converted referral is due at no time".into()),
+        _ => Err("the converted referral has no due time".into()),
     }
 }
 
-/// The life that is lived.
+/// The referral that goes through the functions.
 struct Life<'a> {
     service: &'a Service,
     tables: &'a [String; 2],
@@ -220,8 +220,8 @@ impl Life<'_> {
 
     /// All items of both tables.
     async fn items(&self) -> Result<[Vec<Item>; 2], Trouble> {
-        let [table, metrics] = self.tables;
-        Ok([self.scan(table).await?, self.scan(metrics).await?])
+        let [table, analytics] = self.tables;
+        Ok([self.scan(table).await?, self.scan(analytics).await?])
     }
 
     async fn scan(&self, table: &str) -> Result<Vec<Item>, Trouble> {
@@ -234,14 +234,14 @@ fn json_of(item: table::Item) -> Result<Value, Trouble> {
     Ok(serde_json::to_value(serde_dynamo::Item::from(item))?)
 }
 
-/// The item of this referral, as a record of the stream shows it.
+/// The item of this referral, as a stream record shows it.
 async fn image(service: &Service, cast: &Cast) -> Result<Value, Trouble> {
     let key = Key::referral(&cast.referee.parse()?).attributes();
     let read = service.dynamodb().get_item().table_name(service.env().required("TABLE_NAME")?).set_key(Some(key));
-    json_of(read.consistent_read(true).send().await?.item.ok_or("nobody referred them")?)
+    json_of(read.consistent_read(true).send().await?.item.ok_or("there is no such referral")?)
 }
 
-/// The stream's record that this referral is now as it is.
+/// The stream record of this referral in its present state.
 pub(crate) async fn record(service: &Service, cast: &Cast) -> Result<Value, Trouble> {
     let image = image(service, cast).await?;
     let mut batch = cast.event("rewards-stream")?;

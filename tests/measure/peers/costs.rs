@@ -1,4 +1,4 @@
-//! Figures of a contender at a step: the median of all rounds, and how far the rounds lie apart.
+//! The measurements of a contender at a step: the median of all rounds, with their minimum and maximum.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     store::Traffic,
 };
 
-/// A figure over several rounds.
+/// A value over several rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -18,26 +18,26 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
-/// What a step costs a contender. Times are in milliseconds.
-pub(crate) struct Figures {
+/// The cost of a step for a contender. Times are in milliseconds.
+pub(crate) struct Costs {
     pub(crate) start_cpu: Spread,
     pub(crate) start_wall: Spread,
-    /// The first call's, which comes on top of the start's.
+    /// The first call only, without the start.
     pub(crate) first_cpu: Spread,
-    /// Of both together: what a cold call costs.
+    /// Start and first call together.
     pub(crate) cold_cpu: Spread,
     pub(crate) cpu: Spread,
     pub(crate) cpu_p99: Spread,
-    /// Of the first twenty calls after the first, when what compiles as it goes has not compiled much yet.
+    /// The first twenty warm calls, when a just-in-time compiler has not compiled much yet.
     pub(crate) cpu_early: Spread,
-    /// Wall time beyond what the store took, which is the same for all.
+    /// Wall time without the time of the store, which is the same for all.
     pub(crate) excess: Spread,
     pub(crate) excess_p99: Spread,
-    /// Over all rounds, for one round has too few calls.
+    /// Over all rounds, because one round has too few calls.
     pub(crate) excess_p999: f64,
     /// In MB.
     pub(crate) resident: Spread,
-    /// Of the archive, in MB.
+    /// The size of the archive, in MB.
     pub(crate) deployed: f64,
     pub(crate) traffic: Traffic,
 }
@@ -54,10 +54,10 @@ impl Spread {
     }
 }
 
-impl Figures {
+impl Costs {
     pub(crate) fn of(entry: &Entry<'_>) -> Result<Self, Trouble> {
         let runs = &entry.runs;
-        let each = |figure: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(figure));
+        let each = |value: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(value));
         let at =
             |run: &Run, what: fn(&Call) -> Duration, per_mille| millis(quantile(run.warm.iter().map(what), per_mille));
         Ok(Self {
@@ -86,7 +86,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a figure of ten digits")]
+#[allow(clippy::cast_precision_loss, reason = "a number of ten digits")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

@@ -1,4 +1,4 @@
-//! People by number. All names are equally long, so that what is done for one is done for each.
+//! Ids by number. All ids have the same length, so that the work does not depend on the number.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Trouble;
 
-/// The people of one referral.
+/// The ids of one referral.
 #[derive(Clone, Debug)]
 pub(crate) struct Cast {
     pub(crate) referrer: String,
@@ -15,7 +15,7 @@ pub(crate) struct Cast {
 }
 
 impl Cast {
-    /// Those in the files of `events/`.
+    /// The ids in the files of `events/`.
     const IN_FILES: [&str; 3] = ["alice", "ALICE-2026", "bob"];
 
     /// The referrer and the referee with these numbers.
@@ -27,18 +27,18 @@ impl Cast {
         }
     }
 
-    /// A text about `others`, told about these.
-    pub(crate) fn instead(&self, others: &Self, text: &str) -> String {
-        self.in_place([&others.referrer, &others.code, &others.referee], text)
+    /// Replaces the ids of `others` in a text.
+    pub(crate) fn replace(&self, others: &Self, text: &str) -> String {
+        self.replace_ids([&others.referrer, &others.code, &others.referee], text)
     }
 
-    fn in_place(&self, [referrer, code, referee]: [&str; 3], text: &str) -> String {
+    fn replace_ids(&self, [referrer, code, referee]: [&str; 3], text: &str) -> String {
         text.replace(code, &self.code).replace(referrer, &self.referrer).replace(referee, &self.referee)
     }
 
-    /// A file of `events/`, as if these were the people in it.
+    /// A file of `events/`, with these ids.
     pub(crate) fn event(&self, file: &str) -> Result<Value, Trouble> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events").join(format!("{file}.json"));
-        Ok(serde_json::from_str(&self.in_place(Self::IN_FILES, &fs::read_to_string(path)?))?)
+        Ok(serde_json::from_str(&self.replace_ids(Self::IN_FILES, &fs::read_to_string(path)?))?)
     }
 }

@@ -1,4 +1,4 @@
-//! What a connector answers in DynamoDB's place when it breaks a call: for the tests and the simulator, which do.
+//! Injected DynamoDB failures: answers that a connector gives in DynamoDB's place. Used by the tests and the simulator.
 
 use aws_smithy_runtime_api::{
     client::{orchestrator::HttpResponse, result::ConnectorError},
@@ -7,17 +7,17 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
 
-/// A call that got lost, or its answer did: nobody can tell.
+/// A connection error: the request or its response was lost, and the caller cannot know which.
 pub fn lost() -> ConnectorError {
     ConnectorError::io("it was lost on purpose".into())
 }
 
-/// A refusal of this kind, such as `InternalServerError`.
+/// An error response of this type, such as `InternalServerError`.
 pub fn refused(status: u16, kind: &str) -> HttpResponse {
     respond(status, &json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": "on purpose"}))
 }
 
-/// A transaction is under way on the same item, in the words that this operation has for it.
+/// A transaction conflict, in the form that this operation uses for it.
 pub fn conflict(operation: &str) -> HttpResponse {
     if operation != "TransactWriteItems" {
         return refused(400, "TransactionConflictException");
@@ -33,10 +33,10 @@ pub fn conflict(operation: &str) -> HttpResponse {
     )
 }
 
-/// An answer with this body.
+/// A response with this body.
 ///
 /// # Panics
-/// When `status` is none.
+/// Panics when `status` is not an HTTP status.
 #[allow(clippy::expect_used, reason = "the statuses are our own")]
 pub fn respond(status: u16, body: &Value) -> HttpResponse {
     let status = StatusCode::try_from(status).expect("a status");

@@ -1,6 +1,6 @@
-//! The AWS JSON protocol, by which SDKs and the AWS command line speak: the front door of bus and queues.
+//! The AWS JSON protocol, which SDKs and the AWS CLI use: the entry point of the bus and the queues.
 //!
-//! Signatures are not looked at: this is a machine's own loopback, and any credentials will do.
+//! Signatures are not verified: the service listens on loopback and accepts any credentials.
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{bus, clock, journal::JournalError, service::Local, sqs};
 
-/// An error as the service itself would name it.
+/// An error in the form of the emulated AWS service.
 #[derive(Debug)]
 pub(crate) struct AwsError {
     status: StatusCode,
@@ -19,7 +19,7 @@ pub(crate) struct AwsError {
 }
 
 impl AwsError {
-    /// The caller's mistake.
+    /// A client error.
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
     }
@@ -27,7 +27,7 @@ impl AwsError {
 
 impl From<JournalError> for AwsError {
     fn from(problem: JournalError) -> Self {
-        tracing::error!(%problem, "cannot keep what was sent");
+        tracing::error!(%problem, "cannot store the request");
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalException", message: problem.to_string() }
     }
 }
@@ -59,6 +59,6 @@ fn operation(local: &Local, target: &str, body: &[u8]) -> Result<Value, AwsError
         "AmazonSQS.GetQueueAttributes" => sqs::get_queue_attributes(local, &request),
         "AmazonSQS.StartMessageMoveTask" => sqs::start_message_move_task(local, &request),
         "AmazonSQS.GetQueueUrl" => sqs::get_queue_url(local, &request),
-        _ => Err(AwsError::new("UnknownOperationException", format!("{target} is not played by the local service"))),
+        _ => Err(AwsError::new("UnknownOperationException", format!("{target} is not emulated by the local service"))),
     }
 }

@@ -1,31 +1,31 @@
-//! The event bus: `PutEvents`, and what the rules make of an event.
+//! The event bus: `PutEvents` and the rules.
 
 use serde_json::{Value, json};
 
-use crate::{aws::AwsError, clock, journal::Letter, service::Local};
+use crate::{aws::AwsError, clock, journal::NewMessage, service::Local};
 
-/// Entries that one call may bring.
-const ENTRIES: usize = 10;
-/// Bytes that all entries of one call may have together.
-const TOTAL: usize = 1024 * 1024;
+/// The most entries of one call.
+const MAX_ENTRIES: usize = 10;
+/// The most bytes of all entries of one call together.
+const MAX_BYTES: usize = 1024 * 1024;
 
-/// An entry that is refused while others are taken.
+/// An entry that is refused while others are accepted.
 struct Refused {
     code: &'static str,
     message: String,
 }
 
-/// `PutEvents`: takes what it can and says of each entry what became of it. It answers when all that the rules make
-/// of the events is kept.
+/// `PutEvents`: accepts the valid entries and reports a result for each. It answers after the events and the messages
+/// that the rules create are stored.
 pub(crate) fn put_events(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let Some(entries) = request["Entries"].as_array() else {
         return Err(AwsError::new("SerializationException", "Entries is not a list."));
     };
-    if entries.is_empty() || entries.len() > ENTRIES {
-        let problem = format!("Entries must have 1 to {ENTRIES} members, not {}.", entries.len());
+    if entries.is_empty() || entries.len() > MAX_ENTRIES {
+        let problem = format!("Entries must have 1 to {MAX_ENTRIES} members, not {}.", entries.len());
         return Err(AwsError::new("ValidationException", problem));
     }
-    if entries.iter().map(size).sum::<usize>() > TOTAL {
+    if entries.iter().map(size).sum::<usize>() > MAX_BYTES {
         return Err(AwsError::new(
             "ValidationException",
             "Total size of the entries in the request is over the limit.",
@@ -33,18 +33,18 @@ pub(crate) fn put_events(local: &Local, request: &Value) -> Result<Value, AwsErr
     }
     entries.iter().try_for_each(|entry| known_bus(local, entry))?;
     let events: Vec<_> = entries.iter().map(event).collect();
-    let taken: Vec<_> = events.iter().filter_map(|event| event.as_ref().ok()).cloned().collect();
-    let letters: Vec<_> = taken.iter().flat_map(|event| letters(local, event)).collect();
-    local.journal.publish(&taken, &letters)?;
+    let accepted: Vec<_> = events.iter().filter_map(|event| event.as_ref().ok()).cloned().collect();
+    let new_messages: Vec<_> = accepted.iter().flat_map(|event| new_messages(local, event)).collect();
+    local.journal.publish(&accepted, &new_messages)?;
     let answers: Vec<_> = events.iter().map(answer).collect();
-    Ok(json!({ "FailedEntryCount": events.len() - taken.len(), "Entries": answers }))
+    Ok(json!({ "FailedEntryCount": events.len() - accepted.len(), "Entries": answers }))
 }
 
-/// What the rules make of an event: a message for each target of each rule that matches.
-fn letters(local: &Local, event: &Value) -> Vec<Letter> {
+/// A message for each target of each rule that matches the event.
+fn new_messages(local: &Local, event: &Value) -> Vec<NewMessage> {
     let rules = local.deployment.rules.iter().filter(|rule| rule.pattern.matches(event));
     let targets = rules.flat_map(|rule| &rule.targets);
-    targets.map(|target| local.letter(target, &event.to_string(), json!({}))).collect()
+    targets.map(|target| local.new_message(target, &event.to_string(), json!({}))).collect()
 }
 
 /// The event in EventBridge's envelope.
@@ -79,14 +79,14 @@ fn detail(text: &str) -> Result<Value, Refused> {
     detail.ok_or_else(|| Refused { code: "MalformedDetail", message: "Detail is malformed.".to_owned() })
 }
 
-/// The entry's time, which SDKs send as seconds since 1970, or else now.
+/// The entry's time, which SDKs send as seconds since 1970; now, if it has none.
 #[allow(clippy::cast_possible_truncation, reason = "a time beyond the range of milliseconds is cut to it")]
 fn time(entry: &Value) -> i64 {
     entry["Time"].as_f64().map_or_else(clock::now, |seconds| (seconds * 1000.0) as i64)
 }
 
-/// The entry must name a bus that exists, by name or ARN. An entry that names none goes to the account's `default`
-/// bus on AWS, where no rule of ours listens; here it is taken, for the sake of first steps, and said out loud.
+/// Checks that the entry names an existing bus, by name or ARN. On AWS an entry without a bus goes to the account's
+/// `default` bus, which none of our rules use. Here it is accepted to make first steps easier, with a warning.
 fn known_bus(local: &Local, entry: &Value) -> Result<(), AwsError> {
     let named = entry["EventBusName"].as_str().unwrap_or("default");
     match named.rsplit("event-bus/").next().unwrap_or(named) {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_no_object_is_refused() {
+    fn a_missing_field_or_a_detail_that_is_not_an_object_is_refused() {
         assert_eq!(code(json!({"DetailType": "x", "Detail": "{}"})), "InvalidArgument");
         assert_eq!(code(json!({"Source": "x", "DetailType": 7, "Detail": "{}"})), "InvalidArgument");
         assert_eq!(code(json!({"Source": "x", "DetailType": "y"})), "InvalidArgument");

@@ -1,4 +1,4 @@
-//! The local service's own clock, and its names for things: what AWS would draw for us.
+//! The local service's clock, and the ids and ARNs that AWS would assign.
 
 use referrals::time::Timestamp;
 
@@ -8,7 +8,7 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 pub(crate) const REGION: &str = "us-east-1";
 
 /// Milliseconds since 1970.
-#[allow(clippy::disallowed_methods, reason = "the local service plays AWS, whose clock nobody hands in")]
+#[allow(clippy::disallowed_methods, reason = "the local service plays AWS, which has its own clock")]
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -25,7 +25,7 @@ pub(crate) fn seconds_text(millis: i64) -> String {
     text.split_once('.').map(|(seconds, _)| format!("{seconds}Z")).unwrap_or(text)
 }
 
-/// The form of access logs, as API Gateway writes a request's `time`: `31/Jan/2026:09:30:00 +0000`.
+/// The access log format in which API Gateway writes a request's `time`: `31/Jan/2026:09:30:00 +0000`.
 pub(crate) fn log_text(millis: i64) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let text = seconds_text(millis);
@@ -37,12 +37,12 @@ pub(crate) fn log_text(millis: i64) -> String {
     format!("{day}/{month}/{year}:{time} +0000")
 }
 
-/// A fresh id, for messages, events and requests.
+/// A new id for a message, event or request.
 pub(crate) fn id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// The ARN of a local thing, such as `arn("sqs", "CreditQueue")`.
+/// A local ARN, such as `arn("sqs", "CreditQueue")`.
 pub(crate) fn arn(service: &str, resource: &str) -> String {
     format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}")
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_aws_writes_them() {
+    fn times_are_formatted_like_on_aws() {
         assert_eq!(text(1_769_851_800_120), "2026-01-31T09:30:00.120Z");
         assert_eq!(seconds_text(1_769_851_800_120), "2026-01-31T09:30:00Z");
         assert_eq!(log_text(1_769_851_800_120), "31/Jan/2026:09:30:00 +0000");

@@ -1,4 +1,4 @@
-//! What `template.yaml` deploys, as far as the local service plays it: table, queues, rules and what feeds what.
+//! What `template.yaml` deploys, as far as the local service emulates it: tables, queues, rules and event sources.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     template::{self, TemplateError},
 };
 
-/// The template that is deployed, and run here.
+/// The template that is deployed and that runs here.
 pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// Everything that the local service runs. Names are logical ids.
@@ -39,21 +39,21 @@ pub(crate) struct Queue {
     pub(crate) redrive: Option<Redrive>,
 }
 
-/// Where a queue's messages go that were received in vain.
+/// The dead-letter queue for messages that were received `after` times without success.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Redrive {
     pub(crate) to: String,
     pub(crate) after: u32,
 }
 
-/// A rule of the bus: events that match go to every target, each a queue or a function.
+/// A rule of the bus: a matching event goes to every target, which is a queue or a function.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) pattern: Pattern,
     pub(crate) targets: Vec<String>,
 }
 
-/// A function that is invoked asynchronously. Its name is also that of the queue that Lambda keeps for it.
+/// A function that is invoked asynchronously. Lambda's internal event queue has the function's name here.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     pub(crate) name: String,
@@ -62,14 +62,14 @@ pub(crate) struct Invocation {
     pub(crate) on_failure: OnFailure,
 }
 
-/// What becomes of an event that a function failed on for the last time.
+/// What happens to an event after a function's last failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum OnFailure {
-    /// A dead-letter queue gets the event as it was.
+    /// A dead-letter queue receives the event itself.
     DeadLetter(String),
-    /// A destination gets a record of the invocation, the event in it.
+    /// A destination receives a record of the invocation that contains the event.
     Destination(String),
-    /// AWS drops it; here it is parked under this name, to be seen.
+    /// AWS drops it. Here it is stored under this name, so that it can be inspected.
     Nowhere(String),
 }
 
@@ -82,12 +82,12 @@ pub(crate) struct Feed {
     pub(crate) concurrency: usize,
 }
 
-/// The table's stream feeding a function.
+/// A function that the table's stream invokes.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamFeed {
     pub(crate) name: String,
     pub(crate) function: Function,
-    /// A record passes if it matches one of them, or if there are none.
+    /// A record passes if it matches one of these filters, or if there are none.
     pub(crate) filters: Vec<Pattern>,
     pub(crate) batch: usize,
     pub(crate) attempts: u32,
@@ -95,12 +95,12 @@ pub(crate) struct StreamFeed {
     pub(crate) on_failure: String,
 }
 
-/// A function that is called by the clock.
+/// A function that a schedule invokes.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) name: String,
     pub(crate) function: Function,
-    /// What it is given, where the template says so.
+    /// The payload, if the template sets one.
     pub(crate) input: Option<Value>,
 }
 
@@ -109,9 +109,9 @@ const TIMEOUT: u64 = 3;
 const ASYNC_RETRIES: u64 = 2;
 const SQS_BATCH: u64 = 10;
 const STREAM_BATCH: u64 = 100;
-/// AWS would try for as long as the record lives. Here somebody is looking on.
+/// AWS retries until the record expires. This service gives up earlier, because someone may be watching.
 const STREAM_RETRIES: u64 = 10;
-/// How many batches of a queue are worked on at once where the template sets no limit, and how many events at once.
+/// How many batches of a queue, or events of a function, are processed at once if the template sets no limit.
 const CONCURRENCY: u64 = 10;
 
 impl Deployment {
@@ -137,7 +137,7 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// A table, which the template calls `logical_id`, under the name that the functions are told.
+    /// The definition of the table `logical_id`, to be created as `name`, which is the name that the functions use.
     pub(crate) fn table(&self, logical_id: &str, name: &str) -> Result<CreateTableRequest, TemplateError> {
         let properties = self.tables.get(logical_id).ok_or_else(|| missing(&format!("the resource {logical_id}")))?;
         let mut request = json!({ "TableName": name, "BillingMode": "PAY_PER_REQUEST" });
@@ -152,18 +152,18 @@ impl Deployment {
         serde_json::from_value(request).map_err(|problem| TemplateError::new(format!("{logical_id}: {problem}")))
     }
 
-    /// How long a function may take.
+    /// A function's timeout.
     pub(crate) fn timeout(&self, function: Function) -> Duration {
         self.timeouts.get(&function).copied().unwrap_or(Duration::from_secs(TIMEOUT))
     }
 
-    /// Whether anything takes messages out of what is called `name`; what nothing empties is a place to park.
+    /// Whether a function consumes the queue `name`. Messages in other queues wait for an operator.
     pub(crate) fn is_consumed(&self, name: &str) -> bool {
         self.feeds.iter().any(|feed| feed.queue == name)
             || self.invocations.iter().any(|invocation| invocation.name == name)
     }
 
-    /// Whether `queue` takes in what others gave up on.
+    /// Whether `queue` is a dead-letter queue or a failure destination.
     pub(crate) fn is_dead_letter_queue(&self, queue: &str) -> bool {
         let of_queues =
             self.queues.values().filter_map(|queue| queue.redrive.as_ref()).any(|redrive| redrive.to == queue);
@@ -174,7 +174,7 @@ impl Deployment {
             })
     }
 
-    /// Every name that is used must be one that exists: a target that is misspelt would swallow events.
+    /// Checks that every referenced name exists: a misspelt target would lose events silently.
     fn check(&self) -> Result<(), TemplateError> {
         let targets = self.rules.iter().flat_map(|rule| &rule.targets);
         let fed = self.feeds.iter().map(|feed| &feed.queue);
@@ -184,7 +184,7 @@ impl Deployment {
         };
         match targets.chain(fed).chain(redriven).find(|name| !known(name)) {
             None => Ok(()),
-            Some(name) => Err(missing(&format!("{name}, which something is sent to,"))),
+            Some(name) => Err(missing(&format!("{name}, which is used as a target or an event source,"))),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Resources {
     }
 }
 
-/// A function of the template with its properties, those of `Globals` filled in.
+/// A function of the template and its properties, with `Globals` applied.
 struct Deployed {
     name: String,
     function: Function,
@@ -208,7 +208,7 @@ struct Deployed {
 
 impl Deployed {
     fn timeout(&self) -> Duration {
-        Duration::from_secs(whole(&self.properties["Timeout"], TIMEOUT))
+        Duration::from_secs(integer(&self.properties["Timeout"], TIMEOUT))
     }
 }
 
@@ -236,24 +236,24 @@ fn queue((name, properties): (&str, &Value)) -> Result<(String, Queue), Template
             Some(Redrive { to, after: count(&policy["maxReceiveCount"], SQS_BATCH) })
         }
     };
-    let delay = Duration::from_secs(whole(&properties["DelaySeconds"], 0));
+    let delay = Duration::from_secs(integer(&properties["DelaySeconds"], 0));
     Ok((name.to_owned(), Queue { delay, redrive }))
 }
 
 fn rules(resources: &Resources) -> Result<Vec<Rule>, TemplateError> {
     let rules = resources.of_type("AWS::Events::Rule").filter(|(_, properties)| {
-        // Rules of the account's default bus, or of the clock, see nothing of our events.
+        // Rules of the default bus and schedule rules do not see events of this bus.
         properties.get("EventBusName").is_some() && properties["State"] != "DISABLED"
     });
     rules.map(rule).collect()
 }
 
 fn rule((name, properties): (&str, &Value)) -> Result<Rule, TemplateError> {
-    let pattern = Pattern::new(&properties["EventPattern"]).map_err(|problem| unreadable(name, &problem))?;
+    let pattern = Pattern::new(&properties["EventPattern"]).map_err(|problem| invalid(name, &problem))?;
     let targets = properties["Targets"].as_array().into_iter().flatten().map(|target| {
         match ["Input", "InputPath", "InputTransformer"].iter().find(|property| target.get(**property).is_some()) {
             None => text(&target["Arn"], name),
-            Some(property) => Err(TemplateError::new(format!("{name}: {property} is not played locally"))),
+            Some(property) => Err(TemplateError::new(format!("{name}: {property} is not emulated locally"))),
         }
     });
     Ok(Rule { pattern, targets: targets.collect::<Result<_, _>>()? })
@@ -275,7 +275,7 @@ fn invocation(deployed: &Deployed) -> Invocation {
     }
 }
 
-/// The events of the given types that feed functions, with the function.
+/// The event sources of the given types, each with its function.
 fn events<'a>(functions: &'a [Deployed], types: &'a [&str]) -> impl Iterator<Item = (&'a Deployed, &'a Value)> {
     functions.iter().flat_map(move |deployed| {
         let events = deployed.properties["Events"].as_object().into_iter().flat_map(Map::values);
@@ -288,7 +288,7 @@ fn feed((deployed, properties): (&Deployed, &Value)) -> Result<Feed, TemplateErr
     Ok(feed_of(text(&properties["Queue"], &deployed.name)?, deployed.function, properties))
 }
 
-/// Queues that feed functions by a resource of their own. Kafka is not played here: a mapping with topics is left out.
+/// Queues that feed functions through a separate resource. Kafka is not emulated: a mapping with topics is skipped.
 fn mappings(resources: &Resources) -> impl Iterator<Item = Result<Feed, TemplateError>> {
     let mappings = resources.of_type("AWS::Lambda::EventSourceMapping");
     mappings.filter(|(_, properties)| properties.get("Topics").is_none()).map(|(name, properties)| {
@@ -310,8 +310,8 @@ fn stream_feed((deployed, properties): (&Deployed, &Value)) -> Result<StreamFeed
     let filters = properties["FilterCriteria"]["Filters"].as_array().into_iter().flatten();
     let filters = filters.map(|filter| {
         let source = text(&filter["Pattern"], &deployed.name)?;
-        let pattern = serde_json::from_str(&source).map_err(|problem| unreadable(&deployed.name, &problem))?;
-        Pattern::new(&pattern).map_err(|problem: PatternError| unreadable(&deployed.name, &problem))
+        let pattern = serde_json::from_str(&source).map_err(|problem| invalid(&deployed.name, &problem))?;
+        Pattern::new(&pattern).map_err(|problem: PatternError| invalid(&deployed.name, &problem))
     });
     let destination = properties["DestinationConfig"]["OnFailure"]["Destination"].as_str();
     Ok(StreamFeed {
@@ -327,11 +327,11 @@ fn stream_feed((deployed, properties): (&Deployed, &Value)) -> Result<StreamFeed
 
 fn schedule((deployed, properties): (&Deployed, &Value)) -> Result<Schedule, TemplateError> {
     let input = properties.get("Input").map(|input| text(input, &deployed.name)).transpose()?;
-    let input = input.map(|input| serde_json::from_str(&input).map_err(|problem| unreadable(&deployed.name, &problem)));
+    let input = input.map(|input| serde_json::from_str(&input).map_err(|problem| invalid(&deployed.name, &problem)));
     Ok(Schedule { name: deployed.name.clone(), function: deployed.function, input: input.transpose()? })
 }
 
-/// Where failures are kept that AWS would drop: `RewardsFailures` for `RewardsFunction`.
+/// Where failures are stored that AWS would drop: `RewardsFailures` for `RewardsFunction`.
 fn failures_of(deployed: &Deployed) -> String {
     format!("{}Failures", deployed.name.trim_end_matches("Function"))
 }
@@ -343,24 +343,24 @@ fn text(value: &Value, place: &str) -> Result<String, TemplateError> {
         .ok_or_else(|| TemplateError::new(format!("{place}: expected a name, found {value}")))
 }
 
-/// A whole number, which a parameter may have given as text.
-fn whole(value: &Value, default: u64) -> u64 {
+/// An integer, which a parameter may contain as text.
+fn integer(value: &Value, default: u64) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(default)
 }
 
 fn count(value: &Value, default: u64) -> u32 {
-    u32::try_from(whole(value, default)).unwrap_or(u32::MAX)
+    u32::try_from(integer(value, default)).unwrap_or(u32::MAX)
 }
 
 fn size(value: &Value, default: u64) -> usize {
-    usize::try_from(whole(value, default)).unwrap_or(usize::MAX).max(1)
+    usize::try_from(integer(value, default)).unwrap_or(usize::MAX).max(1)
 }
 
 fn missing(what: &str) -> TemplateError {
     TemplateError::new(format!("{what} is missing"))
 }
 
-fn unreadable(place: &str, problem: &dyn std::fmt::Display) -> TemplateError {
+fn invalid(place: &str, problem: &dyn std::fmt::Display) -> TemplateError {
     TemplateError::new(format!("{place}: {problem}"))
 }
 
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_the_templates() {
+    fn tables_are_read_from_the_template() {
         let table = deployed().table("Table", "referrals").unwrap();
         assert_eq!(table.table_name, "referrals");
         assert_eq!(table.global_secondary_indexes.unwrap().len(), 2);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_reward_has_its_queue_and_a_place_to_park() {
+    fn each_reward_type_has_a_queue_and_a_dead_letter_queue() {
         let deployed = deployed();
         for (kind, queue) in [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")] {
             let event = json!({"source": "referrals", "detail-type": "reward.issued", "detail": {"type": kind}});
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_schedule_and_timeouts_are_found() {
+    fn streams_the_schedule_and_timeouts_are_read() {
         let deployed = deployed();
         let streams = deployed.streams.iter().map(|stream| (stream.function, stream.filters.len(), stream.bisect));
         let expected = [(Function::Analytics, 1, true), (Function::Rewards, 1, true)];
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_incoming_queue_is_there_when_it_is_asked_for() {
+    fn the_incoming_queue_exists_only_when_enabled() {
         let is_there = |env: &Env| {
             let deployed = Deployment::read(TEMPLATE, env).unwrap();
             let fed = deployed.feeds.iter().any(|feed| {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn kafka_is_left_out() {
+    fn kafka_sources_are_skipped() {
         let feeds = deployed().feeds.len();
         for (name, value) in [
             ("KAFKA_CLUSTER_ARN", "arn:aws:kafka:us-east-1:123456789012:cluster/shop/a-1"),
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_kafka_is_refused() {
+    fn incomplete_kafka_settings_are_refused() {
         let servers = ("KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9096");
         let secret = ("KAFKA_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:123456789012:secret:x");
         let cluster = ("KAFKA_CLUSTER_ARN", "arn:aws:kafka:us-east-1:123456789012:cluster/shop/a-1");
@@ -470,8 +470,8 @@ mod tests {
             let env = given.iter().fold(Env::default(), |env, (name, value)| env.with(name, *value));
             Deployment::read(TEMPLATE, &env).map(drop).map_err(|problem| problem.to_string())
         };
-        for whole in [&[cluster][..], &[servers, secret], &[servers, secret, subnet, group, second]] {
-            assert_eq!(read(whole), Ok(()));
+        for integer in [&[cluster][..], &[servers, secret], &[servers, secret, subnet, group, second]] {
+            assert_eq!(read(integer), Ok(()));
         }
         for (half, missed) in [
             (&[servers][..], "Set both KafkaBootstrapServers and KafkaSecretArn"),
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nothing_has_is_refused() {
+    fn a_reference_to_an_unknown_resource_is_refused() {
         let source = TEMPLATE.replace("Arn: !GetAtt CreditQueue.Arn\n", "Arn: NoSuchQueue\n");
         let problem = Deployment::read(&source, &Env::default()).unwrap_err().to_string();
         assert!(problem.contains("NoSuchQueue"), "{problem}");

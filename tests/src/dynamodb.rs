@@ -1,4 +1,4 @@
-//! The embedded DynamoDB: the tables of the template, served on a port of its own.
+//! The embedded DynamoDB: the template's tables, served on a separate port.
 
 use std::{net::TcpListener, path::Path, thread, time::Duration};
 
@@ -24,7 +24,7 @@ pub enum DynamoError {
     /// The database answered with an error.
     #[error("embedded DynamoDB: {0}")]
     Database(#[from] DynoxideError),
-    /// The index that keeps its stream fast cannot be made.
+    /// The index on stream records cannot be created.
     #[error("embedded DynamoDB: {0}")]
     Index(#[from] rusqlite::Error),
     /// Its thread or its listener cannot be started.
@@ -35,8 +35,8 @@ pub enum DynamoError {
     NoStream,
 }
 
-/// Writes look for the last record of the table's stream, and dynoxide keeps no index to find it by: without this
-/// one, each write would read all records before it.
+/// Each write looks up the last record of the table's stream. Dynoxide has no index for that; without this one every
+/// write would read all earlier records.
 const INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_records_by_sequence
     ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
 
@@ -49,8 +49,7 @@ pub(crate) struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Opens the database at `path`, or one in memory, and creates the table with the stream, and others, unless they
-    /// are there.
+    /// Opens the database at `path`, or one in memory, and creates the missing tables. `table` has the stream.
     pub(crate) fn open(
         path: Option<&Path>,
         table: CreateTableRequest,
@@ -61,10 +60,10 @@ impl DynamoDb {
             None => format!("file:{}?mode=memory&cache=shared", clock::id()),
         };
         let database = Database::new(&place)?;
-        // The connection ends with this line: a second one in use would meet the first one's table locks.
+        // This connection closes at the end of the statement: two connections in use would conflict on table locks.
         Connection::open(&place)?.execute_batch(INDEX)?;
         if path.is_some() {
-            // Waits for no disk. What was written survives the end of the process, which is all that is promised.
+            // Do not wait for the disk. Writes survive the end of the process, and nothing more is promised.
             database.enable_bulk_loading()?;
         }
         let name = table.table_name.clone();
@@ -89,7 +88,7 @@ impl DynamoDb {
         &self.shard
     }
 
-    /// Up to `limit` records behind the sequence number `after`, or from the beginning.
+    /// Up to `limit` records after the sequence number `after`, or from the beginning.
     pub(crate) fn records(&self, after: Option<&str>, limit: usize) -> Result<Vec<Record>, DynamoError> {
         let kind = if after.is_some() { "AFTER_SEQUENCE_NUMBER" } else { "TRIM_HORIZON" };
         let iterator = self.database.get_shard_iterator(GetShardIteratorRequest {
@@ -109,8 +108,9 @@ impl DynamoDb {
         Ok(items.iter().filter_map(|item| serde_json::to_value(item).ok()).collect())
     }
 
-    /// Serves the database on `listener`, on a thread and a runtime of its own: it works under one lock, and whoever
-    /// waits for that lock must not hold up the functions.
+    /// Serves the database on `listener`, on a separate thread and runtime: the database uses one lock, and waiting for
+    /// it
+    /// must not block the functions.
     pub(crate) fn serve(&self, listener: TcpListener) -> Result<Server, DynamoError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -126,23 +126,23 @@ impl DynamoDb {
                 tracing::error!(%problem, "the embedded DynamoDB stopped serving");
             }
             runtime.shutdown_timeout(Duration::from_secs(1));
-            let _nobody_waits = ended.send(());
+            let _receiver_is_gone = ended.send(());
         })?;
         Ok(Server { stop, end })
     }
 }
 
-/// The serving of a database; it ends when this is dropped.
+/// A running server of the database; it stops when dropped.
 pub(crate) struct Server {
     stop: oneshot::Sender<()>,
     end: oneshot::Receiver<()>,
 }
 
 impl Server {
-    /// Stops serving; requests that are being answered are waited for, but not beyond `patience`.
-    pub(crate) async fn stop(self, patience: Duration) {
+    /// Stops serving. Requests in progress may finish within `limit`.
+    pub(crate) async fn stop(self, limit: Duration) {
         drop(self.stop);
-        drop(tokio::time::timeout(patience, self.end).await);
+        drop(tokio::time::timeout(limit, self.end).await);
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_alone_and_its_stream_goes_on_from_where_one_was() {
+    fn databases_are_separate_and_a_stream_continues_after_a_position() {
         let (one, other) = (DynamoDb::open(None, table(), []).unwrap(), DynamoDb::open(None, table(), []).unwrap());
         put(&one, "A");
         put(&one, "B");

@@ -1,4 +1,4 @@
-//! The template's table alone, without the service around it: for the simulator, which has models of all the rest.
+//! Only the template's table, without the service around it: for the simulator, which models everything else.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -15,7 +15,7 @@ use crate::{
     template::TemplateError,
 };
 
-/// What `template.yaml` says of the table.
+/// The table's definition in `template.yaml`.
 #[derive(Debug)]
 pub struct Definition(Deployment);
 
@@ -23,13 +23,13 @@ impl Definition {
     /// Reads the template.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error when the template cannot be read.
     pub fn read() -> Result<Self, TemplateError> {
         Deployment::read(TEMPLATE, &Env::default()).map(Self)
     }
 }
 
-/// A table on an embedded DynamoDB of its own, in memory, served on a free port of this machine's loopback.
+/// A table on its own embedded DynamoDB, in memory, served on a free loopback port.
 pub struct Embedded {
     dynamodb: DynamoDb,
     server: Server,
@@ -39,13 +39,13 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Records that are read at once; DynamoDB gives no more.
-    const READ: usize = 1000;
+    /// The most records of one read, as on DynamoDB.
+    const READ_LIMIT: usize = 1000;
 
-    /// Makes an empty table of this name, and serves it.
+    /// Creates an empty table of this name and serves it.
     ///
     /// # Errors
-    /// When the template has no such table, or it cannot be made or served.
+    /// Returns an error when the template has no such table, or the table cannot be created or served.
     pub fn start(definition: &Definition, name: &str) -> Result<Self, EmbeddedError> {
         let dynamodb = DynamoDb::open(None, definition.0.table("Table", name)?, [])?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(DynamoError::from)?;
@@ -55,17 +55,17 @@ impl Embedded {
         Ok(Self { dynamodb, server, address, read: None })
     }
 
-    /// Where it is served.
+    /// The address on which it is served.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The records of the stream since the last time, oldest first, as Lambda would hand them over.
+    /// The stream's records since the last call, oldest first, in the form that Lambda passes to functions.
     ///
     /// # Errors
-    /// When the stream cannot be read.
+    /// Returns an error when the stream cannot be read.
     pub fn changes(&mut self) -> Result<Vec<Value>, DynamoError> {
-        let records = self.dynamodb.records(self.read.as_deref(), Self::READ)?;
+        let records = self.dynamodb.records(self.read.as_deref(), Self::READ_LIMIT)?;
         if let Some(last) = records.last() {
             self.read = Some(last.dynamodb.sequence_number.clone());
         }
@@ -73,27 +73,27 @@ impl Embedded {
         Ok(records.iter().filter_map(|record| Change::new(record, stream)).map(|change| change.record).collect())
     }
 
-    /// Every item of the table of this name.
+    /// Every item of the table `name`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error when the table cannot be read.
     pub fn items(&self, name: &str) -> Result<Vec<Value>, DynamoError> {
         self.dynamodb.items(name)
     }
 
-    /// Ends it, and what it held.
+    /// Stops the server and drops the data.
     pub async fn stop(self) {
         self.server.stop(Duration::from_secs(1)).await;
     }
 }
 
-/// A table of one's own cannot be had.
+/// The table cannot be created or served.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The template's table cannot be read.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The embedded DynamoDB cannot make or serve it.
+    /// The embedded DynamoDB cannot create or serve the table.
     #[error(transparent)]
     Database(#[from] DynamoError),
 }

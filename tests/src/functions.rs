@@ -1,4 +1,4 @@
-//! The deployed functions, in process: called with the JSON that Lambda would hand them, within their time.
+//! The deployed functions, in process: invoked with the JSON that Lambda would pass, within their timeouts.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::deployment::Deployment;
 
-/// A function that is deployed.
+/// A deployed function.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Function {
     Attribution,
@@ -28,7 +28,7 @@ impl Function {
     const ALL: [Self; 7] =
         [Self::Attribution, Self::Conversion, Self::Rewards, Self::Sweep, Self::Delivery, Self::Admin, Self::Analytics];
 
-    /// The function that the template calls `logical_id`.
+    /// The function with this logical id in the template.
     pub(crate) fn named(logical_id: &str) -> Option<Self> {
         match logical_id {
             "AttributionFunction" => Some(Self::Attribution),
@@ -43,28 +43,28 @@ impl Function {
     }
 }
 
-/// An invocation failed, as Lambda sees it: an error, a panic, or no end in time.
+/// A failed invocation, as Lambda sees it: an error, a panic or a timeout.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
-    /// It said so itself.
+    /// The function returned an error.
     #[error("{0}")]
     Error(String),
-    /// It panicked.
-    #[error("it panicked")]
+    /// The function panicked.
+    #[error("the function panicked")]
     Panic,
-    /// It was stopped when its time was over.
-    #[error("it did not end within {0:?}")]
+    /// The function exceeded its timeout.
+    #[error("the function did not finish within {0:?}")]
     Timeout(Duration),
 }
 
-/// The clients that the functions are given.
+/// The AWS clients that the functions use.
 pub(crate) struct Clients {
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) eventbridge: aws_sdk_eventbridge::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
 }
 
-/// Every function, started once, as a warm Lambda is.
+/// Every function, initialised once like a warm Lambda instance.
 pub(crate) struct Functions {
     attribution: Arc<attribution::App>,
     conversion: Arc<conversion::App>,
@@ -74,12 +74,12 @@ pub(crate) struct Functions {
     admin: Arc<admin::App>,
     analytics: Arc<analytics::App>,
     timeouts: BTreeMap<Function, Duration>,
-    /// Told after every invocation, for it may have written to the table.
+    /// Notified after every invocation, because the function may have written to the table.
     pub(crate) invoked: watch::Sender<()>,
 }
 
 impl Functions {
-    /// Starts the functions with their settings, and `slack` times the time that each has when deployed.
+    /// Initialises the functions with their settings. Their timeouts are `slack` times those of the deployment.
     pub(crate) fn start(
         env: &Env,
         clients: &Clients,
@@ -101,7 +101,7 @@ impl Functions {
         })
     }
 
-    /// Invokes `function` with `payload`, and gives what it answers.
+    /// Invokes `function` with `payload` and returns its answer.
     pub(crate) async fn invoke(&self, function: Function, payload: Value) -> Result<Value, Failure> {
         let limit = self.timeouts.get(&function).copied().unwrap_or_default();
         let call = Call::begin(limit).map_err(|problem| Failure::Error(problem.to_string()))?;
@@ -148,7 +148,7 @@ impl Functions {
     }
 }
 
-/// Runs a handler apart, so that its panic costs this call alone, and stops it when its time is over.
+/// Runs a handler in its own task, so that a panic fails only this call, and aborts it after its timeout.
 async fn bounded<F>(limit: Duration, handler: F) -> Result<Value, Failure>
 where
     F: Future<Output = Result<Value, lambda_runtime::Error>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The HTTP front: API Gateway before the product's API, and the way to the AWS protocol and the `/_local/` paths.
+//! The HTTP front end: emulates API Gateway and routes the AWS protocol and the `/_local/` paths.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,14 +19,14 @@ use crate::{
     subsystems,
 };
 
-/// The real gateway takes bodies up to this size.
-const BODY: usize = 10 * 1024 * 1024;
+/// The largest request body; API Gateway has the same limit.
+const MAX_BODY: usize = 10 * 1024 * 1024;
 /// How long a client may take to send its body.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The real gateway takes a request line and headers of 10 KB together; this one only bounds the line.
-const TARGET: usize = 32 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest request line. API Gateway limits the line and headers together to 10 KB; only the line is checked here.
+const MAX_TARGET: usize = 32 * 1024;
 
-/// Answers any request.
+/// Answers every request.
 pub(crate) async fn answer(
     State(local): State<Arc<Local>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -34,13 +34,13 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    if parts.uri.to_string().len() > TARGET {
+    if parts.uri.to_string().len() > MAX_TARGET {
         return problem(StatusCode::URI_TOO_LONG, "invalid_request", "The path and query are too long.");
     }
-    let body = match tokio::time::timeout(PATIENCE, to_bytes(body, BODY)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return problem(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The limit is 10 MB."),
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "invalid_request", "The body did not come."),
+        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "invalid_request", "The body was not received in time."),
     };
     if path.starts_with(subsystems::PREFIX) {
         return subsystems::respond(&local, &parts, &body).await;
@@ -51,37 +51,39 @@ pub(crate) async fn answer(
     }
 }
 
-/// The operation of the AWS protocol that is asked for, if it is that protocol: by its header, at the root or at a
-/// queue's URL.
+/// The operation named by the header `X-Amz-Target`, if this is a request of the AWS protocol: a POST to the root or
+/// to a queue's URL.
 fn operation(parts: &Parts) -> Option<&str> {
     let queue = parts.uri.path().strip_prefix('/')?.split('/').next() == Some(clock::ACCOUNT);
     let target = parts.headers.get("x-amz-target")?.to_str().ok()?;
     (parts.method == Method::POST && (parts.uri.path() == "/" || queue)).then_some(target)
 }
 
-/// Both APIs, the product's and the operator's, which here share an address: the request as API Gateway's event to the
-/// function, and its answer back.
+/// Invokes the function of the product's or the operators' API (here both share an address) with the request as API
+/// Gateway's event, and returns its answer.
 async fn api(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Response<Body> {
     let event = event(local, parts, client, body);
     let is_admin = ["/admin", "/dashboard"].iter().any(|path| parts.uri.path().starts_with(path));
     let function = if is_admin { Function::Admin } else { Function::Attribution };
     match local.functions.invoke(function, event).await {
         Ok(answer) => response(&answer).unwrap_or_else(|| {
-            tracing::error!(%answer, "the function's answer is no HTTP response");
-            own(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            tracing::error!(%answer, "the function's answer is not an HTTP response");
+            gateway_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
         }),
         Err(failure) => {
             tracing::error!(reason = %failure, "the function failed");
             match failure {
-                Failure::Timeout(_) => own(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
-                Failure::Error(_) | Failure::Panic => own(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+                Failure::Timeout(_) => gateway_error(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+                Failure::Error(_) | Failure::Panic => {
+                    gateway_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+                }
             }
         }
     }
 }
 
-/// What the real gateway says when the function has no answer.
-fn own(status: StatusCode, message: &str) -> Response<Body> {
+/// API Gateway's gateway_error answer when the function has none.
+fn gateway_error(status: StatusCode, message: &str) -> Response<Body> {
     json_answer(status, &json!({ "message": message }))
 }
 
@@ -131,15 +133,15 @@ fn event(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Value
     event
 }
 
-/// The path, percent-decoded once, as the real gateway does.
+/// The path, percent-decoded once, as API Gateway does.
 fn path(parts: &Parts) -> String {
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
     // `OPTIONS *` and `CONNECT host` have no path of this form.
     if path.starts_with('/') { path.into_owned() } else { format!("/{path}") }
 }
 
-/// The name under which the client called. The function's library makes a URL of it, so it must be one that can be;
-/// the real gateway knows its own names and lets no other in.
+/// The host that the client called. The function's library makes a URL of it, so an unusable one is replaced; API
+/// Gateway accepts only its gateway_error names.
 fn host(local: &Local, headers: &HeaderMap) -> String {
     let given = text(headers, header::HOST);
     let usable =
@@ -147,10 +149,10 @@ fn host(local: &Local, headers: &HeaderMap) -> String {
     if usable { given } else { local.url.trim_start_matches("http://").to_owned() }
 }
 
-/// The headers, cookies apart, with what the gateway says of the connection.
+/// The headers without cookies, with the gateway's forwarding headers.
 fn headers(headers: &HeaderMap, host: &str, client: SocketAddr) -> Value {
-    let mut own = subsystems::headers_of(headers);
-    if let Value::Object(fields) = &mut own {
+    let mut gateway_error = subsystems::headers_of(headers);
+    if let Value::Object(fields) = &mut gateway_error {
         let before = text(headers, HeaderName::from_static("x-forwarded-for"));
         let from = [before, client.ip().to_string()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
         fields.remove("cookie");
@@ -158,7 +160,7 @@ fn headers(headers: &HeaderMap, host: &str, client: SocketAddr) -> Value {
         fields.insert("x-forwarded-for".to_owned(), from.join(", ").into());
         fields.insert("x-forwarded-proto".to_owned(), "http".into());
     }
-    own
+    gateway_error
 }
 
 fn cookies(headers: &HeaderMap) -> Option<Value> {
@@ -171,7 +173,7 @@ fn cookies(headers: &HeaderMap) -> Option<Value> {
     (!cookies.is_empty()).then(|| cookies.into())
 }
 
-/// The query's parameters, decoded; values of one name joined by commas.
+/// The query's parameters, decoded; several values of one name are joined by commas.
 fn parameters(query: &str) -> Option<Value> {
     let mut parameters = Map::<String, Value>::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -184,7 +186,7 @@ fn parameters(query: &str) -> Option<Value> {
     (!parameters.is_empty()).then(|| parameters.into())
 }
 
-/// The body, and whether it is in base 64: the gateway leaves as text only what its content type says is text.
+/// The body, and whether it is base64-encoded: the gateway keeps a body as text only if its content type says so.
 fn body_of(headers: &HeaderMap, body: &[u8]) -> (Option<String>, bool) {
     let content_type = text(headers, header::CONTENT_TYPE).to_lowercase();
     let kind = content_type.split(';').next().unwrap_or_default().trim();
@@ -204,7 +206,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> String {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
-/// The function's answer as an HTTP response; `None` if it is none.
+/// The function's answer as an HTTP response; `None` if it is not one.
 fn response(answer: &Value) -> Option<Response<Body>> {
     let status = u16::try_from(answer["statusCode"].as_u64()?).ok()?;
     let body = answer["body"].as_str().unwrap_or_default();
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_and_parameters_are_taken_apart() {
+    fn cookies_and_parameters_are_parsed() {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; b=2;"));
         headers.append(header::COOKIE, HeaderValue::from_static("c=3"));
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_none() {
+    fn an_invalid_answer_is_rejected() {
         for answer in [json!(null), json!({"statusCode": 7}), json!({"statusCode": 200, "headers": {"a b": "x"}})] {
             assert!(response(&answer).is_none(), "{answer}");
         }

@@ -1,7 +1,7 @@
-//! What AWS would keep for us besides the table: queues, the stream's position, published events, received calls.
+//! State that AWS keeps besides the table: queues, stream positions, published events and received calls.
 //!
-//! One SQLite database, in memory or in the data directory. Every method is one transaction; what it has answered
-//! survives the end of the process. Whoever waits for a queue is told when something was put into it.
+//! One SQLite database, in memory or in the data directory. Every method is one transaction; after it returns, its
+//! result survives the end of the process. Waiting pollers are notified when a queue receives a message.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 
-/// SQLite could not keep or find something.
+/// SQLite could not read or write.
 #[derive(Debug, thiserror::Error)]
 #[error("journal: {0}")]
 pub struct JournalError(#[from] rusqlite::Error);
@@ -28,9 +28,9 @@ pub(crate) struct Journal {
     waiting: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
-/// A message to be put into a queue.
+/// A message to put into a queue.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Letter {
+pub(crate) struct NewMessage {
     pub(crate) queue: String,
     pub(crate) body: String,
     /// SQS's message attributes, as `SendMessage` has them.
@@ -39,7 +39,7 @@ pub(crate) struct Letter {
     pub(crate) delay: i64,
 }
 
-impl Letter {
+impl NewMessage {
     /// A message without attributes that can be received at once.
     pub(crate) fn new(queue: impl Into<String>, body: impl Into<String>) -> Self {
         Self { queue: queue.into(), body: body.into(), attributes: Value::Object(Map::new()), delay: 0 }
@@ -56,11 +56,11 @@ pub(crate) struct Message {
     pub(crate) sent_at: i64,
     pub(crate) first_received_at: i64,
     pub(crate) receives: u32,
-    /// Names this one receipt, which is another one at every delivery.
+    /// The receipt handle; every receive gets a new one.
     pub(crate) receipt: String,
 }
 
-/// A call that a stand-in subsystem received.
+/// A call that a stand-in endpoint received.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Received {
     pub(crate) subsystem: String,
@@ -99,14 +99,15 @@ const SCHEMA: &str = "
     );";
 
 impl Journal {
-    /// Opens the journal at `path`, or one in memory. What was being worked on when its process ended can be
-    /// received again at once.
+    /// Opens the journal at `path`, or one in memory. Messages that were in progress when the process ended can be
+    /// received
+    /// again at once.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
         let connection = match path {
             Some(path) => Connection::open(path)?,
             None => Connection::open_in_memory()?,
         };
-        // Must survive the end of the process, at any moment; a power cut may cost the last instant.
+        // The data must survive the end of the process at any moment. A power failure may lose the last instant.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(SCHEMA)?;
@@ -117,32 +118,32 @@ impl Journal {
         Ok(Self { connection: Mutex::new(connection), waiting: Mutex::default() })
     }
 
-    /// What is told when `queue` got a message, or one of its messages another time.
+    /// Notified when `queue` receives a message, or gets one back.
     pub(crate) fn arrivals(&self, queue: &str) -> Arc<Notify> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(waiting.entry(queue.to_owned()).or_default())
     }
 
-    /// Puts a message into its queue and gives its id.
-    pub(crate) fn send(&self, letter: &Letter) -> Result<String> {
-        let id = self.write(|transaction| insert(transaction, letter))?;
-        self.arrivals(&letter.queue).notify_one();
+    /// Puts a message into its queue and returns its id.
+    pub(crate) fn send(&self, new_message: &NewMessage) -> Result<String> {
+        let id = self.write(|transaction| insert(transaction, new_message))?;
+        self.arrivals(&new_message.queue).notify_one();
         Ok(id)
     }
 
-    /// Keeps published events and, with them or not at all, the messages that the rules make of them.
-    pub(crate) fn publish(&self, events: &[Value], letters: &[Letter]) -> Result<()> {
+    /// Stores published events together with the messages that the rules create for them; all or nothing.
+    pub(crate) fn publish(&self, events: &[Value], new_messages: &[NewMessage]) -> Result<()> {
         self.write(|transaction| {
             for event in events {
                 transaction.execute("INSERT INTO events (body) VALUES (?1)", params![event.to_string()])?;
             }
-            letters.iter().try_for_each(|letter| insert(transaction, letter).map(drop))
+            new_messages.iter().try_for_each(|new_message| insert(transaction, new_message).map(drop))
         })?;
-        letters.iter().for_each(|letter| self.arrivals(&letter.queue).notify_one());
+        new_messages.iter().for_each(|new_message| self.arrivals(&new_message.queue).notify_one());
         Ok(())
     }
 
-    /// Receives up to `limit` messages that are due, the one that waited longest first.
+    /// Receives up to `limit` due messages, those due longest first.
     pub(crate) fn receive(&self, queue: &str, limit: usize) -> Result<Vec<Message>> {
         let now = clock::now();
         self.write(|transaction| {
@@ -162,21 +163,21 @@ impl Journal {
         })
     }
 
-    /// When the next message of `queue` is due that nobody is working on.
+    /// When the next message of `queue` is due, not counting messages in progress.
     pub(crate) fn next_due(&self, queue: &str) -> Result<Option<i64>> {
         let sql = "SELECT MIN(visible_at) FROM messages WHERE queue = ?1 AND receipt IS NULL";
         Ok(self.connection().prepare_cached(sql)?.query_row(params![queue], |row| row.get(0))?)
     }
 
-    /// Takes a message that was dealt with out of its queue.
+    /// Deletes a processed message from its queue.
     pub(crate) fn delete(&self, message: &Message) -> Result<()> {
         let sql = "DELETE FROM messages WHERE id = ?1 AND receipt = ?2";
         self.connection().prepare_cached(sql)?.execute(params![message.id, message.receipt])?;
         Ok(())
     }
 
-    /// Gives a message back to its queue: due in `delay` milliseconds, or when the function asked for it.
-    pub(crate) fn give_back(&self, message: &Message, delay: i64) -> Result<()> {
+    /// Returns a message to its queue, due in `delay` milliseconds, or at the time that the function requested.
+    pub(crate) fn return_to_queue(&self, message: &Message, delay: i64) -> Result<()> {
         let sql = "UPDATE messages SET receipt = NULL, visible_at = CASE asked_for WHEN 1 THEN visible_at ELSE ?3 END
                    WHERE id = ?1 AND receipt = ?2";
         let due = clock::now().saturating_add(delay);
@@ -185,28 +186,29 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes a message out of its queue and puts another one, made of it, elsewhere; both or neither.
-    pub(crate) fn pass_on(&self, message: &Message, letter: &Letter) -> Result<()> {
+    /// Deletes a message from its queue and puts a new one, made from it, into another; both or neither.
+    pub(crate) fn move_to(&self, message: &Message, new_message: &NewMessage) -> Result<()> {
         self.write(|transaction| {
             let sql = "DELETE FROM messages WHERE id = ?1 AND receipt = ?2";
             match transaction.execute(sql, params![message.id, message.receipt])? {
                 0 => Ok(()),
-                _ => insert(transaction, letter).map(drop),
+                _ => insert(transaction, new_message).map(drop),
             }
         })?;
-        self.arrivals(&letter.queue).notify_one();
+        self.arrivals(&new_message.queue).notify_one();
         Ok(())
     }
 
-    /// `ChangeMessageVisibility`: whether there is a message with that receipt.
+    /// `ChangeMessageVisibility`: returns whether a message has that receipt.
     pub(crate) fn change_visibility(&self, queue: &str, receipt: &str, delay: i64) -> Result<bool> {
         let sql = "UPDATE messages SET asked_for = 1, visible_at = ?3 WHERE queue = ?1 AND receipt = ?2";
         let due = clock::now().saturating_add(delay);
         Ok(self.connection().prepare_cached(sql)?.execute(params![queue, receipt, due])? > 0)
     }
 
-    /// Moves every message of one queue that nobody is working on to another, as if they were sent there one after the
-    /// other, `pause` milliseconds apart; how many there were.
+    /// Moves all messages of a queue that are not in progress to another queue, due `pause` milliseconds apart. Returns
+    /// how
+    /// many there were.
     pub(crate) fn move_all(&self, from: &str, to: &str, pause: i64) -> Result<usize> {
         let sql = "UPDATE messages SET queue = ?2, receives = 0, first_received_at = 0, visible_at = ?3 + ?4 * before
                    FROM (SELECT seq AS which, ROW_NUMBER() OVER (ORDER BY seq) - 1 AS before FROM messages
@@ -217,13 +219,14 @@ impl Journal {
         Ok(moved)
     }
 
-    /// How many messages of `queue` are waiting or being worked on; with `received`, of those that were received.
+    /// How many messages `queue` holds, including those in progress; with `received`, only those received at least
+    /// once.
     pub(crate) fn count(&self, queue: &str, received: bool) -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM messages WHERE queue = ?1 AND receives >= ?2";
         Ok(self.connection().prepare_cached(sql)?.query_row(params![queue, i64::from(received)], |row| row.get(0))?)
     }
 
-    /// Every message whose queue passes `wanted`, the oldest first.
+    /// Every message whose queue passes `wanted`, oldest first.
     pub(crate) fn messages(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Message>> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -236,7 +239,7 @@ impl Journal {
             .collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Every event published but the first `after`, in the order of publication.
+    /// Every published event except the first `after`, in the order of publication.
     pub(crate) fn events(&self, after: u32) -> Result<Vec<Value>> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT body FROM events ORDER BY seq LIMIT -1 OFFSET ?1")?;
@@ -244,8 +247,8 @@ impl Journal {
         Ok(events.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Remembers a call to a stand-in.
-    pub(crate) fn remember(&self, call: &Received) -> Result<()> {
+    /// Stores a call to a stand-in endpoint.
+    pub(crate) fn record_call(&self, call: &Received) -> Result<()> {
         let sql = "INSERT INTO calls (subsystem, reversal, headers, body, status, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let Received { subsystem, reversal, headers, body, status, at } = call;
         let (headers, body) = (headers.to_string(), body.to_string());
@@ -253,7 +256,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Every call to a stand-in but the first `after`, in the order of arrival.
+    /// Every call to a stand-in endpoint except the first `after`, in the order of arrival.
     pub(crate) fn calls(&self, after: u32) -> Result<Vec<Received>> {
         let connection = self.connection();
         let sql = "SELECT subsystem, reversal, headers, body, status, at FROM calls ORDER BY seq LIMIT -1 OFFSET ?1";
@@ -272,23 +275,23 @@ impl Journal {
         Ok(calls.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How far the reader `name` of the stream has come.
+    /// The position of the stream reader `name`.
     pub(crate) fn position(&self, name: &str) -> Result<Option<String>> {
         let sql = "SELECT position FROM positions WHERE name = ?1";
         Ok(self.connection().prepare_cached(sql)?.query_row(params![name], |row| row.get(0)).optional()?)
     }
 
-    /// Notes how far the reader `name` of the stream has come, and what it left aside on the way.
-    pub(crate) fn advance(&self, name: &str, position: &str, aside: Option<&Letter>) -> Result<()> {
+    /// Stores the position of the stream reader `name`, together with a message for records that it gave up on.
+    pub(crate) fn set_position(&self, name: &str, position: &str, failed: Option<&NewMessage>) -> Result<()> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO positions (name, position) VALUES (?1, ?2)
                  ON CONFLICT (name) DO UPDATE SET position = excluded.position",
                 params![name, position],
             )?;
-            aside.map_or(Ok(()), |letter| insert(transaction, letter).map(drop))
+            failed.map_or(Ok(()), |new_message| insert(transaction, new_message).map(drop))
         })?;
-        aside.inspect(|letter| self.arrivals(&letter.queue).notify_one());
+        failed.inspect(|new_message| self.arrivals(&new_message.queue).notify_one());
         Ok(())
     }
 
@@ -300,16 +303,17 @@ impl Journal {
         Ok(result)
     }
 
-    /// A panic while the lock was held has rolled its transaction back, so the connection is as good as before.
+    /// The database connection. A panic while holding the lock rolled its transaction back, so the connection stays
+    /// usable.
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn insert(transaction: &Transaction<'_>, letter: &Letter) -> rusqlite::Result<String> {
+fn insert(transaction: &Transaction<'_>, new_message: &NewMessage) -> rusqlite::Result<String> {
     let (id, now) = (clock::id(), clock::now());
     let sql = "INSERT INTO messages (id, queue, body, attributes, sent_at, visible_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let Letter { queue, body, attributes, delay } = letter;
+    let NewMessage { queue, body, attributes, delay } = new_message;
     let due = now.saturating_add(*delay);
     transaction.prepare_cached(sql)?.execute(params![id, queue, body, attributes.to_string(), now, due])?;
     Ok(id)
@@ -328,7 +332,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
-/// A column that we wrote as JSON ourselves.
+/// A column that this module wrote as JSON.
 fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|problem| {
@@ -353,13 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_received_by_one_until_it_is_given_back() {
+    fn a_message_has_one_receiver_until_it_is_returned() {
         let journal = journal();
-        journal.send(&Letter::new("q", "hello")).unwrap();
+        journal.send(&NewMessage::new("q", "hello")).unwrap();
         let first = only(&journal, "q");
         assert_eq!((first.body.as_str(), first.receives), ("hello", 1));
         assert!(journal.receive("q", 10).unwrap().is_empty());
-        journal.give_back(&first, 0).unwrap();
+        journal.return_to_queue(&first, 0).unwrap();
         let second = only(&journal, "q");
         assert_eq!((second.receives, second.first_received_at), (2, first.first_received_at));
         journal.delete(&first).unwrap();
@@ -369,9 +373,9 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_waited_for() {
+    fn a_delayed_message_is_not_received_early() {
         let journal = journal();
-        journal.send(&Letter { delay: 60_000, ..Letter::new("q", "later") }).unwrap();
+        journal.send(&NewMessage { delay: 60_000, ..NewMessage::new("q", "later") }).unwrap();
         assert!(journal.receive("q", 10).unwrap().is_empty());
         assert!(journal.next_due("q").unwrap().unwrap() > clock::now() + 50_000);
         assert_eq!(journal.next_due("other").unwrap(), None);
@@ -379,35 +383,35 @@ mod tests {
     }
 
     #[test]
-    fn the_visibility_that_was_asked_for_beats_the_one_of_the_pump() {
+    fn a_requested_visibility_overrides_the_retry_delay() {
         let journal = journal();
-        journal.send(&Letter::new("q", "x")).unwrap();
+        journal.send(&NewMessage::new("q", "x")).unwrap();
         let message = only(&journal, "q");
         assert!(journal.change_visibility("q", &message.receipt, 60_000).unwrap());
         assert!(!journal.change_visibility("q", "no such receipt", 0).unwrap());
-        journal.give_back(&message, 0).unwrap();
+        journal.return_to_queue(&message, 0).unwrap();
         assert!(journal.receive("q", 10).unwrap().is_empty());
         assert!(journal.next_due("q").unwrap().unwrap() > clock::now() + 50_000);
     }
 
     #[test]
-    fn passing_on_moves_a_message_once() {
+    fn a_message_is_moved_only_once() {
         let journal = journal();
-        journal.send(&Letter::new("q", "x")).unwrap();
+        journal.send(&NewMessage::new("q", "x")).unwrap();
         let message = only(&journal, "q");
-        let letter = Letter { attributes: json!({"reason": "no"}), ..Letter::new("parked", "x") };
-        journal.pass_on(&message, &letter).unwrap();
-        journal.pass_on(&message, &letter).unwrap();
+        let new_message = NewMessage { attributes: json!({"reason": "no"}), ..NewMessage::new("parked", "x") };
+        journal.move_to(&message, &new_message).unwrap();
+        journal.move_to(&message, &new_message).unwrap();
         let parked = journal.messages(|queue| queue == "parked").unwrap();
         assert_eq!(parked.len(), 1);
         assert_eq!(parked[0].attributes["reason"], "no");
     }
 
     #[test]
-    fn messages_come_in_the_order_in_which_they_were_sent() {
+    fn messages_are_received_in_the_order_of_sending() {
         let journal = journal();
-        let letters: Vec<_> = (0..5).map(|number: i32| Letter::new("q", number.to_string())).collect();
-        journal.publish(&[json!({"id": 1})], &letters).unwrap();
+        let new_messages: Vec<_> = (0..5).map(|number: i32| NewMessage::new("q", number.to_string())).collect();
+        journal.publish(&[json!({"id": 1})], &new_messages).unwrap();
         let bodies = |messages: Vec<Message>| messages.into_iter().map(|message| message.body).collect::<String>();
         assert_eq!(bodies(journal.receive("q", 3).unwrap()), "012");
         assert_eq!(bodies(journal.receive("q", 3).unwrap()), "34");
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_survives_and_what_was_in_hand_comes_again() {
+    fn everything_survives_a_restart_and_messages_in_progress_are_received_again() {
         let directory = std::env::temp_dir().join(clock::id());
         std::fs::create_dir(&directory).unwrap();
         let path = directory.join("journal.sqlite");
@@ -430,11 +434,11 @@ mod tests {
         };
         {
             let journal = Journal::open(Some(&path)).unwrap();
-            journal.send(&Letter::new("q", "in hand")).unwrap();
+            journal.send(&NewMessage::new("q", "in hand")).unwrap();
             only(&journal, "q");
-            journal.remember(&call).unwrap();
-            journal.advance("stream", "7", None).unwrap();
-            journal.advance("stream", "8", Some(&Letter::new("failures", "record"))).unwrap();
+            journal.record_call(&call).unwrap();
+            journal.set_position("stream", "7", None).unwrap();
+            journal.set_position("stream", "8", Some(&NewMessage::new("failures", "record"))).unwrap();
         }
         let journal = Journal::open(Some(&path)).unwrap();
         assert_eq!(only(&journal, "q").receives, 2);
@@ -447,10 +451,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_told_of_an_arrival() {
+    async fn a_waiting_task_is_notified_of_a_message() {
         let journal = journal();
         let arrivals = journal.arrivals("q");
-        journal.send(&Letter::new("q", "x")).unwrap();
+        journal.send(&NewMessage::new("q", "x")).unwrap();
         arrivals.notified().await;
     }
 }

@@ -1,16 +1,14 @@
 //! The referral service on one machine: the real functions, fed what AWS would send, on an embedded DynamoDB.
 //!
-//! What is deployed is read from `template.yaml`: table, queues, rules and what feeds what. Around the functions stand
-//! parts that each play one service of AWS, by its rules, in minutes made seconds:
+//! The deployment is read from `template.yaml`: the table, queues, rules and event sources. Each module around the
+//! functions emulates one AWS service by its rules, with delays shortened from minutes to seconds:
 //!
-//! - the front: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`], and
-//!   [`subsystems`] (stand-ins for what rewards are handed to, and a look inside, for people [`live`]);
-//! - the pumps: [`queue`], [`stream`] and [`schedule`] hand to [`functions`] what is due;
-//! - the memory: [`dynamodb`], the table itself, and [`journal`], all the rest;
-//! - and for whoever breaks calls on purpose, [`answers`], and the table alone, [`embedded`]; for whoever is told of events
-//!   in other words, [`transformer`].
-//!
-//! ```no_run
+//! - front end: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`],
+//!   [`subsystems`] (stand-in reward endpoints and inspection paths) and [`live`] (a web page);
+//! - workers: [`queue`], [`stream`] and [`schedule`] invoke [`functions`] when there is work;
+//! - storage: [`dynamodb`] (the table) and [`journal`] (everything else);
+//! - for tests: [`answers`] (injected DynamoDB failures), [`embedded`] (only the table) and [`transformer`]
+//!   (EventBridge input transformers).
 //! # async fn example() -> Result<(), local::StartError> {
 //! let service = local::Service::start(local::Options::default()).await?;
 //! println!("ready {}", service.url());
@@ -19,7 +17,7 @@
 //! # }
 //! ```
 
-#![allow(rustdoc::private_intra_doc_links, reason = "a tour for those who read the source")]
+#![allow(rustdoc::private_intra_doc_links, reason = "an overview for readers of the source")]
 
 pub mod answers;
 mod aws;
@@ -52,11 +50,10 @@ pub use service::{Options, Pace, Service, StartError, stretched};
 pub use template::{TemplateError, yaml};
 pub use transformer::{Transformer, TransformerError};
 
-/// What the service runs by: `template.yaml` as JSON, where a reference is the logical id that it names and a parameter
-/// is its default.
+/// `template.yaml` as JSON, in which a reference is the logical id that it names and a parameter is its default.
 ///
 /// # Errors
-/// When the template cannot be read.
+/// Returns an error when the template cannot be read.
 pub fn template() -> Result<serde_json::Value, TemplateError> {
     template::read(deployment::TEMPLATE, &referrals::runtime::Env::default())
 }

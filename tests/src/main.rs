@@ -1,4 +1,4 @@
-//! The local service's command: reads flags, starts, says what to try, and ends on Ctrl-C.
+//! The `local` command: parses flags, starts the local service, prints what to try, and stops on Ctrl-C.
 
 use std::{
     io::{self, Write},
@@ -13,64 +13,64 @@ use referrals::runtime::{Env, Misconfigured};
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The referral service on this machine: everything that template.yaml deploys, on an embedded DynamoDB.
+/// Runs the referral service on this machine: everything in template.yaml, on an embedded DynamoDB.
 #[derive(Parser)]
 #[command(name = "local", version, after_help = VARIABLES)]
 struct Arguments {
-    /// Port of the API, the event bus and the stand-ins; 0 takes a free one.
+    /// Port of the API, the event bus and the stand-in endpoints; 0 picks a free port.
     #[arg(long, env = "PORT", default_value_t = 9000)]
     port: u16,
-    /// Port of the embedded DynamoDB; 0 takes a free one.
+    /// Port of the embedded DynamoDB; 0 picks a free port.
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     dynamodb_port: u16,
-    /// Where to keep table, queues and secrets, so that a restart goes on. Without it, all is in memory.
+    /// Directory for the table, queues and secrets, so that they survive a restart. In memory if not set.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address to listen on. Anything but the loopback lets others in: nothing here asks who is calling.
+    /// Address to listen on. Any other address than loopback exposes the service: it does not authenticate callers.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
 }
 
 const VARIABLES: &str = "\
-Environment variables, as the deployed functions have them:
-  QUALIFYING_EVENT         what converts a referral          order.completed
-  MINIMUM_AMOUNT           least amount, in minor units      0
-  CURRENCY                 of orders and rewards             USD
-  HOLD_SECONDS             between conversion and rewards    0
+Environment variables (the same as those of the deployed functions), with defaults:
+  QUALIFYING_EVENT         event that converts a referral    order.completed
+  MINIMUM_AMOUNT           minimum order, in minor units     0
+  CURRENCY                 currency of orders and rewards    USD
+  HOLD_SECONDS             from conversion to rewards        0
   REFERRER_REWARD_TYPE     credit, coupon or points          credit
   REFERRER_REWARD_AMOUNT   in minor units, or points         1000
   REFEREE_REWARD_TYPE      credit, coupon or points          credit
   REFEREE_REWARD_AMOUNT    in minor units, or points         1000
   ATTRIBUTION_WINDOW_DAYS  how long a visit counts           90
-  LANDING_URL              where links lead                  a page of this service
-  CREDIT_ENDPOINT          who is told of credits            a stand-in of this service
-  COUPON_ENDPOINT          who is told of coupons            a stand-in of this service
-  POINTS_ENDPOINT          who is told of points             a stand-in of this service
-  WEBHOOK_SECRET           signs those calls (whsec_...)     random
-  COOKIE_KEY               signs the cookie (32 bytes up)    random
-  COOKIE_DOMAIN            of the cookie                     this host alone
-  FINGERPRINT_KEY          for device fingerprints           random
-  RETRY_SECONDS            first pause of a delivery         1
-  GRACE_SECONDS            before a reward is sent again     20
-  CACHE_URL                keeps codes (redis://HOST:PORT)   memory alone
-  CACHE_TIMEOUT_MS         the wait for that server          10
-  INCOMING_QUEUE           true: events by queue as well     false
-  LOG_LEVEL                of the log on standard error      WARN
+  LANDING_URL              where links redirect to           a page of this service
+  CREDIT_ENDPOINT          receives credit rewards           a stand-in in this service
+  COUPON_ENDPOINT          receives coupon rewards           a stand-in in this service
+  POINTS_ENDPOINT          receives points rewards           a stand-in in this service
+  WEBHOOK_SECRET           signs reward calls (whsec_...)    random
+  COOKIE_KEY               signs the cookie (32+ bytes)      random
+  COOKIE_DOMAIN            domain of the cookie              this host only
+  FINGERPRINT_KEY          hashes device fingerprints        random
+  RETRY_SECONDS            first delivery retry delay        1
+  GRACE_SECONDS            until a reward is re-announced    20
+  CACHE_URL                code cache (redis://HOST:PORT)    in-process only
+  CACHE_TIMEOUT_MS         timeout of that cache             10
+  INCOMING_QUEUE           true: accept events from SQS too  false
+  LOG_LEVEL                log level (standard error)        WARN
 
-For operators (deployed, behind an API of its own):
-  GET /admin/rewards?status={issued|failed}              what was not delivered, or refused for good
-  POST /admin/rewards/{reward_id}/resend                 send one again
-  GET /admin/dead-letters                                what queues gave up on
-  PATCH /admin/codes/{code}                              end a code: {\"disabled\": true}
-  GET /admin/programs/default/daily                      figures by day; also referrers?period=all, and cohorts
-  GET /admin/liability                                   what is owed now; all of these with format=csv too
-  GET /dashboard                                         a page with all that
+Operator API (deployed behind a separate API with its own authorizer):
+  GET /admin/rewards?status={issued|failed}              undelivered rewards, or permanently failed ones
+  POST /admin/rewards/{reward_id}/resend                 send a reward again
+  GET /admin/dead-letters                                messages in dead-letter queues
+  PATCH /admin/codes/{code}                              disable a code: {\"disabled\": true}
+  GET /admin/programs/default/daily                      counts by day; also referrers?period=all and cohorts
+  GET /admin/liability                                   rewards owed now; all of these also as CSV (format=csv)
+  GET /dashboard                                         a web page that shows all of this
 
-A look inside, while it runs:
-  GET /_local/live         a page that acts out a referral's life and shows what happens
-  GET /_local/deliveries   every call that the stand-ins received; ?after=N leaves out the first N
-  GET /_local/events       every event published; ?after=N as well
-  GET /_local/parked       what was put aside for a person
+Inspect a running service:
+  GET /_local/live         page that plays a referral's life cycle and shows what happens
+  GET /_local/deliveries   calls that the stand-in endpoints received; ?after=N skips the first N
+  GET /_local/events       events published on the bus; ?after=N skips the first N
+  GET /_local/parked       messages that need an operator: quarantined and dead letters
   PUT /_local/subsystems/{credit|coupon|points}/script   {\"answers\": [500, 500], \"delay_ms\": 0}";
 
 #[tokio::main]
@@ -88,33 +88,33 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let env = Env::process();
     start_log(&env)?;
     let Arguments { port, dynamodb_port, data, host } = arguments;
-    // Listened for from here on, so that an early Ctrl-C is not lost.
-    let end = end()?;
+    // Registered before the service starts, so that an early Ctrl-C is not lost.
+    let shutdown = shutdown_signal()?;
     let service = Service::start(Options { host, port, dynamodb_port, data, env, ..Options::default() }).await?;
-    // Nobody may be reading what we say; that is no reason to end.
-    drop(greet(&service));
-    end.await;
-    eprintln!("stopping; once more to stop at once");
+    // Nothing may be reading standard output. That is no reason to stop.
+    drop(print_instructions(&service));
+    shutdown.await;
+    eprintln!("stopping; press Ctrl-C again to stop at once");
     tokio::select! {
         () = service.stop() => {}
-        () = self::end()? => {}
+        () = shutdown_signal()? => {}
     }
     Ok(())
 }
 
-/// Logs for people, apart from what this command says on standard output.
+/// Writes log lines to standard error: standard output carries only what this command prints.
 fn start_log(env: &Env) -> Result<(), Misconfigured> {
     let level = env.parsed("LOG_LEVEL", Level::WARN)?;
-    // The embedded DynamoDB warns of every condition that is not met, which here is how decisions are made.
+    // The embedded DynamoDB logs a warning for every failed condition, but here conditions are how decisions are made.
     let targets = Targets::new().with_default(level).with_target("dynoxide", level.min(Level::ERROR));
     let lines = tracing_subscriber::fmt::layer().compact().with_writer(io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(targets)).init();
     Ok(())
 }
 
-/// What ends when somebody wants the service to end.
+/// Resolves on SIGINT or SIGTERM.
 #[cfg(unix)]
-fn end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -127,12 +127,12 @@ fn end() -> io::Result<impl Future<Output = ()>> {
 }
 
 #[cfg(not(unix))]
-fn end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
-/// Says where everything is, and what to try.
-fn greet(service: &Service) -> io::Result<()> {
+/// Prints where everything is and what to try.
+fn print_instructions(service: &Service) -> io::Result<()> {
     let (url, env) = (service.url(), service.env());
     let table = env.get("TABLE_NAME").unwrap_or_default();
     let secret = env.get("WEBHOOK_SECRET").unwrap_or_default();
@@ -143,17 +143,17 @@ fn greet(service: &Service) -> io::Result<()> {
     writeln!(out, "ready {url}")?;
     writeln!(out, "DynamoDB {} table {table}", service.dynamodb_url())?;
     writeln!(out, "webhook secret {secret}")?;
-    writeln!(out, "in a browser: {url}/_local/live for a referral's life, {url}/dashboard for its operators")?;
+    writeln!(out, "in a browser: {url}/_local/live (play a referral's life cycle), {url}/dashboard (for operators)")?;
     write!(
         out,
         r#"
 # Ada, a member, gets a code. Paste this into another terminal.
 curl -s -X PUT {url}/v1/users/ada/code -H 'Content-Type: application/json' -d '{{"code":"ada-invites"}}'
 
-# Bob opens her link: a cookie remembers it.
+# Bob opens her link. A cookie stores the visit.
 curl -s -o /dev/null -w '%{{http_code}} to %{{redirect_url}}\n' -c cookies.txt {url}/r/ada-invites
 
-# Bob signs up, and the product's server passes his cookie on.
+# Bob signs up. The product's server forwards his cookie.
 curl -s -b cookies.txt {url}/v1/referrals -H 'Content-Type: application/json' -d '{{"referee_id":"bob"}}'
 
 # Bob's first order: an event on the bus.
@@ -161,12 +161,12 @@ curl -s {url}/ -H 'X-Amz-Target: AWSEvents.PutEvents' -H 'Content-Type: applicat
   "Entries": [{{ "EventBusName": "{bus}", "Source": "shop", "DetailType": "{event}",
     "Detail": "{{\"order_id\":\"o-1\",\"user_id\":\"bob\",\"amount\":4200,\"currency\":\"{currency}\"}}" }}] }}'
 
-# A moment later, both have their rewards, and the subsystems were called once for each.
+# A moment later both have their rewards, and each reward was sent once.
 sleep 2
 curl -s {url}/v1/referrals/bob
 curl -s {url}/_local/deliveries
 
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 "#
     )?;
     out.flush()

@@ -1,16 +1,16 @@
-//! EventBridge's pattern language, for the bus rules and the filters of the stream.
+//! EventBridge's pattern language, used by the bus rules and the stream filters.
 //!
-//! A pattern is read once, at start; an operator that is not known is an error there, so that a rule never silently
-//! matches less, or more, than it does on AWS.
+//! A pattern is parsed once, at start. An unknown operator is an error, so that a rule never silently matches less or
+//! more than on AWS.
 
 use serde_json::{Map, Value};
 
-/// A pattern that cannot be read; the text says what is wrong with it.
+/// A pattern that cannot be parsed, with the reason.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("event pattern: {0}")]
 pub(crate) struct PatternError(String);
 
-/// What an event must look like.
+/// The conditions that an event must meet.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(Vec<(String, Expectation)>);
 
@@ -18,7 +18,7 @@ pub(crate) struct Pattern(Vec<(String, Expectation)>);
 enum Expectation {
     /// The field is an object that matches.
     Fields(Pattern),
-    /// The field's value passes one of these tests.
+    /// The field's value passes at least one of these tests.
     AnyOf(Vec<Test>),
 }
 
@@ -44,7 +44,7 @@ enum Comparison {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub(crate) fn new(pattern: &Value) -> Result<Self, PatternError> {
         match pattern {
             Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields),
@@ -65,10 +65,10 @@ impl Pattern {
         expectations.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `event` is what the pattern asks for.
+    /// Whether `event` matches the pattern.
     pub(crate) fn matches(&self, event: &Value) -> bool {
         match event {
-            // Of a list of objects, one that matches is enough.
+            // In a list of objects, one match is enough.
             Value::Array(items) => items.iter().any(|item| self.matches(item)),
             _ => self.0.iter().all(|(name, expectation)| expectation.is_met_by(event.get(name))),
         }
@@ -124,7 +124,7 @@ impl Test {
             _ => None,
         });
         let comparisons = pairs.collect::<Option<Vec<_>>>().filter(|comparisons| !comparisons.is_empty());
-        comparisons.map(Self::Numeric).ok_or_else(|| refused("comparison cannot be read", whole))
+        comparisons.map(Self::Numeric).ok_or_else(|| refused("comparison is invalid", whole))
     }
 
     fn passes(&self, found: Option<&Value>) -> bool {
@@ -170,7 +170,7 @@ impl Comparison {
     }
 }
 
-/// Equality as the pattern language has it: `1` and `1.0` are one number.
+/// Equality as in the pattern language: `1` and `1.0` are equal.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn values_must_be_one_of_those_listed() {
+    fn a_value_must_be_in_the_list() {
         let pattern = json!({"source": ["shop", "crm"], "detail": {"amount": [1]}});
         check(pattern.clone(), json!({"source": "crm", "detail": {"amount": 1.0, "more": true}}), true);
         check(pattern.clone(), json!({"source": "other", "detail": {"amount": 1}}), false);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_list_one_member_is_enough() {
+    fn one_matching_list_member_is_enough() {
         check(json!({"tags": ["a"]}), json!({"tags": ["b", "a"]}), true);
         check(json!({"tags": ["a"]}), json!({"tags": []}), false);
         check(json!({"items": {"id": [2]}}), json!({"items": [{"id": 1}, {"id": 2}]}), true);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_needs_a_value_that_is_there() {
+    fn anything_but_requires_a_value() {
         check(json!({"a": [{"anything-but": ["x", 1]}]}), json!({"a": "y"}), true);
         check(json!({"a": [{"anything-but": ["x", 1]}]}), json!({"a": 1}), false);
         check(json!({"a": [{"anything-but": "x"}]}), json!({}), false);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn exists_looks_at_presence_alone() {
+    fn exists_checks_only_presence() {
         check(json!({"a": {"b": [{"exists": true}]}}), json!({"a": {"b": null}}), true);
         check(json!({"a": {"b": [{"exists": false}]}}), json!({"a": {}}), true);
         check(json!({"a": {"b": [{"exists": false}]}}), json!({}), true);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_reads_a_stream_record() {
+    fn a_filter_matches_a_stream_record() {
         let filter = json!({"eventName": ["MODIFY"], "dynamodb": {"NewImage": {"sk": {"S": ["REFERRAL"]}}}});
         let record = json!({"eventName": "MODIFY", "dynamodb": {"NewImage": {"sk": {"S": "REFERRAL"}}}});
         check(filter.clone(), record, true);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unknown_or_malformed_patterns_are_refused() {
         for pattern in [
             json!([]),
             json!({}),

@@ -1,4 +1,4 @@
-//! Answers of the local service's own: JSON, and problem documents in the form of the product's API.
+//! Responses of the local service itself: JSON, and problem documents in the format of the product's API.
 
 use axum::{
     body::Body,
@@ -20,7 +20,7 @@ pub(crate) fn problem(status: StatusCode, reason: &str, detail: &str) -> Respons
     answer(status, "application/problem+json", body.to_string())
 }
 
-/// An answer of any type.
+/// A response of any content type.
 pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

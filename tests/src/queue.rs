@@ -1,8 +1,9 @@
-//! The pumps of the queues: messages to functions as Lambda hands them over, and back when they failed.
+//! The queue pollers: they pass messages to functions as Lambda does, and return failed ones to the queue.
 //!
-//! Two kinds of queue feed a function. An SQS queue gives batches, and each message of a batch fails or succeeds by
-//! itself. An asynchronous invocation is a queue inside Lambda: one event, handed over bare. Either way a message is
-//! tried again after a pause, and after its last attempt it goes where the template says.
+//! Two kinds of queue feed a function. An SQS queue delivers batches, and each message of a batch fails or succeeds on
+//! its own. An asynchronous invocation uses a queue inside Lambda, which delivers one event without an envelope. In
+//! both
+//! cases a failed message is retried after a delay; after its last attempt it goes where the template says.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,24 +14,25 @@ use crate::{
     clock::{self, REGION},
     deployment::{Deployment, Feed, Invocation, OnFailure},
     functions::{Failure, Function},
-    journal::{JournalError, Letter, Message},
+    journal::{JournalError, Message, NewMessage},
     service::{Local, Pace, Stop},
 };
 
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long a pump waits when the journal itself gives trouble.
-const TROUBLE: Duration = Duration::from_secs(1);
-/// Events that are handed to a function at once, each alone.
-const EVENTS_AT_ONCE: usize = 10;
+/// The longest delay between two attempts.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// How long a poller waits after a journal error.
+const RETRY_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How many asynchronous events a function processes at once, each in its own invocation.
+const EVENT_CONCURRENCY: usize = 10;
 
-/// The way of messages from one queue to one function.
-pub(crate) struct Lane {
+/// The event source mapping of one queue to one function.
+pub(crate) struct Poller {
     local: Arc<Local>,
     queue: String,
     function: Function,
     kind: Kind,
-    /// How many batches are worked on at once, so that a slow subsystem holds up its own queue alone.
+    /// How many batches are processed at once. Each queue has its own limit, so a slow subsystem delays only its own
+    /// queue.
     concurrency: usize,
 }
 
@@ -39,8 +41,8 @@ enum Kind {
     Invocation(Invocation),
 }
 
-impl Lane {
-    /// All lanes of the deployment.
+impl Poller {
+    /// All pollers of the deployment.
     pub(crate) fn all(local: &Arc<Local>) -> Vec<Self> {
         let feeds = local.deployment.feeds.iter().map(|feed| Self::of_feed(local, feed));
         let invocations = local.deployment.invocations.iter().map(|invocation| Self::of_invocation(local, invocation));
@@ -63,19 +65,19 @@ impl Lane {
             queue: invocation.name.clone(),
             function: invocation.function,
             kind: Kind::Invocation(invocation.clone()),
-            concurrency: EVENTS_AT_ONCE,
+            concurrency: EVENT_CONCURRENCY,
         }
     }
 
-    /// Works until told to stop, and then finishes what it has begun.
+    /// Polls until stopped, then finishes the batches in progress.
     pub(crate) async fn run(self, mut stop: Stop) {
-        let lane = Arc::new(self);
-        let arrivals = lane.local.journal.arrivals(&lane.queue);
+        let poller = Arc::new(self);
+        let arrivals = poller.local.journal.arrivals(&poller.queue);
         let mut running = JoinSet::new();
         loop {
-            let next = lane.begin(&mut running).unwrap_or_else(|problem| {
-                tracing::error!(queue = lane.queue, %problem, "cannot receive");
-                Some(TROUBLE)
+            let next = poller.start_batches(&mut running).unwrap_or_else(|problem| {
+                tracing::error!(queue = poller.queue, %problem, "cannot receive");
+                Some(RETRY_AFTER_ERROR)
             });
             tokio::select! {
                 () = stop.wait() => break,
@@ -87,18 +89,19 @@ impl Lane {
         while running.join_next().await.is_some() {}
     }
 
-    /// Begins as many batches as may run at once; how long to wait for the next message, if there is room for one.
-    fn begin(self: &Arc<Self>, running: &mut JoinSet<()>) -> Result<Option<Duration>, JournalError> {
+    /// Starts as many batches as may run at once. Returns how long to wait for the next message, if another batch may
+    /// run.
+    fn start_batches(self: &Arc<Self>, running: &mut JoinSet<()>) -> Result<Option<Duration>, JournalError> {
         while running.len() < self.concurrency {
             let batch = self.local.journal.receive(&self.queue, self.batch())?;
             if batch.is_empty() {
                 let due = self.local.journal.next_due(&self.queue)?;
                 return Ok(due.map(|due| millis(due.saturating_sub(clock::now()).max(1))));
             }
-            let lane = Arc::clone(self);
+            let poller = Arc::clone(self);
             running.spawn(async move {
-                if let Err(problem) = lane.work(&batch).await {
-                    tracing::error!(queue = lane.queue, %problem, "cannot settle a batch");
+                if let Err(problem) = poller.process(&batch).await {
+                    tracing::error!(queue = poller.queue, %problem, "cannot complete a batch");
                 }
             });
         }
@@ -112,12 +115,12 @@ impl Lane {
         }
     }
 
-    async fn work(&self, batch: &[Message]) -> Result<(), JournalError> {
+    async fn process(&self, batch: &[Message]) -> Result<(), JournalError> {
         let answer = self.local.functions.invoke(self.function, self.payload(batch)).await;
         for message in batch {
-            match self.trouble_with(message, batch, &answer) {
+            match self.failure_of(message, batch, &answer) {
                 None => self.local.journal.delete(message)?,
-                Some(reason) => self.failed(message, &reason)?,
+                Some(reason) => self.handle_failure(message, &reason)?,
             }
         }
         Ok(())
@@ -130,66 +133,68 @@ impl Lane {
         }
     }
 
-    /// Why `message` has to be tried again; `None` if it is dealt with.
-    fn trouble_with(&self, message: &Message, batch: &[Message], answer: &Result<Value, Failure>) -> Option<String> {
+    /// Why `message` must be retried; `None` if it was processed.
+    fn failure_of(&self, message: &Message, batch: &[Message], answer: &Result<Value, Failure>) -> Option<String> {
         match (answer, &self.kind) {
             (Err(failure), _) => Some(failure.to_string()),
             (Ok(_), Kind::Invocation(_)) => None,
             (Ok(answer), Kind::Queue { .. }) => {
                 let failed = failed_items(answer);
-                // An answer that names what was not asked about is no answer: Lambda then fails the whole batch.
+                // An answer that names an unknown message is invalid. Lambda then fails the whole batch.
                 let unknown = failed.iter().any(|id| batch.iter().all(|message| message.id != *id));
-                (unknown || failed.contains(&message.id.as_str())).then(|| "the function gave it back".to_owned())
+                (unknown || failed.contains(&message.id.as_str()))
+                    .then(|| "the function returned it as failed".to_owned())
             }
         }
     }
 
-    /// Back into the queue after a pause, or on to where messages go that were tried often enough.
-    fn failed(&self, message: &Message, reason: &str) -> Result<(), JournalError> {
+    /// Returns a message to the queue with a delay, or moves it on after its last attempt.
+    fn handle_failure(&self, message: &Message, reason: &str) -> Result<(), JournalError> {
         tracing::warn!(queue = self.queue, id = message.id, attempt = message.receives, reason, "failed");
         let local = &self.local;
         match self.exhausted(message, reason) {
-            Some(letter) => local.journal.pass_on(message, &letter),
-            None => local.journal.give_back(message, backoff(local.pace.first_retry, message.receives)),
+            Some(new_message) => local.journal.move_to(message, &new_message),
+            None => local.journal.return_to_queue(message, backoff(local.pace.first_retry, message.receives)),
         }
     }
 
-    /// What becomes of a message that is not tried again; `None` if it is.
-    fn exhausted(&self, message: &Message, reason: &str) -> Option<Letter> {
+    /// The message to send elsewhere if `message` has no attempts left; `None` if it is retried.
+    fn exhausted(&self, message: &Message, reason: &str) -> Option<NewMessage> {
         let (attempts, place) = match &self.kind {
             Kind::Invocation(invocation) => (invocation.attempts, Some(&invocation.on_failure)),
             Kind::Queue { .. } => {
                 let redrive = self.local.deployment.queues.get(&self.queue)?.redrive.as_ref()?;
-                return (message.receives >= redrive.after)
-                    .then(|| self.local.letter(&redrive.to, &message.body, with_reason(&message.attributes, reason)));
+                return (message.receives >= redrive.after).then(|| {
+                    self.local.new_message(&redrive.to, &message.body, with_reason(&message.attributes, reason))
+                });
             }
         };
         let place = place.filter(|_| message.receives >= attempts)?;
         let attributes = with_reason(&message.attributes, reason);
         Some(match place {
             OnFailure::DeadLetter(queue) | OnFailure::Nowhere(queue) => {
-                self.local.letter(queue, &message.body, attributes)
+                self.local.new_message(queue, &message.body, attributes)
             }
             OnFailure::Destination(queue) => {
                 let record = invocation_record(&self.queue, message, reason);
-                self.local.letter(queue, &record.to_string(), attributes)
+                self.local.new_message(queue, &record.to_string(), attributes)
             }
         })
     }
 }
 
-/// How long a message must wait in `queue` before it is handed over. Delays are cut to what somebody who looks on has
-/// patience for; and what others gave up on rests a little, where it is tried again at all.
+/// The delay of a message in `queue`. Delays are capped for interactive use. A message in a dead-letter queue that a
+/// function consumes waits for the capped delay.
 pub(crate) fn delay(deployment: &Deployment, pace: &Pace, queue: &str) -> Duration {
     let own = deployment.queues.get(queue).map(|queue| queue.delay).unwrap_or_default();
     let rests = deployment.is_dead_letter_queue(queue) && deployment.is_consumed(queue);
     if rests { pace.delay } else { own.min(pace.delay) }
 }
 
-/// The pause in milliseconds after the attempt with this number: each twice the one before it, up to a limit.
+/// The delay in milliseconds after this attempt: it doubles with each attempt, up to a limit.
 pub(crate) fn backoff(first: Duration, attempt: u32) -> i64 {
     let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
-    let pause = first.saturating_mul(factor).min(LONGEST_PAUSE.max(first));
+    let pause = first.saturating_mul(factor).min(MAX_RETRY_DELAY.max(first));
     i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -199,17 +204,17 @@ pub(crate) fn failed_items(answer: &Value) -> Vec<&str> {
     failures.map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default()).collect()
 }
 
-/// A duration of so many milliseconds.
+/// A duration in milliseconds.
 pub(crate) fn millis(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// A body as JSON, or as the text that it is.
+/// A body as JSON, or as a string if it is not JSON.
 pub(crate) fn parsed(body: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|_| body.into())
 }
 
-/// A message as Lambda's SQS event has it.
+/// A message in the form of Lambda's SQS event.
 fn record(message: &Message) -> Value {
     json!({
         "messageId": message.id,
@@ -229,7 +234,7 @@ fn record(message: &Message) -> Value {
     })
 }
 
-/// Message attributes as Lambda spells them, from how `SendMessage` spells them.
+/// Message attributes in Lambda's spelling, from `SendMessage`'s spelling.
 fn message_attributes(sent: &Value) -> Value {
     let attributes = sent.as_object().into_iter().flatten().map(|(name, attribute)| {
         let mut spelt = json!({ "dataType": attribute["DataType"], "stringListValues": [], "binaryListValues": [] });
@@ -243,7 +248,7 @@ fn message_attributes(sent: &Value) -> Value {
     Value::Object(attributes.collect::<Map<_, _>>())
 }
 
-/// The attributes with, as one more, why the message is where it is; SQS's own redrive does not say.
+/// The attributes plus the failure reason, which SQS's own redrive does not add.
 fn with_reason(attributes: &Value, reason: &str) -> Value {
     let mut attributes = attributes.clone();
     if attributes.is_object() {
@@ -252,7 +257,7 @@ fn with_reason(attributes: &Value, reason: &str) -> Value {
     attributes
 }
 
-/// What a destination is told of an invocation that failed for the last time.
+/// The record that a failure destination receives after the last failed attempt.
 fn invocation_record(function: &str, message: &Message, reason: &str) -> Value {
     json!({
         "version": "1.0",
@@ -274,14 +279,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit() {
+    fn retry_delays_double_up_to_a_limit() {
         let pauses: Vec<_> = (1..=7).map(|attempt| backoff(Duration::from_secs(1), attempt)).collect();
         assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
         assert_eq!(backoff(Duration::from_secs(1), u32::MAX), 30_000);
     }
 
     #[test]
-    fn an_answer_names_what_failed() {
+    fn failed_items_are_read_from_the_answer() {
         let answer = json!({"batchItemFailures": [{"itemIdentifier": "a"}, {}]});
         assert_eq!(failed_items(&answer), ["a", ""]);
         assert!(failed_items(&Value::Null).is_empty());
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_spelt_as_lambda_spells_it() {
+    fn a_record_has_the_form_of_lambdas_sqs_event() {
         let message = Message {
             id: "id".to_owned(),
             queue: "CreditQueue".to_owned(),

@@ -1,4 +1,4 @@
-//! The clock that calls functions: what EventBridge's schedules do each minute, here every few seconds.
+//! The schedule: invokes functions as EventBridge does every minute, but every few seconds.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
     service::{Local, Stop},
 };
 
-/// Calls every scheduled function again and again until told to stop. A call that fails is not repeated: the next
-/// one is its repetition.
+/// Invokes every scheduled function periodically until stopped. A failed call is not retried, because the next period
+/// is its retry.
 pub(crate) async fn run(local: Arc<Local>, mut stop: Stop) {
     loop {
         tokio::select! {
@@ -28,13 +28,13 @@ pub(crate) async fn run(local: Arc<Local>, mut stop: Stop) {
     }
 }
 
-/// Calls one function as the schedule does.
+/// Invokes one function in the way the schedule does.
 pub(crate) async fn call(local: &Local, schedule: &Schedule) -> Result<Value, Failure> {
     let payload = schedule.input.clone().unwrap_or_else(|| event(&schedule.name));
     local.functions.invoke(schedule.function, payload).await
 }
 
-/// What a schedule sends that was given nothing to send.
+/// The payload of a schedule without an input of its own.
 fn event(name: &str) -> Value {
     json!({
         "version": "0",

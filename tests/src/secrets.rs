@@ -1,4 +1,4 @@
-//! The keys that the functions need and that nobody gave: drawn at random, and kept where the data is kept.
+//! Secrets that the functions need and the caller did not configure: generated at random and stored with the data.
 
 use std::{
     collections::BTreeMap,
@@ -9,28 +9,28 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// The variables, and what their values begin with.
+/// The environment variables, and the prefixes of their values.
 const SECRETS: [(&str, &str); 3] = [("COOKIE_KEY", ""), ("FINGERPRINT_KEY", ""), ("WEBHOOK_SECRET", "whsec_")];
 
-/// The secrets by the names of their variables: those kept in `data`, or fresh ones. With another cookie key, a
-/// service started again would know no visitor of before.
+/// The secrets by environment variable: those stored in `data`, or new ones. They are stored because a restart with a
+/// new cookie key would invalidate every visitor's cookie.
 pub(crate) fn secrets(data: Option<&Path>) -> io::Result<BTreeMap<String, String>> {
     let Some(path) = data.map(|data| data.join("secrets.json")) else {
-        return drawn();
+        return generate();
     };
     match File::open(&path) {
         Ok(file) => Ok(serde_json::from_reader(file)?),
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
-            let secrets = drawn()?;
-            keep(&path, serde_json::to_string_pretty(&secrets)?.as_bytes())?;
+            let secrets = generate()?;
+            write_private(&path, serde_json::to_string_pretty(&secrets)?.as_bytes())?;
             Ok(secrets)
         }
         Err(problem) => Err(problem),
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the local service draws what an operator would configure")]
-fn drawn() -> io::Result<BTreeMap<String, String>> {
+#[allow(clippy::disallowed_methods, reason = "the local service generates what an operator would configure")]
+fn generate() -> io::Result<BTreeMap<String, String>> {
     let secrets = SECRETS.map(|(name, prefix)| {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -39,8 +39,8 @@ fn drawn() -> io::Result<BTreeMap<String, String>> {
     secrets.into_iter().collect()
 }
 
-/// Writes a file that only its owner can read; whole, or not at all.
-fn keep(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a file that only its owner can read. A crash leaves the old file or the complete new one.
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_kept_with_the_data_for_their_owner_alone() {
+    fn secrets_are_stored_with_the_data_and_only_their_owner_can_read_them() {
         let data = std::env::temp_dir().join(crate::clock::id());
         std::fs::create_dir(&data).unwrap();
         let first = secrets(Some(&data)).unwrap();

@@ -1,4 +1,4 @@
-//! The running service: puts the parts together, starts them in order and stops them in the reverse order.
+//! The running service: connects the parts, starts them in order and stops them in reverse order.
 
 use std::{
     fs::{File, TryLockError},
@@ -31,35 +31,36 @@ use crate::{
     dynamodb::{self, DynamoDb, DynamoError},
     functions::{Clients, Failure, Function, Functions},
     gateway,
-    journal::{Journal, JournalError, Letter},
-    queue::{self, Lane},
+    journal::{Journal, JournalError, NewMessage},
+    queue::{self, Poller},
     schedule, secrets, sqs,
     stream::{self, Reader},
     subsystems::{KINDS, Scripts},
     template::TemplateError,
 };
 
-/// What a service is started with.
+/// Options of [`Service::start`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The address to listen on.
     pub host: IpAddr,
-    /// The port of the service; 0 takes a free one.
+    /// The port of the service; 0 picks a free port.
     pub port: u16,
-    /// The port of the embedded DynamoDB; 0 takes a free one.
+    /// The port of the embedded DynamoDB; 0 picks a free port.
     pub dynamodb_port: u16,
-    /// Where to keep table, queues and secrets; in memory if nowhere.
+    /// The directory for the table, queues and secrets; in memory if `None`.
     pub data: Option<PathBuf>,
-    /// The functions' settings. What is missing gets a local default.
+    /// The functions' settings. Missing ones get a local default.
     pub env: Env,
-    /// How fast time goes by.
+    /// Delays and time limits.
     pub pace: Pace,
-    /// What carries the functions' calls to AWS, for tests that count or break them; the usual if `None`.
+    /// The HTTP connector of the functions' AWS clients, if not the usual one. Tests pass one that counts or breaks
+    /// calls.
     pub connector: Option<SharedHttpClient>,
 }
 
 impl Default for Options {
-    /// Free ports of the loopback, in memory, no settings, the usual pace.
+    /// Free loopback ports, in memory, default settings and pace.
     fn default() -> Self {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
@@ -73,21 +74,21 @@ impl Default for Options {
     }
 }
 
-/// How long things take here that take minutes on AWS.
+/// Local durations of what takes minutes on AWS.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The time between two sweeps.
     pub sweep: Duration,
-    /// The longest a message waits in a queue with a delay; also how long rests what is read from a dead-letter queue.
+    /// The longest delay of a message in a delay queue, and how long a message rests in a dead-new_message queue that a
+    /// function consumes.
     pub delay: Duration,
-    /// The pause before the first retry, of which the further ones are multiples.
+    /// The delay before the first retry; it doubles with each further retry.
     pub first_retry: Duration,
-    /// Whether the table's stream feeds its functions.
+    /// Whether the table's stream invokes functions.
     pub stream: bool,
-    /// Whether the clock calls the sweep; [`Service::sweep_now`] does so in any case.
+    /// Whether the schedule invokes the sweep. [`Service::sweep_now`] always does.
     pub schedule: bool,
-    /// How many times longer than on AWS a function may take, and wait for the table: here both share a machine with
-    /// everything else on it.
+    /// Multiplies the functions' timeouts and their DynamoDB timeouts, because here everything shares one machine.
     pub slack: u32,
 }
 
@@ -107,23 +108,23 @@ impl Default for Pace {
 /// The service cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Somebody else listens on that port.
+    /// Another process listens on that port.
     #[error("port {port} is in use; try {flag} 0")]
     PortTaken {
         /// The port.
         port: u16,
-        /// The flag that chooses another.
+        /// The flag that selects another port.
         flag: &'static str,
     },
-    /// The address cannot be listened on.
+    /// The service cannot listen on the address.
     #[error("cannot listen on {address}: {problem}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         problem: io::Error,
     },
-    /// Another service runs on the same data.
+    /// Another service uses the same data directory.
     #[error("another service is running on the data in {}", .0.display())]
     DataInUse(PathBuf),
     /// The data directory cannot be used.
@@ -131,13 +132,13 @@ pub enum StartError {
     Data {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         problem: io::Error,
     },
-    /// The operating system gave no random bytes.
-    #[error("cannot draw secrets: {0}")]
+    /// The operating system returned no random bytes.
+    #[error("cannot generate secrets: {0}")]
     Secrets(io::Error),
-    /// What is deployed cannot be read.
+    /// The template cannot be read.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The journal cannot be opened.
@@ -146,17 +147,17 @@ pub enum StartError {
     /// The embedded DynamoDB cannot be started.
     #[error(transparent)]
     DynamoDb(#[from] DynamoError),
-    /// A function refuses its settings.
+    /// A function rejects its settings.
     #[error(transparent)]
     Misconfigured(#[from] Misconfigured),
 }
 
-/// What all parts of a running service share.
+/// State that all parts of a running service share.
 pub(crate) struct Local {
     pub(crate) url: String,
     /// The functions' settings.
     pub(crate) env: Env,
-    /// The bus's name, as the functions know it.
+    /// The bus's name, as configured for the functions.
     pub(crate) bus: String,
     pub(crate) pace: Pace,
     pub(crate) deployment: Deployment,
@@ -168,15 +169,15 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// A message for `queue`, with the delay that this queue puts before it.
-    pub(crate) fn letter(&self, queue: &str, body: &str, attributes: Value) -> Letter {
+    /// A message for `queue`, delayed by the queue's own delay.
+    pub(crate) fn new_message(&self, queue: &str, body: &str, attributes: Value) -> NewMessage {
         let delay = queue::delay(&self.deployment, &self.pace, queue);
         let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        Letter { attributes, delay, ..Letter::new(queue, body) }
+        NewMessage { attributes, delay, ..NewMessage::new(queue, body) }
     }
 }
 
-/// Told when it is time to stop.
+/// Signals that the service is stopping.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
@@ -186,41 +187,41 @@ impl Stop {
         (sender, Self(receiver))
     }
 
-    /// Whether it is time.
+    /// Whether the service is stopping.
     pub(crate) fn is_set(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
 
-    /// Returns when it is time, which it also is when whoever would say so is gone.
+    /// Returns when the service is stopping, or when the sender is gone.
     pub(crate) async fn wait(&mut self) {
         drop(self.0.wait_for(|stop| *stop).await);
     }
 }
 
-/// A running service. Dropped, it stops in the background; [`Service::stop`] lets it finish what it has begun.
+/// A running service. When dropped, it stops in the background; [`Service::stop`] lets running work finish.
 pub struct Service {
     local: Arc<Local>,
     dynamodb_url: String,
     plain: aws_sdk_dynamodb::Client,
-    pumps: JoinSet<()>,
-    stop_pumps: watch::Sender<bool>,
-    front: JoinHandle<()>,
-    stop_front: watch::Sender<bool>,
+    workers: JoinSet<()>,
+    stop_workers: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    stop_server: watch::Sender<bool>,
     database: dynamodb::Server,
-    /// Held for as long as the service runs on its data.
+    /// The lock on the data directory, held while the service runs.
     _data: Option<File>,
 }
 
-/// How long what runs may take to end: a function's time and a little.
+/// How long running work may take to finish: a function's timeout and a margin.
 const GRACE: Duration = Duration::from_secs(12);
-/// How long connections may take to close.
+/// How long open connections may take to close.
 const HANG_UP: Duration = Duration::from_secs(2);
 
 impl Service {
     /// Starts a service; it is ready when this returns.
     ///
-    /// # Errors
-    /// When a port is taken, the data directory cannot be used, or a setting cannot be read.
+    /// Returns an error when a port is in use, the data directory cannot be used, or a setting is invalid.
+    /// Returns an error when a port is taken, the data directory cannot be used, or a setting cannot be read.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { host, port, dynamodb_port, data, env, pace, connector } = options;
         let data = data.as_deref();
@@ -238,11 +239,11 @@ impl Service {
         let database = dynamodb.serve(database_listener)?;
 
         let http = aws_smithy_http_client::Builder::new().build_http();
-        let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone(), patient()));
+        let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone(), long_timeouts()));
         let functions = {
             let connector = connector.unwrap_or(http);
             let dynamodb = aws(&dynamodb_url, connector.clone(), stretched(pace.slack));
-            let rest = aws(&url, connector, patient());
+            let rest = aws(&url, connector, long_timeouts());
             let clients = Clients {
                 dynamodb: aws_sdk_dynamodb::Client::new(&dynamodb),
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),
@@ -255,37 +256,38 @@ impl Service {
         let moves = sqs::Moves::default();
         let local = Arc::new(Local { url, env, bus, pace, deployment, journal, dynamodb, functions, scripts, moves });
 
-        let (stop_front, stopped) = Stop::new();
-        let front = serve(&local, listener, stopped)?;
-        let (stop_pumps, stopped) = Stop::new();
-        let pumps = pump(&local, &stopped);
-        Ok(Self { local, dynamodb_url, plain, pumps, stop_pumps, front, stop_front, database, _data: lock })
+        let (stop_server, stopped) = Stop::new();
+        let server = serve(&local, listener, stopped)?;
+        let (stop_workers, stopped) = Stop::new();
+        let workers = start_workers(&local, &stopped);
+        Ok(Self { local, dynamodb_url, plain, workers, stop_workers, server, stop_server, database, _data: lock })
     }
 
-    /// The service's address, without a slash at its end.
+    /// The service's URL, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.local.url
     }
 
-    /// The embedded DynamoDB's address.
+    /// The embedded DynamoDB's URL.
     pub fn dynamodb_url(&self) -> &str {
         &self.dynamodb_url
     }
 
-    /// A client of the embedded DynamoDB that is not one of the functions': nothing counts its calls or breaks them.
+    /// A client of the embedded DynamoDB that does not use the functions' connector: its calls are not counted or
+    /// broken.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         self.plain.clone()
     }
 
-    /// The settings that the functions were started with, defaults and secrets among them.
+    /// The settings of the functions, including defaults and secrets.
     pub fn env(&self) -> &Env {
         &self.local.env
     }
 
     /// Invokes the function with that logical id, and gives what it answers.
-    ///
+    /// Returns an error when the function does not exist or fails.
     /// # Errors
-    /// When there is no such function, or it fails.
+    /// Returns an error when there is no such function, or it fails.
     pub async fn invoke(&self, logical_id: &str, payload: Value) -> Result<Value, Failure> {
         let function = Function::named(logical_id);
         let function = function.ok_or_else(|| Failure::Error(format!("there is no function {logical_id}")))?;
@@ -293,9 +295,9 @@ impl Service {
     }
 
     /// Calls what the schedule calls, now.
-    ///
+    /// Returns an error when a function fails.
     /// # Errors
-    /// When it fails.
+    /// Returns an error when it fails.
     pub async fn sweep_now(&self) -> Result<(), Failure> {
         for schedule in &self.local.deployment.schedules {
             schedule::call(&self.local, schedule).await?;
@@ -304,10 +306,10 @@ impl Service {
     }
 
     /// Whether nothing is left to do but what was parked, what a delay queue holds for its first time, and what only
-    /// the schedule will find.
-    ///
+    /// Whether all work is done, except for dead new_messages, first deliveries of a delay queue, and what only the schedule
+    /// finds.
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error when the journal cannot be read.
     pub fn idle(&self) -> Result<bool, JournalError> {
         let Local { deployment, journal, pace, .. } = &*self.local;
         if pace.stream && !stream::is_at_end(&self.local) {
@@ -320,22 +322,22 @@ impl Service {
                 return Ok(false);
             }
         }
-        // A pump may have written to the table between the first look and the last message's end.
+        // A worker may have written to the table after the first check and before its last message was deleted.
         Ok(!pace.stream || stream::is_at_end(&self.local))
     }
 
-    /// Stops: no new work is begun, and what runs may end within a function's time.
+    /// Stops the service. No new work starts; running work may take up to a function's timeout.
     pub async fn stop(mut self) {
-        // The pumps first: what they are doing needs the bus, the stand-ins and the table.
-        self.stop_pumps.send_replace(true);
-        let pumps = async { while self.pumps.join_next().await.is_some() {} };
-        if timeout(GRACE, pumps).await.is_err() {
-            tracing::warn!("some work did not end in time");
-            self.pumps.abort_all();
+        // Workers first: their work needs the bus, the stand-ins and the table.
+        self.stop_workers.send_replace(true);
+        let workers = async { while self.workers.join_next().await.is_some() {} };
+        if timeout(GRACE, workers).await.is_err() {
+            tracing::warn!("some work did not finish in time");
+            self.workers.abort_all();
         }
-        self.stop_front.send_replace(true);
-        if timeout(HANG_UP, &mut self.front).await.is_err() {
-            self.front.abort();
+        self.stop_server.send_replace(true);
+        if timeout(HANG_UP, &mut self.server).await.is_err() {
+            self.server.abort();
         }
         self.database.stop(HANG_UP).await;
     }
@@ -352,7 +354,7 @@ fn listen(host: IpAddr, port: u16, flag: &'static str) -> Result<TcpListener, St
     Ok(listener)
 }
 
-/// The URL by which this machine reaches `listener`.
+/// The URL at which this machine reaches `listener`.
 fn url_of(listener: &TcpListener, host: IpAddr, port: u16) -> Result<String, StartError> {
     let mut address = SocketAddr::new(host, port);
     address = listener.local_addr().map_err(|problem| StartError::Listen { address, problem })?;
@@ -362,7 +364,7 @@ fn url_of(listener: &TcpListener, host: IpAddr, port: u16) -> Result<String, Sta
     Ok(format!("http://{address}"))
 }
 
-/// Makes the data directory, and sees to it that no other service works on it.
+/// Creates the data directory and locks it, so that no other service uses it.
 fn lock(path: &Path) -> Result<File, StartError> {
     let failed = |problem| StartError::Data { path: path.to_owned(), problem };
     std::fs::create_dir_all(path).map_err(failed)?;
@@ -374,7 +376,7 @@ fn lock(path: &Path) -> Result<File, StartError> {
     }
 }
 
-/// The queues that functions are told of, and by which variable.
+/// The queues whose URLs functions need, by environment variable.
 const QUEUES: [(&str, &str); 9] = [
     ("DELAY_QUEUE_URL", "ConversionDelayQueue"),
     ("QUARANTINE_QUEUE_URL", "QuarantineQueue"),
@@ -387,7 +389,7 @@ const QUEUES: [(&str, &str); 9] = [
     ("CONVERSION_POISON_QUEUE_URL", "ConversionPoisonQueue"),
 ];
 
-/// The functions' settings: those given, and local defaults for the rest.
+/// The functions' settings: the given ones, and local defaults for the rest.
 fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError> {
     let secrets = secrets::secrets(data).map_err(|problem| match data {
         Some(path) => StartError::Data { path: path.to_owned(), problem },
@@ -412,7 +414,7 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
     Ok(defaults.fold(env, |env, (name, value)| env.with_default(&name, value)))
 }
 
-/// How to reach a local endpoint: over plain HTTP and with any credentials.
+/// SDK settings for a local endpoint: plain HTTP and arbitrary credentials.
 fn aws(url: &str, http: SharedHttpClient, timeouts: TimeoutConfig) -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
     SdkConfig::builder()
@@ -425,7 +427,7 @@ fn aws(url: &str, http: SharedHttpClient, timeouts: TimeoutConfig) -> SdkConfig 
         .build()
 }
 
-/// The functions' own patience with the table, so many times over.
+/// The functions' own DynamoDB timeouts, multiplied by `slack`.
 pub fn stretched(slack: u32) -> TimeoutConfig {
     let own = aws::timeouts();
     let longer = |timeout: Option<Duration>| timeout.map(|timeout| timeout * slack);
@@ -437,8 +439,8 @@ pub fn stretched(slack: u32) -> TimeoutConfig {
     stretched.build()
 }
 
-/// Bus and queues take whatever comes twice for two, so a machine that is merely slow must not have it sent again.
-fn patient() -> TimeoutConfig {
+/// Bus and queues do not deduplicate, so a slow machine must not cause an SDK retry.
+fn long_timeouts() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(GRACE).operation_timeout(GRACE).build()
 }
 
@@ -455,22 +457,22 @@ fn serve(local: &Arc<Local>, listener: TcpListener, mut stop: Stop) -> Result<Jo
     }))
 }
 
-/// Starts everything that moves by itself.
-fn pump(local: &Arc<Local>, stop: &Stop) -> JoinSet<()> {
-    let mut pumps = JoinSet::new();
-    for lane in Lane::all(local) {
-        pumps.spawn(lane.run(stop.clone()));
+/// Starts the background workers.
+fn start_workers(local: &Arc<Local>, stop: &Stop) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    for poller in Poller::all(local) {
+        workers.spawn(poller.run(stop.clone()));
     }
     if local.pace.stream {
         for reader in Reader::all(local) {
-            pumps.spawn(reader.run(stop.clone()));
+            workers.spawn(reader.run(stop.clone()));
         }
     }
     if local.pace.schedule {
-        pumps.spawn(schedule::run(Arc::clone(local), stop.clone()));
+        workers.spawn(schedule::run(Arc::clone(local), stop.clone()));
     }
-    tracing::debug!(at = clock::text(clock::now()), pumps = pumps.len(), "started");
-    pumps
+    tracing::debug!(at = clock::text(clock::now()), workers = workers.len(), "started");
+    workers
 }
 
 #[cfg(test)]
@@ -496,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_goes_its_ways_and_the_service_comes_to_rest() {
+    async fn an_event_reaches_every_target_and_the_service_becomes_idle() {
         let service = Service::start(quick()).await.unwrap();
         let entry = json!({"Source": "shop", "DetailType": "account.cleared", "Detail": "{\"user_id\":\"ada\"}"});
         let answer = put_events(&service.local, &json!({"Entries": [entry]})).unwrap();
@@ -505,14 +507,14 @@ mod tests {
         let left = || {
             journal.count("ConversionFunction", false).unwrap() + journal.count("ConversionDelayQueue", false).unwrap()
         };
-        eventually("both targets took the event", || left() == 0).await;
-        eventually("it rests", || service.idle().unwrap()).await;
+        eventually("both targets handled the event", || left() == 0).await;
+        eventually("the service is idle", || service.idle().unwrap()).await;
         service.sweep_now().await.unwrap();
         service.stop().await;
     }
 
     #[tokio::test]
-    async fn a_port_that_is_taken_is_named() {
+    async fn a_port_in_use_is_named_in_the_error() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         let problem = Service::start(Options { port, ..quick() }).await.err().unwrap();
@@ -520,7 +522,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_service_at_a_time_works_on_the_data() {
+    async fn only_one_service_can_use_a_data_directory() {
         let data = std::env::temp_dir().join(clock::id());
         let options = Options { data: Some(data.clone()), ..quick() };
         let first = Service::start(options.clone()).await.unwrap();

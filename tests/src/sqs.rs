@@ -1,4 +1,4 @@
-//! The operations of SQS that the functions use.
+//! The SQS operations that the functions use.
 
 use std::{
     collections::HashMap,
@@ -9,24 +9,24 @@ use serde_json::{Value, json};
 
 use crate::{aws::AwsError, clock, deployment::Queue, service::Local};
 
-/// Bytes that a message may have.
-const SIZE: usize = 1024 * 1024;
+/// The most bytes of a message.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// `SendMessage`.
 pub(crate) fn send_message(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let queue = queue(local, request)?;
-    let body = request["MessageBody"].as_str().filter(|body| !body.is_empty() && body.len() <= SIZE);
+    let body = request["MessageBody"].as_str().filter(|body| !body.is_empty() && body.len() <= MAX_BYTES);
     let body = body.ok_or_else(|| invalid("MessageBody must be a text of 1 byte to 1 MiB."))?;
     let attributes = match request.get("MessageAttributes") {
         None | Some(Value::Null) => json!({}),
         Some(attributes @ Value::Object(_)) => attributes.clone(),
         Some(_) => return Err(invalid("MessageAttributes is not an object.")),
     };
-    let mut letter = local.letter(queue, body, attributes);
+    let mut new_message = local.new_message(queue, body, attributes);
     if let Some(seconds) = request["DelaySeconds"].as_i64() {
-        letter.delay = seconds.clamp(0, 900) * 1000;
+        new_message.delay = seconds.clamp(0, 900) * 1000;
     }
-    let id = local.journal.send(&letter)?;
+    let id = local.journal.send(&new_message)?;
     Ok(json!({ "MessageId": id, "MD5OfMessageBody": format!("{:x}", md5::compute(body)) }))
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn change_message_visibility(local: &Local, request: &Value) -> Resul
     if local.journal.change_visibility(queue, receipt, seconds * 1000)? {
         Ok(json!({}))
     } else {
-        Err(AwsError::new("com.amazonaws.sqs#ReceiptHandleIsInvalid", "No message is in hand under that receipt."))
+        Err(AwsError::new("com.amazonaws.sqs#ReceiptHandleIsInvalid", "No message has that receipt handle."))
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn get_queue_url(local: &Local, request: &Value) -> Result<Value, Aws
     Ok(json!({ "QueueUrl": url(&local.url, name) }))
 }
 
-/// `GetQueueAttributes`: the two that are asked for here.
+/// `GetQueueAttributes`: only the two attributes that the functions request.
 pub(crate) fn get_queue_attributes(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let queue = queue(local, request)?;
     let messages = local.journal.count(queue, false)?.to_string();
@@ -57,19 +57,20 @@ pub(crate) fn get_queue_attributes(local: &Local, request: &Value) -> Result<Val
     Ok(json!({ "Attributes": attributes }))
 }
 
-/// Until when each dead-letter queue is being drained.
+/// Until when each dead-new_message queue has a move task running.
 #[derive(Default)]
 pub(crate) struct Moves(Mutex<HashMap<String, i64>>);
 
-/// `StartMessageMoveTask`: from a dead-letter queue back to a queue that it serves, at the pace that is asked for.
+/// `StartMessageMoveTask`: moves messages from a dead-new_message queue to a queue that it serves, at the requested rate.
 pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let arn = request["SourceArn"].as_str().unwrap_or_default();
     let from = known(local, arn.rsplit(':').next().unwrap_or_default())?;
     let serves = |queue: &Queue| queue.redrive.as_ref().is_some_and(|redrive| redrive.to == from);
     let sources = local.deployment.queues.iter().filter(|(_, queue)| serves(queue));
-    // SQS remembers where each message came from; here one queue of the two that share a dead-letter queue gets all.
+    // SQS moves each message to its source. Here, of the two queues that share a dead-new_message queue, one gets all
+    // messages.
     let to = sources.min_by_key(|(_, queue)| queue.delay).map(|(name, _)| name.as_str());
-    let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead Letter Queue."))?;
+    let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead NewMessage Queue."))?;
     let pause = match request["MaxNumberOfMessagesPerSecond"].as_i64() {
         None => 0,
         Some(rate @ 1..=500) => 1000 / rate,
@@ -86,12 +87,12 @@ pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<
     Ok(json!({ "TaskHandle": clock::id() }))
 }
 
-/// The URL of a queue of the service at `base`.
+/// A queue's URL, at the service with the URL `base`.
 pub(crate) fn url(base: &str, queue: &str) -> String {
     format!("{base}/{}/{queue}", clock::ACCOUNT)
 }
 
-/// The queue that the request's URL names, whatever host the URL has.
+/// The queue that the request's URL names. The URL's host is not checked.
 fn queue<'a>(local: &'a Local, request: &Value) -> Result<&'a str, AwsError> {
     let url = request["QueueUrl"].as_str().unwrap_or_default();
     known(local, url.rsplit('/').next().unwrap_or_default())

@@ -1,7 +1,7 @@
-//! The pump of the table's stream: records to functions in their order, by Lambda's rules.
+//! The reader of the table's stream: passes records to functions in order, by Lambda's rules.
 //!
-//! A batch that fails stands in the way of what comes after it, until it succeeds, or was tried often enough and is
-//! put aside. How far the reader has come is noted only when a batch is done with.
+//! A failed batch blocks the records after it until it succeeds, or until it has no attempts left and is moved to the
+//! failure destination. The reader's position is stored only when a batch is finished.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     service::{Local, Stop},
 };
 
-/// Functions write, and every invocation wakes the pump; this is for whoever writes to the table from outside.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long the pump waits when it cannot read.
-const TROUBLE: Duration = Duration::from_secs(1);
-/// Records that are read at once; DynamoDB gives no more.
-const READ: usize = 1000;
+/// Every invocation wakes the reader, because functions write to the table. This interval is for other writers.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the reader waits after a read error.
+const RETRY_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The most records of one read, as on DynamoDB.
+const READ_LIMIT: usize = 1000;
 
 /// The reader of the stream for one function.
 pub(crate) struct Reader {
@@ -34,42 +34,42 @@ pub(crate) struct Reader {
 
 /// The stream or the journal cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum ReadError {
     #[error(transparent)]
     Stream(#[from] DynamoError),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
-/// A record in Lambda's spelling, and what the pump needs to know of it.
+/// A record in Lambda's spelling, and its sequence number.
 #[derive(Clone)]
 pub(crate) struct Change {
     sequence: String,
     pub(crate) record: Value,
 }
 
-/// A batch on its way through a function: what is left of it, in order, and how often its front was tried.
-struct Work<'a> {
+/// A batch in progress: its remaining parts, in order, and the number of attempts for the first one.
+struct Progress<'a> {
     parts: VecDeque<&'a [Change]>,
     attempt: u32,
     attempts: u32,
     bisect: bool,
 }
 
-/// What became of a part that was handed over.
+/// The result of one part.
 #[derive(Default)]
-struct Settled<'a> {
+struct PartResult<'a> {
     done: &'a [Change],
     given_up: &'a [Change],
-    /// The rest is tried again, after the pause that follows this attempt.
-    pause_after: Option<u32>,
+    /// The rest is retried after the delay that follows this attempt.
+    retry_after_attempt: Option<u32>,
 }
 
 /// How a batch failed.
 enum Failed {
-    /// All of it.
+    /// As a whole.
     Whole(String),
-    /// From the record at this place on; those before it are done.
+    /// From the record at this index; the records before it are done.
     From(usize),
 }
 
@@ -79,46 +79,46 @@ impl Reader {
         local.deployment.streams.iter().map(|feed| Self { local: Arc::clone(local), feed: feed.clone() }).collect()
     }
 
-    /// Works until told to stop; a batch that is being worked on is finished.
+    /// Reads until stopped; a batch in progress is finished.
     pub(crate) async fn run(self, mut stop: Stop) {
         let mut invoked = self.local.functions.invoked.subscribe();
         while !stop.is_set() {
-            // Seen before the stream is read, so that a write during the reading wakes the pump again.
+            // Reset before the stream is read, so that a write during the read wakes the reader again.
             invoked.mark_unchanged();
-            let pause = match self.read_on(&mut stop).await {
+            let pause = match self.process_stream(&mut stop).await {
                 Ok(true) => continue,
-                Ok(false) => LOOK_AGAIN,
+                Ok(false) => POLL_INTERVAL,
                 Err(problem) => {
                     tracing::error!(%problem, "cannot read the stream");
-                    TROUBLE
+                    RETRY_AFTER_ERROR
                 }
             };
             tokio::select! {
                 () = stop.wait() => break,
-                _ = invoked.changed(), if pause == LOOK_AGAIN => {}
+                _ = invoked.changed(), if pause == POLL_INTERVAL => {}
                 () = sleep(pause) => {}
             }
         }
     }
 
-    /// Works off what is in the stream now; whether there was anything.
-    async fn read_on(&self, stop: &mut Stop) -> Result<bool, Trouble> {
+    /// Processes the records that the stream holds now. Returns whether there were any.
+    async fn process_stream(&self, stop: &mut Stop) -> Result<bool, ReadError> {
         let position = self.local.journal.position(&self.feed.name)?;
-        let records = self.local.dynamodb.records(position.as_deref(), READ)?;
+        let records = self.local.dynamodb.records(position.as_deref(), READ_LIMIT)?;
         let Some(last) = records.last().map(|record| record.dynamodb.sequence_number.clone()) else {
             return Ok(false);
         };
         let changes: Vec<_> = records.iter().filter_map(|record| self.wanted(record)).collect();
         for batch in changes.chunks(self.feed.batch) {
-            if !self.work_off(batch, stop).await? {
+            if !self.process_batch(batch, stop).await? {
                 return Ok(true);
             }
         }
-        self.local.journal.advance(&self.feed.name, &last, None)?;
+        self.local.journal.set_position(&self.feed.name, &last, None)?;
         Ok(true)
     }
 
-    /// The record as the function gets it, if it gets it at all.
+    /// The record as the function receives it, if it passes the filters.
     fn wanted(&self, record: &Record) -> Option<Change> {
         let stream = self.local.dynamodb.stream();
         let change = Change::new(record, stream)?;
@@ -127,16 +127,16 @@ impl Reader {
         passes.then_some(change)
     }
 
-    /// Hands a batch over until nothing of it is left; `false` if it was told to stop before that.
-    async fn work_off(&self, batch: &[Change], stop: &mut Stop) -> Result<bool, Trouble> {
-        let mut work = Work::new(batch, self.feed.attempts, self.feed.bisect);
-        while let Some(part) = work.next() {
-            let failed = self.hand_over(part).await;
+    /// Passes a batch to the function until all parts are finished. Returns `false` if stopped before that.
+    async fn process_batch(&self, batch: &[Change], stop: &mut Stop) -> Result<bool, ReadError> {
+        let mut progress = Progress::new(batch, self.feed.attempts, self.feed.bisect);
+        while let Some(part) = progress.next() {
+            let failed = self.invoke(part).await;
             let reason = failed.as_ref().map(Failed::reason).unwrap_or_default();
-            let settled = work.settle(part, failed);
-            self.done(settled.done)?;
-            self.put_aside(settled.given_up, &reason)?;
-            if let Some(attempt) = settled.pause_after
+            let result = progress.record_result(part, failed);
+            self.done(result.done)?;
+            self.give_up(result.given_up, &reason)?;
+            if let Some(attempt) = result.retry_after_attempt
                 && !self.pause(attempt, stop).await
             {
                 return Ok(false);
@@ -145,8 +145,8 @@ impl Reader {
         Ok(true)
     }
 
-    /// Invokes the function; how the batch failed, if it did.
-    async fn hand_over(&self, part: &[Change]) -> Option<Failed> {
+    /// Invokes the function. Returns how the batch failed, if it did.
+    async fn invoke(&self, part: &[Change]) -> Option<Failed> {
         let records: Vec<_> = part.iter().map(|change| &change.record).collect();
         let answer = self.local.functions.invoke(self.feed.function, json!({ "Records": records })).await;
         let failed = first_failed(&answer, part);
@@ -166,17 +166,17 @@ impl Reader {
 
     fn done(&self, part: &[Change]) -> Result<(), JournalError> {
         match part.last() {
-            Some(last) => self.local.journal.advance(&self.feed.name, &last.sequence, None),
+            Some(last) => self.local.journal.set_position(&self.feed.name, &last.sequence, None),
             None => Ok(()),
         }
     }
 
-    /// Leaves records where a person can find them, as Lambda's destinations do, and goes on behind them.
-    fn put_aside(&self, part: &[Change], reason: &str) -> Result<(), JournalError> {
+    /// Sends records to the failure destination in the form that Lambda uses, and continues after them.
+    fn give_up(&self, part: &[Change], reason: &str) -> Result<(), JournalError> {
         let (Some(first), Some(last)) = (part.first(), part.last()) else {
             return Ok(());
         };
-        tracing::error!(function = self.feed.name, records = part.len(), reason, "put aside");
+        tracing::error!(function = self.feed.name, records = part.len(), reason, "gave up on records");
         let record = json!({
             "version": "1.0",
             "timestamp": clock::text(clock::now()),
@@ -197,64 +197,65 @@ impl Reader {
             "payload": { "Records": part.iter().map(|change| &change.record).collect::<Vec<_>>() },
         });
         let attributes = json!({ "ErrorMessage": { "DataType": "String", "StringValue": reason } });
-        let letter = self.local.letter(&self.feed.on_failure, &record.to_string(), attributes);
-        self.local.journal.advance(&self.feed.name, &last.sequence, Some(&letter))
+        let new_message = self.local.new_message(&self.feed.on_failure, &record.to_string(), attributes);
+        self.local.journal.set_position(&self.feed.name, &last.sequence, Some(&new_message))
     }
 }
 
-impl<'a> Work<'a> {
+impl<'a> Progress<'a> {
     fn new(batch: &'a [Change], attempts: u32, bisect: bool) -> Self {
         Self { parts: VecDeque::from([batch]), attempt: 1, attempts, bisect }
     }
 
-    /// The part to hand over next.
+    /// The next part.
     fn next(&mut self) -> Option<&'a [Change]> {
         self.parts.pop_front()
     }
 
-    /// Decides what happens with a part, by how it went.
+    /// Decides what happens with a part, based on its result.
     ///
-    /// Progress starts the count of attempts anew. A batch that fails whole is cut in two, so that one bad record
-    /// takes fewer good ones with it; and after the last attempt it is the first record alone that is given up. (AWS
-    /// gives up the whole part; which records share a part with a bad one is chance there as well.)
-    fn settle(&mut self, part: &'a [Change], failed: Option<Failed>) -> Settled<'a> {
+    /// Progress resets the number of attempts. A batch that fails as a whole is split in two, so that fewer good
+    /// records
+    /// fail together with a bad one. After the last attempt only the first record is given up. (AWS gives up the whole
+    /// part; which records share a part with a bad one depends on chance there as well.)
+    fn record_result(&mut self, part: &'a [Change], failed: Option<Failed>) -> PartResult<'a> {
         match failed {
             None => {
                 self.attempt = 1;
-                Settled { done: part, ..Settled::default() }
+                PartResult { done: part, ..PartResult::default() }
             }
-            Some(Failed::From(place)) if place > 0 => {
-                let (done, rest) = part.split_at(place);
-                self.again(&[rest]);
+            Some(Failed::From(index)) if index > 0 => {
+                let (done, rest) = part.split_at(index);
+                self.retry_first(&[rest]);
                 self.attempt = 1;
-                Settled { done, pause_after: Some(1), ..Settled::default() }
+                PartResult { done, retry_after_attempt: Some(1), ..PartResult::default() }
             }
             Some(_) if self.attempt >= self.attempts => {
                 let (given_up, rest) = part.split_at(if self.bisect { 1.min(part.len()) } else { part.len() });
-                self.again(&[rest]);
+                self.retry_first(&[rest]);
                 self.attempt = 1;
-                Settled { given_up, ..Settled::default() }
+                PartResult { given_up, ..PartResult::default() }
             }
             Some(failed) => {
                 match failed {
-                    Failed::Whole(_) if self.bisect => self.again(&<[_; 2]>::from(part.split_at(part.len() / 2))),
-                    _ => self.again(&[part]),
+                    Failed::Whole(_) if self.bisect => self.retry_first(&<[_; 2]>::from(part.split_at(part.len() / 2))),
+                    _ => self.retry_first(&[part]),
                 }
                 self.attempt += 1;
-                Settled { pause_after: Some(self.attempt - 1), ..Settled::default() }
+                PartResult { retry_after_attempt: Some(self.attempt - 1), ..PartResult::default() }
             }
         }
     }
 
-    /// Puts parts in front of all others.
-    fn again(&mut self, parts: &[&'a [Change]]) {
+    /// Inserts parts before all others.
+    fn retry_first(&mut self, parts: &[&'a [Change]]) {
         for part in parts.iter().rev().filter(|part| !part.is_empty()) {
             self.parts.push_front(part);
         }
     }
 }
 
-/// Whether every reader has read all there is.
+/// Whether every reader has reached the end of the stream.
 pub(crate) fn is_at_end(local: &Local) -> bool {
     local.deployment.streams.iter().all(|feed| {
         let position = local.journal.position(&feed.name).ok().flatten();
@@ -262,7 +263,7 @@ pub(crate) fn is_at_end(local: &Local) -> bool {
     })
 }
 
-/// The record at which a batch failed, by the function's answer.
+/// How a batch failed, from the function's answer.
 fn first_failed(answer: &Result<Value, Failure>, part: &[Change]) -> Option<Failed> {
     let answer = match answer {
         Ok(answer) => answer,
@@ -271,7 +272,7 @@ fn first_failed(answer: &Result<Value, Failure>, part: &[Change]) -> Option<Fail
     let places = failed_items(answer).into_iter().map(|id| part.iter().position(|change| change.sequence == id));
     match places.collect::<Option<Vec<_>>>() {
         Some(places) => places.into_iter().min().map(Failed::From),
-        None => Some(Failed::Whole("it gave back a record that it was not given".to_owned())),
+        None => Some(Failed::Whole("the function returned an unknown record as failed".to_owned())),
     }
 }
 
@@ -279,13 +280,13 @@ impl Failed {
     fn reason(&self) -> String {
         match self {
             Self::Whole(reason) => reason.clone(),
-            Self::From(_) => "the function gave it back".to_owned(),
+            Self::From(_) => "the function returned it as failed".to_owned(),
         }
     }
 }
 
 impl Change {
-    /// The record in Lambda's spelling; `None` for a write that changed nothing, of which AWS's streams know nothing.
+    /// The record in Lambda's spelling; `None` for a write that changed nothing, which AWS's streams leave out.
     pub(crate) fn new(record: &Record, stream: &str) -> Option<Self> {
         let images = &record.dynamodb;
         if images.new_image.is_some() && images.new_image == images.old_image {
@@ -320,46 +321,46 @@ mod tests {
         assert!(first_failed(&Ok(Value::Null), &part).is_none());
     }
 
-    /// Runs a batch through a function that never takes the record `bad`, and that says so, or just fails.
-    fn run(bisect: bool, says_so: bool) -> (Vec<String>, Vec<String>, usize) {
+    /// Passes a batch to a function that always fails on the record `bad` and either names it or fails as a whole.
+    fn run(bisect: bool, names_it: bool) -> (Vec<String>, Vec<String>, usize) {
         let batch = changes(&["1", "2", "bad", "4", "5"]);
-        let mut work = Work::new(&batch, 4, bisect);
+        let mut progress = Progress::new(&batch, 4, bisect);
         let (mut done, mut given_up, mut calls) = (Vec::new(), Vec::new(), 0);
-        while let Some(part) = work.next() {
+        while let Some(part) = progress.next() {
             calls += 1;
             assert!(calls < 100, "it never ends");
-            let place = part.iter().position(|change| change.sequence == "bad");
-            let failed = match place {
-                Some(place) if says_so => Some(Failed::From(place)),
+            let index = part.iter().position(|change| change.sequence == "bad");
+            let failed = match index {
+                Some(index) if names_it => Some(Failed::From(index)),
                 Some(_) => Some(Failed::Whole("no".to_owned())),
                 None => None,
             };
-            let settled = work.settle(part, failed);
-            done.extend(settled.done.iter().map(|change| change.sequence.clone()));
-            given_up.extend(settled.given_up.iter().map(|change| change.sequence.clone()));
+            let result = progress.record_result(part, failed);
+            done.extend(result.done.iter().map(|change| change.sequence.clone()));
+            given_up.extend(result.given_up.iter().map(|change| change.sequence.clone()));
         }
         (done, given_up, calls)
     }
 
     #[test]
-    fn a_bad_record_that_is_named_is_given_up_alone_and_in_its_turn() {
+    fn only_the_bad_record_is_given_up_if_it_is_named() {
         assert_eq!(run(true, true), (["1", "2", "4", "5"].map(str::to_owned).into(), vec!["bad".to_owned()], 6));
     }
 
     #[test]
-    fn cutting_in_two_finds_a_bad_record_that_nobody_names() {
+    fn bisection_isolates_a_bad_record_that_is_not_named() {
         let (done, given_up, _) = run(true, false);
         assert_eq!((done.join(""), given_up.join("")), ("1245".to_owned(), "bad".to_owned()));
     }
 
     #[test]
-    fn without_cutting_the_batch_is_given_up() {
+    fn without_bisection_the_whole_batch_is_given_up() {
         let (done, given_up, calls) = run(false, false);
         assert_eq!((done.len(), given_up.len(), calls), (0, 5, 4));
     }
 
     #[test]
-    fn an_error_or_a_strange_answer_fails_it_all() {
+    fn an_error_or_an_unknown_record_fails_the_whole_batch() {
         let part = changes(&["1"]);
         assert!(matches!(first_failed(&Err(Failure::Panic), &part), Some(Failed::Whole(_))));
         assert!(matches!(first_failed(&answer(&["7"]), &part), Some(Failed::Whole(_))));

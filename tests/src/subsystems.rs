@@ -1,4 +1,4 @@
-//! The paths under `/_local/`: stand-ins for the reward subsystems, and a look into what bus and queues hold.
+//! The paths under `/_local/`: stand-ins for the reward endpoints, and inspection of the bus and the queues.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,36 +22,36 @@ use crate::{
     service::Local,
 };
 
-/// The path below which everything is the local service's own.
+/// The prefix of all paths of the local service itself.
 pub(crate) const PREFIX: &str = "/_local/";
-/// The kinds of reward that there is a stand-in for.
+/// The reward types, each with a stand-in endpoint.
 pub(crate) const KINDS: [&str; 3] = ["credit", "coupon", "points"];
 
-/// How the stand-ins behave next, by kind; whoever has no script left answers 200.
+/// How the stand-ins answer next, by reward type. Without a script they answer 200.
 #[derive(Default)]
 pub(crate) struct Scripts(Mutex<HashMap<String, Script>>);
 
-/// What a stand-in was told to do with the next calls.
+/// The next answers of a stand-in.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Script {
     /// The statuses of the next answers.
     #[serde(default)]
     answers: VecDeque<u16>,
-    /// How long each answer takes from now on, in milliseconds.
+    /// The delay of every answer from now on, in milliseconds.
     #[serde(default)]
     delay_ms: u64,
 }
 
-/// The longest delay that a script may ask for.
-const LONGEST_DELAY: u64 = 60_000;
+/// The longest delay that a script may set.
+const MAX_DELAY_MS: u64 = 60_000;
 
 impl Scripts {
     fn set(&self, kind: &str, script: Script) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned(), script);
     }
 
-    /// The status of the next answer and how long it takes.
+    /// The status and the delay of the next answer.
     fn next(&self, kind: &str) -> (StatusCode, Duration) {
         let mut scripts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let script = scripts.get_mut(kind);
@@ -71,16 +71,16 @@ pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Respon
         (["deliveries"], "GET") => list(query, |after| deliveries(local, after)),
         (["events"], "GET") => list(query, |after| Ok(local.journal.events(after)?.into())),
         (["live", file @ ..], "GET") => {
-            Ok(live::respond(local, &file.join("/")).unwrap_or_else(|| not_here(&segments)))
+            Ok(live::respond(local, &file.join("/")).unwrap_or_else(|| no_such_path(&segments)))
         }
         (["parked"], "GET") => parked(local),
         (["landing"], "GET") => Ok(answer(StatusCode::OK, "text/plain", LANDING.to_owned())),
-        (["subsystems", kind, "script"], "PUT") if KINDS.contains(kind) => Ok(told(local, kind, body)),
+        (["subsystems", kind, "script"], "PUT") if KINDS.contains(kind) => Ok(set_script(local, kind, body)),
         (["subsystems", kind], "POST") if KINDS.contains(kind) => received(local, kind, false, headers, body).await,
         (["subsystems", kind, "reversals"], "POST") if KINDS.contains(kind) => {
             received(local, kind, true, headers, body).await
         }
-        (segments, _) => Ok(not_here(segments)),
+        (segments, _) => Ok(no_such_path(segments)),
     };
     result.unwrap_or_else(|trouble| {
         tracing::error!(%trouble, "cannot read or write the journal");
@@ -88,32 +88,34 @@ pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Respon
     })
 }
 
-const LANDING: &str = "Here would be the product. Set LANDING_URL to send visitors to it.\n";
+const LANDING: &str = "This is where your product would be. Set LANDING_URL to redirect visitors to it.\n";
 
-/// Answers with a list but for those of it that are known already: as many as the query's `after=` says, else none.
+/// Answers with a list, without the first entries that the query's `after=` says to skip.
 fn list(query: &str, of: impl FnOnce(u32) -> Result<Value, JournalError>) -> Result<Response<Body>, JournalError> {
     let after = query.split('&').find_map(|pair| pair.strip_prefix("after="));
     match after.map_or(Ok(0), str::parse) {
         Ok(after) => Ok(json_answer(StatusCode::OK, &of(after)?)),
-        Err(_) => Ok(problem(StatusCode::BAD_REQUEST, "invalid_request", "after is how many you have seen: a number.")),
+        Err(_) => {
+            Ok(problem(StatusCode::BAD_REQUEST, "invalid_request", "after must be a number: how many entries to skip."))
+        }
     }
 }
 
-/// No such path, or one that is asked in the wrong way.
-fn not_here(segments: &[&str]) -> Response<Body> {
+/// The answer to an unknown path or method.
+fn no_such_path(segments: &[&str]) -> Response<Body> {
     let allowed = match segments {
         ["deliveries" | "events" | "parked" | "landing" | "live"] => "GET",
         ["subsystems", kind, "script"] if KINDS.contains(kind) => "PUT",
         ["subsystems", kind] | ["subsystems", kind, "reversals"] if KINDS.contains(kind) => "POST",
         _ => return problem(StatusCode::NOT_FOUND, "not_found", "The local service has no such path."),
     };
-    let detail = format!("Only {allowed} is answered here.");
+    let detail = format!("This path accepts only {allowed}.");
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &detail);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-/// Remembers a call, then answers it as the script says.
+/// Stores a call, then answers as the script says.
 async fn received(
     local: &Local,
     kind: &str,
@@ -122,7 +124,7 @@ async fn received(
     body: &[u8],
 ) -> Result<Response<Body>, JournalError> {
     let (status, delay) = local.scripts.next(kind);
-    local.journal.remember(&Received {
+    local.journal.record_call(&Received {
         subsystem: kind.to_owned(),
         reversal,
         headers: headers_of(headers),
@@ -134,21 +136,25 @@ async fn received(
     Ok(json_answer(status, &json!({ "received": true })))
 }
 
-/// Takes a script for the next calls.
-fn told(local: &Local, kind: &str, body: &[u8]) -> Response<Body> {
+/// Sets the script for the next calls.
+fn set_script(local: &Local, kind: &str, body: &[u8]) -> Response<Body> {
     match serde_json::from_slice::<Script>(body) {
         Ok(script)
-            if script.delay_ms <= LONGEST_DELAY && script.answers.iter().all(|status| (200..600).contains(status)) =>
+            if script.delay_ms <= MAX_DELAY_MS && script.answers.iter().all(|status| (200..600).contains(status)) =>
         {
             local.scripts.set(kind, script);
             answer(StatusCode::NO_CONTENT, "application/json", String::new())
         }
-        Ok(_) => problem(StatusCode::BAD_REQUEST, "invalid_request", "Statuses are 200 to 599, delays up to a minute."),
+        Ok(_) => problem(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "Statuses must be 200 to 599 and the delay at most a minute.",
+        ),
         Err(trouble) => problem(StatusCode::BAD_REQUEST, "invalid_request", &trouble.to_string()),
     }
 }
 
-/// The calls that the stand-ins received, those that they answered with an error too, but for the first `after`.
+/// The calls that the stand-ins received, including those answered with an error, without the first `after`.
 fn deliveries(local: &Local, after: u32) -> Result<Value, JournalError> {
     let calls = local.journal.calls(after)?.into_iter().map(|call| {
         json!({
@@ -164,7 +170,7 @@ fn deliveries(local: &Local, after: u32) -> Result<Value, JournalError> {
     Ok(calls.collect())
 }
 
-/// What waits for a person: everything in a queue that nothing empties.
+/// The messages that wait for an operator: everything in queues that no function consumes.
 fn parked(local: &Local) -> Result<Response<Body>, JournalError> {
     let messages = local.journal.messages(|queue| !local.deployment.is_consumed(queue))?;
     let items: Vec<_> = messages.iter().map(parked_item).collect();
@@ -185,7 +191,7 @@ fn parked_item(message: &Message) -> Value {
     })
 }
 
-/// Headers as an object; one that came more than once has its values joined.
+/// Headers as an object; repeated headers are joined by commas.
 pub(crate) fn headers_of(headers: &HeaderMap) -> Value {
     let values = headers.keys().map(|name| {
         let values: Vec<_> =
@@ -200,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_is_followed_and_then_all_is_well() {
+    fn a_script_is_followed_by_successful_answers() {
         let scripts = Scripts::default();
         let script: Script = serde_json::from_value(json!({"answers": [500, 429], "delay_ms": 5})).unwrap();
         scripts.set("credit", script);
@@ -211,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_come_twice_are_joined() {
+    fn repeated_headers_are_joined() {
         let mut headers = HeaderMap::new();
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-a", HeaderValue::from_static("2"));

@@ -1,8 +1,8 @@
-//! CloudFormation's YAML as plain JSON: short tags in their long form, references replaced by what they name.
+//! CloudFormation's YAML as plain JSON: short tags in their long form, references replaced by the resource's name.
 //!
 //! Locally a resource has one name, its logical id. So `!Ref Queue`, `!GetAtt Queue.Arn` and `!GetAtt Queue.QueueUrl`
-//! all become `"Queue"`, and whoever reads the template afterwards meets no functions where references are expected.
-//! A parameter is the environment variable of the same name (`HoldSeconds` is `HOLD_SECONDS`), else its default.
+//! all become `"Queue"`, and code that reads the result does not have to handle functions in place of references. A
+//! parameter is the environment variable of the same name (`HoldSeconds` is `HOLD_SECONDS`), else its default.
 
 use referrals::runtime::Env;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::{ACCOUNT, REGION};
 
-/// The template cannot be read; the text says where and why.
+/// The template cannot be read; the message says where and why.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("template.yaml: {0}")]
 pub struct TemplateError(String);
 
 impl TemplateError {
-    /// Says what is wrong.
+    /// An error with this message.
     pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
@@ -30,11 +30,11 @@ pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
         return Err(TemplateError::new("it has no Resources"));
     }
     let template = names.resolve(&template);
-    obeyed(&template).map(|()| template)
+    check_rules(&template).map(|()| template)
 }
 
-/// Whether the parameters go together, as the template's rules have it.
-fn obeyed(template: &Value) -> Result<(), TemplateError> {
+/// Checks the assertions of the template's rules, which say which parameters go together.
+fn check_rules(template: &Value) -> Result<(), TemplateError> {
     let rules = template["Rules"].as_object().into_iter().flatten();
     let mut assertions = rules.flat_map(|(_, rule)| rule["Assertions"].as_array().into_iter().flatten());
     match assertions.find(|assertion| !holds(&template["Conditions"], &assertion["Assert"])) {
@@ -43,7 +43,7 @@ fn obeyed(template: &Value) -> Result<(), TemplateError> {
     }
 }
 
-/// Whether a resource of a resolved template is deployed: it has no condition, or one that holds.
+/// Whether a resource of a resolved template is deployed: it has no condition, or its condition holds.
 pub(crate) fn is_deployed(template: &Value, resource: &Value) -> bool {
     resource.get("Condition").is_none_or(|name| holds(&template["Conditions"], &json!({ "Condition": name })))
 }
@@ -62,10 +62,10 @@ fn holds(conditions: &Value, condition: &Value) -> bool {
     }
 }
 
-/// YAML as JSON: the template, its functions in their long form, or any other document.
+/// Converts YAML to JSON: the template, with its functions in their long form, or any other document.
 ///
 /// # Errors
-/// When the text is no YAML, or has no JSON form.
+/// Returns an error when the text is not YAML or has no JSON form.
 pub fn yaml(source: &str) -> Result<Value, TemplateError> {
     let documents = Yaml::load_from_str(source).map_err(|problem| TemplateError::new(problem.to_string()))?;
     documents.first().map_or_else(|| Err(TemplateError::new("it is empty")), json_of)
@@ -98,7 +98,7 @@ fn json_of_scalar(scalar: &Scalar<'_>) -> Value {
 fn key_of(key: &Yaml<'_>) -> Result<String, TemplateError> {
     match json_of(key)? {
         Value::String(text) => Ok(text),
-        // `2012-10-17` is a key's text whatever YAML makes of it; nobody asks for these keys.
+        // YAML may parse a key such as `2012-10-17` as something else; no code looks such keys up.
         other => Ok(other.to_string()),
     }
 }
@@ -132,11 +132,11 @@ impl Names<'_> {
 
     fn fields(&self, fields: &Map<String, Value>) -> Value {
         let fields = fields.iter().map(|(name, value)| (name.clone(), self.resolve(value)));
-        // A property set to `AWS::NoValue` is a property that is not there.
+        // A property set to `AWS::NoValue` is absent.
         Value::Object(fields.filter(|(_, value)| !value.is_null()).collect())
     }
 
-    /// What a reference names; `None` if this is no reference that is understood here.
+    /// The value of a reference; `None` if this is not a reference, or one of an unknown kind.
     fn reference(&self, fields: &Map<String, Value>) -> Option<Value> {
         if fields.len() != 1 {
             return None;
@@ -164,7 +164,7 @@ impl Names<'_> {
         }
     }
 
-    /// `Fn::Sub` with what is known put in; a name that is not known stays as it is written.
+    /// `Fn::Sub` with known names replaced; unknown names stay as written.
     fn substituted(&self, text: &str) -> Value {
         let mut result = String::new();
         let mut rest = text;
@@ -182,7 +182,7 @@ impl Names<'_> {
     }
 }
 
-/// The environment variable that a parameter's name stands for.
+/// The environment variable of a parameter.
 fn variable(parameter: &str) -> String {
     let mut name = String::new();
     for (position, letter) in parameter.char_indices() {
@@ -214,9 +214,9 @@ Resources:
       DelaySeconds: !Ref Patience
       KmsMasterKeyId: !Ref AWS::NoValue
       RedrivePolicy:
-        deadLetterTargetArn: !GetAtt Parked.Arn
+        deadLetterTargetArn: !GetAtt DeadLetters.Arn
         maxReceiveCount: 5
-  Parked:
+  DeadLetters:
     Type: AWS::SQS::Queue
     Properties:
       QueueName: !Sub "${AWS::StackName}-${Queue}-${Unknown}"
@@ -227,24 +227,24 @@ Resources:
 "#;
 
     #[test]
-    fn references_become_logical_ids_and_parameters_their_defaults() {
+    fn references_become_logical_ids_and_parameters_become_defaults() {
         let template = read(SOURCE).unwrap();
         assert_eq!(
             template["Resources"]["Queue"]["Properties"],
-            json!({"DelaySeconds": 900, "RedrivePolicy": {"deadLetterTargetArn": "Parked", "maxReceiveCount": 5}})
+            json!({"DelaySeconds": 900, "RedrivePolicy": {"deadLetterTargetArn": "DeadLetters", "maxReceiveCount": 5}})
         );
     }
 
     #[test]
-    fn a_parameter_can_be_given_by_the_environment() {
+    fn an_environment_variable_sets_a_parameter() {
         let template = super::read(SOURCE, &Env::default().with("PATIENCE", "7")).unwrap();
         assert_eq!(template["Resources"]["Queue"]["Properties"]["DelaySeconds"], "7");
         assert_eq!(variable("ReferrerRewardType"), "REFERRER_REWARD_TYPE");
     }
 
     #[test]
-    fn texts_and_unknown_functions_survive() {
-        let properties = &read(SOURCE).unwrap()["Resources"]["Parked"]["Properties"];
+    fn text_and_unknown_functions_are_kept() {
+        let properties = &read(SOURCE).unwrap()["Resources"]["DeadLetters"]["Properties"];
         assert_eq!(properties["QueueName"], "local-Queue-${Unknown}");
         assert_eq!(properties["Text"], "{\"a\": [1]}");
         assert_eq!(properties["Choice"], json!({"Fn::If": ["Production", "Queue", "0123"]}));
@@ -275,7 +275,7 @@ Resources: {}
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn an_invalid_template_is_refused() {
         assert!(read("").is_err());
         assert!(read("a: [").is_err());
         assert!(read("Resources: []").is_err());

@@ -1,15 +1,16 @@
-//! EventBridge's input transformer: what a target is given instead of the event.
+//! EventBridge's input transformer: what a target receives instead of the event.
 //!
-//! AWS documents that a variable is replaced by its value: as JSON where the template has a value, and between quotes
-//! as plain text, to which no escapes are added and whose own quotes are taken out. A path that leads nowhere makes no
-//! variable, it says. Between quotes that leaves no text; anywhere else it is no JSON, and refused here. What `null`
-//! becomes between quotes is documented nowhere, so whoever applies a transformer says what to expect.
+//! AWS documents that a variable is replaced by its value: as JSON where the template expects a value, and inside
+//! quotes
+//! as plain text, without escapes and without the value's own quotes. AWS says that a path without a value creates no
+//! variable. Inside quotes that leaves an empty text; anywhere else the result is not JSON and is refused here. What
+//! `null` becomes inside quotes is not documented, so the caller of [`Transformer::apply`] decides.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The transformer, or what it makes of an event, cannot be used; the text says what was met.
+/// The transformer, or its result for an event, is invalid; the message contains the cause.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("input transformer: {0}")]
 pub struct TransformerError(String);
@@ -21,27 +22,27 @@ pub struct Transformer {
     parts: Vec<Part>,
 }
 
-/// The fields that lead to a value.
+/// The field names that lead to a value.
 type Path = Vec<String>;
 
 /// A piece of the template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
     Text(String),
-    /// A variable, by name, and whether it stands between quotes.
+    /// A variable's name, and whether it is inside quotes.
     Variable(String, bool),
 }
 
 impl Transformer {
-    /// The most variables that AWS takes.
+    /// The most variables that AWS accepts.
     const VARIABLES: usize = 100;
-    /// The longest template that AWS takes.
+    /// The longest template that AWS accepts.
     const LENGTH: usize = 8192;
 
-    /// Reads an `InputTransformer` as the template has it.
+    /// Parses an `InputTransformer` of the template.
     ///
     /// # Errors
-    /// When AWS would refuse it, or a path is not understood here.
+    /// Returns an error when AWS would refuse it, or when a path uses syntax that is not supported here.
     pub fn new(transformer: &Value) -> Result<Self, TransformerError> {
         let paths = transformer["InputPathsMap"].as_object().into_iter().flatten();
         let paths = paths.map(|(name, path)| Ok((name.clone(), read_path(path)?)));
@@ -56,26 +57,26 @@ impl Transformer {
             Part::Variable(..) | Part::Text(_) => None,
         });
         match unknown {
-            Some(name) => Err(refused("no path is named", name)),
+            Some(name) => Err(refused("there is no path for the variable", name)),
             None => Ok(Self { paths, parts }),
         }
     }
 
-    /// The names of its variables.
+    /// The names of the variables.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.paths.keys().map(String::as_str)
     }
 
-    /// What the target is given of this event, when AWS makes this text of a `null` between quotes.
+    /// What the target receives for this event. `null` is the text that a `null` becomes inside quotes.
     ///
     /// # Errors
-    /// When a value that is not between quotes is missing.
+    /// Returns an error when a variable outside quotes has no value.
     pub fn apply(&self, event: &Value, null: &str) -> Result<String, TransformerError> {
         let piece = |part: &Part| match part {
             Part::Text(text) => Ok(text.clone()),
             Part::Variable(name, is_quoted) => match (self.value(name, event), is_quoted) {
                 (Some(value), false) => Ok(value.to_string()),
-                (None, false) => Err(refused("there is no value, and no quotes, for", name)),
+                (None, false) => Err(refused("no value for a variable outside quotes", name)),
                 (Some(Value::Null), true) => Ok(null.to_owned()),
                 (Some(Value::String(text)), true) => Ok(text.clone()),
                 (Some(value), true) => Ok(value.to_string().replace('"', "")),
@@ -90,7 +91,7 @@ impl Transformer {
     }
 }
 
-/// `$.detail.event_id`: names with dots between them. Lists and wildcards are not understood here.
+/// Parses a path like `$.detail.event_id`: names separated by dots. Lists and wildcards are not supported.
 fn read_path(path: &Value) -> Result<Path, TransformerError> {
     let names = path.as_str().and_then(|path| path.strip_prefix("$.")).unwrap_or_default();
     let is_name = |name: &str| {
@@ -98,7 +99,7 @@ fn read_path(path: &Value) -> Result<Path, TransformerError> {
     };
     match names.split('.').all(is_name) {
         true => Ok(names.split('.').map(str::to_owned).collect()),
-        false => Err(refused("the path is not understood here", &path.to_string())),
+        false => Err(refused("the path is not supported", &path.to_string())),
     }
 }
 
@@ -116,7 +117,7 @@ fn read_template(template: &str) -> Result<Vec<Part>, TransformerError> {
     Ok(parts)
 }
 
-/// Whether a string begins or ends in this piece of JSON; a quote with a backslash before it does neither.
+/// Whether this text opens or closes a string, which an escaped quote does not.
 fn has_odd_quotes(text: &str) -> bool {
     text.replace("\\\\", "").replace("\\\"", "").matches('"').count() % 2 == 1
 }
@@ -155,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_quotes_is_json() {
+    fn a_value_outside_quotes_is_json() {
         check(r#"{"id": <id>, "n": <amount>}"#, r#"{"id": "bob", "n": 7}"#);
         check(r#"{"l": <list>, "y": <yes>, "z": <none>}"#, r#"{"l": ["a","b"], "y": true, "z": null}"#);
         check(r#"{"q": <quote>}"#, r#"{"q": "a\"b"}"#);
     }
 
     #[test]
-    fn a_value_between_quotes_is_text() {
+    fn a_value_inside_quotes_is_text() {
         check(r#"{"id": "<id>", "n": "<amount>", "y": "<yes>"}"#, r#"{"id": "bob", "n": "7", "y": "true"}"#);
         check(r#"{"path": "users/<id>/<deep>"}"#, r#"{"path": "users/bob/x"}"#);
         check(r#"{"big": "<big>"}"#, r#"{"big": "9007199254740991"}"#);
@@ -176,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_quote_ends_no_string() {
+    fn an_escaped_quote_does_not_end_a_string() {
         check(r#"{"s": "say \"<id>\" twice: <id>", "n": <amount>}"#, r#"{"s": "say \"bob\" twice: bob", "n": 7}"#);
         check(r#"{"s": "\\", "id": <id>}"#, r#"{"s": "\\", "id": "bob"}"#);
     }
 
     #[test]
-    fn what_is_missing_is_no_text_between_quotes_and_refused_without() {
+    fn a_missing_value_is_empty_inside_quotes_and_refused_outside() {
         check(r#"{"m": "<missing>", "n": "<none>"}"#, r#"{"m": "", "n": "null"}"#);
         let quoted = transformer(r#"{"m": "<missing>", "n": "<none>"}"#).unwrap();
         assert_eq!(quoted.apply(&event(), "").unwrap(), r#"{"m": "", "n": ""}"#);
@@ -190,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_refuses_or_we_do_not_understand_is_refused() {
-        for template in ["", "{\"a\": <nobody>}", "{\"a\": <id}", &"x".repeat(8193)] {
+    fn invalid_or_unsupported_transformers_are_refused() {
+        for template in ["", "{\"a\": <unknown>}", "{\"a\": <id}", &"x".repeat(8193)] {
             assert!(transformer(template).is_err(), "{template}");
         }
         for path in ["detail", "$", "$.", "$.detail..id", "$.detail.list[0]", "$.detail.*", "$['detail']"] {

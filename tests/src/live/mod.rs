@@ -1,5 +1,5 @@
-//! The live view: a page that acts out a referral's life by buttons, and tells what happens while it happens. It is
-//! made of the product's API, the bus and the paths under `/_local/`, as anybody could call them.
+//! The live view: a page whose buttons play a referral's life cycle, and that shows what happens as it happens. It uses
+//! only the product's API, the bus and the paths under `/_local/`, which anyone could call.
 
 use axum::{
     body::Body,
@@ -12,18 +12,18 @@ use crate::{
     service::Local,
 };
 
-/// What it is made of, by the rest of its path. It has its looks from the operators' page.
+/// Its files, by the rest of the path. It shares styles and scripts with the operators' dashboard.
 const FILES: [(&str, &str, &str); 4] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
-    ("news.js", "text/javascript; charset=utf-8", include_str!("news.js")),
+    ("events.js", "text/javascript; charset=utf-8", include_str!("events.js")),
 ];
 
-/// It runs this service's scripts alone and asks nobody else.
+/// The page may run and call only this service.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
 
-/// Answers with one of the page's files, or with the settings that it has to know.
+/// Answers with one of the page's files, or with the settings that the page needs.
 pub(crate) fn respond(local: &Local, file: &str) -> Option<Response<Body>> {
     if file == "settings" {
         return Some(settings(local));
@@ -34,7 +34,7 @@ pub(crate) fn respond(local: &Local, file: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// What events need, so that they convert: `{bus, event, currency}`.
+/// What the page needs to publish events that convert: `{bus, event, currency}`.
 fn settings(local: &Local) -> Response<Body> {
     let setting = |name, usual| local.env.get(name).unwrap_or(usual);
     json_answer(

@@ -1,7 +1,7 @@
-// The live view: what the buttons do, and how the referral stands.
+// The live view: the buttons' actions and the referral's current state.
 
 import { element } from "/dashboard/figures.js";
-import { clock, follow } from "./news.js";
+import { clock, follow } from "./events.js";
 
 const form = document.querySelector("#people");
 const answer = document.querySelector("#answer");
@@ -20,17 +20,17 @@ async function call(method, path, body, headers = {}) {
   return { status: answered.status, body: await answered.json().catch(() => null) };
 }
 
-/** An event on the bus, as a shop would send it. */
+/** Publishes an event on the bus, as a shop would. */
 async function publish(type, detail) {
   const entry = { EventBusName: settings.bus, Source: "shop", DetailType: type, Detail: JSON.stringify(detail) };
   const headers = { "content-type": "application/x-amz-json-1.1", "x-amz-target": "AWSEvents.PutEvents" };
   const { status, body } = await call("POST", "/", { Entries: [entry] }, headers);
   return status === 200 && body.FailedEntryCount === 0
-    ? `${type}: on the bus.`
+    ? `${type}: published.`
     : `${type}: refused, ${body?.message ?? body?.Entries?.[0]?.ErrorMessage ?? status}`;
 }
 
-const told = (call, { status, body }) => `${call}: ${status}${body?.detail ? `, ${body.detail}` : ""}`;
+const outcomeOf = (call, { status, body }) => `${call}: ${status}${body?.detail ? `, ${body.detail}` : ""}`;
 const codeOf = (user) => `/v1/users/${encodeURIComponent(user)}/code`;
 const order = ({ referee, amount }) =>
   ({ order_id: `order-of-${referee}`, user_id: referee, amount: Number(amount), currency: settings.currency });
@@ -38,12 +38,12 @@ const order = ({ referee, amount }) =>
 const ACTS = {
   async mint({ referrer }) {
     const minted = await call("PUT", codeOf(referrer));
-    return minted.body?.code ? `${minted.status}: the code of ${referrer} is ${minted.body.code}.` : told("Mint", minted);
+    return minted.body?.code ? `${minted.status}: the code of ${referrer} is ${minted.body.code}.` : outcomeOf("Mint", minted);
   },
   async attribute({ referrer, referee }) {
     const code = await call("GET", codeOf(referrer));
-    if (code.status !== 200) return told("Their code", code);
-    return told("Attribute", await call("POST", "/v1/referrals", { referee_id: referee, code: code.body.code }));
+    if (code.status !== 200) return outcomeOf("Code of the referrer", code);
+    return outcomeOf("Attribute", await call("POST", "/v1/referrals", { referee_id: referee, code: code.body.code }));
   },
   order: (who) => publish(settings.event, order(who)),
   refund: (who) => publish("order.refunded", { refund_id: `refund-of-${who.referee}`, ...order(who) }),
@@ -64,7 +64,7 @@ function steps(referral) {
 
 let shown;
 
-/** Shows how the referral stands, if that changed. */
+/** Shows the referral's state, if it changed. */
 async function refresh() {
   const { referee } = people();
   const { status, body } = await call("GET", `/v1/referrals/${encodeURIComponent(referee)}`);
@@ -73,13 +73,13 @@ async function refresh() {
   shown = now;
   life.replaceChildren(status === 200
     ? steps(body)
-    : element("p", { class: "none" }, status === 404 ? `Nobody has referred ${referee}.` : body?.detail ?? `The service answered ${status}.`));
+    : element("p", { class: "none" }, status === 404 ? `No one has referred ${referee}.` : body?.detail ?? `The service answered ${status}.`));
 }
 
 for (const button of document.querySelectorAll("[data-act]")) {
   button.addEventListener("click", async () => {
     if (!form.reportValidity()) return;
-    answer.textContent = await ACTS[button.dataset.act](people()).catch(() => "The service does not answer.");
+    answer.textContent = await ACTS[button.dataset.act](people()).catch(() => "The service is not responding.");
     await refresh().catch(() => {});
   });
 }
@@ -92,5 +92,5 @@ document.querySelector("#next").addEventListener("click", () => {
 
 follow(async (answers) => {
   if (answers && form.elements.referee.value) await refresh();
-  state.textContent = answers ? "" : "The service does not answer; trying again.";
+  state.textContent = answers ? "" : "The service is not responding. Retrying.";
 });

@@ -1,66 +1,66 @@
-//! The clock of a history: from a fixed moment on, as far as the runtime's time has come. That is virtual where it is
-//! paused. Where it is real, the clock leaps over the times in which nothing is under way.
+//! The clock of a history: a fixed start time plus the runtime's elapsed time. With a paused runtime that time is
+//! virtual. With real time, the clock skips the periods in which nothing runs.
 
 use std::{cell::Cell, time::Duration};
 
 use referrals::time::Timestamp;
 use tokio::time::{Instant, sleep};
 
-/// Some day in 2026.
+/// A fixed day in 2026.
 const EPOCH: i64 = 1_780_000_000_000;
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     static IS_REAL: Cell<bool> = const { Cell::new(false) };
-    static LEAPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static SKIPPED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Says that the time of this thread's runtime is real.
-pub(crate) fn be_real() {
+/// Declares that this thread's runtime uses real time.
+pub(crate) fn use_real_time() {
     IS_REAL.set(true);
 }
 
-/// Whether it is.
+/// Whether this thread's runtime uses real time.
 pub(crate) fn is_real() -> bool {
     IS_REAL.get()
 }
 
-/// Begins a history's time.
+/// Starts the clock of a history.
 pub(crate) fn begin() {
     BEGAN.set(Some(Instant::now()));
-    LEAPT.set(Duration::ZERO);
+    SKIPPED.set(Duration::ZERO);
 }
 
 /// Milliseconds since the history began.
 pub(crate) fn millis() -> u64 {
-    let elapsed = BEGAN.get().map(|began| began.elapsed() + LEAPT.get()).unwrap_or_default();
+    let elapsed = BEGAN.get().map(|began| began.elapsed() + SKIPPED.get()).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Lets so much time go by: at once, if it is real and nothing is under way.
+/// Lets time pass. Real time is skipped when nothing runs.
 pub(crate) async fn pass(time: Duration, is_idle: bool) {
     if IS_REAL.get() && is_idle {
-        LEAPT.set(LEAPT.get() + time);
+        SKIPPED.set(SKIPPED.get() + time);
     } else {
         sleep(time).await;
     }
 }
 
-/// Ends the millisecond, in real time: what a plan has happen one after another must not happen in one.
+/// Advances real time by a millisecond, so that steps that the plan separates do not share a millisecond.
 pub(crate) fn tick() {
     if IS_REAL.get() {
-        LEAPT.set(LEAPT.get() + Duration::from_millis(1));
+        SKIPPED.set(SKIPPED.get() + Duration::from_millis(1));
     }
 }
 
-/// In real time, a moment in which what was sent and not yet received gets where it goes.
-pub(crate) async fn breathe() {
+/// With real time, waits briefly so that data in flight arrives.
+pub(crate) async fn wait_for_network() {
     if IS_REAL.get() {
         sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// The moment so many milliseconds after the history's beginning.
+/// The time that many milliseconds after the history's start.
 pub(crate) fn at(millis: u64) -> Timestamp {
     let millis = EPOCH.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX));
     Timestamp::from_millis(millis).unwrap_or(Timestamp::LAST)

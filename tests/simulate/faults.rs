@@ -1,8 +1,8 @@
-//! Faults: what may go wrong, when it does, and how often it did.
+//! Faults: which kinds exist, when they strike, and how often they did.
 
 use fastrand::Rng;
 
-/// A kind of fault. Adding one is a line here and a call of [`Faults::strikes`] where it can happen.
+/// A kind of fault. To add one, add a line here and call [`Faults::strikes`] where it can happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     AnswerLost,
@@ -23,9 +23,9 @@ pub(crate) enum Kind {
     SubsystemAnswerLost,
     SubsystemRefuses,
     BusLosesEntry,
-    Late,
+    EventDelayed,
     Flagged,
-    TakenBack,
+    OrderAdjusted,
     SettingsChanged,
     ClockAhead,
 }
@@ -50,16 +50,16 @@ impl Kind {
         Self::SubsystemAnswerLost,
         Self::SubsystemRefuses,
         Self::BusLosesEntry,
-        Self::Late,
+        Self::EventDelayed,
         Self::Flagged,
-        Self::TakenBack,
+        Self::OrderAdjusted,
         Self::SettingsChanged,
         Self::ClockAhead,
     ];
 }
 
 impl Kind {
-    /// About how many chances a history has for this kind, so that faults strike early and late.
+    /// The approximate number of opportunities for this kind in a history, so that faults strike early and late.
     fn chances(self) -> u32 {
         match self {
             Self::AnswerLost => 16,
@@ -68,80 +68,80 @@ impl Kind {
             Self::SubsystemFails | Self::SubsystemAnswerLost | Self::SubsystemRefuses => 4,
             Self::BusLosesEntry | Self::BatchCut => 8,
             Self::IndexLags => 40,
-            Self::Late => 3,
+            Self::EventDelayed => 3,
             Self::RecordLost => 2,
             Self::Reordered | Self::SweepDelayed => 1,
-            // These come by the plan.
-            Self::PartialBatch | Self::Flagged | Self::TakenBack | Self::SettingsChanged | Self::ClockAhead => 1,
+            // The plan decides about these.
+            Self::PartialBatch | Self::Flagged | Self::OrderAdjusted | Self::SettingsChanged | Self::ClockAhead => 1,
         }
     }
 }
 
-/// Where a fault struck: at the n-th chance of its kind.
+/// A fault that strikes at the n-th opportunity of its kind.
 pub(crate) type Strike = (Kind, u32);
 
 /// The faults of one history.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    /// Those that are to strike, if their chance comes.
-    ordered: Vec<Strike>,
+    /// The faults that strike if their opportunity comes.
+    planned: Vec<Strike>,
     chances: [u32; Kind::ALL.len()],
     struck: Vec<Strike>,
-    /// At rest nothing goes wrong any more, or there would be no rest.
-    over: bool,
+    /// No faults strike at the end of a history, so that it can become idle.
+    disabled: bool,
 }
 
 impl Faults {
-    /// How many faults are drawn for a history; some of them never get their chance.
-    const DRAWN: usize = 30;
+    /// How many faults are chosen for a history. Some of them never get an opportunity.
+    const FAULTS: usize = 30;
     /// How many calls an outage lasts.
-    const OUTAGE: u32 = 8;
+    const OUTAGE_CALLS: u32 = 8;
 
-    /// Faults of all kinds, spread over the chances that a history has.
-    pub(crate) fn drawn(seed: u64) -> Self {
+    /// Random faults of all kinds, spread over the opportunities of a history.
+    pub(crate) fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0xFA17);
         let strike = |_| {
             let kind = Kind::ALL[rng.usize(..Kind::ALL.len())];
             (kind, rng.u32(1..=kind.chances()))
         };
-        let mut strikes: Vec<_> = (0..Self::DRAWN).map(strike).collect();
+        let mut strikes: Vec<_> = (0..Self::FAULTS).map(strike).collect();
         if rng.u8(..4) == 0 {
-            // For a while the table answers nobody, however often it is asked.
+            // An outage: the table throttles all calls for a while.
             let first = rng.u32(1..=24);
-            strikes.extend((first..first + Self::OUTAGE).map(|chance| (Kind::Throttled, chance)));
+            strikes.extend((first..first + Self::OUTAGE_CALLS).map(|chance| (Kind::Throttled, chance)));
         }
-        Self::given(strikes)
+        Self::only(strikes)
     }
 
-    /// These and no others.
-    pub(crate) fn given(ordered: Vec<Strike>) -> Self {
-        Self { ordered, chances: [0; Kind::ALL.len()], struck: Vec::new(), over: false }
+    /// Only these faults.
+    pub(crate) fn only(planned: Vec<Strike>) -> Self {
+        Self { planned, chances: [0; Kind::ALL.len()], struck: Vec::new(), disabled: false }
     }
 
-    /// Whether a fault of this kind strikes here.
+    /// Counts an opportunity for this kind and returns whether a fault strikes.
     pub(crate) fn strikes(&mut self, kind: Kind) -> bool {
-        if self.over {
+        if self.disabled {
             return false;
         }
         let chance = &mut self.chances[kind as usize];
         *chance += 1;
         let strike = (kind, *chance);
-        let strikes = self.ordered.contains(&strike);
+        let strikes = self.planned.contains(&strike);
         if strikes {
             self.struck.push(strike);
         }
         strikes
     }
 
-    /// Notes something that the plan brought and that counts as a fault.
+    /// Counts a fault that the plan contains.
     pub(crate) fn note(&mut self, kind: Kind) {
         self.chances[kind as usize] += 1;
         self.struck.push((kind, self.chances[kind as usize]));
     }
 
-    /// From here on nothing goes wrong any more.
+    /// Disables faults from now on.
     pub(crate) fn end(&mut self) {
-        self.over = true;
+        self.disabled = true;
     }
 
     pub(crate) fn struck(&self) -> &[Strike] {

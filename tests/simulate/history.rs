@@ -1,4 +1,4 @@
-//! A history: a plan carried out over the real handlers, in virtual time, with faults, until everything rests.
+//! Runs a history: a plan over the real handlers, in virtual time, with faults, until no work is left.
 
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,27 +16,27 @@ use tokio::time::{sleep, timeout};
 use crate::{
     clock,
     faults::{Faults, Kind},
-    oracle::{Invocation, WORTH},
+    oracle::{Invocation, ORDER_AMOUNT},
     plan::{Action, Mode, Plan, Step, USERS},
     rig::{Apps, Rig},
-    state::{DEAD, DELAY, INVOCATIONS, REWARDS, State},
+    state::{DEAD_LETTERS, DELAY, INVOCATIONS, REWARDS, State},
 };
 
 tokio::task_local! {
-    /// What the invocation that makes a call knew when it began.
+    /// The invocation that makes the current call.
     pub(crate) static INVOCATION: Invocation;
 }
 
 /// Lambda's limit for a function.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How long a queue hides a message that failed, in milliseconds.
-const HIDDEN: u64 = 60_000;
-/// How often something may happen until a history rests: more often than in any that does come to rest.
-const ROUNDS: usize = 5_000;
-/// How soon to look again whether the last call is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a queue hides a failed message, in milliseconds.
+const VISIBILITY_TIMEOUT: u64 = 60_000;
+/// The most scheduling rounds of a history; histories that become idle need far fewer.
+const MAX_ROUNDS: usize = 5_000;
+/// How soon to check again whether the last call has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// An event that was acknowledged: what it said, and when its taking in began and ended.
+/// An acknowledged event, and when its processing began and ended.
 #[derive(Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) event: Value,
@@ -45,7 +45,7 @@ pub(crate) struct Acknowledged {
 }
 
 enum Done {
-    /// The product has its answer.
+    /// The client has its answer.
     Answered,
     Queue {
         queue: &'static str,
@@ -58,7 +58,7 @@ enum Done {
         sent: Vec<String>,
         answer: Option<Value>,
     },
-    /// Whether the sweep got through.
+    /// Whether the sweep succeeded.
     Swept(bool),
 }
 
@@ -73,16 +73,16 @@ struct Driver<'a> {
     busy: [bool; 2],
     sweep_at: Option<u64>,
     /// How many sweeps failed.
-    unswept: usize,
+    failed_sweeps: usize,
     acknowledged: Vec<Acknowledged>,
 }
 
-/// Carries a plan out; what happened is in the state that is left.
-pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, is_told: bool) -> State {
+/// Runs a plan and returns the final state with everything that happened.
+pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, keeps_timeline: bool) -> State {
     clock::begin();
-    // The SDK's jitter comes from this generator.
+    // The SDK's retry jitter uses this generator.
     fastrand::seed(plan.seed);
-    rig.shared.begin(State::new(plan.seed, faults, is_told));
+    rig.shared.begin(State::new(plan.seed, faults, keeps_timeline));
     let mut driver = Driver {
         rig,
         plan,
@@ -91,17 +91,17 @@ pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, is_told: bool) -
         running: FuturesUnordered::new(),
         busy: [false; 2],
         sweep_at: (plan.mode != Mode::Stream).then_some(1_500),
-        unswept: 0,
+        failed_sweeps: 0,
         acknowledged: Vec::new(),
     };
-    driver.play().await;
-    driver.rest().await;
+    driver.run_until_idle().await;
+    driver.finish_outstanding_work().await;
     let acknowledged = std::mem::take(&mut driver.acknowledged);
     drop(driver);
     let mut state = rig.shared.end().unwrap_or_else(|| unreachable!("a history that began"));
     let mut oracle = std::mem::take(&mut state.oracle);
-    for parked in &state.parked {
-        oracle.fail(format!("put aside: {parked}"));
+    for quarantined in &state.quarantined {
+        oracle.fail(format!("quarantined: {quarantined}"));
     }
     oracle.at_rest(&state.referrals(), &state.bookings, &acknowledged);
     state.oracle = oracle;
@@ -113,49 +113,49 @@ impl<'a> Driver<'a> {
         self.rig.shared.with(look)
     }
 
-    /// The plan's span, and on until nothing but delayed messages waits.
-    async fn play(&mut self) {
-        for _ in 0..ROUNDS {
-            // Calls outlive who made them, and may write yet.
-            let is_quiet = self.running.is_empty() && self.rig.shared.is_quiet().await;
-            self.start_what_is_due();
+    /// Runs the plan until only delayed messages are left.
+    async fn run_until_idle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            // A call can outlive the invocation that made it and still write.
+            let no_calls = self.running.is_empty() && self.rig.shared.is_quiet().await;
+            self.start_due_work();
             let next = self.next_due();
-            let is_idle = is_quiet && self.running.is_empty();
+            let is_idle = no_calls && self.running.is_empty();
             if is_idle && next.is_none() {
                 return;
             }
             let wait = Duration::from_millis(next.map_or(3_600_000, |due| due.saturating_sub(clock::millis()).max(1)));
-            let wait = if self.running.is_empty() && !is_idle { wait.min(LOOK_AGAIN) } else { wait };
+            let wait = if self.running.is_empty() && !is_idle { wait.min(POLL_INTERVAL) } else { wait };
             tokio::select! {
                 biased;
-                Some(done) = self.running.next(), if !self.running.is_empty() => self.settle(done),
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.complete(done),
                 () = clock::pass(wait, is_idle) => {}
             }
         }
-        self.with(|state| state.oracle.fail("does not come to rest"));
+        self.with(|state| state.oracle.fail("does not become idle"));
     }
 
-    /// Nothing goes wrong any more; what is owed has its time, and operators send again what was refused.
-    async fn rest(&mut self) {
+    /// Stops injecting faults and gives outstanding work enough time. Operators resend failed rewards.
+    async fn finish_outstanding_work(&mut self) {
         self.with(|state| state.faults.end());
-        self.unswept = 0;
+        self.failed_sweeps = 0;
         let mut rounds = 0;
-        // In real time a slow machine can fail a sweep at rest, which then was none.
-        while rounds < 40 + self.unswept.min(200) {
+        // With real time, a slow machine can make a sweep fail without a fault. Such a sweep does not count.
+        while rounds < 40 + self.failed_sweeps.min(200) {
             rounds += 1;
-            self.play().await;
+            self.run_until_idle().await;
             if self.with(|state| !state.oracle.violations().is_empty()) {
                 return;
             }
-            let owed = self.with(|state| state.owed());
-            let refused: Vec<String> = owed.iter().flat_map(refused).collect();
+            let outstanding = self.with(|state| state.outstanding());
+            let refused: Vec<String> = outstanding.iter().flat_map(refused).collect();
             if let Some(reward) = refused.first() {
                 self.resend(reward).await;
-            } else if self.plan.mode == Mode::Stream || owed.is_empty() {
+            } else if self.plan.mode == Mode::Stream || outstanding.is_empty() {
                 return;
             } else {
-                // Past the longest of grace and pauses so far.
-                let due = owed.iter().filter_map(Referral::work).map(|work| work.at).max();
+                // Longer than the longest grace period and retry delay so far.
+                let due = outstanding.iter().filter_map(Referral::work).map(|work| work.at).max();
                 let wait = due.map_or(0, |due| due.millis() - clock::now().millis()).max(0);
                 let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + Duration::from_secs(601);
                 clock::pass(wait, true).await;
@@ -164,14 +164,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn start_what_is_due(&mut self) {
+    fn start_due_work(&mut self) {
         let now = clock::millis();
         while let Some(step) = self.steps.pop_front_if(|step| step.at <= now) {
             self.act(step.action);
             clock::tick();
         }
-        for (queue, batch, together) in QUEUES {
-            while self.running_of(queue) < together {
+        for (queue, batch, concurrency) in QUEUES {
+            while self.running_of(queue) < concurrency {
                 let Some(work) = self.receive(queue, batch) else { break };
                 self.running.push(work);
             }
@@ -184,7 +184,7 @@ impl<'a> Driver<'a> {
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
-            // Once while the plan runs, and then at rest.
+            // One sweep while the plan runs; further ones follow at the end.
             let late = self.with(|state| state.faults.strikes(Kind::SweepDelayed));
             self.sweep_at = if late { Some(now + 60_000) } else { None };
             if !late {
@@ -194,13 +194,13 @@ impl<'a> Driver<'a> {
     }
 
     fn running_of(&self, queue: &str) -> usize {
-        self.with(|state| state.queues.get(queue).into_iter().flatten().filter(|message| message.in_hand).count())
+        self.with(|state| state.queues.get(queue).into_iter().flatten().filter(|message| message.in_progress).count())
     }
 
     fn next_due(&self) -> Option<u64> {
         let queued = self.with(|state| {
             let waiting = QUEUES.iter().filter_map(|(queue, ..)| state.queues.get(queue)).flatten();
-            waiting.filter(|message| !message.in_hand).map(|message| message.visible_at).min()
+            waiting.filter(|message| !message.in_progress).map(|message| message.visible_at).min()
         });
         [self.steps.front().map(|step| step.at), queued, self.sweep_at].into_iter().flatten().min()
     }
@@ -209,10 +209,10 @@ impl<'a> Driver<'a> {
         &self.rig.variants[self.variant]
     }
 
-    /// The time, chance and deadline of an invocation of this function.
+    /// The time, random bytes and deadline of an invocation of this function.
     fn call(&self, function: usize) -> Call {
         let ahead = match self.plan.skew {
-            // What is converted by a clock that is ahead waits for the sweep.
+            // A conversion with a clock that is ahead is due later, so it needs a sweep.
             Some((skewed, ahead)) if skewed == function && (self.plan.mode != Mode::Stream || function != 1) => {
                 self.with(|state| state.faults.note(Kind::ClockAhead));
                 ahead
@@ -226,40 +226,41 @@ impl<'a> Driver<'a> {
     // ----- The product ---------------------------------------------------------------------------------------------
 
     fn act(&mut self, action: Action) {
-        self.with(|state| state.tell(clock::millis(), || format!("{action:?}")));
+        self.with(|state| state.log(clock::millis(), || format!("{action:?}")));
         let user = |user: usize| USERS[user];
         match action {
             Action::Mint { user: who } => {
                 let body = json!({"code": code(self.plan.seed, who)});
-                self.ask("PUT", format!("/v1/users/{}/code", user(who)), body);
+                self.call_api("PUT", format!("/v1/users/{}/code", user(who)), body);
             }
-            Action::Covet { user: who, whose } => {
-                let body = json!({"code": code(self.plan.seed, whose)});
-                self.ask("PUT", format!("/v1/users/{}/code", user(who)), body);
+            Action::MintTaken { user: who, owner } => {
+                let body = json!({"code": code(self.plan.seed, owner)});
+                self.call_api("PUT", format!("/v1/users/{}/code", user(who)), body);
             }
             Action::Attribute { referee, referrer } => {
                 let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
-                self.ask("POST", "/v1/referrals".to_owned(), body);
+                self.call_api("POST", "/v1/referrals".to_owned(), body);
             }
             Action::Order { user: who, order } => {
-                let detail = json!({"order_id": id(order), "user_id": user(who), "amount": WORTH, "currency": "USD"});
+                let detail =
+                    json!({"order_id": id(order), "user_id": user(who), "amount": ORDER_AMOUNT, "currency": "USD"});
                 self.publish("order.completed", &detail);
             }
             Action::Cancel { user: who, order } => {
-                self.take_back("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
+                self.publish_adjustment("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
             }
             Action::Dispute { user: who, order } => {
-                self.take_back("payment.disputed", json!({"order_id": id(order), "user_id": user(who)}))
+                self.publish_adjustment("payment.disputed", json!({"order_id": id(order), "user_id": user(who)}))
             }
-            Action::Refund { user: who, order, whole } => {
-                let amount = if whole { WORTH } else { 100 };
+            Action::Refund { user: who, order, is_full } => {
+                let amount = if is_full { ORDER_AMOUNT } else { 100 };
                 let detail = json!({"refund_id": "r", "order_id": id(order), "user_id": user(who), "amount": amount, "currency": "USD"});
-                self.take_back("order.refunded", detail);
+                self.publish_adjustment("order.refunded", detail);
             }
             Action::Flag { user: who } => {
-                self.stand("account.flagged", json!({"user_id": user(who), "reason": "simulated"}))
+                self.publish_flag("account.flagged", json!({"user_id": user(who), "reason": "simulated"}))
             }
-            Action::Clear { user: who } => self.stand("account.cleared", json!({"user_id": user(who)})),
+            Action::Clear { user: who } => self.publish_flag("account.cleared", json!({"user_id": user(who)})),
             Action::Settings { variant } => {
                 self.with(|state| state.faults.note(Kind::SettingsChanged));
                 self.variant = variant;
@@ -267,12 +268,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn take_back(&mut self, kind: &str, detail: Value) {
-        self.with(|state| state.faults.note(Kind::TakenBack));
+    fn publish_adjustment(&mut self, kind: &str, detail: Value) {
+        self.with(|state| state.faults.note(Kind::OrderAdjusted));
         self.publish(kind, &detail);
     }
 
-    fn stand(&mut self, kind: &str, mut detail: Value) {
+    fn publish_flag(&mut self, kind: &str, mut detail: Value) {
         self.with(|state| state.faults.note(Kind::Flagged));
         detail["occurred_at"] = clock::now().to_string().into();
         self.publish(kind, &detail);
@@ -286,8 +287,8 @@ impl<'a> Driver<'a> {
         self.with(|state| state.route(&event, clock::millis()));
     }
 
-    /// Asks the API, and asks again until it answers.
-    fn ask(&mut self, method: &'static str, path: String, body: Value) {
+    /// Calls the API and retries until it answers.
+    fn call_api(&mut self, method: &'static str, path: String, body: Value) {
         let (apps, shared) = (self.apps(), self.rig.shared.clone());
         let first = self.call(0);
         self.running.push(Box::pin(async move {
@@ -307,7 +308,7 @@ impl<'a> Driver<'a> {
                 };
                 let Some(answer) = invoke(&shared, handler).await else { continue };
                 let status = answer.status().as_u16();
-                shared.with(|state| state.tell(clock::millis(), || format!("{method} {path} {body}: {status}")));
+                shared.with(|state| state.log(clock::millis(), || format!("{method} {path} {body}: {status}")));
                 if status >= 500 {
                     continue;
                 }
@@ -317,7 +318,7 @@ impl<'a> Driver<'a> {
         }));
     }
 
-    /// Sends a reward again, and asks again until that is answered: where no sweep runs, nobody else stands behind it.
+    /// Resends a reward and retries until that is answered: in a mode without sweeps nothing else would send it.
     async fn resend(&mut self, reward: &str) {
         let path = format!("/admin/rewards/{reward}/resend");
         for _ in 0..30 {
@@ -325,7 +326,7 @@ impl<'a> Driver<'a> {
             let Ok(request) = request else { unreachable!("a request of our own") };
             let call = self.call(0);
             let answer = admin::handle(&self.apps().admin, request.with_raw_http_path(&path), call).await;
-            self.with(|state| state.tell(clock::millis(), || format!("POST {path}: {}", answer.status())));
+            self.with(|state| state.log(clock::millis(), || format!("POST {path}: {}", answer.status())));
             if answer.status().as_u16() < 500 {
                 break;
             }
@@ -334,30 +335,30 @@ impl<'a> Driver<'a> {
 
     // ----- What AWS does -------------------------------------------------------------------------------------------
 
-    /// A batch that is due, in an order of the queue's own, on its way to its function.
+    /// Receives a batch of due messages, in the queue's order, and invokes their function.
     fn receive(&mut self, queue: &'static str, batch: usize) -> Option<Work<'a>> {
         let now = clock::millis();
         let (ids, messages) = self.with(|state| {
             let State { queues, faults, rng, .. } = state;
             let waiting = queues.get_mut(queue)?;
             let mut due: Vec<usize> =
-                (0..waiting.len()).filter(|at| !waiting[*at].in_hand && waiting[*at].visible_at <= now).collect();
+                (0..waiting.len()).filter(|at| !waiting[*at].in_progress && waiting[*at].visible_at <= now).collect();
             if due.len() > 1 && faults.strikes(Kind::Reordered) {
                 rng.shuffle(&mut due);
             }
             due.truncate(rng.usize(1..=batch));
-            let mut twice = Vec::new();
+            let mut duplicates = Vec::new();
             let mut taken = Vec::new();
             for at in due {
                 if faults.strikes(Kind::Duplicate) {
-                    twice.push(waiting[at].body.clone());
+                    duplicates.push(waiting[at].body.clone());
                 }
                 let message = &mut waiting[at];
-                message.in_hand = true;
+                message.in_progress = true;
                 message.receives += 1;
                 taken.push(message.clone());
             }
-            for body in twice {
+            for body in duplicates {
                 let delay = state.rng.u64(1..5_000);
                 state.send(queue, body, now, delay);
             }
@@ -383,7 +384,7 @@ impl<'a> Driver<'a> {
         }))
     }
 
-    /// The next records of a shard, in their order; a shard works on one batch at a time.
+    /// Invokes the function with the next records of a shard. A shard processes one batch at a time.
     fn read_stream(&mut self, shard: usize) -> Option<Work<'a>> {
         if self.busy[shard] {
             return None;
@@ -418,12 +419,12 @@ impl<'a> Driver<'a> {
         )
     }
 
-    /// What becomes of what a function was given, by what it answered.
-    fn settle(&mut self, done: Done) {
+    /// Removes what a function processed and keeps what it did not, as its answer says.
+    fn complete(&mut self, done: Done) {
         let now = clock::millis();
         match done {
             Done::Answered => {}
-            Done::Swept(is_done) => self.unswept += usize::from(!is_done),
+            Done::Swept(is_done) => self.failed_sweeps += usize::from(!is_done),
             Done::Stream { shard, sent, answer } => {
                 self.busy[shard] = false;
                 let failed = answer.as_ref().map(failures);
@@ -437,7 +438,7 @@ impl<'a> Driver<'a> {
                     if done > 0 && done < sent.len() {
                         state.faults.note(Kind::PartialBatch);
                     }
-                    // Delivered twice: the checkpoint did not get so far.
+                    // A duplicate delivery: the checkpoint was not stored.
                     let kept = if state.faults.strikes(Kind::Duplicate) { 0 } else { done };
                     state.stream[shard].drain(..kept);
                 });
@@ -449,13 +450,13 @@ impl<'a> Driver<'a> {
                 }
                 for id in batch {
                     let is_done = failed.as_ref().is_some_and(|failed| !failed.contains(&id.to_string()));
-                    self.settle_message(queue, id, is_done, began, now);
+                    self.complete_message(queue, id, is_done, began, now);
                 }
             }
         }
     }
 
-    fn settle_message(&mut self, queue: &'static str, id: u64, is_done: bool, began: u64, now: u64) {
+    fn complete_message(&mut self, queue: &'static str, id: u64, is_done: bool, began: u64, now: u64) {
         let settled = self.with(|state| {
             let waiting = state.queues.get_mut(queue)?;
             let at = waiting.iter().position(|message| message.id == id)?;
@@ -463,14 +464,14 @@ impl<'a> Driver<'a> {
                 return Some(waiting.remove(at));
             }
             let message = &mut waiting[at];
-            message.in_hand = false;
+            message.in_progress = false;
             if message.visible_at <= now {
-                message.visible_at = now + HIDDEN;
+                message.visible_at = now + VISIBILITY_TIMEOUT;
             }
-            // Lambda gives an event up after three attempts; then it waits in the dead-letter queue.
+            // Lambda gives up on an event after three attempts and moves it to the dead-letter queue.
             if queue == INVOCATIONS && message.receives >= 3 {
                 let message = waiting.remove(at);
-                state.send(DEAD, message.body, now, HIDDEN);
+                state.send(DEAD_LETTERS, message.body, now, VISIBILITY_TIMEOUT);
             }
             None
         });
@@ -483,19 +484,19 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The queues that feed functions: how many messages a batch has, and how many are in hand at once.
+/// The queues that feed functions, with the batch size and the number of messages in progress.
 const QUEUES: [(&str, usize, usize); 6] = [
     (INVOCATIONS, 1, 4),
     (DELAY, 4, 4),
-    (DEAD, 4, 4),
+    (DEAD_LETTERS, 4, 4),
     (REWARDS[0].1, 3, 6),
     (REWARDS[1].1, 3, 6),
     (REWARDS[2].1, 3, 6),
 ];
 
-/// Runs a handler as Lambda does: within its time, and sometimes it is stopped at one of its awaits.
+/// Runs a handler like Lambda: within its timeout, and sometimes stopped early at an await.
 async fn invoke<T: Answer>(
-    shared: &crate::wires::Shared,
+    shared: &crate::transport::Shared,
     handler: impl Future<Output = Result<T, Error>>,
 ) -> Option<T> {
     let (crash, known) = shared.with(|state| {
@@ -509,36 +510,36 @@ async fn invoke<T: Answer>(
     let id = known.id;
     let limit = crash.map_or(LIMIT, Duration::from_millis);
     let answer = INVOCATION.scope(known, timeout(limit, handler)).await;
-    // In real time a machine that is merely slow is reason enough.
-    if !clock::is_real() && !matches!(&answer, Ok(Ok(answer)) if !answer.gives_back()) {
-        shared.with(|state| state.oracle.gave_up(id));
+    // With real time, a slow machine can make an invocation fail without a fault.
+    if !clock::is_real() && !matches!(&answer, Ok(Ok(answer)) if !answer.reports_failure()) {
+        shared.with(|state| state.oracle.check_failure(id));
     }
     match answer {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(problem)) => {
-            shared.with(|state| state.tell(clock::millis(), || format!("failed: {problem}")));
+            shared.with(|state| state.log(clock::millis(), || format!("failed: {problem}")));
             None
         }
         Err(_stopped) => {
-            shared.with(|state| state.tell(clock::millis(), || "stopped amid its work".to_owned()));
+            shared.with(|state| state.log(clock::millis(), || "stopped before it finished".to_owned()));
             None
         }
     }
 }
 
-/// An answer that may say that work has to come again.
+/// An answer that may report a failure, so that the work is retried.
 trait Answer {
-    fn gives_back(&self) -> bool;
+    fn reports_failure(&self) -> bool;
 }
 
 impl Answer for Value {
-    fn gives_back(&self) -> bool {
+    fn reports_failure(&self) -> bool {
         !failures(self).is_empty()
     }
 }
 
 impl Answer for http::Response<Body> {
-    fn gives_back(&self) -> bool {
+    fn reports_failure(&self) -> bool {
         self.status().is_server_error()
     }
 }
@@ -549,7 +550,7 @@ fn failures(answer: &Value) -> Vec<String> {
     failures.map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// The names of the rewards of this referral that were refused for good.
+/// The ids of this referral's rewards that failed permanently.
 fn refused(referral: &Referral) -> Vec<String> {
     let Some(rewards) = referral.rewards() else { return Vec::new() };
     let refused = Side::BOTH.into_iter().filter(|side| rewards.of(*side).status() == RewardStatus::Failed);
@@ -560,7 +561,7 @@ fn id(order: usize) -> String {
     format!("o-{order}")
 }
 
-/// A user's code, another one in each history: the functions remember codes.
+/// A user's code. Each history uses other codes, because the functions cache codes.
 fn code(seed: u64, user: usize) -> String {
     format!("{}{seed:x}", USERS[user])
 }

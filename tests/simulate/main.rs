@@ -1,8 +1,8 @@
-//! Random histories with faults over the real handlers and the real store, in virtual time, each reproducible from its
-//! seed. The table, the bus, the queues, the stream and the subsystems are models that do what AWS allows. With `--proxy`
-//! the table is the embedded DynamoDB, the wires are sockets, and time is real.
+//! Runs random histories with injected faults over the real handlers and the real store, in virtual time. A seed
+//! reproduces its history exactly. The table, bus, queues, stream and reward endpoints are models that do what AWS
+//! allows. With `--proxy` the table is the embedded DynamoDB, calls use real sockets, and time is real.
 
-#![allow(clippy::disallowed_methods, reason = "its time is virtual, and what it measures is itself")]
+#![allow(clippy::disallowed_methods, reason = "its time is virtual, and only its own run time is measured")]
 
 mod clock;
 mod faults;
@@ -16,7 +16,7 @@ mod rig;
 mod shrink;
 mod state;
 mod table;
-mod wires;
+mod transport;
 
 use std::{
     collections::BTreeMap,
@@ -42,33 +42,34 @@ use crate::{
     state::State,
 };
 
-/// A history is many small pieces of JSON: a quarter of its time was the system's allocator.
+/// A history processes many small JSON documents: a quarter of its run time was spent in the system's allocator.
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// Random histories with faults, over the real handlers, in virtual time.
+/// Runs random histories with injected faults over the real handlers, in virtual time.
 #[derive(Parser)]
 #[command(name = "simulate")]
 struct Arguments {
-    /// How many histories, each with at least as many faults as `--faults` says.
+    /// How many histories to run, each with at least `--faults` faults.
     #[arg(long, default_value_t = 1_000)]
     histories: u64,
-    /// The seed of the first; each further one has the next.
+    /// The seed of the first history; each next history uses the next seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The least number of faults in a history that counts.
+    /// The least number of faults for a history to count.
     #[arg(long, default_value_t = 6)]
     faults: usize,
-    /// The least number of hits of each kind of fault in all, or it was no proof and is said to have failed.
+    /// The least number of hits of each kind of fault in total. With fewer, the run fails, because it proves too
+    /// little.
     #[arg(long, default_value_t = 0)]
     hits: u64,
-    /// Carry out the history of `--seed` alone, and tell what happens in it.
+    /// Run only the history of `--seed`, and print what happens in it.
     #[arg(long)]
     tell: bool,
-    /// Over real sockets and in real time, through a proxy that breaks calls, in front of the embedded DynamoDB.
+    /// Use real sockets and real time, through a proxy that breaks calls, with the embedded DynamoDB.
     #[arg(long)]
     proxy: bool,
-    /// How many histories are under way at once, with `--proxy`.
+    /// How many histories run at the same time, with `--proxy`.
     #[arg(long, default_value_t = 32, requires = "proxy")]
     at_once: usize,
     #[cfg(feature = "mutants")]
@@ -76,15 +77,15 @@ struct Arguments {
     mutants: mutants::Switches,
 }
 
-/// What all histories came to.
+/// Totals over all histories.
 #[derive(Default)]
-struct Figures {
+struct Totals {
     histories: u64,
-    too_calm: u64,
+    too_few_faults: u64,
     strikes: BTreeMap<Kind, u64>,
 }
 
-impl Figures {
+impl Totals {
     fn of(&self, kind: Kind) -> u64 {
         self.strikes.get(&kind).copied().unwrap_or_default()
     }
@@ -97,8 +98,8 @@ fn main() -> ExitCode {
         return code;
     }
     match (arguments.tell, arguments.proxy) {
-        (true, false) => tell(arguments.seed, AGAIN),
-        (true, true) => proxy::tell(arguments.seed),
+        (true, false) => replay(arguments.seed, REPLAY_ARGS),
+        (true, true) => proxy::replay(arguments.seed),
         (false, false) => simulate(&arguments),
         (false, true) => proxy::simulate(&arguments),
     }
@@ -113,36 +114,32 @@ fn rig() -> Rig {
     Rig::start().unwrap_or_else(|problem| unreachable!("settings of our own: {problem}"))
 }
 
-fn drawn(runtime: &Runtime, rig: &Rig, seed: u64) -> State {
-    let plan = Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len());
-    runtime.block_on(history::run(rig, &plan, Faults::drawn(seed), false))
+fn run_seed(runtime: &Runtime, rig: &Rig, seed: u64) -> State {
+    let plan = Plan::random(seed, VARIANTS.len(), FUNCTIONS.len());
+    runtime.block_on(history::run(rig, &plan, Faults::random(seed), false))
 }
 
-/// Carries a history out once more, with functions that remember nothing of the last time.
-fn again(runtime: &Runtime, case: &Case, is_told: bool) -> State {
-    runtime.block_on(history::run(&rig(), &case.plan, case.faults(), is_told))
+/// Runs a history again on new functions, so that no cache from the first run affects it.
+fn run_case(runtime: &Runtime, case: &Case, keeps_timeline: bool) -> State {
+    runtime.block_on(history::run(&rig(), &case.plan, case.faults(), keeps_timeline))
 }
 
 fn simulate(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let (figures, failed) = carry_out_all(arguments, workers, || {
+    let (totals, failed) = run_all(arguments, workers, || {
         let (runtime, rig) = (runtime(), rig());
-        move |seed| drawn(&runtime, &rig, seed)
+        move |seed| run_seed(&runtime, &rig, seed)
     });
     match failed {
-        Some((seed, _)) => tell(seed, AGAIN),
-        None => report(&figures, began.elapsed(), arguments.hits),
+        Some((seed, _)) => replay(seed, REPLAY_ARGS),
+        None => report(&totals, began.elapsed(), arguments.hits),
     }
 }
 
-/// Carries histories out, each of so many workers one after another, until enough of them count or one goes wrong; that
-/// one is given back with its seed.
-fn carry_out_all<C>(
-    arguments: &Arguments,
-    workers: usize,
-    begin: impl Fn() -> C + Sync,
-) -> (Figures, Option<(u64, State)>)
+/// Runs histories on this many workers until enough of them count or one violates a rule. Returns that one with its
+/// seed.
+fn run_all<C>(arguments: &Arguments, workers: usize, start: impl Fn() -> C + Sync) -> (Totals, Option<(u64, State)>)
 where
     C: FnMut(u64) -> State,
 {
@@ -150,80 +147,80 @@ where
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
-    let (next, wrong, failed) = (AtomicU64::new(arguments.seed), AtomicBool::new(false), Mutex::new(None));
-    let figures = Mutex::new(Figures::default());
+    let (next, stop, failed) = (AtomicU64::new(arguments.seed), AtomicBool::new(false), Mutex::new(None));
+    let totals = Mutex::new(Totals::default());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let mut carry_out = begin();
-                while !wrong.load(Ordering::Relaxed) {
-                    if figures.lock().unwrap_or_else(PoisonError::into_inner).histories >= arguments.histories {
+                let mut run = start();
+                while !stop.load(Ordering::Relaxed) {
+                    if totals.lock().unwrap_or_else(PoisonError::into_inner).histories >= arguments.histories {
                         break;
                     }
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let state = carry_out(seed);
+                    let state = run(seed);
                     if !state.oracle.violations().is_empty() {
-                        wrong.store(true, Ordering::Relaxed);
+                        stop.store(true, Ordering::Relaxed);
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, state));
                         break;
                     }
-                    let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                     let strikes = state.faults.struck();
                     if strikes.len() < arguments.faults {
-                        figures.too_calm += 1;
+                        totals.too_few_faults += 1;
                         continue;
                     }
-                    figures.histories += 1;
+                    totals.histories += 1;
                     for (kind, _) in strikes {
-                        *figures.strikes.entry(*kind).or_default() += 1;
+                        *totals.strikes.entry(*kind).or_default() += 1;
                     }
-                    bar.set_position(figures.histories);
+                    bar.set_position(totals.histories);
                 }
             });
         }
     });
     bar.finish_and_clear();
-    let figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    (figures, failed.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (totals, failed.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn report(figures: &Figures, took: Duration, hits: u64) -> ExitCode {
-    println!("{} histories without a violation in {:.1} s", figures.histories, took.as_secs_f64());
-    println!("{} more had too few faults to count", figures.too_calm);
+fn report(totals: &Totals, took: Duration, hits: u64) -> ExitCode {
+    println!("{} histories without a violation in {:.1} s", totals.histories, took.as_secs_f64());
+    println!("{} more had too few faults to count", totals.too_few_faults);
     for kind in Kind::ALL {
-        println!("{:>10} {kind:?}", figures.of(kind));
+        println!("{:>10} {kind:?}", totals.of(kind));
     }
-    let seldom: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| figures.of(*kind) < hits).collect();
-    if seldom.is_empty() {
+    let too_rare: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| totals.of(*kind) < hits).collect();
+    if too_rare.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("fewer than {hits} hits of {seldom:?}");
+    println!("fewer than {hits} hits of {too_rare:?}");
     ExitCode::FAILURE
 }
 
-/// How this build is called.
-const AGAIN: &str = "--bin simulate --";
+/// The cargo arguments that replay a history with this build.
+const REPLAY_ARGS: &str = "--bin simulate --";
 
-/// Carries one history out again, cuts it down if it goes wrong, and tells it.
-fn tell(seed: u64, by: &str) -> ExitCode {
+/// Runs one history again, shrinks it if it violates a rule, and prints it.
+fn replay(seed: u64, args: &str) -> ExitCode {
     let runtime = runtime();
-    let state = drawn(&runtime, &rig(), seed);
-    let whole =
-        Case { plan: Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len()), strikes: state.faults.struck().to_vec() };
+    let state = run_seed(&runtime, &rig(), seed);
+    let full =
+        Case { plan: Plan::random(seed, VARIANTS.len(), FUNCTIONS.len()), strikes: state.faults.struck().to_vec() };
     let is_wrong = !state.oracle.violations().is_empty();
-    let fails = |case: &Case| !again(&runtime, case, false).oracle.violations().is_empty();
-    let case = if is_wrong { whole.shrunk(fails) } else { whole };
-    let told = again(&runtime, &case, true);
-    print(&case.plan, &told, state.oracle.violations());
-    println!("again: cargo run -p tests {by} --tell --seed {seed}");
+    let fails = |case: &Case| !run_case(&runtime, case, false).oracle.violations().is_empty();
+    let case = if is_wrong { full.shrunk(fails) } else { full };
+    let replayed = run_case(&runtime, &case, true);
+    print(&case.plan, &replayed, state.oracle.violations());
+    println!("replay with: cargo run -p tests {args} --tell --seed {seed}");
     if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// What happened, for people.
-fn print(plan: &Plan, told: &State, violations: &[String]) {
+/// Prints a history.
+fn print(plan: &Plan, replayed: &State, violations: &[String]) {
     println!("seed {}, {:?}, settings {}, skew {:?}", plan.seed, plan.mode, plan.variant, plan.skew);
-    println!("faults {:?}", told.faults.struck());
-    for (at, what) in &told.timeline {
+    println!("faults {:?}", replayed.faults.struck());
+    for (at, what) in &replayed.timeline {
         println!("{:>9.3} s  {what}", Duration::from_millis(*at).as_secs_f64());
     }
     for violation in violations {
@@ -236,26 +233,26 @@ mod tests {
     use super::*;
     use crate::plan::{Action, Mode, Step};
 
-    /// A few in each build; CI carries out many in a build made for it.
+    /// A small number in every build. CI runs many histories in an optimised build.
     #[test]
-    fn some_histories_keep_every_promise() {
+    fn some_histories_have_no_violations() {
         let (runtime, rig) = (runtime(), rig());
         for seed in 1..=60 {
-            let state = drawn(&runtime, &rig, seed);
+            let state = run_seed(&runtime, &rig, seed);
             assert_eq!(state.oracle.violations(), [""; 0], "seed {seed}");
         }
     }
 
-    /// The referral of a sign-up whose call to write it is slow each time: who asks again finds it.
+    /// A sign-up whose table write is slow three times: the client's retry finds the referral.
     #[test]
-    fn the_work_of_a_slow_call_is_done() {
+    fn a_slow_write_completes_and_the_retry_finds_it() {
         let steps = vec![
             Step { at: 0, action: Action::Mint { user: 0 } },
             Step { at: 100, action: Action::Attribute { referee: 2, referrer: 0 } },
         ];
         let plan = Plan { seed: 1, mode: Mode::Stream, variant: 0, skew: None, steps };
-        // A mint is one call, and a sign-up looks for the code and then for the people before it writes.
-        let faults = Faults::given((4..=6).map(|chance| (Kind::SlowCall, chance)).collect());
+        // Minting is one call. A sign-up first reads the code, then the accounts and referrals, then writes.
+        let faults = Faults::only((4..=6).map(|chance| (Kind::SlowCall, chance)).collect());
         let state = runtime().block_on(history::run(&rig(), &plan, faults, true));
         assert_eq!(state.oracle.violations(), [""; 0]);
         assert_eq!(state.faults.struck().len(), 3);
@@ -264,16 +261,16 @@ mod tests {
         assert!(answered.len() == 2 && is(0, ": 503") && is(1, ": 200"), "{:?}", state.timeline);
     }
 
-    /// Two sign-ups of one person in the same millisecond, of which one has to be sent again: it must not take the other's
-    /// work for its own, as equal as they are.
+    /// Two identical sign-ups of one user in the same millisecond, of which one must be retried. The retry must not
+    /// recognise the other one's write as its own.
     #[test]
-    fn of_twins_one_is_new() {
+    fn of_two_identical_sign_ups_only_one_is_new() {
         let sign_up = Step { at: 100, action: Action::Attribute { referee: 2, referrer: 0 } };
         let steps = vec![Step { at: 0, action: Action::Mint { user: 0 } }, sign_up.clone(), sign_up];
         let plan = Plan { seed: 1, mode: Mode::Stream, variant: 0, skew: None, steps };
-        // A mint, one look for the code, one for the people each, and then the two that write.
+        // One call to mint, one read of the code, one read of the accounts for each sign-up, then the two writes.
         for late in [5, 6] {
-            let faults = Faults::given(vec![(Kind::RequestLost, late)]);
+            let faults = Faults::only(vec![(Kind::RequestLost, late)]);
             let state = runtime().block_on(history::run(&rig(), &plan, faults, true));
             assert_eq!(state.oracle.violations(), [""; 0]);
             let answered = |status: &str| {
@@ -286,10 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_one_history() {
+    fn a_seed_always_gives_the_same_history() {
         let runtime = runtime();
         for seed in [3, 4, 5] {
-            let (one, other) = (drawn(&runtime, &rig(), seed), drawn(&runtime, &rig(), seed));
+            let (one, other) = (run_seed(&runtime, &rig(), seed), run_seed(&runtime, &rig(), seed));
             assert_eq!(one.faults.struck(), other.faults.struck());
             assert_eq!(one.table.records(), other.table.records());
         }

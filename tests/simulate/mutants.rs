@@ -1,4 +1,4 @@
-//! Mutants: each deliberate mistake in our own code (`referrals::mutant`) has to be caught by some history.
+//! Mutants: every deliberate mistake in the code (`referrals::mutant`) must be detected by some history.
 
 use std::{
     process::ExitCode,
@@ -12,36 +12,36 @@ use std::{
 use clap::Args;
 use referrals::mutant::{Mutant, turn_on};
 
-use crate::{drawn, rig, runtime, tell};
+use crate::{replay, rig, run_seed, runtime};
 
-/// What is there with the mutants alone.
+/// Options that exist only with the feature `mutants`.
 #[derive(Args)]
 pub(crate) struct Switches {
-    /// Make this mistake, and tell the shortest history that it spoils.
-    #[arg(long, value_parser = named)]
+    /// Enable this mutant, and print the shortest history that detects it.
+    #[arg(long, value_parser = parse_mutant)]
     mutant: Option<Mutant>,
-    /// Make each mistake in turn, and fail if one of them spoils none of `--histories`.
+    /// Test every mutant, and fail if one is not detected in `--histories` histories.
     #[arg(long)]
     mutants: bool,
 }
 
-fn named(name: &str) -> Result<Mutant, String> {
+fn parse_mutant(name: &str) -> Result<Mutant, String> {
     let known = Mutant::ALL.iter().copied();
     let names = || known.clone().map(|mutant| format!("{mutant:?}")).collect::<Vec<_>>().join(", ");
     known.clone().find(|mutant| format!("{mutant:?}") == name).ok_or_else(|| format!("known are {}", names()))
 }
 
-/// A history that a mistake spoiled.
+/// The history that detected a mutant.
 struct Caught {
     seed: u64,
     violation: String,
 }
 
-/// Does what is asked of mutants; `None` when nothing is.
+/// Runs the mutant options; returns `None` if none is set.
 pub(crate) fn run(arguments: &crate::Arguments) -> Option<ExitCode> {
     if arguments.mutants.mutants {
         let left = survivors(arguments.seed, arguments.histories);
-        println!("{} of {} mistakes were caught", Mutant::ALL.len() - left.len(), Mutant::ALL.len());
+        println!("{} of {} mutants were caught", Mutant::ALL.len() - left.len(), Mutant::ALL.len());
         return Some(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let mutant = arguments.mutants.mutant?;
@@ -58,22 +58,22 @@ pub(crate) fn run(arguments: &crate::Arguments) -> Option<ExitCode> {
         }
     };
     turn_on(Some(mutant));
-    Some(tell(seed, &format!("--features mutants --bin simulate -- --mutant {mutant:?}")))
+    Some(replay(seed, &format!("--features mutants --bin simulate -- --mutant {mutant:?}")))
 }
 
-/// Makes a mistake on this thread, in one history after another, until one is spoiled.
+/// Enables a mutant on this thread and runs histories until one has a violation.
 fn catch(mutant: Mutant, first: u64, histories: u64) -> Option<Caught> {
     turn_on(Some(mutant));
     let (runtime, rig) = (runtime(), rig());
     let caught = (first..first + histories).find_map(|seed| {
-        let state = drawn(&runtime, &rig, seed);
+        let state = run_seed(&runtime, &rig, seed);
         state.oracle.violations().first().cloned().map(|violation| Caught { seed, violation })
     });
     turn_on(None);
     caught
 }
 
-/// Makes every mistake, several side by side, and tells of each how it came out. Those that were not caught.
+/// Tests every mutant, several in parallel, and prints each result. Returns those that were not caught.
 fn survivors(first: u64, histories: u64) -> Vec<Mutant> {
     let (next, left) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -100,20 +100,20 @@ fn survivors(first: u64, histories: u64) -> Vec<Mutant> {
 mod tests {
     use super::*;
 
-    /// Within so many each is to be caught.
+    /// Every mutant must be caught within this many histories.
     const HISTORIES: u64 = 3_000;
 
     #[test]
-    fn each_mistake_is_caught() {
+    fn every_mutant_is_caught() {
         assert_eq!(survivors(1, HISTORIES), []);
     }
 
-    /// The histories that catch them, which are among the first, must not blame the code as it is.
+    /// The same histories, which are the ones that catch the mutants, have no violations without a mutant.
     #[test]
-    fn without_a_mistake_the_same_histories_keep_every_promise() {
+    fn without_a_mutant_the_same_histories_have_no_violations() {
         let (runtime, rig) = (runtime(), rig());
         for seed in 1..=120 {
-            assert_eq!(drawn(&runtime, &rig, seed).oracle.violations(), [""; 0], "seed {seed}");
+            assert_eq!(run_seed(&runtime, &rig, seed).oracle.violations(), [""; 0], "seed {seed}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The oracle: what must hold, looked at with every write of the table, every call to a subsystem and every answer, and
-//! once more when everything rests. It looks at what was written and booked, never at what the code says of itself.
+//! The oracle: checks rules on every table write, reward call and API answer, and again when a history has ended. It
+//! judges by what was written and booked, never by what the code reports about itself.
 
 mod outside;
 
@@ -15,27 +15,27 @@ use serde_json::Value;
 
 use crate::{clock, history::Acknowledged, state::Booking};
 
-/// What an invocation knew when it began.
+/// What was known when an invocation began.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     /// Which one it is.
     pub(crate) id: u64,
-    /// When it began, in milliseconds since the history did.
+    /// When it began, in milliseconds since the start of the history.
     pub(crate) began: u64,
-    /// Accounts that were flagged then, and have been ever since.
+    /// Accounts that were flagged at that time.
     pub(crate) flagged: BTreeSet<String>,
 }
 
-/// When the steps of a referral were committed, in milliseconds since the history began.
+/// When a referral's steps were committed, in milliseconds since the start of the history.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     created: u64,
-    /// By which invocation it was created.
+    /// The invocation that created it.
     by: Option<u64>,
     issued: Option<u64>,
 }
 
-/// A code, and when and by which invocation it was written.
+/// A code's owner, and when and by which invocation it was written.
 #[derive(Clone, Debug)]
 struct KnownCode {
     owner: String,
@@ -43,32 +43,32 @@ struct KnownCode {
     by: Option<u64>,
 }
 
-/// What was seen so far.
+/// Everything observed so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
     violations: Vec<String>,
-    /// How many invocations there were, and how many faults each met.
+    /// The number of invocations, and the faults that each of them met.
     invocations: u64,
     met: BTreeMap<u64, u32>,
-    /// Who is flagged now, by the table.
+    /// The accounts that are flagged in the table.
     flagged: BTreeSet<String>,
-    /// Accounts that were cleared at some time, of whom we do not know what an issue read.
+    /// Accounts that were cleared at some time. For them it is unknown what an issue read.
     cleared: BTreeSet<String>,
     /// How often each referral was converted.
     conversions: BTreeMap<String, u32>,
     moments: BTreeMap<String, Moments>,
-    /// Referees whose referral was told to be new.
+    /// Referees for whom the API reported a new referral.
     created: BTreeSet<String>,
-    /// Every referral as it was written last, by its referee.
+    /// The last written state of each referral, by referee.
     referrals: BTreeMap<String, Referral>,
     /// Every code, by its key.
     codes: BTreeMap<String, KnownCode>,
-    /// The latest news of each account: of when, and whether it is flagged.
-    standings: BTreeMap<String, (String, bool)>,
-    /// What was told, by the event's id, and the id under which each reward was told to be issued.
-    told: BTreeMap<String, Value>,
-    names: BTreeMap<String, String>,
-    /// The key under which each reward was booked first, and which rewards were refused for good.
+    /// The latest flag update of each account: its time, and whether it is flagged.
+    flag_updates: BTreeMap<String, (String, bool)>,
+    /// Published events by id, and the event id under which each reward was issued.
+    published: BTreeMap<String, Value>,
+    event_ids: BTreeMap<String, String>,
+    /// The key under which each reward was first booked, and the rewards that a subsystem refused permanently.
     keys: BTreeMap<String, String>,
     refused: BTreeSet<String>,
 }
@@ -82,13 +82,13 @@ impl Oracle {
         self.violations.push(what.into());
     }
 
-    /// What an invocation that begins now can know.
+    /// Starts an invocation and records what is known at this time.
     pub(crate) fn invocation(&mut self) -> Invocation {
         self.invocations += 1;
         Invocation { id: self.invocations, began: clock::millis(), flagged: self.flagged.clone() }
     }
 
-    /// A write was committed.
+    /// Checks a committed write.
     pub(crate) fn written(&mut self, record: &Value, by: Option<&Invocation>) {
         let (key, sk) = key(record);
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
@@ -98,10 +98,10 @@ impl Oracle {
             } else if self.flagged.remove(user) {
                 self.cleared.insert(user.to_owned());
             }
-            self.stands(user, new);
+            self.check_flag(user, new);
         }
         if sk.starts_with("CODE") {
-            self.code(key, sk, record, by);
+            self.check_code(key, sk, record, by);
         }
         if sk != "REFERRAL" {
             return;
@@ -109,30 +109,30 @@ impl Oracle {
         let before = (!old.is_null()).then(|| referral(old)).transpose();
         match (before, referral(new)) {
             (Ok(before), Ok(after)) => {
-                self.step(key, before.as_ref(), &after, by);
-                self.index(key, new, &after);
+                self.check_transition(key, before.as_ref(), &after, by);
+                self.check_index(key, new, &after);
                 self.referrals.insert(after.referee.as_str().to_owned(), after);
             }
             (Err(problem), _) | (_, Err(problem)) => self.fail(format!("{key}: {problem}")),
         }
     }
 
-    fn step(&mut self, key: &str, before: Option<&Referral>, after: &Referral, by: Option<&Invocation>) {
+    fn check_transition(&mut self, key: &str, before: Option<&Referral>, after: &Referral, by: Option<&Invocation>) {
         let Some(before) = before else {
-            let by_whom = by.map(|by| by.id);
+            let invocation = by.map(|by| by.id);
             self.moments
-                .insert(key.to_owned(), Moments { created: clock::millis(), by: by_whom, ..Moments::default() });
+                .insert(key.to_owned(), Moments { created: clock::millis(), by: invocation, ..Moments::default() });
             if after.status() != Status::Pending || after.rev != 1 {
-                self.fail(format!("{key}: begins as {:?} with rev {}", after.status(), after.rev));
+                self.fail(format!("{key}: created as {:?} with rev {}", after.status(), after.rev));
             }
-            self.begins(key, after, by);
+            self.check_created(key, after, by);
             return;
         };
         if (&before.referrer, &before.code, before.created_at) != (&after.referrer, &after.code, after.created_at) {
-            self.fail(format!("{key}: another referrer, code or beginning"));
+            self.fail(format!("{key}: the referrer, code or creation time changed"));
         }
         if after.rev != before.rev + 1 {
-            self.fail(format!("{key}: rev {} after {}", after.rev, before.rev));
+            self.fail(format!("{key}: rev {} follows {}", after.rev, before.rev));
         }
         if after.state == before.state {
             self.fail(format!("{key}: a write that changes nothing"));
@@ -143,7 +143,7 @@ impl Oracle {
             Status::Rewarded => moments.issued = moments.issued.or(Some(clock::millis())),
             Status::Pending | Status::Converted | Status::Voided => {}
         }
-        if !WAYS.contains(&(from, to)) {
+        if !TRANSITIONS.contains(&(from, to)) {
             self.fail(format!("{key}: {from:?} became {to:?}"));
         }
         if from != Status::Converted && to == Status::Converted {
@@ -153,63 +153,63 @@ impl Oracle {
             }
         }
         if from == Status::Converted && to == Status::Rewarded {
-            self.issued(key, before, after, by);
+            self.check_issue(key, before, after, by);
         }
         if before.conversion().is_some() && after.conversion() != before.conversion() {
-            self.fail(format!("{key}: another conversion"));
+            self.fail(format!("{key}: the conversion changed"));
         }
         for side in Side::BOTH {
-            self.reward(key, side, before, after);
+            self.check_reward(key, side, before, after);
         }
     }
 
-    /// Nothing is paid that is held, or whose people were flagged before the issue read how they stand.
-    fn issued(&mut self, key: &str, before: &Referral, after: &Referral, by: Option<&Invocation>) {
+    /// Checks an issue: not before the hold ends, and not if an account was flagged when the invocation began.
+    fn check_issue(&mut self, key: &str, before: &Referral, after: &Referral, by: Option<&Invocation>) {
         let (Phase::Converted { due_at, .. }, Some(rewards)) = (&before.state, after.rewards()) else { return };
         if rewards.issued_at < *due_at {
             self.fail(format!("{key}: issued at {} and due at {due_at}", rewards.issued_at));
         }
-        for person in [&after.referrer, &after.referee] {
-            if self.was_flagged(person, by) {
-                self.fail(format!("{key}: issued though {person} was flagged before"));
+        for user in [&after.referrer, &after.referee] {
+            if self.was_flagged(user, by) {
+                self.fail(format!("{key}: issued although {user} was flagged before"));
             }
         }
     }
 
-    /// A referral begins: not by the code of somebody who was flagged, and not between two who refer each other.
-    fn begins(&mut self, key: &str, referral: &Referral, by: Option<&Invocation>) {
+    /// Checks a new referral: the referrer was not flagged, and the two users do not refer each other.
+    fn check_created(&mut self, key: &str, referral: &Referral, by: Option<&Invocation>) {
         if self.was_flagged(&referral.referrer, by) {
-            self.fail(format!("{key}: begins though {} was flagged before", referral.referrer));
+            self.fail(format!("{key}: created although {} was flagged before", referral.referrer));
         }
         let own = self.referrals.get(referral.referrer.as_str()).filter(|own| own.referrer == referral.referee);
         let own = own.and_then(|own| self.moments.get(&format!("REFEREE#{}", own.referee)));
         if own.is_some_and(|own| by.is_some_and(|by| own.created < by.began)) {
-            self.fail(format!("{key}: begins though {} had come by their code", referral.referrer));
+            self.fail(format!("{key}: created although {} was referred by this referee", referral.referrer));
         }
     }
 
-    /// Whether a person was flagged when the invocation began, and has been ever since.
-    fn was_flagged(&self, person: &UserId, by: Option<&Invocation>) -> bool {
-        let person = person.as_str();
-        let is_known = by.is_some_and(|by| by.flagged.contains(person));
-        is_known && self.flagged.contains(person) && !self.cleared.contains(person)
+    /// Whether a user was flagged when the invocation began, and has been ever since.
+    fn was_flagged(&self, user: &UserId, by: Option<&Invocation>) -> bool {
+        let user = user.as_str();
+        let is_known = by.is_some_and(|by| by.flagged.contains(user));
+        is_known && self.flagged.contains(user) && !self.cleared.contains(user)
     }
 
-    /// Of all news of an account the latest holds, and of two at the same time the flag.
-    fn stands(&mut self, user: &str, account: &Value) {
+    /// Checks a flag update: the latest update wins, and of two at the same time the flag.
+    fn check_flag(&mut self, user: &str, account: &Value) {
         let Some(at) = account[table::FLAG_AT]["S"].as_str() else { return };
         let now = (at.to_owned(), account[table::FLAGGED]["BOOL"] == true);
-        let before = self.standings.insert(user.to_owned(), now.clone());
+        let before = self.flag_updates.insert(user.to_owned(), now.clone());
         if before.is_some_and(|before| now < before) {
-            self.fail(format!("{user}: older news was written over later news"));
+            self.fail(format!("{user}: an older flag update overwrote a later one"));
         }
     }
 
-    /// A code, or the note of who has it, is written once.
-    fn code(&mut self, key: &str, sk: &str, record: &Value, by: Option<&Invocation>) {
+    /// Checks that a code, or the item that says who has it, is written only once.
+    fn check_code(&mut self, key: &str, sk: &str, record: &Value, by: Option<&Invocation>) {
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
         if !old.is_null() {
-            self.fail(format!("{key} {sk}: written over"));
+            self.fail(format!("{key} {sk}: overwritten"));
         }
         if sk == "CODE" {
             let owner = new["owner"]["S"].as_str().unwrap_or_default().to_owned();
@@ -217,7 +217,7 @@ impl Oracle {
         }
     }
 
-    fn reward(&mut self, key: &str, side: Side, before: &Referral, after: &Referral) {
+    fn check_reward(&mut self, key: &str, side: Side, before: &Referral, after: &Referral) {
         let id = after.reward_id(side).to_string();
         let (Some(before), Some(after)) = (before.rewards(), after.rewards()) else { return };
         let (was, is) = (before.of(side), after.of(side));
@@ -228,16 +228,16 @@ impl Oracle {
             self.fail(format!("{key}: the {side:?}'s delivered reward changed"));
         }
         if was.delivered_at.is_none() && is.delivered_at.is_some() && !self.keys.contains_key(&id) {
-            self.fail(format!("{id}: marked delivered, and nobody has booked it"));
+            self.fail(format!("{id}: marked delivered, but it was not booked"));
         }
         if was.failed_at.is_none() && is.failed_at.is_some() && !self.refused.contains(&id) {
-            self.fail(format!("{id}: marked as refused, and nobody has refused it"));
+            self.fail(format!("{id}: marked failed, but no subsystem refused it"));
         }
     }
 
-    /// What is owed is in the index, from the moment that it is owed on, and nothing else is.
-    fn index(&mut self, key: &str, item: &Value, referral: &Referral) {
-        let owed = match referral.status() {
+    /// Checks the work index: it contains exactly the outstanding work, from the moment that work exists.
+    fn check_index(&mut self, key: &str, item: &Value, referral: &Referral) {
+        let expected_lane = match referral.status() {
             Status::Pending | Status::Voided => None,
             Status::Converted => Some(Lane::Due),
             Status::Rewarded => referral.rewards().and_then(|rewards| {
@@ -250,13 +250,14 @@ impl Oracle {
             }),
         };
         let lane = item[table::WORK]["S"].as_str().and_then(|work| work.split('#').next());
-        let expected = owed.map(|lane| if lane == Lane::Due { "due" } else { "parked" });
-        if lane != expected || item.get(table::DUE_AT).is_some() != owed.is_some() {
-            self.fail(format!("{key}: in the index as {lane:?}, and owed is {expected:?}"));
+        let expected = expected_lane.map(|lane| if lane == Lane::Due { "due" } else { "parked" });
+        if lane != expected || item.get(table::DUE_AT).is_some() != expected_lane.is_some() {
+            self.fail(format!("{key}: in the index as {lane:?}, expected {expected:?}"));
         }
     }
 
-    /// Everything rests: nothing is owed, what was booked is what was issued, and what was acknowledged is done.
+    /// Checks the end of a history: no work is left, exactly the issued rewards are booked, and acknowledged events
+    /// took effect.
     pub(crate) fn at_rest(
         &mut self,
         referrals: &[Referral],
@@ -267,51 +268,51 @@ impl Oracle {
         for referral in referrals {
             let name = referral.referee.as_str();
             if let Some(work) = referral.work() {
-                self.fail(format!("{name}: at rest, and owed since {}", work.at));
+                self.fail(format!("{name}: work is left at the end, due since {}", work.at));
             }
-            for taken_in in acknowledged.iter().filter(|taken_in| taken_in.event["detail"]["user_id"] == name) {
-                if let Some(problem) = self.undone(referral, taken_in) {
-                    self.fail(format!("{name}: {problem}: {}", taken_in.event["detail"]));
+            for processed in acknowledged.iter().filter(|processed| processed.event["detail"]["user_id"] == name) {
+                if let Some(problem) = self.missing_effect(referral, processed) {
+                    self.fail(format!("{name}: {problem}: {}", processed.event["detail"]));
                 }
             }
-            self.called_off(referral, acknowledged);
+            self.check_void(referral, acknowledged);
             let sides = referral.rewards().into_iter().flat_map(|_| Side::BOTH);
             issued.extend(sides.map(|side| referral.reward_id(side).to_string()));
         }
         let booked = bookings.iter().filter(|(_, booking)| booking.booked).map(|(key, _)| key.clone());
         let booked: BTreeSet<String> = booked.collect();
         if booked != issued {
-            self.fail(format!("booked {booked:?}, issued {issued:?}"));
+            self.fail(format!("booked {booked:?}, but issued {issued:?}"));
         }
     }
 
-    /// What an acknowledged event should have brought about and did not.
-    fn undone(&self, referral: &Referral, taken_in: &Acknowledged) -> Option<&'static str> {
+    /// The effect that an acknowledged event should have had and did not.
+    fn missing_effect(&self, referral: &Referral, processed: &Acknowledged) -> Option<&'static str> {
         let moments = self.moments.get(&format!("REFEREE#{}", referral.referee))?;
-        let order = &taken_in.event["detail"]["order_id"];
-        match taken_in.event["detail-type"].as_str()? {
+        let order = &processed.event["detail"]["order_id"];
+        match processed.event["detail-type"].as_str()? {
             "order.completed" => {
-                let came_later = taken_in.began > moments.created;
-                (came_later && referral.status() == Status::Pending).then_some("an order was acknowledged, and lost")
+                let came_later = processed.began > moments.created;
+                (came_later && referral.status() == Status::Pending).then_some("an order was acknowledged but lost")
             }
             "order.cancelled" | "payment.disputed" | "order.refunded" => {
-                let is_part = taken_in.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < WORTH);
+                let is_part = processed.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < ORDER_AMOUNT);
                 let in_time =
-                    taken_in.began > moments.created && moments.issued.is_some_and(|issued| taken_in.ended < issued);
+                    processed.began > moments.created && moments.issued.is_some_and(|issued| processed.ended < issued);
                 let is_ours = referral.conversion().is_some_and(|conversion| order == conversion.order.as_str());
                 (is_ours && in_time && !is_part && referral.rewards().is_some())
-                    .then_some("paid, though taken back before")
+                    .then_some("paid although the order was adjusted before")
             }
             _ => None,
         }
     }
 }
 
-/// What an order is worth in every history.
-pub(crate) const WORTH: u64 = 4200;
+/// The amount of every order.
+pub(crate) const ORDER_AMOUNT: u64 = 4200;
 
-/// Every way from one state to the next, written once more, for the machine is on trial too.
-const WAYS: [(Status, Status); 6] = [
+/// All allowed state transitions. Written here again, because the state machine is also under test.
+const TRANSITIONS: [(Status, Status); 6] = [
     (Status::Pending, Status::Pending),
     (Status::Pending, Status::Converted),
     (Status::Pending, Status::Voided),
@@ -320,13 +321,13 @@ const WAYS: [(Status, Status); 6] = [
     (Status::Rewarded, Status::Rewarded),
 ];
 
-/// The key that a stream record is about.
+/// The key of a stream record's item.
 pub(crate) fn key(record: &Value) -> (&str, &str) {
     let part = |name: &str| record["dynamodb"]["Keys"][name]["S"].as_str().unwrap_or_default();
     (part(table::PK), part(table::SK))
 }
 
-/// A referral from its item in DynamoDB's JSON.
+/// Parses a referral from its item in DynamoDB JSON.
 pub(crate) fn referral(item: &Value) -> Result<Referral, Unreadable> {
     table::referral_from_image(serde_json::from_value(item.clone()).unwrap_or_default())
 }

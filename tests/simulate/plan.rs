@@ -1,41 +1,41 @@
-//! Plans: what people and the product do in a history, and when. Drawn from a seed, and cut down when one fails.
+//! Plans: what users and the product do in a history, and when. Random by seed, and shrunk after a violation.
 
 use fastrand::Rng;
 
-/// How work gets done besides the bus: by what, and what is turned off so that it hides nothing of the other.
+/// Which of stream and sweep are active. One of them is usually off, so that it cannot hide a defect of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// The stream alone; no sweep runs.
+    /// Only the stream.
     Stream,
-    /// The sweep alone; the stream is off.
+    /// Only the sweep.
     Sweep,
     /// Both, and the stream may lose records.
     Both,
 }
 
-/// Something that happens.
+/// An action of a user or the product.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// A member asks for a code.
+    /// A member requests a code.
     Mint {
         user: usize,
     },
-    /// A member asks for a code that another user has, or is to have.
-    Covet {
+    /// A member requests a code that belongs to another user, or will.
+    MintTaken {
         user: usize,
-        whose: usize,
+        owner: usize,
     },
-    /// The product reports a sign-up by somebody's code.
+    /// The product reports a sign-up with someone's code.
     Attribute {
         referee: usize,
         referrer: usize,
     },
-    /// An order, as an event.
+    /// An order event.
     Order {
         user: usize,
         order: usize,
     },
-    /// An order does not stand any more: as a whole or in part.
+    /// An order is cancelled; below, refunded in full or in part, or disputed.
     Cancel {
         user: usize,
         order: usize,
@@ -43,53 +43,53 @@ pub(crate) enum Action {
     Refund {
         user: usize,
         order: usize,
-        whole: bool,
+        is_full: bool,
     },
     Dispute {
         user: usize,
         order: usize,
     },
-    /// An account's standing changes.
+    /// An account is flagged; below, cleared.
     Flag {
         user: usize,
     },
     Clear {
         user: usize,
     },
-    /// The functions are deployed anew with other settings.
+    /// The functions are deployed with other settings.
     Settings {
         variant: usize,
     },
 }
 
-/// An action and its moment, in milliseconds since the history began.
+/// An action and its time, in milliseconds since the start of the history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Step {
     pub(crate) at: u64,
     pub(crate) action: Action,
 }
 
-/// A history before it happens.
+/// The plan of a history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) mode: Mode,
-    /// The settings that the history begins with.
+    /// The settings at the start.
     pub(crate) variant: usize,
-    /// The function whose clock is ahead, and by how many milliseconds.
+    /// The function owner clock is ahead, and by how many milliseconds.
     pub(crate) skew: Option<(usize, u64)>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// People in a history. The first two invite, the others are invited; one of those may invite back.
+/// The users. The first two invite the others; one of those may invite back.
 pub(crate) const USERS: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
-/// Orders each of which belongs to one user.
+/// The most orders of a user.
 const ORDERS: usize = 2;
-/// The time in which everything happens, in milliseconds.
+/// The time within which all actions happen, in milliseconds.
 const SPAN: u64 = 4_000;
 
 impl Plan {
-    pub(crate) fn draw(seed: u64, variants: usize, functions: usize) -> Self {
+    pub(crate) fn random(seed: u64, variants: usize, functions: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mode = match rng.u8(..100) {
             0..48 => Mode::Stream,
@@ -102,10 +102,10 @@ impl Plan {
             add(rng.u64(..SPAN), Action::Mint { user: 1 });
         }
         if rng.u8(..10) == 0 {
-            add(rng.u64(..SPAN), Action::Covet { user: rng.usize(..2), whose: rng.usize(..USERS.len()) });
+            add(rng.u64(..SPAN), Action::MintTaken { user: rng.usize(..2), owner: rng.usize(..USERS.len()) });
         }
         for referee in 2..2 + rng.usize(1..=2) {
-            people(&mut rng, referee, &mut add);
+            referee_actions(&mut rng, referee, &mut add);
         }
         let flags = if rng.u8(..10) < 4 { rng.usize(1..=3) } else { 0 };
         for _ in 0..flags {
@@ -118,7 +118,7 @@ impl Plan {
         }
         let skew = (rng.u8(..10) < 2).then(|| (rng.usize(..functions), rng.u64(1_000..120_000)));
         steps.sort_by_key(|step| step.at);
-        // Only the sweep ends a hold.
+        // With a hold, rewards need a sweep.
         let variant = if mode == Mode::Stream { 0 } else { rng.usize(..variants) };
         if mode == Mode::Stream {
             steps.retain(|step| !matches!(step.action, Action::Settings { .. }));
@@ -127,13 +127,14 @@ impl Plan {
     }
 }
 
-/// One referee's life: signs up, perhaps by two codes, orders, and may take an order back, before or after.
-fn people(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Action)) {
+/// The actions of one referee: signs up, perhaps with two codes, orders, and perhaps adjusts an order before or after
+/// it.
+fn referee_actions(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Action)) {
     let signed_up = rng.u64(50..SPAN / 2);
     add(signed_up, Action::Attribute { referee, referrer: 0 });
     if rng.u8(..10) < 3 {
         let referrer = rng.usize(..2);
-        // Perhaps at the very same moment.
+        // Perhaps at the same moment.
         let at = if rng.bool() { signed_up } else { rng.u64(..SPAN) };
         add(at, Action::Attribute { referee, referrer });
     }
@@ -147,7 +148,7 @@ fn people(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Action)) {
         let at = rng.u64(..SPAN);
         match rng.u8(..10) {
             0 => add(at, Action::Cancel { user: referee, order }),
-            1 => add(at, Action::Refund { user: referee, order, whole: rng.bool() }),
+            1 => add(at, Action::Refund { user: referee, order, is_full: rng.bool() }),
             2 => add(at, Action::Dispute { user: referee, order }),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The rig: the real functions, started once per thread for each set of settings, on the simulator's wires.
+//! The rig: the real functions, started once per thread for each set of settings and connected to the models.
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
@@ -13,19 +13,19 @@ use referrals::{
     runtime::{Env, Misconfigured},
 };
 
-use crate::{state::REWARDS, wires::Shared};
+use crate::{state::REWARDS, transport::Shared};
 
-/// The settings that a history may have, one after another. Those of the first need no sweep.
+/// The sets of settings that a history can use. The first one needs no sweep.
 pub(crate) const VARIANTS: [&[(&str, &str)]; 3] = [
     &[],
     &[("HOLD_SECONDS", "30")],
     &[("HOLD_SECONDS", "2"), ("REFEREE_REWARD_TYPE", "points"), ("REFERRER_REWARD_AMOUNT", "2500")],
 ];
 
-/// The functions, as a clock that is ahead names them.
+/// The names of the functions, by the index that [`crate::plan::Plan::skew`] uses.
 pub(crate) const FUNCTIONS: [&str; 5] = ["attribution", "conversion", "rewards", "sweep", "delivery"];
 
-/// Every function, started.
+/// Every function, initialised.
 pub(crate) struct Apps {
     pub(crate) attribution: attribution::App,
     pub(crate) conversion: conversion::App,
@@ -41,76 +41,85 @@ pub(crate) struct Rig {
     pub(crate) variants: Vec<Apps>,
 }
 
-/// How the functions reach everybody else.
-pub(crate) struct Lines {
+/// How the functions reach AWS and the reward endpoints.
+pub(crate) struct Connections {
     pub(crate) url: String,
     pub(crate) aws: SharedHttpClient,
-    /// What calls to AWS are signed by. Signing is a fifth of a history's work, and nobody looks at it inside.
+    /// The credentials of AWS calls. `None` skips signing, which takes a fifth of a history's run time.
     pub(crate) credentials: Option<SharedCredentialsProvider>,
     pub(crate) subsystems: SharedHttpConnector,
-    /// What looks at each call to the table before it is sent.
-    pub(crate) before: Option<SharedInterceptor>,
-    /// What retries a function begins with. The SDK bounds those of a process, and a function is a process of its own.
+    /// Intercepts each call to the table interceptor it is sent.
+    pub(crate) interceptor: Option<SharedInterceptor>,
+    /// A function's initial retry budget. The SDK shares it within a process, but on Lambda each function has its own
+    /// process.
     pub(crate) retries: fn() -> TokenBucket,
 }
 
 impl Rig {
-    /// Over wires inside the process.
+    /// A rig with in-process connections.
     pub(crate) fn start() -> Result<Self, Misconfigured> {
         let shared = Shared::default();
         let (aws, subsystems) = (shared.aws(), shared.subsystems());
         let url = "http://simulated.example".to_owned();
-        // A history must not depend on what those before it have spent.
+        // A history must not depend on the retries that earlier ones used.
         let retries = TokenBucket::unlimited;
-        Self::over(shared, &Lines { url, aws, credentials: None, subsystems, before: None, retries })
+        Self::with_connections(
+            shared,
+            &Connections { url, aws, credentials: None, subsystems, interceptor: None, retries },
+        )
     }
 
-    /// Over other lines.
-    pub(crate) fn over(shared: Shared, lines: &Lines) -> Result<Self, Misconfigured> {
-        let variants = VARIANTS.iter().map(|settings| apps(lines, settings)).collect::<Result<_, _>>()?;
+    /// A rig with other connections.
+    pub(crate) fn with_connections(shared: Shared, connections: &Connections) -> Result<Self, Misconfigured> {
+        let variants = VARIANTS.iter().map(|settings| apps(connections, settings)).collect::<Result<_, _>>()?;
         Ok(Self { shared, variants })
     }
 }
 
-fn apps(lines: &Lines, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured> {
+fn apps(connections: &Connections, settings: &[(&str, &str)]) -> Result<Apps, Misconfigured> {
     let mut aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("us-east-1"))
-        // The other one draws when it loads, which would make a rig's first histories differ from later ones.
+        // The default cache uses random numbers when it loads, so a rig's first histories would differ from later ones.
         .identity_cache(IdentityCache::no_cache())
         .timeout_config(timeouts())
-        .endpoint_url(&lines.url)
-        .http_client(lines.aws.clone())
+        .endpoint_url(&connections.url)
+        .http_client(connections.aws.clone())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()));
-    aws.set_credentials_provider(lines.credentials.clone());
+    aws.set_credentials_provider(connections.credentials.clone());
     let aws = aws.build();
     let dynamodb = || {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws).allow_no_auth().retry_partition(alone(lines));
-        lines.before.iter().for_each(|before| _ = config.push_interceptor(before.clone()));
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws)
+            .allow_no_auth()
+            .retry_partition(own_retry_budget(connections));
+        connections.interceptor.iter().for_each(|interceptor| _ = config.push_interceptor(interceptor.clone()));
         aws_sdk_dynamodb::Client::from_conf(config.build())
     };
     let sqs = || {
-        let config = aws_sdk_sqs::config::Builder::from(&aws).allow_no_auth().retry_partition(alone(lines));
+        let config =
+            aws_sdk_sqs::config::Builder::from(&aws).allow_no_auth().retry_partition(own_retry_budget(connections));
         aws_sdk_sqs::Client::from_conf(config.build())
     };
     let bus = || {
-        let config = aws_sdk_eventbridge::config::Builder::from(&aws).allow_no_auth().retry_partition(alone(lines));
+        let config = aws_sdk_eventbridge::config::Builder::from(&aws)
+            .allow_no_auth()
+            .retry_partition(own_retry_budget(connections));
         aws_sdk_eventbridge::Client::from_conf(config.build())
     };
-    let env = env(&lines.url, settings);
+    let env = env(&connections.url, settings);
     Ok(Apps {
         attribution: attribution::App::new(&env, dynamodb())?,
         conversion: conversion::App::new(&env, dynamodb(), sqs())?,
         rewards: rewards::App::new(&env, dynamodb(), bus(), sqs())?,
         sweep: sweep::App::new(&env, dynamodb(), bus())?,
-        delivery: delivery::App::new(&env, dynamodb(), sqs(), lines.subsystems.clone())?,
+        delivery: delivery::App::new(&env, dynamodb(), sqs(), connections.subsystems.clone())?,
         admin: admin::App::new(&env, dynamodb(), bus(), sqs())?,
     })
 }
 
-/// What others spend is not taken from it.
-fn alone(lines: &Lines) -> RetryPartition {
-    RetryPartition::custom("a function's own").token_bucket((lines.retries)()).build()
+/// A retry budget that is not shared with other functions.
+fn own_retry_budget(connections: &Connections) -> RetryPartition {
+    RetryPartition::custom("a function's own").token_bucket((connections.retries)()).build()
 }
 
 fn env(url: &str, settings: &[(&str, &str)]) -> Env {

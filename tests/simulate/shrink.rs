@@ -1,11 +1,11 @@
-//! Shrinking: the shortest history that still goes wrong, by leaving out what it does not need.
+//! Shrinking: reduces a failing history to the shortest one that still fails.
 
 use crate::{
     faults::{Faults, Strike},
     plan::Plan,
 };
 
-/// A history that can be carried out again: what people do, and which faults strike.
+/// A history that can be run again: its plan and its faults.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Case {
     pub(crate) plan: Plan,
@@ -14,10 +14,10 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn faults(&self) -> Faults {
-        Faults::given(self.strikes.clone())
+        Faults::only(self.strikes.clone())
     }
 
-    /// Leaves out one fault or one step after another, as long as it still `fails`.
+    /// Removes faults and steps one at a time, as long as the history still `fails`.
     pub(crate) fn shrunk(self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut shortest = self;
         loop {

@@ -1,4 +1,4 @@
-//! What a history's functions share: the table, what waits in queues, what the subsystems booked, and what happened.
+//! The state of a history: the table, queues, bookings of the subsystems, and a timeline.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,57 +13,57 @@ use crate::{
     table::{DynamoError, Table},
 };
 
-/// A message in a queue, or an event that waits inside Lambda.
+/// A message in a queue, or an event in Lambda's internal queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) id: u64,
     pub(crate) body: String,
     pub(crate) visible_at: u64,
     pub(crate) receives: u32,
-    pub(crate) in_hand: bool,
+    pub(crate) in_progress: bool,
 }
 
-/// The queues, by the names that the functions know them by.
+/// Names of the queues.
 pub(crate) const INVOCATIONS: &str = "ConversionInvocations";
 pub(crate) const DELAY: &str = "ConversionDelayQueue";
-pub(crate) const DEAD: &str = "ConversionDeadLetterQueue";
+pub(crate) const DEAD_LETTERS: &str = "ConversionDeadLetterQueue";
 pub(crate) const REWARDS: [(&str, &str); 3] =
     [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")];
 
-/// What one subsystem has of a reward.
+/// A subsystem's record of one reward.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Booking {
     /// Calls received.
     pub(crate) calls: u32,
-    /// Whether it was booked: once, however many calls there were.
+    /// Whether it was booked. A reward is booked once, regardless of the number of calls.
     pub(crate) booked: bool,
 }
 
-/// The world of one history.
+/// The state of one history.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) table: Table,
-    /// Records of the stream, per shard, that were not taken yet.
+    /// Stream records per shard that were not processed yet.
     pub(crate) stream: [Vec<Arc<Value>>; 2],
     pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
     pub(crate) bookings: BTreeMap<String, Booking>,
-    pub(crate) parked: Vec<String>,
-    /// The invocations that made calls over sockets, by the numbers that the calls carry.
+    pub(crate) quarantined: Vec<String>,
+    /// The invocations that made calls over sockets; calls carry an index into this list.
     pub(crate) callers: Vec<Invocation>,
     pub(crate) oracle: Oracle,
-    /// What happened, for people to read: when, and what.
+    /// A readable log of what happened, with times.
     pub(crate) timeline: Vec<(u64, String)>,
-    /// Whether anybody will read it.
-    pub(crate) is_told: bool,
-    /// How many records of the stream were looked at.
-    seen: usize,
+    /// Whether the timeline is kept.
+    pub(crate) keeps_timeline: bool,
+    /// How many stream records were checked.
+    checked_records: usize,
     next_id: u64,
 }
 
 impl State {
-    pub(crate) fn new(seed: u64, faults: Faults, is_told: bool) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults, keeps_timeline: bool) -> Self {
         Self {
             rng: Rng::with_seed(seed ^ 0x57A7E),
             faults,
@@ -71,42 +71,42 @@ impl State {
             stream: [Vec::new(), Vec::new()],
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),
-            parked: Vec::new(),
+            quarantined: Vec::new(),
             callers: Vec::new(),
             oracle: Oracle::default(),
             timeline: Vec::new(),
-            is_told,
-            seen: 0,
+            keeps_timeline,
+            checked_records: 0,
             next_id: 0,
         }
     }
 
-    /// What an invocation gets from the random source.
+    /// Random bytes for an invocation.
     pub(crate) fn entropy(&mut self) -> [u8; 16] {
         let mut entropy = [0; 16];
         self.rng.fill(&mut entropy);
         entropy
     }
 
-    /// Puts a message into a queue, to be seen after so many milliseconds.
+    /// Puts a message into a queue, visible after `delay` milliseconds.
     pub(crate) fn send(&mut self, queue: &'static str, body: String, now: u64, delay: u64) {
         self.next_id += 1;
-        let message = Message { id: self.next_id, body, visible_at: now + delay, receives: 0, in_hand: false };
+        let message = Message { id: self.next_id, body, visible_at: now + delay, receives: 0, in_progress: false };
         self.queues.entry(queue).or_default().push(message);
     }
 
-    pub(crate) fn tell(&mut self, now: u64, what: impl FnOnce() -> String) {
-        if self.is_told {
+    pub(crate) fn log(&mut self, now: u64, what: impl FnOnce() -> String) {
+        if self.keeps_timeline {
             self.timeline.push((now, what()));
         }
     }
 
-    /// What a rule of the bus does with an event: the product's go to `conversion` and once more through the delay
-    /// queue, issued rewards to the queue of their type.
+    /// Applies the rules of the bus: product events go to `conversion` now and again through the delay queue, issued
+    /// rewards to the queue of their type.
     pub(crate) fn route(&mut self, event: &Value, now: u64) {
         let body = event.to_string();
         if event["source"] != "referrals" {
-            let late = if self.faults.strikes(Kind::Late) { self.rng.u64(1_000..30_000) } else { 0 };
+            let late = if self.faults.strikes(Kind::EventDelayed) { self.rng.u64(1_000..30_000) } else { 0 };
             let pause = self.rng.u64(0..40);
             self.send(INVOCATIONS, body.clone(), now, late + pause);
             self.send(DELAY, body, now, 900_000);
@@ -120,8 +120,8 @@ impl State {
         }
     }
 
-    /// Asks the table on behalf of an invocation; every write is looked at, and goes into the stream.
-    pub(crate) fn ask_table(
+    /// Calls the table on behalf of an invocation. The oracle checks every write, and the stream receives it.
+    pub(crate) fn call_table(
         &mut self,
         operation: &str,
         request: &Value,
@@ -138,15 +138,15 @@ impl State {
         let answer = self.table.answer(operation, request);
         self.table.limit_batches(usize::MAX);
         self.table.lag_indexes(0);
-        let new = self.table.records()[self.seen..].to_vec();
-        self.seen += new.len();
+        let new = self.table.records()[self.checked_records..].to_vec();
+        self.checked_records += new.len();
         for record in new {
             self.written(record, by);
         }
         answer
     }
 
-    /// What an index answers that does not show the last changes yet.
+    /// Queries an index that does not show the last changes yet.
     pub(crate) fn lagging(&mut self, query: &Value) -> Result<Value, DynamoError> {
         self.table.lag_indexes(2);
         let answer = self.table.answer("Query", query);
@@ -154,17 +154,17 @@ impl State {
         answer
     }
 
-    /// A write to a table outside, which the one in here follows.
-    pub(crate) fn follow(&mut self, record: Value, by: Option<&Invocation>) {
+    /// Repeats a write to the external table on this model.
+    pub(crate) fn apply_record(&mut self, record: Value, by: Option<&Invocation>) {
         if let Err(problem) = self.table.follow(&record) {
             self.oracle.fail(problem);
         }
         self.written(Arc::new(record), by);
     }
 
-    /// A write is looked at, and goes into the stream.
+    /// Passes a write to the oracle and to the stream.
     fn written(&mut self, record: Arc<Value>, by: Option<&Invocation>) {
-        self.tell(clock::millis(), || told(&record));
+        self.log(clock::millis(), || describe(&record));
         self.oracle.written(&record, by);
         let (pk, sk) = oracle::key(&record);
         if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
@@ -179,17 +179,17 @@ impl State {
         items.filter_map(|(_, item)| oracle::referral(&Value::Object(item.clone())).ok()).collect()
     }
 
-    /// Every referral that still owes something.
-    pub(crate) fn owed(&self) -> Vec<Referral> {
+    /// Every referral with outstanding work.
+    pub(crate) fn outstanding(&self) -> Vec<Referral> {
         self.referrals().into_iter().filter(|referral| referral.work().is_some()).collect()
     }
 }
 
-/// A write in a line of the timeline.
-fn told(record: &Value) -> String {
+/// A write as a line of the timeline.
+fn describe(record: &Value) -> String {
     let (pk, sk) = oracle::key(record);
     let image = &record["dynamodb"]["NewImage"];
     let field =
         |name: &str| image[name].as_object().and_then(|value| value.values().next()).cloned().unwrap_or_default();
-    format!("{pk} {sk} is written: {} rev {} {} {}", field("status"), field("rev"), field("work"), field("flagged"))
+    format!("{pk} {sk} written: {} rev {} {} {}", field("status"), field("rev"), field("work"), field("flagged"))
 }

@@ -1,4 +1,4 @@
-//! What those outside were told and given: answers, acknowledgements, events, rewards; and that one fault is survived.
+//! Checks from the outside: answers, acknowledgements, events and rewards; and that one fault is tolerated.
 
 use referrals::{
     code::Code,
@@ -8,41 +8,41 @@ use referrals::{
 };
 use serde_json::Value;
 
-use super::{Invocation, Oracle, WORTH};
+use super::{Invocation, ORDER_AMOUNT, Oracle};
 use crate::{faults::Kind, history::Acknowledged};
 
 impl Oracle {
     // ----- The product -----------------------------------------------------------------------------------------------
 
-    /// The API answered a mint or an attribution.
+    /// Checks the API's answer to a mint or an attribution.
     pub(crate) fn answered(&mut self, path: &str, body: &Value, status: u16, by: &Invocation) {
         let code = body["code"].as_str().and_then(|code| code.parse::<Code>().ok());
         let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
         let code = code.as_ref();
         match (body["referee_id"].as_str(), status) {
             (Some(referee), 201) if !self.created.insert(referee.to_owned()) => {
-                self.fail(format!("{referee}: said to be new twice"));
+                self.fail(format!("{referee}: reported as new twice"));
             }
             (Some(referee), 200) => {
                 let moments = self.moments.get(&format!("REFEREE#{referee}"));
                 if moments.is_some_and(|moments| moments.by == Some(by.id)) {
-                    self.fail(format!("{referee}: said to be known by the call that wrote it"));
+                    self.fail(format!("{referee}: reported as existing by the call that created it"));
                 }
             }
             (Some(_), 404) if code.is_some_and(|code| code.at < by.began) => {
-                self.fail(format!("{}: said to be nobody's code", body["code"]));
+                self.fail(format!("{}: reported as an unknown code", body["code"]));
             }
             (None, 200) if code.is_some_and(|code| code.by == Some(by.id)) => {
-                self.fail(format!("{}: said to be known by the call that wrote it", body["code"]));
+                self.fail(format!("{}: reported as existing by the call that created it", body["code"]));
             }
             (None, 409) if code.is_none_or(|code| path.contains(&code.owner)) => {
-                self.fail(format!("{}: said to be somebody else's code", body["code"]));
+                self.fail(format!("{}: reported as another user's code", body["code"]));
             }
             _ => {}
         }
     }
 
-    /// An event was acknowledged: what it asks for is certain by now.
+    /// Checks an acknowledgement: the event's effect must be stored by now.
     pub(crate) fn acknowledged(&mut self, event: &Value, began: u64) {
         let user = event["detail"]["user_id"].as_str().unwrap_or_default();
         let referral = self.referrals.get(user);
@@ -57,18 +57,18 @@ impl Oracle {
                 by.is_some_and(|by| is_whole_of(event, by.order.as_str())) && moments.created < began
             }
             Some("account.flagged" | "account.cleared") => {
-                let known = self.standings.get(user).map(|(at, _)| at.as_str());
+                let known = self.flag_updates.get(user).map(|(at, _)| at.as_str());
                 known < event["detail"]["occurred_at"].as_str()
             }
             _ => false,
         };
         if is_lost {
-            self.fail(format!("{user}: acknowledged before it was done: {} {}", event["detail-type"], event["detail"]));
+            self.fail(format!("{user}: acknowledged too early: {} {}", event["detail-type"], event["detail"]));
         }
     }
 
-    /// Nothing is called off for an order that nobody took back.
-    pub(super) fn called_off(&mut self, referral: &Referral, acknowledged: &[Acknowledged]) {
+    /// Checks that a voided referral's order was really cancelled, refunded or disputed.
+    pub(super) fn check_void(&mut self, referral: &Referral, acknowledged: &[Acknowledged]) {
         let Phase::Voided { reason, conversion: Some(conversion), .. } = &referral.state else { return };
         let kind = match reason {
             VoidReason::OrderCancelled => "order.cancelled",
@@ -77,46 +77,46 @@ impl Oracle {
             VoidReason::ReferrerFlagged | VoidReason::RefereeFlagged | VoidReason::ReciprocalReferral => return,
         };
         let is_it = |event: &Value| event["detail-type"] == kind && is_whole_of(event, conversion.order.as_str());
-        if !acknowledged.iter().any(|taken_in| is_it(&taken_in.event)) {
-            self.fail(format!("{}: called off as {reason:?}, and {} stands", referral.referee, conversion.order));
+        if !acknowledged.iter().any(|processed| is_it(&processed.event)) {
+            self.fail(format!("{}: voided as {reason:?}, but {} was not adjusted", referral.referee, conversion.order));
         }
     }
 
     // ----- Subscribers and subsystems --------------------------------------------------------------------------------
 
-    /// The bus took an event of ours: what is told again is told in the same words.
-    pub(crate) fn told(&mut self, event: &Value) {
+    /// Checks an event accepted by the bus: an event that is published again must be identical.
+    pub(crate) fn check_published(&mut self, event: &Value) {
         let (kind, detail) = (event["detail-type"].as_str().unwrap_or_default(), &event["detail"]);
         let id = detail["event_id"].as_str().unwrap_or_default();
-        if *self.told.entry(id.to_owned()).or_insert_with(|| detail.clone()) != *detail {
-            self.fail(format!("{id}: told again in other words: {detail}"));
+        if *self.published.entry(id.to_owned()).or_insert_with(|| detail.clone()) != *detail {
+            self.fail(format!("{id}: published again with another content: {detail}"));
         }
         let Some(reward) = detail["reward_id"].as_str().filter(|_| kind == "reward.issued") else { return };
-        if *self.names.entry(reward.to_owned()).or_insert_with(|| id.to_owned()) != id {
-            self.fail(format!("{reward}: issued under another name, {id}"));
+        if *self.event_ids.entry(reward.to_owned()).or_insert_with(|| id.to_owned()) != id {
+            self.fail(format!("{reward}: issued under another event id, {id}"));
         }
     }
 
-    /// A subsystem booked a reward: it must have been issued, and has one key for ever.
+    /// Checks a booking: the reward was issued, and its idempotency key never changes.
     pub(crate) fn booked(&mut self, reward: &str, key: &str) {
         let (referee, side) = reward.split_once(':').unwrap_or_default();
         let is_issued = self.referrals.get(referee).is_some_and(|referral| referral.rewards().is_some());
         if !is_issued || !Side::BOTH.iter().any(|known| side == known.as_str()) {
-            self.fail(format!("{reward} was booked and not issued"));
+            self.fail(format!("{reward} was booked but not issued"));
         }
         if *self.keys.entry(reward.to_owned()).or_insert_with(|| key.to_owned()) != key {
             self.fail(format!("{reward} was booked under a second key, {key}"));
         }
     }
 
-    /// A subsystem refused a reward for good.
+    /// Records that a subsystem refused a reward permanently.
     pub(crate) fn refused(&mut self, reward: &str) {
         self.refused.insert(reward.to_owned());
     }
 
     // ----- Faults ----------------------------------------------------------------------------------------------------
 
-    /// A fault struck this invocation.
+    /// Records that a fault struck this invocation.
     pub(crate) fn struck(&mut self, invocation: u64, kind: Kind) {
         let met = self.met.entry(invocation).or_default();
         *met += match kind {
@@ -127,25 +127,27 @@ impl Oracle {
             | Kind::InternalError
             | Kind::SlowCall
             | Kind::BatchCut => 1,
-            Kind::Crash | Kind::BusLosesEntry | Kind::SubsystemFails | Kind::SubsystemAnswerLost => Self::TOO_MANY,
+            Kind::Crash | Kind::BusLosesEntry | Kind::SubsystemFails | Kind::SubsystemAnswerLost => {
+                Self::TOO_MANY_FAULTS
+            }
             _ => 0,
         };
     }
 
-    /// An invocation gave work back: not for one fault of those that pass.
-    pub(crate) fn gave_up(&mut self, invocation: u64) {
+    /// Checks a failed invocation: a single transient fault must not make it fail.
+    pub(crate) fn check_failure(&mut self, invocation: u64) {
         let met = self.met.get(&invocation).copied().unwrap_or_default();
-        if met < Self::TOO_MANY {
-            self.fail(format!("work was given back after {met} passing faults"));
+        if met < Self::TOO_MANY_FAULTS {
+            self.fail(format!("an invocation failed after {met} transient faults"));
         }
     }
 
-    /// From so many faults on an invocation may fail. One must be survived.
-    const TOO_MANY: u32 = 2;
+    /// From this number of transient faults on, an invocation may fail.
+    const TOO_MANY_FAULTS: u32 = 2;
 }
 
-/// Whether the event takes all of this order back.
+/// Whether the event cancels or refunds this order in full.
 fn is_whole_of(event: &Value, order: &str) -> bool {
     let detail = &event["detail"];
-    detail["order_id"] == order && detail["amount"].as_u64().is_none_or(|amount| amount >= WORTH)
+    detail["order_id"] == order && detail["amount"].as_u64().is_none_or(|amount| amount >= ORDER_AMOUNT)
 }

@@ -1,4 +1,4 @@
-//! Who makes a call to the table: a header tells the proxy which invocation it is, for the oracle's sake.
+//! Tells the proxy which invocation makes a call, through a header. The oracle needs this.
 
 use aws_smithy_runtime_api::{
     box_error::BoxError,
@@ -10,17 +10,17 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::config_bag::ConfigBag;
 
 use super::http::Message;
-use crate::{history::INVOCATION, oracle::Invocation, wires::Shared};
+use crate::{history::INVOCATION, oracle::Invocation, transport::Shared};
 
 const HEADER: &str = "x-simulated-invocation";
 
-/// Puts the invocation's number into each call's header.
+/// Adds the invocation's number to each call as a header.
 #[derive(Debug)]
-pub(super) struct Naming(pub(super) Shared);
+pub(super) struct InvocationHeader(pub(super) Shared);
 
-impl Intercept for Naming {
+impl Intercept for InvocationHeader {
     fn name(&self) -> &'static str {
-        "the invocation's name"
+        "invocation header"
     }
 
     fn modify_before_signing(
@@ -40,7 +40,7 @@ impl Intercept for Naming {
     }
 }
 
-/// The invocation that a call names.
+/// The invocation that made this call.
 pub(super) fn caller(shared: &Shared, request: &Message) -> Option<Invocation> {
     let number: usize = request.header(HEADER).parse().ok()?;
     shared.with(|state| state.callers.get(number).cloned())

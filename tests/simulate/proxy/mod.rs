@@ -1,9 +1,11 @@
-//! The second form of a history: over real sockets, with the SDK's own HTTP client, retries and timeouts, through a
-//! proxy that breaks calls, in front of the embedded DynamoDB.
+//! Histories over real sockets: with the SDK's own HTTP client, retries and timeouts, through a proxy that breaks
+//! calls,
+//! with the embedded DynamoDB.
 //!
-//! Bus, queues and subsystems are the same models, behind the same proxy; the stream is the embedded DynamoDB's. Time is
-//! real while anything is under way. A seed gives the plan and the places of the faults; what gets in between what is
-//! the machine's doing, and another time it may be another.
+//! The bus, queues and subsystems are the same models, behind the same proxy; the stream is the embedded DynamoDB's.
+//! Time
+//! is real while anything runs. A seed determines the plan and the faults, but the interleaving depends on the machine
+//! and can differ between runs.
 
 mod caller;
 mod http;
@@ -25,58 +27,59 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 
-use self::{caller::Naming, relay::Relay, table::Line};
+use self::{caller::InvocationHeader, relay::Proxy, table::TableConnection};
 use crate::{
-    Arguments, carry_out_all, clock,
+    Arguments, clock,
     faults::Faults,
     history,
     plan::Plan,
     print, report,
-    rig::{FUNCTIONS, Lines, Rig, VARIANTS},
+    rig::{Connections, FUNCTIONS, Rig, VARIANTS},
+    run_all,
     state::State,
 };
 
-/// Why no history can be carried out: nothing that the functions did.
-pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
+/// Why histories cannot be run; not caused by the functions under test.
+pub(crate) type SetupError = Box<dyn Error + Send + Sync>;
 
-/// The functions and a proxy, for one history after another, on a thread of their own.
-pub(crate) struct Place {
+/// The functions and a proxy, which run histories one at a time on one thread.
+pub(crate) struct Worker {
     runtime: Runtime,
     rig: Rig,
-    relay: Relay,
+    relay: Proxy,
     definition: Definition,
 }
 
-impl Place {
+impl Worker {
     /// Starts the functions and the proxy on this thread.
-    pub(crate) fn start() -> Result<Self, Trouble> {
-        clock::be_real();
-        let relay = Relay::default();
-        log::keep(&relay.shared);
+    pub(crate) fn start() -> Result<Self, SetupError> {
+        clock::use_real_time();
+        let relay = Proxy::default();
+        log::capture(&relay.shared);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let lines = Lines {
+        let connections = Connections {
             url: format!("http://{}", listener.local_addr()?),
             aws: tls::aws(&Env::default()),
             subsystems: tls::public(),
             credentials: Some(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "simulator"))),
             retries: TokenBucket::default,
-            before: Some(SharedInterceptor::new(Naming(relay.shared.clone()))),
+            interceptor: Some(SharedInterceptor::new(InvocationHeader(relay.shared.clone()))),
         };
-        let rig = Rig::over(relay.shared.clone(), &lines)?;
+        let rig = Rig::with_connections(relay.shared.clone(), &connections)?;
         runtime.spawn(relay.clone().serve(listener));
         Ok(Self { runtime, rig, relay, definition: Definition::read()? })
     }
 
-    /// Carries out the history of this seed.
-    pub(crate) fn carry_out(&self, seed: u64) -> Result<State, Trouble> {
-        self.carry_out_with(&Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len()), Faults::drawn(seed))
+    /// Runs the history of this seed.
+    pub(crate) fn run_seed(&self, seed: u64) -> Result<State, SetupError> {
+        self.run_plan(&Plan::random(seed, VARIANTS.len(), FUNCTIONS.len()), Faults::random(seed))
     }
 
-    /// Carries a history out, on a table of its own.
-    fn carry_out_with(&self, plan: &Plan, faults: Faults) -> Result<State, Trouble> {
+    /// Runs a history on a new table.
+    fn run_plan(&self, plan: &Plan, faults: Faults) -> Result<State, SetupError> {
         self.runtime.block_on(async {
-            *self.relay.line.lock().await = Some(Line::open(&self.definition).await?);
+            *self.relay.line.lock().await = Some(TableConnection::open(&self.definition).await?);
             let mut state = history::run(&self.rig, plan, faults, true).await;
             if let Some(line) = self.relay.line.lock().await.take()
                 && let Some(problem) = line.close(&state.table).await?
@@ -88,37 +91,37 @@ impl Place {
     }
 }
 
-/// A place, or the end of the program: without sockets and tables there is nothing to be found out.
-fn place() -> Place {
-    Place::start().unwrap_or_else(|problem| give_up(&problem))
+/// Starts a worker, or exits: without sockets and tables no history can run.
+fn worker() -> Worker {
+    Worker::start().unwrap_or_else(|problem| give_up(&problem))
 }
 
-fn give_up(problem: &Trouble) -> ! {
-    eprintln!("no history can be carried out: {problem}");
+fn give_up(problem: &SetupError) -> ! {
+    eprintln!("cannot run histories: {problem}");
     std::process::exit(2)
 }
 
 pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
-    let (figures, failed) = carry_out_all(arguments, arguments.at_once, || {
-        let place = place();
-        move |seed| place.carry_out(seed).unwrap_or_else(|problem| give_up(&problem))
+    let (totals, failed) = run_all(arguments, arguments.at_once, || {
+        let worker = worker();
+        move |seed| worker.run_seed(seed).unwrap_or_else(|problem| give_up(&problem))
     });
     match failed {
-        Some((seed, state)) => told(seed, &state),
-        None => report(&figures, began.elapsed(), arguments.hits),
+        Some((seed, state)) => print_run(seed, &state),
+        None => report(&totals, began.elapsed(), arguments.hits),
     }
 }
 
-/// Carries one history out, and tells it.
-pub(crate) fn tell(seed: u64) -> ExitCode {
-    told(seed, &place().carry_out(seed).unwrap_or_else(|problem| give_up(&problem)))
+/// Runs one history and prints it.
+pub(crate) fn replay(seed: u64) -> ExitCode {
+    print_run(seed, &worker().run_seed(seed).unwrap_or_else(|problem| give_up(&problem)))
 }
 
-/// Another time it may go another way, so what is told is what happened.
-fn told(seed: u64, state: &State) -> ExitCode {
+/// Prints a history that has run. A second run could differ.
+fn print_run(seed: u64, state: &State) -> ExitCode {
     let violations = state.oracle.violations();
-    print(&Plan::draw(seed, VARIANTS.len(), FUNCTIONS.len()), state, violations);
-    println!("the same plan again: cargo run -p tests --bin simulate -- --proxy --tell --seed {seed}");
+    print(&Plan::random(seed, VARIANTS.len(), FUNCTIONS.len()), state, violations);
+    println!("replay the plan with: cargo run -p tests --bin simulate -- --proxy --tell --seed {seed}");
     if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,7 +1,7 @@
-//! The line from the proxy to the embedded DynamoDB of a history.
+//! The proxy's connection to the embedded DynamoDB of a history.
 //!
-//! It carries one call at a time: what a write did is looked at before anybody else reads or writes, so that the oracle
-//! sees all writes in their order, and never later than somebody who acts upon one.
+//! It carries one call at a time, and the oracle checks a write before the next call. So the oracle sees all writes in
+//! their order, and before any code that acts on them.
 
 use std::io;
 
@@ -12,50 +12,50 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Trouble, caller::caller, http, http::Message};
+use super::{SetupError, caller::caller, http, http::Message};
 use crate::{
     faults::Kind,
     table,
-    wires::{Shared, is_write},
+    transport::{Shared, is_write},
 };
 
-/// The name that the functions know the table by.
+/// The table's name, as configured for the functions.
 const NAME: &str = "referrals";
 
-/// The table of one history, and the connection to it.
-pub(super) struct Line {
+/// The table of one history and the connection to it.
+pub(super) struct TableConnection {
     embedded: Embedded,
     connection: BufReader<TcpStream>,
 }
 
-impl Line {
-    /// A line to a new table.
-    pub(super) async fn open(definition: &Definition) -> Result<Self, Trouble> {
+impl TableConnection {
+    /// Connects to a new table.
+    pub(super) async fn open(definition: &Definition) -> Result<Self, SetupError> {
         let embedded = Embedded::start(definition, NAME)?;
         let connection = TcpStream::connect(embedded.address()).await?;
         connection.set_nodelay(true)?;
         Ok(Self { embedded, connection: BufReader::new(connection) })
     }
 
-    /// Ends the table; what was different in the end from what its stream told, if anything was.
-    pub(super) async fn close(self, told: &table::Table) -> Result<Option<String>, Trouble> {
+    /// Stops the table. Returns the difference between its content and that of its stream, if there is one.
+    pub(super) async fn close(self, model: &table::Table) -> Result<Option<String>, SetupError> {
         let items = self.embedded.items(NAME)?;
-        let told: Vec<Value> = told.items().values().cloned().map(Value::Object).collect();
-        let is_same = items.len() == told.len() && told.iter().all(|item| items.contains(item));
+        let model: Vec<Value> = model.items().values().cloned().map(Value::Object).collect();
+        let is_same = items.len() == model.len() && model.iter().all(|item| items.contains(item));
         drop(self.connection);
         self.embedded.stop().await;
-        Ok((!is_same).then(|| format!("the table holds {items:?}, and its stream told of {told:?}")))
+        Ok((!is_same).then(|| format!("the table holds {items:?}, and its stream contains {model:?}")))
     }
 
-    /// Asks the table, and looks at what was written.
-    pub(super) async fn ask(
+    /// Calls the table and passes the resulting writes to the oracle.
+    pub(super) async fn call(
         &mut self,
         shared: &Shared,
         operation: &str,
         request: &Message,
-    ) -> Result<Vec<u8>, Trouble> {
+    ) -> Result<Vec<u8>, SetupError> {
         if operation == "BatchGetItem" && shared.strikes(Kind::BatchCut) {
-            return self.ask_in_part(request).await;
+            return self.read_first_key(request).await;
         }
         if operation == "Query" && shared.strikes(Kind::IndexLags) {
             let query = serde_json::from_slice(&request.body)?;
@@ -65,14 +65,14 @@ impl Line {
         if is_write(operation) {
             let by = caller(shared, request);
             for record in self.embedded.changes()? {
-                shared.with(|state| state.follow(record, by.as_ref()));
+                shared.with(|state| state.apply_record(record, by.as_ref()));
             }
         }
         Ok(answer.bytes())
     }
 
-    /// Asks for the first key of a batch alone, and gives the others back.
-    async fn ask_in_part(&mut self, request: &Message) -> Result<Vec<u8>, Trouble> {
+    /// Requests only the first key of a batch and returns the others as unprocessed.
+    async fn read_first_key(&mut self, request: &Message) -> Result<Vec<u8>, SetupError> {
         let mut first: Value = serde_json::from_slice(&request.body)?;
         let mut rest = first["RequestItems"].clone();
         rest[NAME]["Keys"].as_array_mut().map(|keys| keys.drain(..1.min(keys.len())).count());
@@ -87,7 +87,7 @@ impl Line {
         Ok(http::bytes(&local::answers::respond(200, &json!(answer))))
     }
 
-    async fn exchange(&mut self, request: &Message) -> Result<Message, Trouble> {
+    async fn exchange(&mut self, request: &Message) -> Result<Message, SetupError> {
         self.connection.write_all(&request.bytes()).await?;
         let answer = Message::read(&mut self.connection).await?;
         Ok(answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?)

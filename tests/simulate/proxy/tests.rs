@@ -1,4 +1,4 @@
-//! The proxy's own tests: a few whole histories, each fault of the wire by itself, and whether a wrong write is seen.
+//! Tests of the proxy: a few complete histories, each network fault separately, and detection of a wrong write.
 
 use std::{thread, time::Duration};
 
@@ -10,37 +10,37 @@ use crate::{
     plan::{Action, Mode, Step},
 };
 
-/// One sign-up that converts, with these faults and no others.
-fn with_faults(place: &Place, faults: Vec<Strike>) -> State {
+/// One sign-up that converts, with only these faults.
+fn with_faults(worker: &Worker, faults: Vec<Strike>) -> State {
     let steps = vec![
         Step { at: 0, action: Action::Mint { user: 0 } },
         Step { at: 20_000, action: Action::Attribute { referee: 2, referrer: 0 } },
         Step { at: 40_000, action: Action::Order { user: 2, order: 4 } },
     ];
     let plan = Plan { seed: 1, mode: Mode::Stream, variant: 0, skew: None, steps };
-    place.carry_out_with(&plan, Faults::given(faults)).unwrap()
+    worker.run_plan(&plan, Faults::only(faults)).unwrap()
 }
 
 #[test]
-fn some_histories_keep_every_promise() {
-    let carry_out = |seeds: [u64; 2]| {
-        let place = Place::start().unwrap();
+fn some_histories_have_no_violations() {
+    let run_seed = |seeds: [u64; 2]| {
+        let worker = Worker::start().unwrap();
         seeds.map(|seed| {
-            let state = place.carry_out(seed).unwrap();
+            let state = worker.run_seed(seed).unwrap();
             assert_eq!(state.oracle.violations(), [""; 0], "seed {seed}: {:#?}", state.timeline);
             state.faults.struck().len()
         })
     };
     let strikes: usize = thread::scope(|scope| {
-        let places: Vec<_> = (1..=6).map(|seed| scope.spawn(move || carry_out([seed, seed + 6]))).collect();
-        places.into_iter().flat_map(|place| place.join().unwrap()).sum()
+        let workers: Vec<_> = (1..=6).map(|seed| scope.spawn(move || run_seed([seed, seed + 6]))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).sum()
     });
     assert!(strikes >= 12, "{strikes} faults");
 }
 
-/// Each in the middle of what happens, and each is survived: both rewards are booked.
+/// Each fault strikes while work is in progress, and each is tolerated: both rewards are booked.
 #[test]
-fn each_fault_of_the_wire_strikes_and_is_survived() {
+fn each_network_fault_strikes_and_is_tolerated() {
     let kinds = [
         Kind::AnswerLost,
         Kind::RequestLost,
@@ -53,9 +53,9 @@ fn each_fault_of_the_wire_strikes_and_is_survived() {
     thread::scope(|scope| {
         for kind in kinds {
             scope.spawn(move || {
-                let place = Place::start().unwrap();
+                let worker = Worker::start().unwrap();
                 let faults = vec![(kind, 1), (kind, 2)];
-                let state = with_faults(&place, faults.clone());
+                let state = with_faults(&worker, faults.clone());
                 assert_eq!(state.oracle.violations(), [""; 0], "{kind:?}: {:#?}", state.timeline);
                 assert_eq!(state.faults.struck(), faults, "{:#?}", state.timeline);
                 let booked = state.bookings.values().filter(|booking| booking.booked).count();
@@ -65,26 +65,26 @@ fn each_fault_of_the_wire_strikes_and_is_survived() {
     });
 }
 
-/// Time leaps where nothing is under way, and goes on where something is.
+/// Idle time is skipped.
 #[test]
-fn minutes_take_no_minutes() {
-    let place = Place::start().unwrap();
+fn idle_minutes_are_skipped() {
+    let worker = Worker::start().unwrap();
     let began = Instant::now();
-    let state = with_faults(&place, Vec::new());
+    let state = with_faults(&worker, Vec::new());
     assert_eq!(state.oracle.violations(), [""; 0], "{:#?}", state.timeline);
-    // The order comes once more after a quarter of an hour.
+    // The order is delivered again after a quarter of an hour.
     assert!(began.elapsed() < Duration::from_secs(300));
     assert!(clock::millis() > 900_000);
 }
 
-/// What the table is told behind the functions' back comes to the oracle's ears all the same.
+/// The oracle also sees a write that no function made.
 #[test]
-fn a_wrong_write_is_seen() {
-    let place = Place::start().unwrap();
-    place.runtime.block_on(async {
+fn a_wrong_write_is_detected() {
+    let worker = Worker::start().unwrap();
+    worker.runtime.block_on(async {
         clock::begin();
-        place.relay.shared.begin(State::new(1, Faults::given(Vec::new()), true));
-        let mut line = Line::open(&place.definition).await.unwrap();
+        worker.relay.shared.begin(State::new(1, Faults::only(Vec::new()), true));
+        let mut line = TableConnection::open(&worker.definition).await.unwrap();
         let item = json!({ "pk": { "S": "REFEREE#cat" }, "sk": { "S": "REFERRAL" }, "status": { "S": "rewarded" } });
         let body = json!({ "TableName": "referrals", "Item": item }).to_string();
         let head = "POST / HTTP/1.1\r\nhost: table\r\ncontent-type: application/x-amz-json-1.0\r\n\
@@ -93,9 +93,9 @@ fn a_wrong_write_is_seen() {
                     SignedHeaders=host, Signature=s\r\n";
         let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
         let request = http::Message::read(&mut request.as_bytes()).await.unwrap().unwrap();
-        let answer = line.ask(&place.relay.shared, "PutItem", &request).await.unwrap();
+        let answer = line.call(&worker.relay.shared, "PutItem", &request).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-        let state = place.relay.shared.end().unwrap();
+        let state = worker.relay.shared.end().unwrap();
         assert_eq!(state.oracle.violations().len(), 1, "{:?}", state.oracle.violations());
         assert!(state.oracle.violations()[0].starts_with("REFEREE#cat"));
         assert_eq!(line.close(&state.table).await.unwrap(), None);
@@ -103,7 +103,7 @@ fn a_wrong_write_is_seen() {
 }
 
 #[tokio::test]
-async fn a_message_is_read_whole_or_not_at_all() {
+async fn a_message_is_read_completely_or_not_at_all() {
     let whole = "POST /a HTTP/1.1\r\nX-Amz-Target: T.Op\r\nContent-Length: 3\r\n\r\nabc";
     let message = http::Message::read(&mut whole.as_bytes()).await.unwrap().unwrap();
     assert_eq!((message.first_line(), message.header("x-amz-target")), ("POST /a HTTP/1.1", "T.Op"));

@@ -1,5 +1,4 @@
-//! A connector that breaks nothing, for the table's own tests: what the SDK sends is answered here, without sockets and
-//! without time going by.
+//! An HTTP connector for the table's own tests: answers the SDK's requests in process, without sockets or delays.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,12 +14,12 @@ use serde_json::Value;
 
 use super::{DynamoError, Table, wire::respond};
 
-/// The connector that answers every call from this table.
+/// A client whose calls this table answers.
 pub(crate) fn connector(table: &Arc<Mutex<Table>>) -> SharedHttpClient {
     SharedHttpClient::new(Wire(Arc::clone(table)))
 }
 
-/// The operation that a request is for: `GetItem`.
+/// The operation of a request, such as `GetItem`.
 pub(crate) fn operation(request: &HttpRequest) -> String {
     let target = request.headers().get("x-amz-target").unwrap_or_default();
     target.strip_prefix("DynamoDB_20120810.").unwrap_or_default().to_owned()

@@ -1,18 +1,18 @@
-//! Refusals, as DynamoDB words them on the wire.
+//! Errors in DynamoDB's wire format.
 
 use serde_json::{Value, json};
 
 use super::item::Item;
 
-/// A call was refused.
+/// A refused call.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct DynamoError {
-    /// The kind of refusal: `ConditionalCheckFailedException`.
+    /// The error type, such as `ConditionalCheckFailedException`.
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    /// The item that a refused write met, where it asked for it.
+    /// The existing item of a refused write, if the request asked for it.
     pub(crate) item: Option<Item>,
-    /// Why a transaction was refused, write by write.
+    /// The cancellation reasons of a transaction, one per write.
     pub(crate) reasons: Option<Vec<Value>>,
 }
 
@@ -26,25 +26,25 @@ impl DynamoError {
     }
 
     pub(super) fn serialization() -> Self {
-        Self::new("SerializationException", "the request is not of the shape that the operation takes")
+        Self::new("SerializationException", "the request has the wrong shape for the operation")
     }
 
     pub(super) fn condition(item: Option<Item>) -> Self {
         Self { item, ..Self::new("ConditionalCheckFailedException", "The conditional request failed") }
     }
 
-    /// The same, said of a part of the request.
+    /// The same error with a prefix that names the part of the request.
     pub(super) fn within(mut self, part: &str) -> Self {
         self.message.insert_str(0, part);
         self
     }
 
-    /// The status of the answer.
+    /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         if self.code == "InternalServerError" { 500 } else { 400 }
     }
 
-    /// The document that the answer carries.
+    /// The response body.
     pub(crate) fn document(&self) -> Value {
         let namespace = match self.code {
             "ValidationException" => "com.amazon.coral.validate",

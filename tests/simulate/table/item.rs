@@ -1,4 +1,4 @@
-//! Items and their values in DynamoDB's JSON: what may be kept, in which one form, and how large it is.
+//! Items and values in DynamoDB's JSON: validation, canonical form and size.
 
 use std::cmp::Ordering;
 
@@ -14,10 +14,10 @@ pub(crate) const PK: &str = "pk";
 /// The table's sort key.
 pub(crate) const SK: &str = "sk";
 
-/// The most bytes that an item may have.
-const MOST_BYTES: usize = 400 * 1024;
+/// The largest item, in bytes.
+const MAX_BYTES: usize = 400 * 1024;
 
-/// An item's address.
+/// An item's primary key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Key {
     pub(crate) pk: String,
@@ -25,7 +25,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key from a request's `Key`, which holds it and nothing else.
+    /// Parses a request's `Key`, which must contain only the key.
     pub(crate) fn read(key: Option<&Value>) -> Result<Self, DynamoError> {
         match key.and_then(Value::as_object) {
             Some(attributes) if attributes.len() == 2 => Self::of(attributes),
@@ -33,7 +33,7 @@ impl Key {
         }
     }
 
-    /// The key of an item that is to be written.
+    /// The key of an item to be written.
     pub(crate) fn of(item: &Item) -> Result<Self, DynamoError> {
         let part = |name: &str| match item.get(name).map(parts) {
             Some(("S", Value::String(text))) if !text.is_empty() => Ok(text.clone()),
@@ -52,7 +52,7 @@ impl Key {
     }
 }
 
-/// A value's type and what it holds; a value that was [`checked`] has both.
+/// A value's type and content; a [`checked`] value has both.
 pub(crate) fn parts(value: &Value) -> (&str, &Value) {
     let part = value.as_object().and_then(|value| value.iter().next());
     part.map_or(("", &Value::Null), |(kind, content)| (kind.as_str(), content))
@@ -63,7 +63,7 @@ pub(crate) fn text(value: &Value) -> Option<&str> {
     value.get("S").and_then(Value::as_str)
 }
 
-/// The value in the one form in which it is kept: numbers without spare zeros, sets sorted.
+/// Validates a value and returns its canonical form: numbers without redundant zeros, sets sorted.
 pub(crate) fn checked(value: &Value) -> Result<Value, DynamoError> {
     let invalid = |what: &str| DynamoError::validation(format!("One or more parameter values were invalid: {what}"));
     let Some(value) = value.as_object() else { return Err(DynamoError::serialization()) };
@@ -75,7 +75,7 @@ pub(crate) fn checked(value: &Value) -> Result<Value, DynamoError> {
     };
     let number = |text: &Value| {
         let number = text.as_str().and_then(Number::read);
-        number.map(|number| number.to_string()).ok_or_else(|| invalid("a number cannot be converted"))
+        number.map(|number| number.to_string()).ok_or_else(|| invalid("the number is invalid"))
     };
     let content = match (kind.as_str(), content) {
         ("S", Value::String(_)) | ("BOOL", Value::Bool(_)) | ("NULL", Value::Bool(true)) => content.clone(),
@@ -99,13 +99,13 @@ pub(crate) fn checked(value: &Value) -> Result<Value, DynamoError> {
                 _ => kept.into(),
             }
         }
-        ("B" | "BS", _) => return Err(DynamoError::validation("binary values are not known here")),
+        ("B" | "BS", _) => return Err(DynamoError::validation("binary values are not supported")),
         _ => return Err(DynamoError::serialization()),
     };
     Ok(json!({ kind.as_str(): content }))
 }
 
-/// The item, and its key, in the form in which they are kept.
+/// Validates an item and returns its key and its canonical form.
 pub(crate) fn checked_item(item: &Value) -> Result<(Key, Item), DynamoError> {
     let Some(item) = item.as_object() else { return Err(DynamoError::serialization()) };
     for name in [PK, SK] {
@@ -125,7 +125,7 @@ pub(crate) fn checked_item(item: &Value) -> Result<(Key, Item), DynamoError> {
     Ok((key, item))
 }
 
-/// Refuses an item that the table cannot hold: one too large, or a key of an index that is no text.
+/// Refuses an item that the table cannot store: one that is too large, or whose index key is not a string.
 pub(crate) fn keepable(item: &Item, index_keys: &[&str]) -> Result<(), DynamoError> {
     for name in index_keys {
         if item.get(*name).is_some_and(|value| text(value).is_none_or(str::is_empty)) {
@@ -135,12 +135,12 @@ pub(crate) fn keepable(item: &Item, index_keys: &[&str]) -> Result<(), DynamoErr
         }
     }
     match size(item) {
-        size if size > MOST_BYTES => Err(DynamoError::validation("Item size has exceeded the maximum allowed size")),
+        size if size > MAX_BYTES => Err(DynamoError::validation("Item size has exceeded the maximum allowed size")),
         _ => Ok(()),
     }
 }
 
-/// How many bytes an item counts, near enough.
+/// An item's approximate size in bytes.
 pub(crate) fn size(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + value_size(value)).sum()
 }
@@ -156,7 +156,7 @@ fn value_size(value: &Value) -> usize {
     }
 }
 
-/// Which comes first of two values; `None` where the types have no order, or are not the same.
+/// Compares two values; `None` if their types differ or have no order.
 pub(crate) fn order(one: &Value, other: &Value) -> Option<Ordering> {
     match (parts(one), parts(other)) {
         (("S", Value::String(one)), ("S", Value::String(other))) => Some(one.as_bytes().cmp(other.as_bytes())),

@@ -1,8 +1,8 @@
-//! A DynamoDB table in memory: the template's table, answering the operations that the store uses.
+//! An in-memory DynamoDB table: the template's table, with the operations that the store uses.
 //!
-//! It serves the bulk of the simulated histories, because it needs neither sockets nor time. The tests in `differential`
-//! hold it equal to the embedded DynamoDB of the local service, on every expression that the store sends. What it does
-//! not know it refuses, so that no guard passes because nobody looked at it.
+//! Most simulated histories use it, because it needs neither sockets nor time. The tests in `differential` compare it
+//! with the local service's embedded DynamoDB, on every expression that the store sends. It refuses everything that it
+//! does not support, so that no condition succeeds without being evaluated.
 
 #[cfg(test)]
 mod connector;
@@ -35,13 +35,13 @@ pub(crate) use self::{
     item::{Item, Key},
 };
 
-/// The table: its items, and what became of them.
+/// The table: its items and its stream records.
 #[derive(Debug)]
 pub(crate) struct Table {
     name: String,
     items: BTreeMap<Key, Item>,
     records: Vec<Arc<Value>>,
-    /// What became of every transaction that named a token: what it asked for, and when.
+    /// Transactions by client token: the request and its time.
     tokens: HashMap<String, (Value, i64)>,
     now: i64,
     lag: usize,
@@ -49,11 +49,11 @@ pub(crate) struct Table {
     batch: usize,
 }
 
-/// The most keys that one batch read takes.
-const BATCH: usize = 100;
+/// The most keys of one batch read.
+const MAX_BATCH: usize = 100;
 
 impl Table {
-    /// An empty table of this name.
+    /// An empty table.
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -63,28 +63,28 @@ impl Table {
             now: 0,
             lag: 0,
             late: 0,
-            batch: BATCH,
+            batch: MAX_BATCH,
         }
     }
 
-    /// Says what time it is, in milliseconds since 1970: for the stream's records and for the age of tokens.
+    /// Sets the time, in milliseconds since 1970, for stream records and the age of tokens.
     pub(crate) fn set_now(&mut self, millis: i64) {
         self.now = millis;
     }
 
-    /// From now on the indexes do not show the last `writes` changes of items.
+    /// From now on, indexes do not show the last `writes` changes of items.
     pub(crate) fn lag_indexes(&mut self, writes: usize) {
         self.lag = writes;
     }
 
-    /// The table whose reads, where they do not ask for more, do not show the last `writes` changes of items.
+    /// The table, in which reads that are not strongly consistent do not show the last `writes` changes of items.
     pub(crate) fn with_late_reads(self, writes: usize) -> Self {
         Self { late: writes, ..self }
     }
 
-    /// From now on a batch read answers at most so many of its keys (one at least), and gives the others back.
+    /// From now on, a batch read answers at most this many keys (at least one) and returns the others as unprocessed.
     pub(crate) fn limit_batches(&mut self, keys: usize) {
-        self.batch = keys.clamp(1, BATCH);
+        self.batch = keys.clamp(1, MAX_BATCH);
     }
 
     /// Every item, by key.
@@ -92,7 +92,7 @@ impl Table {
         &self.items
     }
 
-    /// Every record of the stream, oldest first. A reader remembers how many it has read.
+    /// Every stream record, oldest first. A reader remembers how many it has read.
     pub(crate) fn records(&self) -> &[Arc<Value>] {
         &self.records
     }
@@ -107,7 +107,7 @@ impl Table {
             "UpdateItem" => self.write_item("Update", request),
             "DeleteItem" => self.write_item("Delete", request),
             "TransactWriteItems" => self.transact_write_items(request),
-            _ => Err(DynamoError::new("UnknownOperationException", format!("{operation} is not known here"))),
+            _ => Err(DynamoError::new("UnknownOperationException", format!("{operation} is not supported"))),
         }
     }
 
@@ -120,20 +120,20 @@ impl Table {
     }
 }
 
-/// Refuses a member that would be ignored, and gives the others.
+/// Returns the members of a request, and refuses one that would be ignored.
 fn members<'a>(request: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, DynamoError> {
     let Some(members) = request.as_object() else { return Err(DynamoError::serialization()) };
     match members.keys().find(|member| !known.contains(&member.as_str())) {
-        Some(member) => Err(DynamoError::validation(format!("{member} is not known here"))),
+        Some(member) => Err(DynamoError::validation(format!("{member} is not supported"))),
         None => Ok(members),
     }
 }
 
-/// A member that is one of these words, or absent.
+/// A member that is one of these values, or absent.
 fn word<'a>(request: &'a Value, member: &str, words: &[&str]) -> Result<Option<&'a str>, DynamoError> {
     match &request[member] {
         Value::Null => Ok(None),
         Value::String(word) if words.contains(&word.as_str()) => Ok(Some(word)),
-        other => Err(DynamoError::validation(format!("Value {other} at {member} is not known here"))),
+        other => Err(DynamoError::validation(format!("Value {other} at {member} is not supported"))),
     }
 }

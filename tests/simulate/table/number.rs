@@ -1,4 +1,4 @@
-//! Numbers as DynamoDB keeps them: decimal, up to 38 digits, one text for one value.
+//! DynamoDB numbers: decimal, up to 38 digits, with one canonical text per value.
 
 use std::{cmp::Ordering, fmt};
 
@@ -12,7 +12,7 @@ pub(crate) struct Number {
 impl Number {
     const MOST_DIGITS: i32 = 38;
 
-    /// Reads a number; `None` when the text is none that DynamoDB takes.
+    /// Parses a number; `None` if DynamoDB would not accept the text.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let (plain, power) = match text.split_once(['e', 'E']) {
             Some((plain, power)) => (plain, power.parse::<i32>().ok()?),
@@ -44,7 +44,7 @@ impl Number {
         Some(Self { digits: if negative { -digits } else { digits }, exponent })
     }
 
-    /// The sum; `None` where it has more digits than DynamoDB keeps, or than fit here.
+    /// The sum; `None` if it has more digits than DynamoDB allows or than this type can hold.
     pub(crate) fn plus(self, other: Self) -> Option<Self> {
         if self.digits == 0 {
             return Some(other);
@@ -61,7 +61,7 @@ impl Number {
         Self::read(&format!("{sum}e{exponent}"))
     }
 
-    /// How many digits there are before the decimal point, or, below one, minus the zeros behind it.
+    /// The number of digits before the decimal point or, for a value below one, minus the number of zeros after it.
     fn magnitude(self) -> i32 {
         i32::try_from(self.digits.unsigned_abs().to_string().len()).unwrap_or(i32::MAX) + self.exponent
     }
@@ -77,7 +77,7 @@ impl Ord for Number {
         if magnitudes != Ordering::Equal {
             return if self.digits > 0 { magnitudes } else { magnitudes.reverse() };
         }
-        // Of one magnitude, both fit once they are written with the same exponent.
+        // With the same magnitude, both fit when written with the same exponent.
         let exponent = self.exponent.min(other.exponent);
         let aligned = |number: &Self| number.digits * 10_i128.pow((number.exponent - exponent).unsigned_abs());
         aligned(self).cmp(&aligned(other))
@@ -90,7 +90,7 @@ impl PartialOrd for Number {
     }
 }
 
-/// Without an exponent, as DynamoDB answers.
+/// Formats without an exponent, like DynamoDB.
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.digits.unsigned_abs().to_string();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_has_one_text() {
+    fn each_value_has_one_text() {
         for (text, kept) in [
             ("1", "1"),
             ("1.0", "1"),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_number() {
+    fn refuses_text_that_is_not_a_number() {
         for text in ["", "-", ".", "e1", "1e", "0x1", "NaN", "1 ", "1e126", "1e-131", &"1".repeat(39)] {
             assert!(Number::read(text).is_none(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The table as it was some writes ago: what a read sees that comes too early, and an index that lags.
+//! Earlier states of the table: what an eventually consistent read or a lagging index sees.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use super::{Item, Key, Table};
 
-/// The items at a moment: those of now, but for what was changed since.
+/// The items at an earlier time: the current ones, except for what changed since.
 pub(super) struct Past<'a> {
     now: &'a BTreeMap<Key, Item>,
-    /// What was there then, at the keys that were written since.
+    /// The earlier values at keys that were written since.
     then: BTreeMap<Key, Option<&'a Item>>,
 }
 
 impl Table {
-    /// The items as they were so many writes ago.
+    /// The items as they were that many writes ago.
     pub(super) fn as_of(&self, writes: usize) -> Past<'_> {
         let mut then = BTreeMap::new();
-        // The latest first, so that of two writes at one key the earlier says what was there.
+        // Latest first, so that of two writes to one key the earlier write determines the value.
         for record in self.records.iter().rev().take(writes) {
             let images = &record["dynamodb"];
             let Ok(key) = Key::read(images.get("Keys")) else { continue };
@@ -33,7 +33,7 @@ impl<'a> Past<'a> {
         self.then.get(key).map_or_else(|| self.now.get(key), |then| *then)
     }
 
-    /// Every item, in no order.
+    /// Every item, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = &'a Item> {
         let unchanged = self.now.iter().filter(|(key, _)| !self.then.contains_key(key)).map(|(_, item)| item);
         unchanged.chain(self.then.values().copied().flatten())

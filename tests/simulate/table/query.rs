@@ -1,4 +1,4 @@
-//! Queries: of the table, and of its two indexes, which are worked out from the items each time.
+//! Queries of the table and of its two indexes, which are computed from the items each time.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{
     members, word,
 };
 
-/// What can be asked: the table itself, or an index.
+/// The target of a query: the table or an index.
 #[derive(Clone, Copy, Debug)]
 struct Index {
     hash: &'static str,
@@ -22,13 +22,13 @@ const INDEXES: [(&str, Index); 2] = [
     ("work", Index { hash: "work", range: "due_at" }),
 ];
 
-/// The attributes that must be text where they are, because they are keys of an index.
+/// The attributes that must be strings because they are index keys.
 pub(super) const INDEX_KEYS: [&str; 4] = ["referrer", "referred_at", "work", "due_at"];
 
-/// The most bytes that one page holds.
+/// The most bytes of a page.
 const PAGE: usize = 1024 * 1024;
 
-/// A key condition: the one partition, and which part of it.
+/// A key condition: the partition and a range within it.
 struct Part {
     partition: String,
     range: Option<Condition>,
@@ -106,7 +106,7 @@ impl Table {
             let shown = if projected { index.keys(item) } else { item.clone() };
             bytes += item::size(&shown);
             page.push(Value::from(shown));
-            // A full page says where the next one begins, even if that will be empty.
+            // A full page has a continuation key, even if the next page is empty.
             if page.len() >= limit || bytes > PAGE {
                 last = Some(index.keys(item));
                 break;
@@ -134,7 +134,7 @@ fn index(request: &Value) -> Result<(Index, bool), DynamoError> {
     Ok((index, true))
 }
 
-/// Where an item stands in its partition: by the index's sort key, then by its own key.
+/// An item's sort position in its partition: by the index's sort key, then by the item's own key.
 type Place<'a> = (&'a str, &'a str, &'a str);
 
 impl Index {
@@ -142,13 +142,13 @@ impl Index {
         Some((text(item.get(self.range)?)?, text(item.get(PK)?)?, text(item.get(SK)?)?))
     }
 
-    /// The item's keys: the table's and the index's.
+    /// The item's keys: those of the table and of the index.
     fn keys(self, item: &Item) -> Item {
         let names = [PK, SK, self.hash, self.range];
         names.iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone()))).collect()
     }
 
-    /// Where a page begins: all keys and nothing else, within what is asked for.
+    /// The exclusive start key of a page: exactly the keys, within the queried range.
     fn start(self, start: &Value, part: &Part) -> Result<Item, DynamoError> {
         let invalid = || DynamoError::validation("The provided starting key is invalid");
         let start = start.as_object().ok_or_else(DynamoError::serialization)?;
@@ -169,7 +169,8 @@ impl Index {
 }
 
 impl Part {
-    /// Takes a condition for a key condition: equality for the partition and, with `AND`, at most one for the sort key.
+    /// Converts a condition to a key condition: equality for the partition and, with `AND`, at most one for the sort
+    /// key.
     fn of(condition: Condition, index: Index) -> Result<Self, DynamoError> {
         let (one, other) = match condition {
             Condition::And(one, other) => (*one, Some(*other)),

@@ -1,10 +1,10 @@
-//! Reads by key: one item, or many in no order.
+//! Reads by key: one item, or a batch.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Value, json};
 
-use super::{BATCH, DynamoError, Key, Table, members, past::Past};
+use super::{DynamoError, Key, MAX_BATCH, Table, members, past::Past};
 
 impl Table {
     pub(super) fn get_item(&self, request: &Value) -> Result<Value, DynamoError> {
@@ -24,11 +24,11 @@ impl Table {
         members(wanted, &["Keys", "ConsistentRead"])?;
         self.is_named(&json!({ "TableName": name }))?;
         let keys = wanted["Keys"].as_array().ok_or_else(DynamoError::serialization)?;
-        if !(1..=BATCH).contains(&keys.len()) {
+        if !(1..=MAX_BATCH).contains(&keys.len()) {
             return Err(DynamoError::validation("Too many items requested for the BatchGetItem call, or none"));
         }
         let mut keys = keys.iter().map(|key| Key::read(Some(key))).collect::<Result<Vec<_>, _>>()?;
-        // An order that is neither that of the request nor that of the keys: nobody may rely on either.
+        // The order is neither that of the request nor that of the keys, because callers must not rely on an order.
         keys.sort_by_cached_key(|key| {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
@@ -49,7 +49,7 @@ impl Table {
         Ok(json!({ "Responses": { name: found }, "UnprocessedKeys": rest }))
     }
 
-    /// The items as a read sees them that asks for `ConsistentRead`, or does not.
+    /// The items that a read sees, depending on `ConsistentRead`.
     fn as_read(&self, request: &Value) -> Past<'_> {
         self.as_of(if request["ConsistentRead"] == true { 0 } else { self.late })
     }

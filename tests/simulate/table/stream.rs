@@ -1,4 +1,4 @@
-//! The table's stream: one record for each write that changed an item, in the shape in which Lambda hands it over.
+//! The table's stream: one record for each write that changed an item, in the form that Lambda receives.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use super::{Item, Key, Table, item};
 
 impl Table {
-    /// Does what a record of another table's stream says was done there.
+    /// Applies the change of another table's stream record.
     pub(crate) fn follow(&mut self, record: &Value) -> Result<(), String> {
         let image = |name: &str| record["dynamodb"][name].as_object().cloned();
         let key = Key::read(record["dynamodb"].get("Keys")).map_err(|problem| problem.message)?;
         if self.items.get(&key) != image("OldImage").as_ref() {
-            return Err(format!("{} {}: its old image is not what was there", key.pk, key.sk));
+            return Err(format!("{} {}: its old image differs from the stored item", key.pk, key.sk));
         }
         self.keep(key, image("NewImage"));
         Ok(())
     }
 
-    /// Puts this in the place of what is at the key, and says so in the stream; nothing, if nothing changes.
+    /// Replaces the item at the key and adds a stream record, unless nothing changes.
     pub(super) fn keep(&mut self, key: Key, after: Option<Item>) {
         if self.items.get(&key) == after.as_ref() {
             return;
@@ -42,7 +42,7 @@ impl Table {
         let size = item::size(&keys) + [&old, &new].into_iter().flatten().map(item::size).sum::<usize>();
         let mut change = json!({
             "ApproximateCreationDateTime": self.now / 1000,
-            // Of one width, so that the texts sort as the numbers do.
+            // Fixed width, so that sequence numbers sort as text.
             "SequenceNumber": format!("44215845000000000{number:011}"),
             "SizeBytes": size,
             "StreamViewType": "NEW_AND_OLD_IMAGES",

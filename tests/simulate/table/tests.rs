@@ -1,4 +1,4 @@
-//! What the table in memory does where the differential test has nothing to compare it with, or looks away.
+//! Tests of the in-memory table where the differential tests compare nothing or ignore differences.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,7 @@ fn item(more: Value) -> Value {
     item
 }
 
-/// Whether a condition holds of an item with these attributes; `Err` when it is refused as none.
+/// Whether a condition holds for an item with these attributes; `Err` if the condition is refused.
 fn holds(attributes: Value, condition: &str, values: Value) -> Result<bool, String> {
     let mut names = serde_json::Map::new();
     for name in ["a", "b", "c"] {
@@ -49,7 +49,7 @@ fn holds(attributes: Value, condition: &str, values: Value) -> Result<bool, Stri
 }
 
 #[test]
-fn what_is_missing_is_unequal_and_compares_with_nothing() {
+fn a_missing_attribute_is_unequal_and_not_comparable() {
     let one = || json!({ ":v": { "N": "1" } });
     for (condition, expected) in [
         ("#a <> :v", true),
@@ -103,7 +103,7 @@ fn numbers_are_equal_by_value_and_sets_without_order() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn unsupported_requests_are_refused() {
     let values = || json!({ ":v": { "N": "1" } });
     for condition in [
         "#a.b = :v",
@@ -149,7 +149,7 @@ fn a_write_that_changes_nothing_makes_no_record() {
 }
 
 #[test]
-fn a_record_has_the_shape_of_the_one_that_lambda_gets() {
+fn a_record_has_the_shape_of_lambdas_record() {
     let table = table(&[item(json!({ "a": { "N": "1" } }))]);
     let real: Value = serde_json::from_str(include_str!("../../../events/rewards-stream.json")).unwrap();
     let members = |record: &Value| record.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -159,7 +159,7 @@ fn a_record_has_the_shape_of_the_one_that_lambda_gets() {
 }
 
 #[test]
-fn an_index_may_be_behind_and_the_table_is_not() {
+fn an_index_can_lag_behind_but_the_table_cannot() {
     let place = |at: &str| item(json!({ "work": { "S": "due#1" }, "due_at": { "S": at } }));
     let mut table = table(&[place("1"), place("2")]);
     let query = json!({
@@ -176,7 +176,7 @@ fn an_index_may_be_behind_and_the_table_is_not() {
 }
 
 #[test]
-fn a_batch_may_stay_incomplete() {
+fn a_batch_read_can_leave_keys_unprocessed() {
     let mut table = Table::new("t");
     let keys: Vec<_> = ["1", "2", "3"].map(|pk| json!({ "pk": { "S": pk }, "sk": { "S": "s" } })).into();
     for key in &keys {
@@ -191,7 +191,7 @@ fn a_batch_may_stay_incomplete() {
 }
 
 #[test]
-fn a_token_is_good_for_once_and_for_ten_minutes() {
+fn a_token_applies_once_and_expires_after_ten_minutes() {
     let mut table = Table::new("t");
     let add = |amount: &str| {
         json!({ "ClientRequestToken": "x", "TransactItems": [{ "Update": {
@@ -210,7 +210,7 @@ fn a_token_is_good_for_once_and_for_ten_minutes() {
     assert_eq!(sum(&table), "3");
 }
 
-/// How long a call takes is printed and not asserted; MEASURE says how many calls.
+/// Prints the time per call without asserting it. `MEASURE` sets the number of calls.
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "measures what a call costs")]
 async fn the_store_works_over_the_wire() {

@@ -1,4 +1,4 @@
-//! Transactions: all writes or none, and once for one token.
+//! Transactions: all writes or none, applied once per client token.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{DynamoError, Table, members, write::Write};
 
-/// The most writes that one transaction takes.
-const MOST: usize = 100;
-/// How long a token is remembered, in milliseconds.
-const REMEMBERED: i64 = 10 * 60 * 1000;
+/// The most writes of one transaction.
+const MAX_WRITES: usize = 100;
+/// How long a token is valid, in milliseconds.
+const TOKEN_LIFETIME: i64 = 10 * 60 * 1000;
 
 impl Table {
     pub(super) fn transact_write_items(&mut self, request: &Value) -> Result<Value, DynamoError> {
@@ -18,13 +18,13 @@ impl Table {
             &["TransactItems", "ClientRequestToken", "ReturnConsumedCapacity", "ReturnItemCollectionMetrics"],
         )?;
         let items = request["TransactItems"].as_array().ok_or_else(DynamoError::serialization)?;
-        if !(1..=MOST).contains(&items.len()) {
+        if !(1..=MAX_WRITES).contains(&items.len()) {
             return Err(DynamoError::validation("a transaction has 1 to 100 writes"));
         }
         let token = request["ClientRequestToken"].as_str();
         if let Some(token) = token
             && let Some((done, at)) = self.tokens.get(token)
-            && self.now - at < REMEMBERED
+            && self.now - at < TOKEN_LIFETIME
         {
             return match done == &request["TransactItems"] {
                 true => Ok(json!({})),
@@ -47,7 +47,7 @@ impl Table {
         for (write, outcome) in writes.into_iter().zip(outcomes) {
             self.keep(write.key, outcome?);
         }
-        // Only what was done is remembered: a transaction that was refused is looked at again.
+        // Only successful transactions are remembered. A refused one is evaluated again.
         if let Some(token) = token {
             self.tokens.insert(token.to_owned(), (request["TransactItems"].clone(), self.now));
         }

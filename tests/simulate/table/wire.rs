@@ -1,11 +1,11 @@
-//! What the table answers, as the SDK expects it on the wire.
+//! The table's answers in the wire format that the SDK expects.
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use serde_json::Value;
 
 use super::DynamoError;
 
-/// An answer, or a refusal, as it comes back over the wire.
+/// The HTTP response for an answer or an error.
 pub(crate) fn respond(answer: &Result<Value, DynamoError>) -> HttpResponse {
     match answer {
         Ok(answer) => local::answers::respond(200, answer),

@@ -1,4 +1,4 @@
-//! Writes of one item: whole or in part, each under its condition.
+//! Writes of one item, with a condition: put, update and delete.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ use super::{
     word,
 };
 
-/// One write, read and not yet done.
+/// A parsed write that is not applied yet.
 pub(super) struct Write {
     pub(super) key: Key,
     condition: Option<Condition>,
     change: Change,
-    /// Whether a refusal brings what is there.
-    evidence: bool,
+    /// Whether a refusal returns the existing item.
+    returns_old: bool,
 }
 
 enum Change {
@@ -33,24 +33,25 @@ const SHARED: [&str; 5] = [
     "ExpressionAttributeValues",
     "ReturnValuesOnConditionCheckFailure",
 ];
-/// What a call of its own may say more than a part of a transaction.
-const ALONE: [&str; 2] = ["ReturnValues", "ReturnConsumedCapacity"];
+/// Members that a single write may have, but not a part of a transaction.
+const SINGLE_ONLY: [&str; 2] = ["ReturnValues", "ReturnConsumedCapacity"];
 
 impl Write {
-    /// Reads a write, of its own or in a transaction, where it is called `Put`, `Update`, `Delete` or `ConditionCheck`.
+    /// Parses a single write or a part of a transaction (`Put`, `Update`, `Delete` or `ConditionCheck`).
     pub(super) fn read(kind: &str, request: &Value, more: &[&str]) -> Result<Self, DynamoError> {
         let own: &[&str] = match kind {
             "Put" => &["Item"],
             "Update" => &["Key", "UpdateExpression"],
             "Delete" | "ConditionCheck" => &["Key"],
-            _ => return Err(DynamoError::validation(format!("{kind} is not known here"))),
+            _ => return Err(DynamoError::validation(format!("{kind} is not supported"))),
         };
         members(request, &[&SHARED[..], own, more].concat())?;
         let definitions = Definitions::of(request)?;
         let condition = definitions.condition(request, "ConditionExpression")?;
         let update = if kind == "Update" { definitions.update(request)? } else { None };
         definitions.all_used(condition.is_some() || update.is_some())?;
-        let evidence = word(request, "ReturnValuesOnConditionCheckFailure", &["NONE", "ALL_OLD"])? == Some("ALL_OLD");
+        let returns_old =
+            word(request, "ReturnValuesOnConditionCheckFailure", &["NONE", "ALL_OLD"])? == Some("ALL_OLD");
         let (key, change) = match kind {
             "Put" => {
                 let (key, item) = item::checked_item(&request["Item"])?;
@@ -64,18 +65,19 @@ impl Write {
             _ if condition.is_none() => return Err(DynamoError::validation("a ConditionCheck has a condition")),
             _ => (Key::read(request.get("Key"))?, Change::Nothing),
         };
-        Ok(Self { key, condition, change, evidence })
+        Ok(Self { key, condition, change, returns_old })
     }
 }
 
 impl Table {
     pub(super) fn write_item(&mut self, kind: &str, request: &Value) -> Result<Value, DynamoError> {
-        let write = Write::read(kind, request, &ALONE)?;
+        let write = Write::read(kind, request, &SINGLE_ONLY)?;
         self.is_named(request)?;
         let returned: &[&str] = if kind == "Update" { &["NONE", "ALL_NEW"] } else { &["NONE", "ALL_OLD"] };
         let returned = word(request, "ReturnValues", returned)?;
         if let Change::Put(item) = &write.change {
-            // Of a whole item this shows before its condition is looked at; in a transaction it is the write's reason.
+            // For a single write, this is checked before the condition. In a transaction it is the write's cancellation
+            // reason.
             item::keepable(item, &INDEX_KEYS)?;
         }
         let after = self.outcome(&write)?;
@@ -88,12 +90,12 @@ impl Table {
         Ok(image.map_or_else(|| json!({}), |image| json!({ "Attributes": image })))
     }
 
-    /// What the write would leave at its key, unless its condition refuses it.
+    /// The item that the write would leave at its key, unless its condition fails.
     pub(super) fn outcome(&self, write: &Write) -> Result<Option<Item>, DynamoError> {
         let found = self.items.get(&write.key);
         let nothing = Item::new();
         if write.condition.as_ref().is_some_and(|condition| !condition.holds(found.unwrap_or(&nothing))) {
-            return Err(DynamoError::condition(found.filter(|_| write.evidence).cloned()));
+            return Err(DynamoError::condition(found.filter(|_| write.returns_old).cloned()));
         }
         match &write.change {
             Change::Put(item) => {

@@ -1,4 +1,4 @@
-//! The table in memory against the embedded DynamoDB: the same calls, and the same answers to each.
+//! Compares the in-memory table with the embedded DynamoDB: the same calls must have the same answers.
 
 mod raw;
 mod store;
@@ -8,17 +8,17 @@ pub(super) use self::{store::referral, twins::client};
 
 use self::twins::Twins;
 
-/// The same seeds each time, so that a difference that was found once is found again.
+/// Fixed seeds, so that a difference can be reproduced.
 const SEEDS: u64 = 1;
-const MOST_SEEDS: u64 = 12;
-/// How often each shape of call has to be compared to count as covered.
-const ENOUGH: usize = 2;
+const MAX_SEEDS: u64 = 12;
+/// How often each shape of call must be compared to count as covered.
+const MIN_COMPARISONS: usize = 2;
 
 #[tokio::test]
-async fn what_the_store_does_has_the_same_answers_and_leaves_the_same_table() {
+async fn the_stores_calls_have_the_same_answers_and_the_same_effects() {
     let (mut all, mut calls) = (twins::Seen::new(), 0);
-    for seed in 0..MOST_SEEDS {
-        // Rare shapes need more histories than the common ones do.
+    for seed in 0..MAX_SEEDS {
+        // Rare shapes need more histories.
         if seed >= SEEDS && uncovered(&all).is_none() {
             break;
         }
@@ -39,20 +39,20 @@ async fn what_the_store_does_has_the_same_answers_and_leaves_the_same_table() {
     assert_eq!(uncovered(&all), None);
 }
 
-/// A shape of call that the store makes and that was not compared often enough, answered and, if a guard is in it,
-/// refused: a guard that was never seen to refuse was not compared.
+/// A shape of call that the store makes and that was not compared often enough: answered and, if it has a condition,
+/// refused. A condition that never failed was not compared.
 fn uncovered(all: &twins::Seen) -> Option<String> {
     store::EXPECTED.iter().find_map(|expected| {
         let found = all.iter().filter(|(shape, _)| shape.contains(expected)).map(|(_, count)| *count);
         let (answered, refused) = found.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
         let is_guard = expected.contains("attribute_not_exists") || expected.contains("#rev");
-        let is_covered = answered >= ENOUGH && (!is_guard || refused >= ENOUGH);
+        let is_covered = answered >= MIN_COMPARISONS && (!is_guard || refused >= MIN_COMPARISONS);
         (!is_covered).then(|| format!("{expected} was answered {answered} times and refused {refused} times"))
     })
 }
 
 #[tokio::test]
-async fn whatever_is_asked_in_the_language_of_the_guards_has_the_same_answer() {
+async fn random_expressions_have_the_same_answers() {
     for seed in 0..SEEDS {
         let twins = Twins::new(&format!("raw-{seed}"));
         raw::run(&twins, seed, 300).await;

@@ -1,4 +1,4 @@
-//! Random calls in the language of the guards, beyond what the guards say today: also what is to be refused.
+//! Random calls with conditions and updates, beyond those that the store uses, including ones that must be refused.
 
 use std::collections::HashMap;
 
@@ -14,33 +14,33 @@ type Values = HashMap<String, AttributeValue>;
 
 const ATTRIBUTES: [&str; 6] = ["a", "b", "c", "missing", "work", "due_at"];
 
-/// One expression, or two of one request, with what they define.
+/// One expression, or two of one request, with the names and values that they define.
 #[derive(Default)]
 struct Words {
     names: HashMap<String, String>,
     values: Values,
 }
 
-struct Asker {
+struct Caller {
     rng: Rng,
     client: Client,
     words: Words,
     /// Whether every name and value is defined and used.
-    flawless: bool,
+    is_valid: bool,
 }
 
-/// Asks so many times; what comes back is compared on the wire.
+/// Makes this many random calls; the answers are compared in wire format.
 pub(super) async fn run(twins: &Twins, seed: u64, steps: usize) {
-    let mut asker =
-        Asker { rng: Rng::with_seed(seed), client: twins.client(), words: Words::default(), flawless: false };
+    let mut caller =
+        Caller { rng: Rng::with_seed(seed), client: twins.client(), words: Words::default(), is_valid: false };
     for _ in 0..steps {
-        (asker.words, asker.flawless) = (Words::default(), false);
-        match asker.rng.u32(0..10) {
-            0..=1 => asker.put().await,
-            2..=5 => asker.update().await,
-            6..=7 => asker.transact().await,
-            8 => asker.query().await,
-            _ => asker.get().await,
+        (caller.words, caller.is_valid) = (Words::default(), false);
+        match caller.rng.u32(0..10) {
+            0..=1 => caller.put().await,
+            2..=5 => caller.update().await,
+            6..=7 => caller.transact().await,
+            8 => caller.query().await,
+            _ => caller.get().await,
         }
     }
 }
@@ -49,7 +49,7 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-impl Asker {
+impl Caller {
     fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.rng.usize(0..choices.len())]
     }
@@ -86,7 +86,7 @@ impl Asker {
         }
     }
 
-    /// An item's attributes; those of an index are text in nineteen cases of twenty.
+    /// An attribute's value; index keys are strings in nineteen of twenty cases.
     fn attribute(&mut self, name: &str) -> AttributeValue {
         if ["work", "due_at"].contains(&name) && self.rng.u32(0..20) > 0 {
             return text(self.pick(&["1", "2", "3"]));
@@ -106,7 +106,7 @@ impl Asker {
 
     fn named(&mut self, name: &str) -> String {
         let place = format!("#{name}");
-        if self.flawless || self.rng.u32(0..150) > 0 {
+        if self.is_valid || self.rng.u32(0..150) > 0 {
             self.words.names.insert(place.clone(), name.to_owned());
         }
         place
@@ -119,13 +119,13 @@ impl Asker {
 
     fn valued(&mut self, value: AttributeValue) -> String {
         let place = format!(":v{}", self.words.values.len());
-        if self.flawless || self.rng.u32(0..150) > 0 {
+        if self.is_valid || self.rng.u32(0..150) > 0 {
             self.words.values.insert(place.clone(), value);
         }
         place
     }
 
-    /// Text or a number: what has an order.
+    /// A string or a number, which have an order.
     fn ordered(&mut self) -> AttributeValue {
         if self.rng.bool() { AttributeValue::S(self.string()) } else { AttributeValue::N(self.number()) }
     }
@@ -164,8 +164,9 @@ impl Asker {
                 format!("{operand} IN ({}, {})", self.valued(one), self.valued(other))
             }
             7 => {
-                // Bounds in the wrong order, or of two types, are refused on AWS wherever they stand; dynoxide looks at
-                // them in no transaction. So they come in their order here, and the other ones in `tests`.
+                // AWS always refuses bounds in the wrong order or of two types; Dynoxide does not check them in
+                // transactions. So
+                // bounds are in order here, and the other cases are in `tests`.
                 let [low, high] = match self.rng.bool() {
                     true => ["a", "abc"].map(text),
                     false => ["0.5", "1e1"].map(|number| AttributeValue::N(number.to_owned())),
@@ -173,7 +174,7 @@ impl Asker {
                 format!("{operand} BETWEEN {} AND {}", self.valued(low), self.valued(high))
             }
             8 => {
-                let value = if self.flawless { text("a") } else { self.value() };
+                let value = if self.is_valid { text("a") } else { self.value() };
                 format!("begins_with({}, {})", self.any_name(), self.valued(value))
             }
             9 => {
@@ -190,10 +191,10 @@ impl Asker {
     fn update_expression(&mut self, may_touch_key: bool) -> String {
         let mut attributes = ATTRIBUTES.to_vec();
         self.rng.shuffle(&mut attributes);
-        if !self.flawless && self.rng.u32(0..40) == 0 {
+        if !self.is_valid && self.rng.u32(0..40) == 0 {
             attributes[1] = attributes[0];
         }
-        // Whether this or a condition is looked at first, AWS does not say.
+        // AWS does not document whether this or a condition is checked first.
         if may_touch_key && self.rng.u32(0..20) == 0 {
             attributes[0] = "pk";
         }
@@ -210,7 +211,7 @@ impl Asker {
         }
         if self.rng.u32(0..3) == 0 || clauses.is_empty() {
             let value = match self.rng.u32(0..12) {
-                0 if !self.flawless => self.value(),
+                0 if !self.is_valid => self.value(),
                 0..=5 => AttributeValue::N(self.number()),
                 _ => AttributeValue::Ss(self.set()),
             };
@@ -221,7 +222,7 @@ impl Asker {
         clauses.join(" ")
     }
 
-    fn evidence(&mut self) -> Option<ReturnValuesOnConditionCheckFailure> {
+    fn old_item_on_failure(&mut self) -> Option<ReturnValuesOnConditionCheckFailure> {
         self.rng.bool().then_some(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
@@ -230,14 +231,14 @@ impl Asker {
     }
 
     fn names(&mut self) -> Option<HashMap<String, String>> {
-        if !self.flawless && self.rng.u32(0..80) == 0 {
+        if !self.is_valid && self.rng.u32(0..80) == 0 {
             self.words.names.insert("#spare".to_owned(), "spare".to_owned());
         }
         (!self.words.names.is_empty()).then(|| self.words.names.clone())
     }
 
     fn values(&mut self) -> Option<Values> {
-        if !self.flawless && self.rng.u32(0..80) == 0 {
+        if !self.is_valid && self.rng.u32(0..80) == 0 {
             self.words.values.insert(":spare".to_owned(), text("spare"));
         }
         (!self.words.values.is_empty()).then(|| self.words.values.clone())
@@ -248,7 +249,7 @@ impl Asker {
         let put = self.client.put_item().table_name(TABLE).set_item(Some(self.item()));
         let put = put.set_condition_expression(condition).set_expression_attribute_names(self.names());
         let put = put.set_expression_attribute_values(self.values());
-        let put = put.set_return_values_on_condition_check_failure(self.evidence());
+        let put = put.set_return_values_on_condition_check_failure(self.old_item_on_failure());
         let _compared = put.set_return_values(self.rng.bool().then_some(ReturnValue::AllOld)).send().await;
     }
 
@@ -258,13 +259,14 @@ impl Asker {
         let call = self.client.update_item().table_name(TABLE).set_key(Some(self.key())).update_expression(update);
         let call = call.set_condition_expression(condition).set_expression_attribute_names(self.names());
         let call = call.set_expression_attribute_values(self.values());
-        let call = call.set_return_values_on_condition_check_failure(self.evidence());
+        let call = call.set_return_values_on_condition_check_failure(self.old_item_on_failure());
         let _compared = call.set_return_values(self.rng.bool().then_some(ReturnValue::AllNew)).send().await;
     }
 
     async fn transact(&mut self) {
-        // Flaws that AWS finds before it looks at any item, dynoxide finds in a transaction only where it comes to them.
-        self.flawless = true;
+        // AWS finds these errors before it reads any item; Dynoxide finds them in a transaction only when it reaches
+        // the write.
+        self.is_valid = true;
         let mut writes = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
             self.words = Words::default();
@@ -274,18 +276,18 @@ impl Asker {
                 let put = Put::builder().table_name(TABLE).set_item(Some(self.item()));
                 let put = put.set_condition_expression(condition).set_expression_attribute_names(self.names());
                 let put = put.set_expression_attribute_values(self.values());
-                let put = put.set_return_values_on_condition_check_failure(self.evidence());
+                let put = put.set_return_values_on_condition_check_failure(self.old_item_on_failure());
                 write.put(put.build().unwrap()).build()
             } else {
                 let update = self.update_expression(false);
                 let update = Update::builder().table_name(TABLE).set_key(Some(self.key())).update_expression(update);
                 let update = update.set_condition_expression(condition).set_expression_attribute_names(self.names());
                 let update = update.set_expression_attribute_values(self.values());
-                let update = update.set_return_values_on_condition_check_failure(self.evidence());
+                let update = update.set_return_values_on_condition_check_failure(self.old_item_on_failure());
                 write.update(update.build().unwrap()).build()
             });
         }
-        // Few tokens, so that some come again, with the same writes or with others.
+        // Few tokens, so that some are repeated, with the same or with other writes.
         let token = (self.rng.u32(0..4) == 0).then(|| format!("token-{}", self.rng.u32(0..200)));
         let times = if token.is_some() { 2 } else { 1 };
         for _ in 0..times {

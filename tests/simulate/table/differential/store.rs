@@ -1,4 +1,4 @@
-//! Random histories of the real store over few people, so that they get in each other's way.
+//! Random histories of the real store with few users, so that calls conflict.
 
 use std::{ops::Range, time::Duration};
 
@@ -22,7 +22,7 @@ use referrals::{
 
 use super::twins::{TABLE, Twins};
 
-/// Parts of the shapes that a run cannot do without: each guard at least once, whatever else it comes upon.
+/// Shapes that every run must contain: each condition at least once.
 pub(super) const EXPECTED: [&str; 16] = [
     "GetItem",
     "BatchGetItem",
@@ -65,11 +65,11 @@ struct History {
     store: Store,
     now: i64,
     terms: Terms,
-    /// What was read at some time: the newer, the likelier to be still so.
+    /// Referrals that were read. The later one was read, the more likely it is current.
     read: Vec<Referral>,
 }
 
-/// Runs so many steps, each of one call of the store or more.
+/// Runs this many steps, each with at least one call of the store.
 pub(super) async fn run(twins: &Twins, seed: u64, steps: usize) {
     let env = Env::default().with("HOLD_SECONDS", "1");
     let mut history = History {
@@ -87,7 +87,7 @@ pub(super) async fn run(twins: &Twins, seed: u64, steps: usize) {
 
 impl History {
     fn at(&mut self) -> Timestamp {
-        // Some come out of order, and some at one and the same time.
+        // Some times are out of order, and some are equal.
         Timestamp::from_millis((self.now - self.rng.i64(0..3) * 1000) / 1000 * 1000).unwrap()
     }
 
@@ -119,7 +119,7 @@ impl History {
             2 => self.look_up().await,
             3..=4 => self.attribute().await,
             5..=8 => self.advance().await,
-            9 => self.write_what_was_read().await,
+            9 => self.write_from_a_past_read().await,
             10 => self.standing().await,
             11 => self.facts().await,
             12 => self.work().await,
@@ -134,7 +134,8 @@ impl History {
         let code = OwnedCode { code, owner, program, created_at, expires_at };
         self.store.mint(code.clone(), device.as_ref()).await.unwrap();
         if self.rng.u32(0..16) == 0 {
-            // Nobody else is at work here, so the same again meets itself; devices add up to more than are kept.
+            // There are no other writers, so a repeated call finds its own write. More devices are added than are
+            // stored.
             for _ in 0..self.rng.u32(1..40) {
                 let device = self.device();
                 self.store.mint(code.clone(), Some(&device)).await.unwrap();
@@ -164,7 +165,7 @@ impl History {
         self.store.attribute(referral).await.unwrap();
     }
 
-    /// Reads a referral and takes it on by an event that fits, or by any.
+    /// Reads a referral and applies a command that fits its state, or any command.
     async fn advance(&mut self) {
         let referee = self.person();
         let Some(read) = self.store.referral(&referee).await.unwrap() else { return };
@@ -196,8 +197,8 @@ impl History {
         }
     }
 
-    /// Writes once, from what may be long past, or from what never was.
-    async fn write_what_was_read(&mut self) {
+    /// Writes once, based on a referral that may be outdated or may never have existed.
+    async fn write_from_a_past_read(&mut self) {
         let Some(mut before) = self.rng.choice(&self.read).cloned() else { return };
         if self.rng.u32(0..6) == 0 {
             before.rev += 1;

@@ -1,4 +1,5 @@
-//! Two tables side by side: every call goes to the one in memory and to the embedded DynamoDB, and they have to agree.
+//! Two tables side by side: every call goes to the in-memory one and to the embedded DynamoDB, and the answers must
+//! match.
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +34,10 @@ use super::super::{Table, connector, item};
 
 pub(super) const TABLE: &str = "referrals";
 
-/// What was compared: how often each shape of call was, and how often it was answered and refused.
+/// How often each shape of call was answered and refused.
 pub(super) type Seen = BTreeMap<String, (usize, usize)>;
 
-/// Both tables, and what was compared so far.
+/// Both tables and the comparisons so far.
 #[derive(Clone)]
 pub(super) struct Twins {
     pub(super) table: Arc<Mutex<Table>>,
@@ -55,7 +56,7 @@ impl Twins {
     pub(super) fn new(name: &str) -> Self {
         let place = format!("file:simulate-{}-{name}?mode=memory&cache=shared", std::process::id());
         let database = Database::new(&place).unwrap();
-        // Without it, dynoxide reads its whole stream at each write.
+        // Without this index, Dynoxide reads its whole stream on each write.
         let index = "CREATE INDEX IF NOT EXISTS stream_records_by_sequence
             ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
         Connection::open(&place).unwrap().execute_batch(index).unwrap();
@@ -74,13 +75,13 @@ impl Twins {
         Self { table: Arc::new(Mutex::new(Table::new(TABLE))), seen: Arc::default(), database, url }
     }
 
-    /// A client that calls both.
+    /// A client whose calls go to both tables.
     pub(super) fn client(&self) -> Client {
         let inner = aws_smithy_http_client::Builder::new().build_http();
         client(&self.url, SharedHttpClient::new(Both { inner, twins: self.clone() }))
     }
 
-    /// Compares what the two hold now, and what their streams say of every key.
+    /// Compares the items of both tables and the stream records of every key.
     pub(super) fn compare_contents(&self) {
         let scan: ScanRequest = serde_json::from_value(json!({ "TableName": TABLE })).unwrap();
         let answer = serde_json::to_value(self.database.scan(scan).unwrap()).unwrap();
@@ -108,13 +109,13 @@ impl Twins {
             records.extend(page.records);
             next = page.next_shard_iterator;
         }
-        // Where a write changes nothing, AWS keeps quiet and dynoxide does not.
+        // A write without a change creates no record on AWS, but it does in Dynoxide.
         let records = records.into_iter().map(|record| serde_json::to_value(record).unwrap());
         records.filter(|record| record["dynamodb"].get("OldImage") != record["dynamodb"].get("NewImage"))
     }
 }
 
-/// The template's table, as the local service makes it.
+/// The template's table, as the local service creates it.
 fn template() -> CreateTableRequest {
     let table = local::template().unwrap()["Resources"]["Table"]["Properties"].clone();
     let request = json!({
@@ -194,8 +195,8 @@ async fn read_twice(response: HttpResponse) -> ((u16, Value), HttpResponse) {
     (read(response).await, copy)
 }
 
-/// What both have to agree on: of an answer everything but the order that nobody promises; of a refusal its kind and
-/// what it brings, but not its prose.
+/// The part of an answer that must match: everything except an order that is not guaranteed. For errors, the type and
+/// the returned items, but not the message.
 fn comparable(status: u16, document: &Value) -> Value {
     if status == 200 {
         let mut answer = document.clone();
@@ -210,7 +211,7 @@ fn comparable(status: u16, document: &Value) -> Value {
     json!({ "status": status, "code": code, "item": checked(&document["Item"]), "reasons": reasons })
 }
 
-/// With every set sorted, wherever it stands.
+/// The value with every set sorted, at any depth.
 fn checked(value: &Value) -> Value {
     match value {
         Value::Array(values) => values.iter().map(checked).collect(),
@@ -230,7 +231,7 @@ fn in_order(items: Value) -> Value {
     items.into()
 }
 
-/// The records' kinds and images, in the order of each key.
+/// The records' types and images, in order, by key.
 fn by_key(records: impl Iterator<Item = Value>) -> BTreeMap<String, Vec<Value>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for record in records {

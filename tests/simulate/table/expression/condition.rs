@@ -1,4 +1,4 @@
-//! Conditions: read, checked as far as the operands' types are known, and evaluated on an item.
+//! Conditions: parsing, type checks as far as operand types are known, and evaluation on an item.
 
 use std::cmp::Ordering;
 
@@ -27,7 +27,7 @@ pub(crate) enum Condition {
     Not(Box<Self>),
 }
 
-/// What is compared.
+/// An operand of a comparison.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Operand {
     Attribute(String),
@@ -35,7 +35,7 @@ pub(crate) enum Operand {
     Size(String),
 }
 
-/// How two operands are compared.
+/// A comparison operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Comparison {
     Equal,
@@ -56,7 +56,7 @@ const COMPARISONS: [(&str, Comparison); 6] = [
 ];
 
 impl Condition {
-    /// Reads a condition: `OR` binds least, then `AND`, then `NOT`.
+    /// Parses a condition: `OR` binds weakest, then `AND`, then `NOT`.
     pub(crate) fn read(words: &mut Words<'_>) -> Result<Self, DynamoError> {
         let mut condition = Self::conjunction(words)?;
         while words.word("OR") {
@@ -138,12 +138,12 @@ impl Condition {
         Ok(Self::Compare(left, comparison, right))
     }
 
-    /// Whether it holds of this item; of an item that is not there, it is asked with an empty one.
+    /// Whether the condition holds for this item. A missing item is an empty one.
     pub(crate) fn holds(&self, item: &Item) -> bool {
         match self {
             Self::Compare(left, comparison, right) => match (left.of(item), right.of(item)) {
                 (Some(left), Some(right)) => comparison.holds(&left, &right),
-                // What is not there is unequal to everything, and compares with nothing.
+                // A missing attribute is unequal to everything and not comparable.
                 _ => *comparison == Comparison::Unequal,
             },
             Self::Between(operand, low, high) => match (operand.of(item), low.of(item), high.of(item)) {
@@ -194,7 +194,7 @@ impl Operand {
         }
     }
 
-    /// Refuses a value of a type that this operator does not take. An attribute's type shows only when it is read.
+    /// Refuses a value whose type this operator does not accept. An attribute's type is known only at evaluation.
     fn must_be(&self, kinds: &[&str], operator: &str) -> Result<(), DynamoError> {
         match self {
             Self::Value(value) if !kinds.contains(&parts(value).0) => Err(DynamoError::validation(format!(
@@ -208,7 +208,7 @@ impl Operand {
 
 impl Comparison {
     fn holds(self, left: &Value, right: &Value) -> bool {
-        // Values are kept in one form, so that those are equal that look alike.
+        // Values are in canonical form, so equal values are identical.
         match self {
             Self::Equal => left == right,
             Self::Unequal => left != right,
@@ -220,7 +220,7 @@ impl Comparison {
     }
 }
 
-/// What `size` says of a value. Of a text it counts UTF-16 units; a number, a truth value and a null have no size.
+/// The `size` of a value. For a string it counts UTF-16 units; numbers, booleans and null have no size.
 fn size(value: &Value) -> Option<usize> {
     match parts(value) {
         ("S", Value::String(text)) => Some(text.encode_utf16().count()),

@@ -1,8 +1,9 @@
-//! Expressions: read by a small recursive descent, with names and values put in where they are read.
+//! Expressions: a recursive descent parser that resolves names and values while it parses.
 //!
-//! This is the part of the language that the store's guards use, and what lies near it. Attributes are named by `#name`
-//! alone, at the top of the item. Whatever else stands in an expression is refused as DynamoDB refuses what it does not
-//! understand: an expression is never silently true.
+//! It supports the part of the language that the store's conditions use, and a little more. Attributes are named only
+//! by
+//! `#name` and only at the top level of the item. Anything else in an expression is refused, like DynamoDB refuses what
+//! it does not understand: an expression is never silently true.
 
 mod condition;
 mod tokens;
@@ -23,7 +24,7 @@ pub(crate) use self::{
     update::Update,
 };
 
-/// The names and values that a request defines, and which of them its expressions used.
+/// The names and values that a request defines, and which of them its expressions have used.
 pub(crate) struct Definitions<'a> {
     names: Option<&'a Map<String, Value>>,
     values: Option<Item>,
@@ -34,7 +35,7 @@ const NAMES: &str = "ExpressionAttributeNames";
 const VALUES: &str = "ExpressionAttributeValues";
 
 impl<'a> Definitions<'a> {
-    /// What this request defines.
+    /// The definitions of this request.
     pub(crate) fn of(request: &'a Value) -> Result<Self, DynamoError> {
         let names = defined(request, NAMES, '#')?;
         let values = defined(request, VALUES, ':')?;
@@ -43,12 +44,12 @@ impl<'a> Definitions<'a> {
         Ok(Self { names, values: values.transpose()?, used: RefCell::default() })
     }
 
-    /// The request's condition under this member, if it has one.
+    /// Parses the condition in this member of the request, if there is one.
     pub(crate) fn condition(&self, request: &Value, member: &str) -> Result<Option<Condition>, DynamoError> {
         self.read(request, member, Condition::read)
     }
 
-    /// The request's update, if it has one.
+    /// Parses the request's update, if there is one.
     pub(crate) fn update(&self, request: &Value) -> Result<Option<Update>, DynamoError> {
         self.read(request, "UpdateExpression", Update::read)
     }
@@ -77,7 +78,7 @@ impl<'a> Definitions<'a> {
         read().map(Some).map_err(|problem| problem.within(&format!("Invalid {member}: ")))
     }
 
-    /// Refuses definitions that no expression used.
+    /// Refuses definitions that no expression has used.
     pub(crate) fn all_used(&self, expressions: bool) -> Result<(), DynamoError> {
         let used = self.used.borrow();
         let names = self.names.map(|names| names.keys().collect::<Vec<_>>());
@@ -134,26 +135,26 @@ fn defined<'a>(request: &'a Value, member: &str, sign: char) -> Result<Option<&'
     }
 }
 
-/// The words of one expression that have not been read yet.
+/// The tokens of an expression that are not parsed yet.
 pub(crate) struct Words<'a> {
     tokens: std::collections::VecDeque<Token>,
     definitions: &'a Definitions<'a>,
 }
 
 impl Words<'_> {
-    /// Takes this sign, if it comes next.
+    /// Consumes this sign if it is next.
     fn sign(&mut self, sign: &str) -> bool {
         let is_next = matches!(self.tokens.front(), Some(Token::Sign(next)) if *next == sign);
         is_next && self.tokens.pop_front().is_some()
     }
 
-    /// Takes this key word, if it comes next. Key words are read in any case.
+    /// Consumes this keyword if it is next. Keywords are case-insensitive.
     fn word(&mut self, word: &str) -> bool {
         let is_next = matches!(self.tokens.front(), Some(Token::Word(next)) if next.eq_ignore_ascii_case(word));
         is_next && self.tokens.pop_front().is_some()
     }
 
-    /// Takes this function's name and the parenthesis behind it. Names of functions are read as they are written.
+    /// Consumes this function name and its opening parenthesis if they are next. Function names are case-sensitive.
     fn function(&mut self, name: &str) -> bool {
         let is_next = matches!(self.tokens.front(), Some(Token::Word(next)) if next == name)
             && self.tokens.get(1) == Some(&Token::Sign("("));
@@ -164,7 +165,7 @@ impl Words<'_> {
         if self.sign(sign) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// The attribute that comes next, by the name that stands for it.
+    /// Consumes the next attribute and resolves its name.
     fn attribute(&mut self) -> Result<String, DynamoError> {
         match self.tokens.front() {
             Some(Token::Name(name)) => {
@@ -176,7 +177,7 @@ impl Words<'_> {
         }
     }
 
-    /// The value that comes next, by the name that stands for it.
+    /// Consumes the next value and resolves it.
     fn value(&mut self) -> Result<Value, DynamoError> {
         match self.tokens.front() {
             Some(Token::Value(name)) => {

@@ -1,23 +1,23 @@
-//! The words of an expression.
+//! The tokens of an expression.
 
 use super::super::DynamoError;
 
-/// One word.
+/// A token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Token {
     /// `#name`, with its sign.
     Name(String),
     /// `:value`, with its sign.
     Value(String),
-    /// A key word or the name of a function, as it was written.
+    /// A keyword or function name, as written.
     Word(String),
-    /// `(`, `)`, `,` or a comparison.
+    /// `(`, `)`, `,` or a comparison operator.
     Sign(&'static str),
 }
 
 const SIGNS: [&str; 9] = ["<>", "<=", ">=", "<", ">", "=", "(", ")", ","];
 
-/// Cuts an expression into words.
+/// Splits an expression into tokens.
 pub(crate) fn tokens(expression: &str) -> Result<Vec<Token>, DynamoError> {
     let (mut found, mut rest) = (Vec::new(), expression.trim_start());
     while let Some(first) = rest.chars().next() {

@@ -1,4 +1,4 @@
-//! Updates: `SET`, `REMOVE` and `ADD` on attributes of the item.
+//! Updates: `SET`, `REMOVE` and `ADD` on an item's attributes.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::{
     Words,
 };
 
-/// What an update does to an item.
+/// The changes that an update makes.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Update {
     set: Vec<(String, Value)>,
@@ -22,7 +22,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// Reads an update: each clause at most once, in any order.
+    /// Parses an update: each clause at most once, in any order.
     pub(crate) fn read(words: &mut Words<'_>) -> Result<Self, DynamoError> {
         let (mut update, mut seen) = (Self::default(), BTreeSet::new());
         while !words.tokens.is_empty() {
@@ -64,7 +64,7 @@ impl Update {
         Ok(())
     }
 
-    /// Refuses to touch one attribute twice.
+    /// Refuses two changes of one attribute.
     fn check(&self) -> Result<(), DynamoError> {
         let mut seen = BTreeSet::new();
         match self.attributes().find(|attribute| !seen.insert(*attribute)) {
@@ -76,7 +76,7 @@ impl Update {
         }
     }
 
-    /// Refuses to touch the key.
+    /// Refuses changes of the key.
     pub(crate) fn leaves_the_key(&self) -> Result<(), DynamoError> {
         match self.attributes().find(|attribute| [PK, SK].contains(attribute)) {
             Some(attribute) => Err(DynamoError::validation(format!(
@@ -92,7 +92,7 @@ impl Update {
         valued.chain(self.remove.iter().map(String::as_str))
     }
 
-    /// What it makes of an item.
+    /// Applies the update to an item.
     pub(crate) fn apply(&self, item: &mut Item) -> Result<(), DynamoError> {
         for (attribute, value) in &self.set {
             item.insert(attribute.clone(), value.clone());

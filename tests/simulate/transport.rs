@@ -1,5 +1,5 @@
-//! The wires between the real handlers and the models: the table's, the bus's and the queues', and the subsystems'. Each
-//! call takes a moment, in which others get in between, and may meet a fault.
+//! The connections between the real handlers and the models of the table, bus, queues and reward endpoints. Each call
+//! takes some time, in which other work can interleave, and can meet a fault.
 
 use std::{
     sync::{
@@ -30,17 +30,17 @@ use crate::{
     table::{self, DynamoError},
 };
 
-/// The history that is under way on this thread's wires.
+/// The history that runs on this thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared {
     state: Arc<Mutex<Option<State>>>,
     calls: Arc<AtomicUsize>,
 }
 
-/// A call that is on its way, until this is dropped.
-pub(crate) struct OnItsWay(Arc<AtomicUsize>);
+/// A call in flight, counted until this is dropped.
+pub(crate) struct InFlight(Arc<AtomicUsize>);
 
-impl Drop for OnItsWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -59,27 +59,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at, or changes, the history's state. No call ever comes without a history.
+    /// Reads or changes the history's state. Calls happen only while a history runs.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let Some(state) = state.as_mut() else { unreachable!("a call without a history") };
         look(state)
     }
 
-    /// Whether there is a history.
-    pub(crate) fn is_under_way(&self) -> bool {
+    /// Whether a history is running.
+    pub(crate) fn is_running(&self) -> bool {
         self.lock().is_some()
     }
 
-    /// Counts a call that goes on whether or not anybody waits for it.
-    pub(crate) fn on_its_way(&self) -> OnItsWay {
+    /// Counts a call that continues even if its caller stops waiting.
+    pub(crate) fn in_flight(&self) -> InFlight {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        OnItsWay(Arc::clone(&self.calls))
+        InFlight(Arc::clone(&self.calls))
     }
 
-    /// Whether no call is on its way any more.
+    /// Whether no call is in flight.
     pub(crate) async fn is_quiet(&self) -> bool {
-        clock::breathe().await;
+        clock::wait_for_network().await;
         self.calls.load(Ordering::Relaxed) == 0
     }
 
@@ -94,18 +94,18 @@ impl Shared {
         })
     }
 
-    /// Half a moment of a call.
+    /// Waits for half of a call's duration.
     pub(crate) async fn pause(&self) {
         let pause = self.with(|state| state.rng.u64(1..15));
         sleep(Duration::from_millis(pause)).await;
     }
 
-    /// A client that carries AWS calls over this wire.
+    /// An HTTP client for AWS calls to the models.
     pub(crate) fn aws(&self) -> SharedHttpClient {
         SharedHttpClient::new(Client(self.clone()))
     }
 
-    /// A connector that carries calls to subsystems.
+    /// A connector for calls to the reward endpoints.
     pub(crate) fn subsystems(&self) -> SharedHttpConnector {
         SharedHttpConnector::new(Subsystems(self.clone()))
     }
@@ -123,11 +123,11 @@ impl HttpClient for Client {
 impl HttpConnector for Client {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let shared = self.0.clone();
-        HttpConnectorFuture::new(async move { carry(&shared, &request).await })
+        HttpConnectorFuture::new(async move { forward(&shared, &request).await })
     }
 }
 
-async fn carry(shared: &Shared, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+async fn forward(shared: &Shared, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
     let (service, operation) = target.split_once('.').unwrap_or(("", ""));
     let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
@@ -135,19 +135,19 @@ async fn carry(shared: &Shared, request: &HttpRequest) -> Result<HttpResponse, C
     let answer = match service {
         "AWSEvents" => bus(shared, &body).await,
         "AmazonSQS" => Ok(queue(shared, operation, &body)),
-        _ => ask(shared, operation, &body).await,
+        _ => call_table(shared, operation, &body).await,
     };
     shared.pause().await;
     answer
 }
 
-/// Whether an operation of the table writes.
+/// Whether a table operation writes.
 pub(crate) fn is_write(operation: &str) -> bool {
     matches!(operation, "PutItem" | "UpdateItem" | "TransactWriteItems")
 }
 
-/// How a call to the table ends before it gets there, if it does.
-pub(crate) fn broken(shared: &Shared, operation: &str) -> Option<Result<HttpResponse, ConnectorError>> {
+/// The failure of a table call that does not reach the table, if a fault strikes.
+pub(crate) fn injected_failure(shared: &Shared, operation: &str) -> Option<Result<HttpResponse, ConnectorError>> {
     if shared.strikes(Kind::RequestLost) {
         return Some(Err(lost()));
     }
@@ -160,42 +160,43 @@ pub(crate) fn broken(shared: &Shared, operation: &str) -> Option<Result<HttpResp
     (is_write(operation) && shared.strikes(Kind::Conflict)).then(|| Ok(conflict(operation)))
 }
 
-/// How long a slow call takes before and after its work: together longer than the SDK gives an attempt. Its work is done
-/// all the same, before the next attempt's or after it.
-pub(crate) fn slowness(shared: &Shared) -> Option<(Duration, Duration)> {
+/// The delays of a slow call before and after its work. Together they exceed the SDK's attempt timeout. The work is
+/// done
+/// anyway, before or after that of the next attempt.
+pub(crate) fn slow_call_delays(shared: &Shared) -> Option<(Duration, Duration)> {
     let (long, none) = (Duration::from_millis(1_500), Duration::ZERO);
     let is_late = shared.strikes(Kind::SlowCall).then(|| shared.with(|state| state.rng.bool()))?;
     Some(if is_late { (long, none) } else { (none, long) })
 }
 
-/// Asks the table apart from the caller, who has given it up by then.
-async fn ask_slowly(
+/// Calls the table in a separate task, because the caller gives up before the end.
+async fn call_table_slowly(
     shared: &Shared,
     operation: &str,
     request: &Value,
     by: Option<Invocation>,
     (before, after): (Duration, Duration),
 ) -> Result<Value, DynamoError> {
-    let on_its_way = shared.on_its_way();
+    let in_flight = shared.in_flight();
     let (shared, operation, request) = (shared.clone(), operation.to_owned(), request.clone());
     let work = tokio::spawn(async move {
         sleep(before).await;
-        let answer = shared.with(|state| state.ask_table(&operation, &request, by.as_ref()));
-        drop(on_its_way);
+        let answer = shared.with(|state| state.call_table(&operation, &request, by.as_ref()));
+        drop(in_flight);
         sleep(after).await;
         answer
     });
     work.await.unwrap_or_else(|problem| unreachable!("it ends by itself: {problem}"))
 }
 
-async fn ask(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
-    if let Some(broken) = broken(shared, operation) {
-        return broken;
+async fn call_table(shared: &Shared, operation: &str, request: &Value) -> Result<HttpResponse, ConnectorError> {
+    if let Some(failure) = injected_failure(shared, operation) {
+        return failure;
     }
     let by = INVOCATION.try_with(Clone::clone).ok();
-    let answer = match slowness(shared) {
-        None => shared.with(|state| state.ask_table(operation, request, by.as_ref())),
-        Some(pauses) => ask_slowly(shared, operation, request, by, pauses).await,
+    let answer = match slow_call_delays(shared) {
+        None => shared.with(|state| state.call_table(operation, request, by.as_ref())),
+        Some(pauses) => call_table_slowly(shared, operation, request, by, pauses).await,
     };
     if is_write(operation) && shared.strikes(Kind::AnswerLost) {
         return Err(lost());
@@ -219,7 +220,7 @@ pub(crate) async fn bus(shared: &Shared, request: &Value) -> Result<HttpResponse
             "time": clock::now().to_string(), "account": "0", "region": "r", "resources": [],
         });
         shared.with(|state| {
-            state.oracle.told(&event);
+            state.oracle.check_published(&event);
             state.route(&event, clock::millis());
         });
         entries.push(json!({"EventId": "e"}));
@@ -247,8 +248,8 @@ pub(crate) fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpRe
         _ => {
             let body = request["MessageBody"].as_str().unwrap_or_default().to_owned();
             shared.with(|state| {
-                state.tell(clock::millis(), || format!("put aside: {body}"));
-                state.parked.push(format!("{url}: {body}"));
+                state.log(clock::millis(), || format!("quarantined: {body}"));
+                state.quarantined.push(format!("{url}: {body}"));
             });
         }
     }
@@ -264,11 +265,11 @@ impl HttpConnector for Subsystems {
         let key = request.headers().get("idempotency-key").unwrap_or_default().to_owned();
         let url = request.uri().to_owned();
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        HttpConnectorFuture::new(async move { give(&shared, &body, key, &url).await })
+        HttpConnectorFuture::new(async move { call_subsystem(&shared, &body, key, &url).await })
     }
 }
 
-pub(crate) async fn give(
+pub(crate) async fn call_subsystem(
     shared: &Shared,
     body: &Value,
     key: String,
@@ -285,7 +286,7 @@ pub(crate) async fn give(
         return Ok(respond(400, &json!("no")));
     }
     shared.with(|state| {
-        state.tell(clock::millis(), || format!("{kind} books {key}"));
+        state.log(clock::millis(), || format!("{kind} books {key}"));
         let booking = state.bookings.entry(key.clone()).or_default();
         booking.calls += 1;
         booking.booked = true;

@@ -23,6 +23,7 @@ pub mod bus;
 pub mod cache;
 pub mod code;
 pub mod device;
+pub mod fraud;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod id;

@@ -7,8 +7,8 @@
 use crate::{
     id::OrderId,
     mutant::{self, Mutant},
-    order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment, VoidReason},
-    referral::{Conversion, Referral, Rewards, State, Status},
+    order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment},
+    referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
     reward::{Reward, RewardStatus, Side},
     time::Timestamp,
 };
@@ -266,6 +266,7 @@ impl Referral {
 mod tests {
     use super::*;
     use crate::{
+        fraud::FraudReason,
         referral::{Lane, Work},
         sample::{at, converted, money, order, pending, rewarded, taken},
     };
@@ -275,7 +276,7 @@ mod tests {
     }
 
     fn voided() -> Referral {
-        taken(converted().decide(&Command::Void(VoidReason::RefereeFlagged), at(20)))
+        taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)))
     }
 
     /// Every phase against every transition: what the machine allows is taken, raises `rev` by one and lands where the
@@ -286,7 +287,7 @@ mod tests {
         let events = [
             Command::Convert(&order),
             Command::Issue,
-            Command::Void(VoidReason::ReferrerFlagged),
+            Command::Void(FraudReason::ReferrerFlagged.into()),
             Command::Adjust(&cancelled),
             Command::MarkDelivered(Side::Referee),
             Command::MarkFailed(Side::Referrer, "400", 0),

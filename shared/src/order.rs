@@ -68,31 +68,3 @@ impl AdjustmentCause {
         }
     }
 }
-
-/// Why a referral was voided.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VoidReason {
-    /// The referrer's account was flagged before the rewards were issued.
-    ReferrerFlagged,
-    /// The referee's account was flagged before the rewards were issued.
-    RefereeFlagged,
-    /// Each of the two was referred by the other.
-    ReciprocalReferral,
-    /// The order that had converted it was cancelled.
-    OrderCancelled,
-    /// The order that had converted it was paid back in full.
-    OrderRefunded,
-    /// The payment of the order that had converted it was disputed.
-    PaymentDisputed,
-}
-
-impl From<AdjustmentCause> for VoidReason {
-    fn from(cause: AdjustmentCause) -> Self {
-        match cause {
-            AdjustmentCause::Cancelled => Self::OrderCancelled,
-            AdjustmentCause::Refunded(_) => Self::OrderRefunded,
-            AdjustmentCause::Disputed => Self::PaymentDisputed,
-        }
-    }
-}

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     code::Code,
     device::Device,
+    fraud::{FraudReason, UnknownReason},
     id::{OrderId, ProgramId, UserId},
     money::Money,
     mutant::{self, Mutant},
-    order::{NotedAdjustment, VoidReason},
+    order::{AdjustmentCause, NotedAdjustment},
     program::Terms,
     reward::{Benefit, Reward, RewardId, RewardStatus, Side},
     time::Timestamp,
@@ -155,6 +156,64 @@ impl Status {
     }
 }
 
+/// Why a referral was voided: a fraud rule, or an adjustment of the order that had converted it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
+pub enum VoidReason {
+    Fraud(FraudReason),
+    OrderCancelled,
+    /// The order was refunded in full.
+    OrderRefunded,
+    PaymentDisputed,
+}
+
+impl VoidReason {
+    /// The name in HTTP answers, items, events and counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fraud(reason) => reason.as_str(),
+            Self::OrderCancelled => "order_cancelled",
+            Self::OrderRefunded => "order_refunded",
+            Self::PaymentDisputed => "payment_disputed",
+        }
+    }
+}
+
+impl From<VoidReason> for &'static str {
+    fn from(reason: VoidReason) -> Self {
+        reason.as_str()
+    }
+}
+
+impl TryFrom<String> for VoidReason {
+    type Error = UnknownReason;
+
+    fn try_from(text: String) -> Result<Self, UnknownReason> {
+        match text.as_str() {
+            "order_cancelled" => Ok(Self::OrderCancelled),
+            "order_refunded" => Ok(Self::OrderRefunded),
+            "payment_disputed" => Ok(Self::PaymentDisputed),
+            other => other.parse().map(Self::Fraud),
+        }
+    }
+}
+
+impl From<FraudReason> for VoidReason {
+    fn from(reason: FraudReason) -> Self {
+        Self::Fraud(reason)
+    }
+}
+
+impl From<AdjustmentCause> for VoidReason {
+    fn from(cause: AdjustmentCause) -> Self {
+        match cause {
+            AdjustmentCause::Cancelled => Self::OrderCancelled,
+            AdjustmentCause::Refunded(_) => Self::OrderRefunded,
+            AdjustmentCause::Disputed => Self::PaymentDisputed,
+        }
+    }
+}
+
 impl Referral {
     /// The state by name.
     pub fn status(&self) -> Status {
@@ -247,7 +306,6 @@ mod tests {
     use super::*;
     use crate::{
         machine::Command,
-        order::VoidReason,
         sample::{at, converted, pending, rewarded, taken},
     };
 
@@ -257,7 +315,7 @@ mod tests {
         assert_eq!(pending().work(), None);
         assert_eq!(converted().work(), due(1010));
         assert_eq!(rewarded().work(), due(1010));
-        let voided = taken(converted().decide(&Command::Void(VoidReason::RefereeFlagged), at(20)));
+        let voided = taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)));
         assert_eq!(voided.work(), None);
 
         let claimed = taken(rewarded().decide(&Command::Claim(at(9000)), at(30)));
@@ -268,5 +326,17 @@ mod tests {
         assert_eq!(settled.work(), Some(Work { lane: Lane::Attention, at: at(40) }));
         let delivered = taken(settled.decide(&Command::MarkDelivered(Side::Referrer), at(60)));
         assert_eq!(delivered.work(), None);
+    }
+
+    #[test]
+    fn a_void_reason_is_read_back_by_its_name() {
+        let fraud = [FraudReason::ReferrerFlagged, FraudReason::RefereeFlagged, FraudReason::ReciprocalReferral];
+        let order = [VoidReason::OrderCancelled, VoidReason::OrderRefunded, VoidReason::PaymentDisputed];
+        for reason in fraud.map(VoidReason::from).into_iter().chain(order) {
+            let written = serde_json::to_value(reason).unwrap();
+            assert_eq!(written, reason.as_str());
+            assert_eq!(serde_json::from_value::<VoidReason>(written).ok(), Some(reason));
+        }
+        assert!(serde_json::from_value::<VoidReason>("other".into()).is_err());
     }
 }

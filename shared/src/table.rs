@@ -20,9 +20,9 @@ use crate::{
     code::{Code, OwnedCode},
     device::Device,
     id::{self, ProgramId, UserId},
-    order::{NotedAdjustment, VoidReason},
+    order::NotedAdjustment,
     program::Terms,
-    referral::{Conversion, Lane, Referral, Rewards, State, Status},
+    referral::{Conversion, Lane, Referral, Rewards, State, Status, VoidReason},
     time::Timestamp,
 };
 

@@ -5,8 +5,7 @@ use serde::Serialize;
 use crate::{
     id::UserId,
     money::{Amount, Currency},
-    order::VoidReason,
-    referral::{Referral, State},
+    referral::{Referral, State, VoidReason},
     reward::{RewardId, RewardStatus, RewardType, Side},
     time::Timestamp,
 };

@@ -9,12 +9,13 @@ use std::{
 };
 
 use referrals::{
+    fraud::FraudReason,
     life::{
         advance::due_for_sweep,
         announce::{Announcement, announcements, reannouncement, reannouncements},
     },
     machine::{Command, Decision, Transition, next},
-    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
+    order::{AdjustmentCause, Order, OrderAdjustment},
     referral::{Referral, Status},
     reward::{RewardStatus, Side},
 };
@@ -475,7 +476,7 @@ fn step(found: &Referral, deed: Deed, world: &World) -> Decision {
             found.decide(&Command::Adjust(&OrderAdjustment { order: id, user, cause: AdjustmentCause::Cancelled }), now)
         }
         Deed::Issue => found.decide(&Command::Issue, now),
-        Deed::Void => found.decide(&Command::Void(VoidReason::ReferrerFlagged), now),
+        Deed::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
         Deed::Claim => reclaimed(found, world),
         Deed::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
         Deed::Deliver(side) => found.decide(&Command::MarkDelivered(side), now),

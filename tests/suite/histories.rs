@@ -12,10 +12,11 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use local::{Options, Service};
 use referrals::{
+    fraud::FraudReason,
     machine::{Command, Decision},
     metrics::{Facts, Metrics, Taken},
     money::{Currency, Money},
-    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
+    order::{AdjustmentCause, Order, OrderAdjustment},
     program::Terms,
     referral::{Referral, State},
     reward::{Benefit, RewardType, Side},
@@ -108,7 +109,9 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         let event = match rng.u8(..16) {
             0..4 => Command::Convert(&order),
             4..7 => Command::Issue,
-            7 => Command::Void(*rng.choice(&[VoidReason::ReferrerFlagged, VoidReason::ReciprocalReferral]).unwrap()),
+            7 => Command::Void(
+                (*rng.choice(&[FraudReason::ReferrerFlagged, FraudReason::ReciprocalReferral]).unwrap()).into(),
+            ),
             8 => Command::Adjust(&adjustment),
             9..12 => Command::MarkDelivered(side),
             12 | 13 => Command::MarkFailed(side, "400", resent),

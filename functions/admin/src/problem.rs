@@ -1,34 +1,33 @@
-//! Problems of this API's own, on top of those of every API.
+//! The problems that only this API returns.
 
-use lambda_http::http::StatusCode;
-use referrals::http::problem::Problem;
+use referrals::http::problem::{Problem, Reason};
 
 /// No reward has this id.
 pub(crate) fn reward_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "reward_not_found", "there is no such reward")
+    Problem::new(Reason::RewardNotFound, "This reward does not exist.")
 }
 
-/// Nobody has this code.
+/// No member has this code.
 pub(crate) fn code_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "code_not_found", "nobody has this code")
+    Problem::new(Reason::CodeNotFound, "This code does not exist.")
 }
 
-/// There is nothing to send again.
+/// A delivered reward cannot be sent again.
 pub(crate) fn already_delivered() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "already_delivered", "the subsystem has this reward")
+    Problem::new(Reason::AlreadyDelivered, "This reward is already delivered.")
 }
 
 /// No dead-letter queue has this name.
 pub(crate) fn queue_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "queue_not_found", "expected credit, coupon, points or conversion")
+    Problem::new(Reason::QueueNotFound, "Expected credit, coupon, points or conversion.")
 }
 
-/// A queue is drained once at a time.
+/// A queue has at most one running redrive.
 pub(crate) fn under_way() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "under_way", "this queue is being drained already")
+    Problem::new(Reason::UnderWay, "This queue is already being redriven.")
 }
 
-/// The page has no such file.
+/// The dashboard has no such file.
 pub(crate) fn file_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "file_not_found", "the dashboard has no such file")
+    Problem::new(Reason::FileNotFound, "The dashboard has no such file.")
 }

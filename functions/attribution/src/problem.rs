@@ -1,37 +1,41 @@
-//! Problems of this API's own, on top of those of every API.
+//! The problems that only this API returns.
 
-use lambda_http::http::StatusCode;
-use referrals::{http::problem::Problem, life::attribute::Reason};
+use referrals::{
+    fraud::FraudReason,
+    http::problem::{Problem, Reason},
+    life::attribute::AttributionRefusal,
+};
 
-/// The code was minted for somebody else.
+/// The vanity code belongs to another member.
 pub(crate) fn code_taken() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "code_taken", "this code belongs to somebody else")
+    Problem::new(Reason::CodeTaken, "This code belongs to another user.")
 }
 
-/// Nobody was referred under this id.
+/// No referral has this referee.
 pub(crate) fn referral_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "referral_not_found", "this user was not referred")
+    Problem::new(Reason::ReferralNotFound, "This user was not referred.")
 }
 
-/// A sign-up that is no referral, or a question about what is not there.
-pub(crate) fn refused(reason: Reason) -> Problem {
-    let (status, name, detail) = match reason {
-        Reason::ProgramNotFound => (StatusCode::NOT_FOUND, "program_not_found", "there is no such program here"),
-        Reason::CodeNotFound => (StatusCode::NOT_FOUND, "code_not_found", "nobody has this code"),
-        Reason::AlreadyReferred => {
-            (StatusCode::CONFLICT, "already_referred", "this user was referred by another code before")
+/// A refused sign-up, or a program or code that does not exist.
+pub(crate) fn refused(refusal: AttributionRefusal) -> Problem {
+    let (reason, detail) = match refusal {
+        AttributionRefusal::ProgramNotFound => (Reason::ProgramNotFound, "This program does not exist."),
+        AttributionRefusal::CodeNotFound => (Reason::CodeNotFound, "This code does not exist."),
+        AttributionRefusal::AlreadyReferred => {
+            (Reason::AlreadyReferred, "This user was already referred by another code.")
         }
-        Reason::CodeExpired => (StatusCode::GONE, "code_expired", "the code had expired"),
-        Reason::SelfReferral => (StatusCode::UNPROCESSABLE_ENTITY, "self_referral", "nobody can refer themselves"),
-        Reason::ReferrerFlagged => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "referrer_flagged", "the referrer's account is flagged")
-        }
-        Reason::DeviceMatch => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "device_match", "the device is one of the referrer's")
-        }
-        Reason::ReciprocalReferral => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "reciprocal_referral", "the referrer was referred by this user")
-        }
+        AttributionRefusal::CodeExpired => (Reason::CodeExpired, "This code has expired."),
+        AttributionRefusal::Fraud(reason) => (Reason::Fraud(reason), fraud_detail(reason)),
     };
-    Problem::new(status, name, detail)
+    Problem::new(reason, detail)
+}
+
+fn fraud_detail(reason: FraudReason) -> &'static str {
+    match reason {
+        FraudReason::SelfReferral => "Users cannot refer themselves.",
+        FraudReason::ReferrerFlagged => "The account of the referrer is flagged.",
+        FraudReason::RefereeFlagged => "The account of the referee is flagged.",
+        FraudReason::DeviceMatch => "The device belongs to the referrer.",
+        FraudReason::ReciprocalReferral => "The referrer was referred by this user.",
+    }
 }

@@ -9,7 +9,7 @@ use referrals::{
         problem::Problem,
     },
     id::{ProgramId, UserId},
-    life::attribute::Reason,
+    life::attribute::AttributionRefusal,
     referral::Referral,
     reward::Side,
     view::{ReferralView, RewardView},
@@ -24,15 +24,16 @@ pub(crate) async fn code_of(app: &App, user: &str, wanted: Option<ProgramId>) ->
     let user: UserId = parse("user_id", user)?;
     let program = &app.intake.program.id;
     if wanted.is_some_and(|wanted| wanted != *program) {
-        return Err(refused(Reason::ProgramNotFound));
+        return Err(refused(AttributionRefusal::ProgramNotFound));
     }
-    let owned = app.intake.store.code_of(&user, program).await?.ok_or_else(|| refused(Reason::CodeNotFound))?;
+    let owned =
+        app.intake.store.code_of(&user, program).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn code(app: &App, code: &str) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let owned = app.intake.store.code(&code).await?.ok_or_else(|| refused(Reason::CodeNotFound))?;
+    let owned = app.intake.store.code(&code).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 

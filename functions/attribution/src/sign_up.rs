@@ -16,7 +16,7 @@ use referrals::{
     },
     id::UserId,
     life::{
-        attribute::{Outcome, Reason, SignUp},
+        attribute::{AttributionRefusal, Outcome, SignUp},
         mint::Mint,
     },
     runtime::Call,
@@ -40,7 +40,7 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
         return Err(Problem::invalid("expires_at: is in the past"));
     }
     if body.program.is_some_and(|program| program != app.intake.program.id) {
-        return Err(refused(Reason::ProgramNotFound));
+        return Err(refused(AttributionRefusal::ProgramNotFound));
     }
     let MintBody { code, expires_at, device_fingerprint, .. } = body;
     let who = user.hashed();
@@ -104,11 +104,11 @@ fn sign_up(app: &App, cookies: Option<&str>, body: AttributeBody, call: &Call) -
     let AttributeBody { referee_id: referee, report } = body;
     let signed_up_at = report.signed_up_at(call.now);
     let touch = cookies.and_then(|header| app.cookie.latest(header, signed_up_at));
-    let (code, judged_at) = match (report.code, touch) {
+    let (code, judged_at) = match (report.code.clone(), touch) {
         (Some(code), Some(touch)) if touch.code == code => (code, touch.at),
         (Some(code), _) => (code, signed_up_at),
         (None, Some(touch)) => (touch.code, touch.at),
         (None, None) => return Err(Problem::invalid("no code, and no cookie of ours that still counts")),
     };
-    Ok(SignUp { referee, code, judged_at, device_fingerprint: report.device_fingerprint })
+    Ok(report.sign_up(referee, code, judged_at))
 }

@@ -199,13 +199,8 @@ impl CustomerSignedUp {
     fn news(self, sent_at: Timestamp) -> News {
         let Self { user_id: user, report } = self;
         let judged_at = report.signed_up_at(sent_at);
-        let Report { code, device_fingerprint, .. } = report;
-        let attribution = code.map(|code| SignUp {
-            referee: user.clone(),
-            code,
-            judged_at,
-            device_fingerprint: device_fingerprint.clone(),
-        });
+        let device_fingerprint = report.device_fingerprint.clone();
+        let attribution = report.code.clone().map(|code| report.sign_up(user.clone(), code, judged_at));
         News::SignedUp(SignedUp { user, device_fingerprint, attribution })
     }
 }

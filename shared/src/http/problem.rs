@@ -1,4 +1,4 @@
-//! Problems: every error is an `application/problem+json` document (RFC 9457) with a reason that programs can read.
+//! Problems: every error is an `application/problem+json` document (RFC 9457) with a machine-readable reason.
 
 use std::fmt::Display;
 
@@ -11,69 +11,163 @@ use lambda_http::{
 };
 use serde_json::json;
 
-/// What is wrong with a request, or with us.
+use crate::{fraud::FraudReason, log_outcome::LogOutcome};
+
+/// The `reason` of a problem document. It is part of the API; `docs/api.md` describes each one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// There is no such path.
+    NotFound,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    InvalidRequest,
+    ProgramNotFound,
+    CodeNotFound,
+    AlreadyReferred,
+    CodeExpired,
+    Fraud(FraudReason),
+    CodeTaken,
+    ReferralNotFound,
+    RewardNotFound,
+    /// There is no dead-letter queue of this name.
+    QueueNotFound,
+    /// The dashboard has no such file.
+    FileNotFound,
+    AlreadyDelivered,
+    /// The dead-letter queue is already being redriven.
+    UnderWay,
+    /// The only reason to repeat the request unchanged.
+    Unavailable,
+}
+
+impl Reason {
+    /// All reasons, in the order in which they are checked and documented.
+    pub const ALL: [Self; 20] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::PayloadTooLarge,
+        Self::InvalidRequest,
+        Self::ProgramNotFound,
+        Self::CodeNotFound,
+        Self::AlreadyReferred,
+        Self::CodeExpired,
+        Self::Fraud(FraudReason::SelfReferral),
+        Self::Fraud(FraudReason::ReferrerFlagged),
+        Self::Fraud(FraudReason::DeviceMatch),
+        Self::Fraud(FraudReason::ReciprocalReferral),
+        Self::CodeTaken,
+        Self::ReferralNotFound,
+        Self::RewardNotFound,
+        Self::QueueNotFound,
+        Self::FileNotFound,
+        Self::AlreadyDelivered,
+        Self::UnderWay,
+        Self::Unavailable,
+    ];
+
+    /// The name in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::InvalidRequest => "invalid_request",
+            Self::ProgramNotFound => "program_not_found",
+            Self::CodeNotFound => "code_not_found",
+            Self::AlreadyReferred => "already_referred",
+            Self::CodeExpired => "code_expired",
+            Self::Fraud(reason) => reason.as_str(),
+            Self::CodeTaken => "code_taken",
+            Self::ReferralNotFound => "referral_not_found",
+            Self::RewardNotFound => "reward_not_found",
+            Self::QueueNotFound => "queue_not_found",
+            Self::FileNotFound => "file_not_found",
+            Self::AlreadyDelivered => "already_delivered",
+            Self::UnderWay => "under_way",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The status code that always goes with this reason.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::NotFound
+            | Self::ProgramNotFound
+            | Self::CodeNotFound
+            | Self::ReferralNotFound
+            | Self::RewardNotFound
+            | Self::QueueNotFound
+            | Self::FileNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::AlreadyReferred | Self::CodeTaken | Self::AlreadyDelivered | Self::UnderWay => StatusCode::CONFLICT,
+            Self::CodeExpired => StatusCode::GONE,
+            Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// An error answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    status: StatusCode,
-    reason: &'static str,
+    reason: Reason,
     detail: String,
     header: Option<(HeaderName, &'static str)>,
-    /// What the log is told, and nobody else.
+    /// The cause of a failure. It is logged and never sent to the client.
     cause: Option<String>,
 }
 
 impl Problem {
-    /// A refusal; the reason is part of the contract, the detail is for people.
-    pub fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, reason, detail: detail.into(), header: None, cause: None }
+    /// A refused request. The reason is for programs, the detail for people.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), header: None, cause: None }
     }
 
-    /// Nothing is at this path.
+    /// There is no such path.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+        Self::new(Reason::NotFound, "This path does not exist.")
     }
 
-    /// Something is, but it takes only these methods.
+    /// The path exists, but accepts only the methods in `allowed`.
     pub fn method_not_allowed(allowed: &'static str) -> Self {
-        let problem =
-            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("this path takes {allowed}"));
+        let problem = Self::new(Reason::MethodNotAllowed, format!("This path accepts only {allowed}."));
         Self { header: Some((ALLOW, allowed)), ..problem }
     }
 
     /// The body has more than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
-        let detail = format!("the body is larger than {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+        Self::new(Reason::PayloadTooLarge, format!("The body is larger than {limit} bytes."))
     }
 
-    /// A request that cannot be read, and why.
+    /// The request is invalid; `detail` says where and why.
     pub fn invalid(detail: impl ToString) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail.to_string())
+        Self::new(Reason::InvalidRequest, detail.to_string())
     }
 
-    /// We cannot answer right now, and why.
+    /// The service cannot answer now; `cause` is for the log.
     pub fn unavailable(cause: impl Display) -> Self {
-        let problem =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the service cannot answer right now; try again");
+        let problem = Self::new(Reason::Unavailable, "The service is temporarily unavailable. Try again.");
         Self { header: Some((RETRY_AFTER, "1")), cause: Some(cause.to_string()), ..problem }
     }
 
-    /// The reason.
-    pub fn reason(&self) -> &'static str {
-        self.reason
-    }
-
-    /// What it says to people.
+    /// The text for people.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The answer.
+    /// Logs the problem and makes the HTTP answer.
     pub fn respond(&self) -> Response<Body> {
-        let Self { status, reason, detail, header, cause } = self;
+        let Self { reason, detail, header, cause } = self;
+        let (status, reason) = (reason.status(), reason.as_str());
         match cause {
-            Some(problem) => tracing::error!(outcome = reason, problem),
-            None => tracing::info!(outcome = reason, status = status.as_u16()),
+            Some(problem) => {
+                tracing::error!(outcome = LogOutcome::RequestFailed.as_str(), reason, problem);
+            }
+            None => {
+                tracing::info!(outcome = LogOutcome::RequestRefused.as_str(), reason, status = status.as_u16());
+            }
         }
         let document = json!({
             "type": "about:blank",
@@ -83,7 +177,7 @@ impl Problem {
             "reason": reason,
         });
         let mut response = Response::new(Body::from(document.to_string()));
-        *response.status_mut() = *status;
+        *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -92,9 +186,24 @@ impl Problem {
     }
 }
 
-/// Whatever kept us from knowing may be over in a moment.
+/// The result is unknown, and a retry can succeed.
 impl From<crate::store::StoreError> for Problem {
     fn from(problem: crate::store::StoreError) -> Self {
         Self::unavailable(problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fraud::{Gate, reasons_at};
+
+    #[test]
+    fn every_rule_that_can_refuse_a_sign_up_is_a_reason() {
+        let listed = Reason::ALL.into_iter().filter_map(|reason| match reason {
+            Reason::Fraud(reason) => Some(reason),
+            _ => None,
+        });
+        assert!(listed.eq(reasons_at(Gate::Attribution)));
     }
 }

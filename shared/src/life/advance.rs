@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::{
+    fraud::{self, Evidence, Gate},
     machine::{Command, Decision, Refusal},
     mutant::{self, Mutant},
-    order::VoidReason,
     referral::{Lane, Referral, Status},
     reward::Side,
-    store::{IssueFacts, Outcome, Store, StoreError, Written},
+    store::{Outcome, Store, StoreError, Written},
     time::Timestamp,
 };
 
@@ -23,8 +23,8 @@ pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Ou
         if let Some(reason) = not_due(&referral, now) {
             return Ok(Outcome::Refused(reason, referral));
         }
-        let facts = store.issue_facts(&referral).await?;
-        referral = match referral.decide(&verdict(&referral, &facts), now) {
+        let evidence = store.issue_evidence(&referral).await?;
+        referral = match referral.decide(&verdict(&evidence), now) {
             Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
             Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
             Decision::Apply(after, verb) => match store.write(&referral, *after, verb).await? {
@@ -56,18 +56,9 @@ fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
     }
 }
 
-/// What a converted referral has come to, given how its people stand now.
-fn verdict(referral: &Referral, facts: &IssueFacts) -> Command<'static> {
-    let is_reciprocal = facts.referrers_own.as_ref().is_some_and(|own| own.referrer == referral.referee);
-    if facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerPaid) {
-        Command::Void(VoidReason::ReferrerFlagged)
-    } else if facts.referee.flagged && !mutant::is(Mutant::FlaggedRefereePaid) {
-        Command::Void(VoidReason::RefereeFlagged)
-    } else if is_reciprocal {
-        Command::Void(VoidReason::ReciprocalReferral)
-    } else {
-        Command::Issue
-    }
+/// What to do with a converted referral whose hold is over.
+fn verdict(evidence: &Evidence) -> Command<'static> {
+    fraud::check(Gate::Issue, evidence).map_or(Command::Issue, |reason| Command::Void(reason.into()))
 }
 
 /// Takes it upon this caller alone to announce a referral's undelivered rewards again, by moving its due time on.
@@ -105,11 +96,12 @@ fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Account, referral::State, sample};
-
-    fn facts() -> IssueFacts {
-        IssueFacts { referrer: Account::default(), referee: Account::default(), referrers_own: None }
-    }
+    use crate::{
+        account::Account,
+        fraud::{FraudReason, Reported},
+        referral::State,
+        sample,
+    };
 
     #[test]
     fn only_a_converted_referral_whose_hold_is_over_is_due() {
@@ -123,18 +115,19 @@ mod tests {
     }
 
     #[test]
-    fn nobody_flagged_and_nobody_referring_back_is_paid() {
-        let flagged = Account { flagged: true, ..Account::default() };
-        let back =
-            Referral { referee: "alice".parse().unwrap(), referrer: "bob".parse().unwrap(), ..sample::pending() };
-        let other = Referral { referrer: "carol".parse().unwrap(), ..back.clone() };
-        let verdict = |facts| verdict(&sample::converted(), &facts);
-        let void = Command::Void;
-        assert_eq!(verdict(facts()), Command::Issue);
-        assert_eq!(verdict(IssueFacts { referrers_own: Some(other), ..facts() }), Command::Issue);
-        assert_eq!(verdict(IssueFacts { referrer: flagged.clone(), ..facts() }), void(VoidReason::ReferrerFlagged));
-        assert_eq!(verdict(IssueFacts { referee: flagged, ..facts() }), void(VoidReason::RefereeFlagged));
-        assert_eq!(verdict(IssueFacts { referrers_own: Some(back), ..facts() }), void(VoidReason::ReciprocalReferral));
+    fn evidence_of_fraud_voids_and_everything_else_is_issued() {
+        let clean = Evidence {
+            referrer: "alice".parse().unwrap(),
+            referee: "bob".parse().unwrap(),
+            referrer_account: Account::default(),
+            referee_account: Account::default(),
+            referrers_own: None,
+            device: None,
+            reported: Reported::default(),
+        };
+        assert_eq!(verdict(&clean), Command::Issue);
+        let flagged = Evidence { referee_account: Account { flagged: true, ..Account::default() }, ..clean };
+        assert_eq!(verdict(&flagged), Command::Void(FraudReason::RefereeFlagged.into()));
     }
 
     #[test]

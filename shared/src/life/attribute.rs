@@ -1,4 +1,4 @@
-//! Attribute: a sign-up becomes a referral, or is refused with a reason.
+//! Attribute: a sign-up becomes a referral or is refused with a reason.
 
 use std::net::IpAddr;
 
@@ -7,103 +7,109 @@ use serde::Deserialize;
 use super::Intake;
 use crate::{
     code::{Code, OwnedCode},
-    device::{Device, DeviceFingerprint},
+    device::DeviceFingerprint,
+    fraud::{self, FraudReason, Gate, Reported},
     id::UserId,
-    mutant::{self, Mutant},
     referral::{Referral, State},
     runtime::Call,
-    store::{Attributed, AttributionFacts, StoreError},
+    store::{Attributed, SignUpEvidence, StoreError},
     time::Timestamp,
 };
 
-/// What a product may say of a sign-up, in a request or in an event; all of it may be left out.
+/// What a product can report about a sign-up, in a request or in an event. Every field is optional.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
-    /// The code that the product was given.
     pub code: Option<Code>,
-    /// The device that signed up.
     pub device_fingerprint: Option<DeviceFingerprint>,
     signed_up_at: Option<Timestamp>,
-    /// These three are checked for their form and not kept.
-    #[serde(rename = "ip")]
-    _ip: Option<IpAddr>,
-    #[serde(rename = "user_agent")]
-    _user_agent: Option<String>,
-    #[serde(rename = "email")]
-    _email: Option<String>,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    email: Option<String>,
 }
 
 impl Report {
-    /// When they signed up, which was not after the report was made.
+    /// The time of the sign-up, which is never later than the report.
     pub fn signed_up_at(&self, reported_at: Timestamp) -> Timestamp {
         self.signed_up_at.map_or(reported_at, |at| at.min(reported_at))
+    }
+
+    /// The sign-up of `referee` by `code`, which must have been live at `judged_at`.
+    pub fn sign_up(self, referee: UserId, code: Code, judged_at: Timestamp) -> SignUp {
+        let Self { device_fingerprint, ip, user_agent, email, .. } = self;
+        SignUp { referee, code, judged_at, device_fingerprint, reported: Reported { ip, user_agent, email } }
     }
 }
 
 /// A sign-up that names a code.
 #[derive(Clone, Debug)]
 pub struct SignUp {
-    /// Who signed up.
     pub referee: UserId,
-    /// By which code.
     pub code: Code,
-    /// The moment at which the code must have been live: of the touch when there was one, else of the sign-up.
+    /// When the code must have been live: at the visit through the link if there was one, else at the sign-up.
     pub judged_at: Timestamp,
-    /// The device that signed up.
     pub device_fingerprint: Option<DeviceFingerprint>,
+    /// Not stored.
+    pub reported: Reported,
 }
 
-/// What a sign-up came to.
+/// The result of a sign-up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// A new referral.
     New(Referral),
-    /// The referee came by this code before.
+    /// The referee was already referred by this code.
     Existing(Referral),
-    /// No referral, for this reason.
-    Refused(Reason),
+    Refused(AttributionRefusal),
 }
 
-/// Why a sign-up is no referral, in the order in which the reasons are looked for.
+/// Why a sign-up is refused, in the order in which the reasons are checked. The fraud rules come last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
-    /// The code is for a program that this stack does not run.
+pub enum AttributionRefusal {
+    /// The code belongs to a program that this stack does not run.
     ProgramNotFound,
-    /// Nobody has this code.
     CodeNotFound,
-    /// The referee came by another code before.
+    /// The referee was already referred by another code.
     AlreadyReferred,
-    /// The code had ended.
     CodeExpired,
-    /// Nobody refers themselves.
-    SelfReferral,
-    /// The referrer's account is flagged.
-    ReferrerFlagged,
-    /// The referee's device is one of the referrer's.
-    DeviceMatch,
-    /// The referrer once came by the referee's code.
-    ReciprocalReferral,
+    Fraud(FraudReason),
+}
+
+impl AttributionRefusal {
+    /// The name in HTTP answers and in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ProgramNotFound => "program_not_found",
+            Self::CodeNotFound => "code_not_found",
+            Self::AlreadyReferred => "already_referred",
+            Self::CodeExpired => "code_expired",
+            Self::Fraud(reason) => reason.as_str(),
+        }
+    }
 }
 
 impl Intake {
     /// Attributes a sign-up.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn attribute(&self, sign_up: SignUp, call: &Call) -> Result<Outcome, StoreError> {
         let Some(known) = self.codes.get(&self.store, &sign_up.code, call).await? else {
-            return Ok(Outcome::Refused(Reason::CodeNotFound));
+            return Ok(Outcome::Refused(AttributionRefusal::CodeNotFound));
         };
-        let (owned, facts) = self.facts(known, &sign_up.referee).await?;
+        let (owned, SignUpEvidence { code: current, existing, mut evidence }) =
+            self.evidence(known, &sign_up.referee).await?;
         if owned.program != self.program.id {
-            return Ok(Outcome::Refused(Reason::ProgramNotFound));
+            return Ok(Outcome::Refused(AttributionRefusal::ProgramNotFound));
         }
-        let device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
-        if let Some(existing) = &facts.existing {
-            return Ok(repeated(existing.clone(), &sign_up.code));
+        if let Some(existing) = existing {
+            return Ok(repeated(existing, &sign_up.code));
         }
-        if let Some(reason) = refusal(&sign_up, &owned.owner, device.as_ref(), &facts) {
-            return Ok(Outcome::Refused(reason));
+        evidence.device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        evidence.reported = sign_up.reported;
+        if let Some(refusal) = code_refusal(current.as_ref(), sign_up.judged_at) {
+            return Ok(Outcome::Refused(refusal));
+        }
+        if let Some(reason) = fraud::check(Gate::Attribution, &evidence) {
+            return Ok(Outcome::Refused(AttributionRefusal::Fraud(reason)));
         }
         let referral = Referral {
             mark: Some(call.mark(&sign_up.referee)),
@@ -112,7 +118,7 @@ impl Intake {
             code: owned.code,
             program: owned.program,
             terms: self.program.terms.clone(),
-            device,
+            device: evidence.device,
             created_at: call.now,
             rev: 1,
             state: State::Pending { adjustments: Vec::new() },
@@ -123,111 +129,67 @@ impl Intake {
         })
     }
 
-    /// The code as the table has it, and all else that decides. What is known of it only says whose account to read; where
-    /// that is wrong, the right one's is read, and where anything is, it is known no longer.
-    async fn facts(&self, known: OwnedCode, referee: &UserId) -> Result<(OwnedCode, AttributionFacts), StoreError> {
-        let facts = self.store.attribution_facts(&known.code, &known.owner, referee).await?;
-        if facts.code.as_ref() == Some(&known) {
-            return Ok((known, facts));
+    /// The code as the table has it now, and the evidence. The cached code only selects which account to read. If it is
+    /// stale, its cache entry is removed, and the evidence is read again with the current owner.
+    async fn evidence(&self, cached: OwnedCode, referee: &UserId) -> Result<(OwnedCode, SignUpEvidence), StoreError> {
+        let found = self.store.sign_up_evidence(&cached.code, &cached.owner, referee).await?;
+        if found.code.as_ref() == Some(&cached) {
+            return Ok((cached, found));
         }
-        self.codes.forget(&known.code).await;
-        match facts.code.clone() {
-            Some(found) if found.owner != known.owner => {
-                let facts = self.store.attribution_facts(&found.code, &found.owner, referee).await?;
-                Ok((found, facts))
+        self.codes.forget(&cached.code).await;
+        match found.code.clone() {
+            Some(current) if current.owner != cached.owner => {
+                let found = self.store.sign_up_evidence(&current.code, &current.owner, referee).await?;
+                Ok((current, found))
             }
-            Some(found) => Ok((found, facts)),
-            None => Ok((known, facts)),
+            Some(current) => Ok((current, found)),
+            None => Ok((cached, found)),
         }
     }
 }
 
-/// The referee's own item decides: who came by this code before is told so, and nobody comes twice.
+/// The referee already has a referral: a sign-up by the same code finds it, and one by another code is refused.
 fn repeated(existing: Referral, code: &Code) -> Outcome {
-    if existing.code == *code { Outcome::Existing(existing) } else { Outcome::Refused(Reason::AlreadyReferred) }
+    if existing.code == *code {
+        Outcome::Existing(existing)
+    } else {
+        Outcome::Refused(AttributionRefusal::AlreadyReferred)
+    }
 }
 
-/// The first reason against the sign-up.
-fn refusal(sign_up: &SignUp, referrer: &UserId, device: Option<&Device>, facts: &AttributionFacts) -> Option<Reason> {
-    let Some(code) = &facts.code else { return Some(Reason::CodeNotFound) };
-    let own = facts.referrers_own.as_ref().filter(|_| !mutant::is(Mutant::ReciprocalAccepted));
-    let is_referrers = |device: &Device| {
-        facts.referrer.devices.contains(device) || own.is_some_and(|own| own.device.as_ref() == Some(device))
-    };
-    let reasons = [
-        (!code.is_live(sign_up.judged_at), Reason::CodeExpired),
-        (*referrer == sign_up.referee, Reason::SelfReferral),
-        (facts.referrer.flagged && !mutant::is(Mutant::FlaggedReferrerAccepted), Reason::ReferrerFlagged),
-        (device.is_some_and(is_referrers), Reason::DeviceMatch),
-        (own.is_some_and(|own| own.referrer == sign_up.referee), Reason::ReciprocalReferral),
-    ];
-    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+/// Why this code cannot be used. `None`: it exists and was live at `judged_at`.
+fn code_refusal(code: Option<&OwnedCode>, judged_at: Timestamp) -> Option<AttributionRefusal> {
+    match code {
+        None => Some(AttributionRefusal::CodeNotFound),
+        Some(code) if !code.is_live(judged_at) => Some(AttributionRefusal::CodeExpired),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Account, sample};
+    use crate::sample;
 
-    fn sign_up(referee: &str) -> SignUp {
-        SignUp {
-            referee: referee.parse().unwrap(),
+    #[test]
+    fn a_code_must_exist_and_be_live() {
+        let code = OwnedCode {
             code: "ALICE".parse().unwrap(),
-            judged_at: sample::at(1_000),
-            device_fingerprint: None,
-        }
-    }
-
-    fn device(digest: &str) -> Device {
-        serde_json::from_value(digest.into()).unwrap()
-    }
-
-    /// Facts with every reason against an attribution of `alice` by `alice`.
-    fn worst() -> AttributionFacts {
-        AttributionFacts {
-            code: Some(OwnedCode {
-                code: "ALICE".parse().unwrap(),
-                owner: "alice".parse().unwrap(),
-                program: "default".parse().unwrap(),
-                created_at: sample::at(0),
-                expires_at: Some(sample::at(1_000)),
-            }),
-            referrer: Account { flagged: true, devices: vec![device("laptop")] },
-            referrers_own: Some(Referral {
-                referee: "alice".parse().unwrap(),
-                referrer: "bob".parse().unwrap(),
-                ..sample::pending()
-            }),
-            existing: None,
-        }
-    }
-
-    /// Takes one reason away after the other, and finds the next in the order of the contract.
-    #[test]
-    fn reasons_are_looked_for_in_order() {
-        let (alice, laptop) = ("alice".parse().unwrap(), device("laptop"));
-        let found = |sign_up: &SignUp, facts: &AttributionFacts| refusal(sign_up, &alice, Some(&laptop), facts);
-        let mut facts = worst();
-        assert_eq!(found(&sign_up("alice"), &facts), Some(Reason::CodeExpired));
-        facts.code.as_mut().unwrap().expires_at = Some(sample::at(1_001));
-        assert_eq!(found(&sign_up("alice"), &facts), Some(Reason::SelfReferral));
-        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::ReferrerFlagged));
-        facts.referrer.flagged = false;
-        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::DeviceMatch));
-        facts.referrer.devices = vec![device("phone")];
-        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::ReciprocalReferral));
-        facts.referrers_own.as_mut().unwrap().device = Some(laptop.clone());
-        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::DeviceMatch));
-        facts.referrers_own = None;
-        assert_eq!(found(&sign_up("bob"), &facts), None);
-        facts.code = None;
-        assert_eq!(found(&sign_up("bob"), &facts), Some(Reason::CodeNotFound));
+            owner: "alice".parse().unwrap(),
+            program: "default".parse().unwrap(),
+            created_at: sample::at(0),
+            expires_at: Some(sample::at(1_000)),
+        };
+        let live = OwnedCode { expires_at: Some(sample::at(1_001)), ..code.clone() };
+        assert_eq!(code_refusal(None, sample::at(1_000)), Some(AttributionRefusal::CodeNotFound));
+        assert_eq!(code_refusal(Some(&code), sample::at(1_000)), Some(AttributionRefusal::CodeExpired));
+        assert_eq!(code_refusal(Some(&live), sample::at(1_000)), None);
     }
 
     #[test]
-    fn who_came_by_this_code_before_is_told_so() {
+    fn a_repeated_sign_up_by_the_same_code_finds_the_referral() {
         let (existing, other) = (sample::pending(), "OTHER".parse().unwrap());
         assert_eq!(repeated(existing.clone(), &"a-l-i-c-e".parse().unwrap()), Outcome::Existing(existing.clone()));
-        assert_eq!(repeated(existing, &other), Outcome::Refused(Reason::AlreadyReferred));
+        assert_eq!(repeated(existing, &other), Outcome::Refused(AttributionRefusal::AlreadyReferred));
     }
 }

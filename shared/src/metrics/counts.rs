@@ -137,8 +137,8 @@ fn count_rewards(counts: &mut Counts, facts: &Facts) {
 mod tests {
     use super::*;
     use crate::{
+        fraud::FraudReason,
         machine::Command,
-        order::VoidReason,
         referral::Referral,
         reward::RewardType,
         sample::{at, converted, order, pending, rewarded, taken},
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_called_off_came_to_pass_and_is_not_owed() {
-        let counts = counted(&taken(converted().decide(&Command::Void(VoidReason::RefereeFlagged), at(20))));
+        let counts = counted(&taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20))));
         assert_eq!((day(&counts).get("converted"), day(&counts).get("voided.referee_flagged")), (1, 1));
         assert_eq!(referrer(&counts, Period::All).get("lasting"), 0);
         assert_eq!(owed(&counts), Figures::default());

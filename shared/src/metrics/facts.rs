@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::figure::Stage;
 use crate::{
     id::{ProgramId, UserId},
-    order::VoidReason,
-    referral::{Referral, State},
+    referral::{Referral, State, VoidReason},
     reward::{Benefit, Reward, RewardStatus, Side},
     time::Timestamp,
 };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     money::{Amount, Currency},
-    order::VoidReason,
+    referral::VoidReason,
     reward::{Benefit, RewardType},
 };
 
@@ -133,8 +133,7 @@ pub struct Sum {
 
 /// The figure of referrals voided for this reason.
 pub fn voided(reason: VoidReason) -> String {
-    let reason = serde_json::to_value(reason).unwrap_or_default();
-    format!("{VOIDED}{}", reason.as_str().unwrap_or_default())
+    format!("{VOIDED}{}", reason.as_str())
 }
 
 /// The figure of conversions so many weeks after the attribution's: the attribution's day keeps it.

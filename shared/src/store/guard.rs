@@ -217,8 +217,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        fraud::FraudReason,
         machine::{Command, Decision},
-        order::VoidReason,
         referral::Referral,
         sample::{at, pending},
     };
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_step_demands_the_revision_that_was_read_and_an_allowed_state() {
-        let update = update(&pending(), &Command::Void(VoidReason::ReferrerFlagged));
+        let update = update(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
         let condition = update.get_condition_expression().as_deref();
         assert_eq!(condition, Some("#rev = :rev AND #status IN (:pending, :converted)"));
         let values = update.get_expression_attribute_values().as_ref().unwrap();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_step_names_what_changed_and_nothing_else() {
-        let voided = update(&pending(), &Command::Void(VoidReason::ReferrerFlagged));
+        let voided = update(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
         let expression = voided.get_update_expression().as_deref();
         assert_eq!(expression, Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
     }

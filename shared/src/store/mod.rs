@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use codes::Minted;
-pub use referrals::{Attributed, AttributionFacts, IssueFacts, Outcome, Page, Written};
+pub use referrals::{Attributed, Outcome, Page, SignUpEvidence, Written};
 pub use scan::Scanned;
 pub use work::Due;
 

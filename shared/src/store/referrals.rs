@@ -6,6 +6,7 @@ use super::{Store, StoreError, guard, retry::Attempts, take};
 use crate::{
     account::Account,
     code::{Code, OwnedCode},
+    fraud::{Evidence, Reported},
     id::UserId,
     machine::{Decision, Refusal, Transition},
     mutant::{self, Mutant},
@@ -42,28 +43,16 @@ pub enum Outcome {
     Refused(Refusal, Referral),
 }
 
-/// What decides whether a referral can be attributed, read at once.
+/// What decides whether a sign-up becomes a referral, read in one batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AttributionFacts {
-    /// The code, as it is now.
+pub struct SignUpEvidence {
+    /// The code as the table has it now.
     pub code: Option<OwnedCode>,
-    /// The referrer's account.
-    pub referrer: Account,
-    /// The referral by which the referrer once came.
-    pub referrers_own: Option<Referral>,
-    /// The referral that the referee has already.
+    /// The referral that the referee already has.
     pub existing: Option<Referral>,
-}
-
-/// What decides whether rewards can be issued, read at once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IssueFacts {
-    /// The referrer's account.
-    pub referrer: Account,
-    /// The referee's account.
-    pub referee: Account,
-    /// The referral by which the referrer once came.
-    pub referrers_own: Option<Referral>,
+    /// The evidence for the fraud rules. The caller adds what belongs to the sign-up: the device and the reported
+    /// properties.
+    pub evidence: Evidence,
 }
 
 /// Part of a list, newest first.
@@ -84,42 +73,53 @@ impl Store {
         Ok(self.get(&Key::referral(referee)).await?.map(table::referral_from).transpose()?)
     }
 
-    /// Reads all that attribution of `referee` by this code has to know.
+    /// Reads what decides whether `referee` can be attributed to `referrer` by this code.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
-    pub async fn attribution_facts(
+    /// Returns an error when DynamoDB is unavailable or an item is invalid.
+    pub async fn sign_up_evidence(
         &self,
         code: &Code,
         referrer: &UserId,
         referee: &UserId,
-    ) -> Result<AttributionFacts, StoreError> {
+    ) -> Result<SignUpEvidence, StoreError> {
         let (code, account) = (Key::code(code), Key::account(referrer));
         let (own, existing) = (Key::referral(referrer), Key::referral(referee));
         let keys = [code.clone(), account.clone(), own.clone(), existing.clone()];
         let mut items = self.get_all(keys).await?;
-        // Somebody who refers themselves has one item where two are looked for.
+        // In a self-referral both keys are the same, and the batch returns one item for them.
         let existing = take(&mut items, &existing).map(table::referral_from).transpose()?;
-        Ok(AttributionFacts {
+        Ok(SignUpEvidence {
             code: take(&mut items, &code).map(table::code_from).transpose()?,
-            referrer: take_account(&mut items, &account)?,
-            referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
             existing,
+            evidence: Evidence {
+                referrer: referrer.clone(),
+                referee: referee.clone(),
+                referrer_account: take_account(&mut items, &account)?,
+                referee_account: Account::default(),
+                referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+                device: None,
+                reported: Reported::default(),
+            },
         })
     }
 
-    /// Reads all that issuing this referral's rewards has to know.
+    /// Reads the evidence that decides whether this referral's rewards can be issued.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
-    pub async fn issue_facts(&self, referral: &Referral) -> Result<IssueFacts, StoreError> {
+    /// Returns an error when DynamoDB is unavailable or an item is invalid.
+    pub async fn issue_evidence(&self, referral: &Referral) -> Result<Evidence, StoreError> {
         let (referrer, referee) = (Key::account(&referral.referrer), Key::account(&referral.referee));
         let own = Key::referral(&referral.referrer);
         let mut items = self.get_all([referrer.clone(), referee.clone(), own.clone()]).await?;
-        Ok(IssueFacts {
-            referrer: take_account(&mut items, &referrer)?,
-            referee: take_account(&mut items, &referee)?,
+        Ok(Evidence {
+            referrer: referral.referrer.clone(),
+            referee: referral.referee.clone(),
+            referrer_account: take_account(&mut items, &referrer)?,
+            referee_account: take_account(&mut items, &referee)?,
             referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+            device: referral.device.clone(),
+            reported: Reported::default(),
         })
     }
 

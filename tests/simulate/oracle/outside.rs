@@ -2,8 +2,7 @@
 
 use referrals::{
     code::Code,
-    order::VoidReason,
-    referral::{Referral, State as Phase, Status},
+    referral::{Referral, State as Phase, Status, VoidReason},
     reward::Side,
 };
 use serde_json::Value;
@@ -74,7 +73,7 @@ impl Oracle {
             VoidReason::OrderCancelled => "order.cancelled",
             VoidReason::OrderRefunded => "order.refunded",
             VoidReason::PaymentDisputed => "payment.disputed",
-            VoidReason::ReferrerFlagged | VoidReason::RefereeFlagged | VoidReason::ReciprocalReferral => return,
+            VoidReason::Fraud(_) => return,
         };
         let is_it = |event: &Value| event["detail-type"] == kind && is_whole_of(event, conversion.order.as_str());
         if !acknowledged.iter().any(|processed| is_it(&processed.event)) {

@@ -7,10 +7,11 @@ use referrals::{
     account::Standing,
     code::{Code, OwnedCode},
     device::Device,
+    fraud::FraudReason,
     id::{ProgramId, UserId},
     machine::{Command, Decision},
     money::Money,
-    order::{AdjustmentCause, Order, OrderAdjustment, VoidReason},
+    order::{AdjustmentCause, Order, OrderAdjustment},
     program::{Program, Terms},
     referral::{Lane, Referral, State},
     reward::Side,
@@ -188,9 +189,9 @@ impl History {
                 4 => Command::Claim(until),
                 _ => Command::Resend(side, until),
             },
-            State::Voided { .. } => Command::Void(VoidReason::RefereeFlagged),
+            State::Voided { .. } => Command::Void(FraudReason::RefereeFlagged.into()),
         };
-        let event = if self.rng.u32(0..8) == 0 { Command::Void(VoidReason::ReferrerFlagged) } else { fit };
+        let event = if self.rng.u32(0..8) == 0 { Command::Void(FraudReason::ReferrerFlagged.into()) } else { fit };
         let stepped = self.store.apply(read, |read| read.decide(&event, now)).await;
         if let Ok(Outcome::Applied(taken)) = stepped {
             self.read.push(taken);
@@ -224,9 +225,9 @@ impl History {
 
     async fn facts(&mut self) {
         let (code, referrer, referee) = (self.code(), self.person(), self.person());
-        self.store.attribution_facts(&code, &referrer, &referee).await.unwrap();
+        self.store.sign_up_evidence(&code, &referrer, &referee).await.unwrap();
         if let Some(referral) = self.rng.choice(&self.read).cloned() {
-            self.store.issue_facts(&referral).await.unwrap();
+            self.store.issue_evidence(&referral).await.unwrap();
         }
     }
 

@@ -103,7 +103,7 @@ pub struct Rewards {
 impl Rewards {
     pub(crate) fn issued(terms: &Terms, at: Timestamp) -> Self {
         let issued = |benefit: Benefit| Reward::issued(benefit);
-        Self { issued_at: at, referrer: issued(terms.referrer), referee: issued(terms.referee) }
+        Self { issued_at: at, referrer: issued(terms.referrer.decide()), referee: issued(terms.referee.decide()) }
     }
 
     /// This side's.

@@ -90,6 +90,11 @@ pub fn check(gate: Gate, evidence: &Evidence) -> Option<FraudReason> {
     rules.find(|rule| (rule.is_broken)(evidence)).map(|rule| rule.reason)
 }
 
+/// The reasons that this gate can give, in the order in which they are checked.
+pub fn reasons_at(gate: Gate) -> impl Iterator<Item = FraudReason> {
+    RULES.iter().filter(move |rule| rule.gates.contains(&gate)).map(|rule| rule.reason)
+}
+
 /// Whether a mutant turns this rule off at this gate.
 fn is_disabled(gate: Gate, reason: FraudReason) -> bool {
     match (gate, reason) {

@@ -113,7 +113,10 @@ fn shares(referral: &Referral) -> Option<Shares> {
         State::Pending { .. } | State::Voided { .. } => None,
         State::Converted { .. } => {
             let held = |benefit| Share { benefit, delivered_at: None, failed_at: None };
-            Some(Shares { referrer: held(referral.terms.referrer), referee: held(referral.terms.referee) })
+            Some(Shares {
+                referrer: held(referral.terms.referrer.decide()),
+                referee: held(referral.terms.referee.decide()),
+            })
         }
         State::Rewarded { rewards, .. } => {
             Some(Shares { referrer: (&rewards.referrer).into(), referee: (&rewards.referee).into() })

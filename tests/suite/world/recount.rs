@@ -68,8 +68,8 @@ fn count(tally: &mut Tally, referral: &Referral) {
         add(about, &format!("{name}.n"), 1);
     };
     if let State::Converted { .. } = referral.state {
-        worth(format!("owed {program}"), "held", &referral.terms.referrer);
-        worth(format!("owed {program}"), "held", &referral.terms.referee);
+        worth(format!("owed {program}"), "held", &referral.terms.referrer.decide());
+        worth(format!("owed {program}"), "held", &referral.terms.referee.decide());
     }
     let Some(rewards) = referral.rewards() else { return };
     for side in Side::BOTH {

@@ -10,6 +10,7 @@ mod cache;
 mod crash;
 mod deadline;
 mod delivery;
+mod documents;
 mod duplicates;
 mod events;
 mod faults;

@@ -1,7 +1,7 @@
-"""Deploys the built stack to the emulator, as anybody would to AWS, and drives it through the stack's outputs.
+"""Deploys the built stack to the emulator, as a user would deploy it to AWS, and tests it through the stack's outputs.
 
-The emulator checks signatures and the rights of every role. What stands for the product (a signed caller of the API and
-the bus) and for the credit subsystem is here.
+The emulator checks signatures and the permissions of every role. This file simulates the product (a signed caller of the API
+and the bus) and the credit subsystem.
 """
 
 import argparse
@@ -28,16 +28,16 @@ import botocore.exceptions
 from support import Failed, Process, call, free_port, mortal, until
 
 REGION, STACK = "us-east-1", "referrals"
-# Long enough to cancel within, on a slow machine too; short enough to wait for.
+# Long enough for a cancellation, also on a slow machine, and short enough to wait for.
 HOLD = 15
 
 
 class Subsystem:
-    """Takes rewards, as the company's credit system would, and remembers every call."""
+    """Accepts rewards, as the company's credit system would, and stores every call."""
 
     def __init__(self):
         self.calls = calls = []
-        # Whose rewards it will have nothing to do with.
+        # The referees whose rewards it refuses.
         self.refused = refused = set()
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,22 +95,22 @@ class Emulator:
         )
 
     def sam(self, name, *arguments, work):
-        """An unmodified `sam`, with nothing but the SDK's own setting to say where AWS is."""
-        began, log = time.monotonic(), work / f"{name}.log"
+        """Runs an unmodified `sam`. Only the SDK's own setting points it to the emulator."""
+        started, log = time.monotonic(), work / f"{name}.log"
         env = {**os.environ, "AWS_ENDPOINT_URL": self.url}
         with open(log, "wb") as file:
             try:
                 done = subprocess.run(["sam", *arguments], stdout=file, stderr=subprocess.STDOUT, env=env, timeout=240)
                 problem = done.returncode and f"ended with {done.returncode}"
             except subprocess.TimeoutExpired:
-                problem = "still running after 240 s"
+                problem = "stopped after 240 s"
         if problem:
             raise Failed(f"sam {arguments[0]}: {problem}\n{log.read_text(errors='replace')[-6000:]}")
-        print(f"sam {arguments[0]}: {time.monotonic() - began:.0f} s", flush=True)
+        print(f"sam {arguments[0]}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 class Stack:
-    """The deployed stack, by its outputs."""
+    """The deployed stack and its outputs."""
 
     def __init__(self, emulator):
         self.emulator = emulator
@@ -124,31 +124,31 @@ class Stack:
         return self.outputs[name]
 
     def messages(self, output):
-        """What lies in the queue of that output; it stays there."""
+        """The messages in the queue of this output. They stay there."""
         answer = self.emulator.client("sqs").receive_message(
             QueueUrl=self[output], MaxNumberOfMessages=10, VisibilityTimeout=0, WaitTimeSeconds=0
         )
         return [message["Body"] for message in answer.get("Messages", [])]
 
     def objects(self):
-        """What lies in the bucket of failed records."""
+        """The contents of the bucket of failed records."""
         bucket, s3 = self["FailedRecordsBucketName"], self.emulator.client("s3")
         keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
         return [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
 
 
 class Product:
-    """The product's server: it signs what it asks of the API, and tells the bus what happens."""
+    """The product's server: it signs its API requests and publishes events on the bus."""
 
     def __init__(self, stack, keys, api="ApiUrl"):
         self.stack, self.keys, self.api = stack, keys, stack[api]
         self.events = stack.emulator.client("events", keys)
 
     def ask(self, method, path, body=None, headers=None, signed=True):
-        """Status, headers and body of what the API answers."""
+        """Sends a request to the API; returns status, headers and body of the answer."""
         url = urllib.parse.urlsplit(self.api)
         data = b"" if body is None else json.dumps(body).encode()
-        # The name that the emulator gives the API leads nowhere; its address does.
+        # The API's host name cannot be resolved here, so the request goes to the emulator's address.
         headers = {"Host": url.netloc, "Content-Type": "application/json", **(headers or {})}
         if signed:
             request = botocore.awsrequest.AWSRequest(method, self.api + path, headers=headers, data=data)
@@ -162,14 +162,14 @@ class Product:
         status, _, body = self.ask("GET", f"/v1/referrals/{referee}")
         return body if status == 200 else {}
 
-    def tell(self, kind, **detail):
-        """An event on the bus at BusName."""
+    def publish(self, kind, **detail):
+        """Publishes an event on the bus at BusName."""
         entry = {"EventBusName": self.stack["BusName"], "Source": "shop", "DetailType": kind, "Detail": json.dumps(detail)}
         answer = self.events.put_events(Entries=[entry])
         expect(f"PutEvents {kind}", answer["FailedEntryCount"], 0)
 
     def order(self, referee, order):
-        self.tell("order.completed", order_id=order, user_id=referee, amount=4200, currency="USD")
+        self.publish("order.completed", order_id=order, user_id=referee, amount=4200, currency="USD")
 
     def attribute(self, referee, code="ada-invites"):
         status, _, body = self.ask("POST", "/v1/referrals", {"referee_id": referee, "code": code})
@@ -194,7 +194,7 @@ def rewarded(product, referee, seconds=60):
 
 
 def user(emulator, name, statement=None):
-    """Access keys of a new IAM user with these rights."""
+    """Makes an IAM user with these permissions; returns its access keys."""
     iam = emulator.client("iam")
     iam.create_user(UserName=name)
     if statement:
@@ -204,22 +204,22 @@ def user(emulator, name, statement=None):
     return key["AccessKeyId"], key["SecretAccessKey"]
 
 
-# ----- What is shown ------------------------------------------------------------------------------------------------
+# ----- Tests --------------------------------------------------------------------------------------------------------
 
 
-def strangers_are_refused(stack, product):
+def callers_without_permission_are_refused(stack, product):
     for method, path in ("PUT", "/v1/users/mallory/code"), ("GET", "/v1/referrals/bob"), ("POST", "/v1/referrals"):
         body = {} if method != "GET" else None
         expect(f"unsigned {method} {path}", product.ask(method, path, body, signed=False)[0], 403)
     stranger = Product(stack, user(stack.emulator, "stranger"))
-    expect("signed by someone without rights", stranger.ask("GET", "/v1/referrals/bob")[0], 403)
+    expect("signed by a user without permissions", stranger.ask("GET", "/v1/referrals/bob")[0], 403)
     forger = Product(stack, (product.keys[0], "not-the-secret"))
     expect("signed with another secret", forger.ask("GET", "/v1/referrals/bob")[0], 403)
     try:
-        stranger.tell("order.completed", order_id="o-0", user_id="bob", amount=4200, currency="USD")
-        raise Failed("a stranger's event was taken")
+        stranger.publish("order.completed", order_id="o-0", user_id="bob", amount=4200, currency="USD")
+        raise Failed("the event of a user without permissions was accepted")
     except botocore.exceptions.ClientError as error:
-        expect("a stranger's event", error.response["Error"]["Code"], "AccessDeniedException")
+        expect("the event of a user without permissions", error.response["Error"]["Code"], "AccessDeniedException")
 
 
 def from_mint_to_two_rewards(stack, product, subsystem):
@@ -239,11 +239,11 @@ def from_mint_to_two_rewards(stack, product, subsystem):
     for headers, body in subsystem.of("bob"):
         check_call(headers, body, secret)
     sides = sorted(json.loads(body)["side"] for _, body in subsystem.of("bob"))
-    expect("the subsystem was called for", sides, ["referee", "referrer"])
+    expect("sides of the subsystem's calls", sides, ["referee", "referrer"])
 
 
 def check_call(headers, body, secret):
-    """A reward's call: its key, and its signature as Standard Webhooks has it."""
+    """Checks a call to the subsystem: its key, and its signature by Standard Webhooks."""
     reward = json.loads(body)
     expect("Idempotency-Key", headers.get("idempotency-key"), reward["reward_id"])
     signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
@@ -263,15 +263,15 @@ def duplicates_do_nothing(stack, product, subsystem):
     for _ in range(3):
         product.order("bob", "o-1")
     product.order("bob", "o-2")
-    # A referral behind them shows that they went through.
+    # When a later referral is rewarded, the orders before it have been processed.
     product.attribute("carol")
     product.order("carol", "o-3")
     rewarded(product, "carol")
-    expect("bob's referral after four more orders is as before", product.referral("bob") == before, True)
+    expect("bob's referral is unchanged after four more orders", product.referral("bob") == before, True)
     expect("calls about bob", len(subsystem.of("bob")), 2)
 
 
-def a_refusal_waits_for_an_operator(stack, product, operator, subsystem):
+def a_refused_reward_waits_for_an_operator(stack, product, operator, subsystem):
     for path in "/admin/rewards", "/admin/dead-letters":
         expect(f"unsigned GET {path}", operator.ask("GET", path, signed=False)[0], 403)
         expect(f"GET {path} by the product", Product(stack, product.keys, "AdminApiUrl").ask("GET", path)[0], 403)
@@ -290,67 +290,67 @@ def a_refusal_waits_for_an_operator(stack, product, operator, subsystem):
     for reward in sorted(found):
         expect(f"{reward} sent again", operator.ask("POST", f"/admin/rewards/{reward}/resend", {})[0], 202)
     rewarded(product, "hal")
-    expect("sent again once more", operator.ask("POST", "/admin/rewards/hal:referee/resend", {})[0], 409)
+    expect("a second resend", operator.ask("POST", "/admin/rewards/hal:referee/resend", {})[0], 409)
     keys = sorted(headers["idempotency-key"] for headers, _ in subsystem.of("hal"))
     expect("keys of the calls about hal", keys, ["hal:referee"] * 2 + ["hal:referrer"] * 2)
     found = {queue["queue"]: queue["messages"] for queue in operator.ask("GET", "/admin/dead-letters")[2]["items"]}
     expect("dead letters", found, {"credit": 0, "coupon": 0, "points": 0, "conversion": 0})
 
 
-def poison_is_put_aside(stack, product):
+def unreadable_input_is_quarantined(stack, product):
     table = stack.emulator.client("dynamodb")
 
     def break_record(referee, note):
-        # A referral by its key that is none by its content.
+        # The key of a referral with a content that is not one.
         item = {"pk": {"S": f"REFEREE#{referee}"}, "sk": {"S": "REFERRAL"}, "status": {"S": "nonsense"}, "note": {"S": note}}
         table.put_item(TableName=stack["TableName"], Item=item)
 
-    def parked(word):
+    def quarantined(word):
         return [text for text in stack.messages("QuarantineQueueUrl") if word in text]
 
     product.attribute("dora")
     break_record("poison-small", "x")
-    product.tell("order.completed", order_id="poison-event")
-    # Twice as long in JSON as in the table, and there before and after a change: no queue takes so much, so the
-    # function cannot put it aside, and Lambda has to give it up.
+    product.publish("order.completed", order_id="poison-event")
+    # The note is twice as long in JSON as in the table, and is part of both images. No queue accepts a message of that size, so the
+    # function cannot quarantine the record, and Lambda sends it to the bucket.
     break_record("poison-large", '"' * 390_000)
     break_record("poison-large", '"' * 390_001)
     product.order("dora", "o-4")
-    expect("the referral behind the poison", rewarded(product, "dora", 120)["status"], "rewarded")
-    found = json.loads(until("the broken event in quarantine", 30, lambda: parked("poison-event"))[0])
-    expect("the broken event, with its payload", found["payload"]["detail"], {"order_id": "poison-event"})
-    found = until("the broken record in quarantine", 30, lambda: parked("poison-small"))
-    expect("the broken record, in quarantine", json.loads(found[0])["function"], "rewards")
-    reports = until("the record that no queue takes, in the bucket", 60, stack.objects)
+    expect("the referral after the unreadable records", rewarded(product, "dora", 120)["status"], "rewarded")
+    found = json.loads(until("the unreadable event in quarantine", 30, lambda: quarantined("poison-event"))[0])
+    expect("the unreadable event, with its payload", found["payload"]["detail"], {"order_id": "poison-event"})
+    found = until("the unreadable record in quarantine", 30, lambda: quarantined("poison-small"))
+    expect("the unreadable record, in quarantine", json.loads(found[0])["function"], "rewards")
+    reports = until("the oversized record, in the bucket", 60, stack.objects)
     records = json.loads(reports[0]["payload"])["Records"]
     found = (reports[0]["requestContext"]["condition"], [record["dynamodb"]["Keys"]["pk"]["S"] for record in records])
-    expect("the record that no queue takes, whole in the bucket", found, ("RetryAttemptsExhausted", ["REFEREE#poison-large"]))
+    expect("the oversized record, complete in the bucket", found, ("RetryAttemptsExhausted", ["REFEREE#poison-large"]))
 
 
 def an_update_does_not_interrupt(stack, product, deploy):
-    """Changes a parameter while somebody asks on and on."""
+    """Changes a parameter while a client sends requests."""
     answers, stop = [], threading.Event()
 
     def ask():
         while not stop.is_set():
             try:
                 status = product.ask("GET", "/v1/referrals/bob")[0]
-                # The emulator may end a function amid a call when it replaces it; AWS lets the call end first.
+                # When the emulator replaces a function, it may end it during a call. AWS waits for the call.
                 answers.append(status if status != 502 else product.ask("GET", "/v1/referrals/bob")[0])
             except OSError as error:
                 answers.append(str(error))
             time.sleep(0.1)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    client = threading.Thread(target=ask)
+    client.start()
     try:
         deploy(HoldSeconds=HOLD)
     finally:
         stop.set()
-        asking.join()
+        client.join()
     after = Stack(stack.emulator)
     expect("the update", (after.status, after.outputs == stack.outputs), ("UPDATE_COMPLETE", True))
-    expect(f"each of {len(answers)} answers meanwhile", set(answers), {200})
+    expect(f"each of {len(answers)} answers during the update", set(answers), {200})
 
 
 def a_hold_is_kept(stack, product, subsystem):
@@ -359,10 +359,10 @@ def a_hold_is_kept(stack, product, subsystem):
         product.order(referee, f"o-{referee}")
     for referee in "eve", "finn":
         until(f"{referee}'s conversion", 30, lambda: product.referral(referee).get("status") == "converted")
-    product.tell("order.cancelled", order_id="o-eve", user_id="eve")
-    until("eve's voiding", 30, lambda: product.referral("eve").get("status") == "voided")
-    expect("cancelled while the hold runs", product.referral("eve")["void_reason"], "order_cancelled")
-    # Each minute the schedule calls it; here we do, when it is time.
+    product.publish("order.cancelled", order_id="o-eve", user_id="eve")
+    until("eve's referral voided", 30, lambda: product.referral("eve").get("status") == "voided")
+    expect("cancelled during the hold", product.referral("eve")["void_reason"], "order_cancelled")
+    # The schedule calls the sweep each minute; the test does not wait for it.
     sweep = stack.emulator.client("lambda")
 
     def swept():
@@ -377,8 +377,8 @@ def a_hold_is_kept(stack, product, subsystem):
 
 
 @contextlib.contextmanager
-def without_rights(stack, output, policy, service):
-    """Takes the rights to a service from a function's role for a while."""
+def without_permissions(stack, output, policy, service):
+    """Removes the permissions for a service from a function's role for a while."""
     iam, functions = stack.emulator.client("iam"), stack.emulator.client("lambda")
     role = functions.get_function_configuration(FunctionName=stack[output])["Role"].split("/")[-1]
     whole = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
@@ -394,46 +394,46 @@ def without_rights(stack, output, policy, service):
         put(whole["Statement"])
 
 
-def roles_are_what_lets_functions_work(stack, product):
-    """The emulator does look at them."""
-    with without_rights(stack, "AttributionFunctionName", "attribution", "dynamodb"):
-        expect("the API without its function's rights", product.ask("GET", "/v1/referrals/bob")[0], 503)
+def functions_need_the_permissions_of_their_roles(stack, product):
+    """Shows that the emulator checks the roles."""
+    with without_permissions(stack, "AttributionFunctionName", "attribution", "dynamodb"):
+        expect("the API without its function's permissions", product.ask("GET", "/v1/referrals/bob")[0], 503)
     expect("the API with them again", product.ask("GET", "/v1/referrals/bob")[0], 200)
 
 
-def an_outage_heals(stack, product):
-    """An order that comes while the table is out of reach is kept, and taken in without a hand when it is back."""
+def an_order_survives_an_outage(stack, product):
+    """An order that arrives while the table is unavailable is kept, and processed automatically after the outage."""
     product.attribute("gina")
-    with without_rights(stack, "ConversionFunctionName", "conversion", "dynamodb"):
+    with without_permissions(stack, "ConversionFunctionName", "conversion", "dynamodb"):
         product.order("gina", "o-gina")
-        # Three attempts fail, the event goes to the dead-letter queue, and from there to the function, in vain too.
+        # Three attempts fail, the event goes to the dead-letter queue, and the attempt from there fails, too.
         queue = {"QueueUrl": stack["ConversionDeadLetterQueueUrl"], "AttributeNames": ["All"]}
         sqs = stack.emulator.client("sqs")
 
-        def in_vain():
+        def in_flight():
             found = sqs.get_queue_attributes(**queue)["Attributes"]
             return int(found["ApproximateNumberOfMessagesNotVisible"])
 
-        until("the order in the dead-letter queue", 60, in_vain)
-        # In flight it may be once more; that attempt has to end before the outage does.
+        until("the order in the dead-letter queue", 60, in_flight)
+        # The attempt that is in progress has to end before the outage does.
         time.sleep(3)
         expect("gina's referral in the outage", product.referral("gina")["status"], "pending")
-    # Sixty seconds the queue keeps it from the function, and the hold comes on top.
+    # The queue hides the message for sixty seconds, and the hold is added to that.
     until("gina's conversion after the outage", 120, lambda: product.referral("gina").get("status") != "pending")
     rewarded(product, "gina", 180)
     expect("gina's referral after the outage", product.referral("gina")["status"], "rewarded")
 
 
-def nothing_failed_unseen(stack):
+def no_queue_has_messages_left(stack):
     for output in stack.outputs:
         if output.endswith("QueueUrl") and output not in ("QuarantineQueueUrl", "ConversionDelayQueueUrl"):
             if left := stack.messages(output):
-                raise Failed(f"left in {output}: {left}")
+                raise Failed(f"messages left in {output}: {left}")
     print("ok     every other queue is empty", flush=True)
 
 
-def it_can_be_removed(stack):
-    # Not by `sam delete`: it looks for the nested template's bucket in its URL, and knows only those of S3 itself.
+def the_stack_can_be_removed(stack):
+    # Not with `sam delete`: it reads the nested template's bucket from its URL, and knows only the host names of S3 itself.
     cloudformation = stack.emulator.client("cloudformation")
     cloudformation.delete_stack(StackName=STACK)
 
@@ -445,30 +445,30 @@ def it_can_be_removed(stack):
     expect("tables left", stack.emulator.client("dynamodb").list_tables()["TableNames"], [])
     expect("functions left", stack.emulator.client("lambda").list_functions()["Functions"], [])
     expect("queues left", stack.emulator.client("sqs").list_queues().get("QueueUrls", []), [])
-    expect("what the bucket holds, kept", len(stack.objects()), 1)
+    expect("objects in the bucket that was kept", len(stack.objects()), 1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for logs")
-    parser.add_argument("--long", action="store_true", help="with what takes minutes of waiting")
+    parser.add_argument("--long", action="store_true", help="with the tests that wait for minutes")
     arguments = parser.parse_args()
     work = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     mortal()
-    began = time.monotonic()
+    started = time.monotonic()
     subsystem, emulator = Subsystem(), Emulator(work)
     try:
-        drive(emulator, subsystem, arguments)
-        print(f"the deployment: {time.monotonic() - began:.0f} s in all", flush=True)
+        test(emulator, subsystem, arguments)
+        print(f"all deployment tests: {time.monotonic() - started:.0f} s", flush=True)
     except Failed as failed:
         tail = emulator.process.text()[-4000:]
-        raise Failed(f"{failed}\n--- the end of {emulator.process.log}\n{tail}") from failed
+        raise Failed(f"{failed}\n--- last lines of {emulator.process.log}\n{tail}") from failed
     finally:
         emulator.process.end()
 
 
-def drive(emulator, subsystem, arguments):
+def test(emulator, subsystem, arguments):
     work = arguments.work
 
     def deploy(**more):
@@ -481,25 +481,25 @@ def drive(emulator, subsystem, arguments):
     expect("the stack", stack.status, "CREATE_COMPLETE")
     account = stack["BusArn"].split(":")[4]
 
-    def calling(output):
+    def may_call(output):
         api = f"arn:aws:execute-api:{REGION}:{account}:{stack[output]}/*"
         return {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": api}
 
-    telling = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]}
-    product = Product(stack, user(emulator, "product", [calling("ApiId"), telling]))
-    operator = Product(stack, user(emulator, "operator", [calling("AdminApiId")]), "AdminApiUrl")
-    strangers_are_refused(stack, product)
+    may_publish = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]}
+    product = Product(stack, user(emulator, "product", [may_call("ApiId"), may_publish]))
+    operator = Product(stack, user(emulator, "operator", [may_call("AdminApiId")]), "AdminApiUrl")
+    callers_without_permission_are_refused(stack, product)
     from_mint_to_two_rewards(stack, product, subsystem)
     duplicates_do_nothing(stack, product, subsystem)
-    a_refusal_waits_for_an_operator(stack, product, operator, subsystem)
-    poison_is_put_aside(stack, product)
+    a_refused_reward_waits_for_an_operator(stack, product, operator, subsystem)
+    unreadable_input_is_quarantined(stack, product)
     an_update_does_not_interrupt(stack, product, deploy)
     a_hold_is_kept(stack, product, subsystem)
-    roles_are_what_lets_functions_work(stack, product)
+    functions_need_the_permissions_of_their_roles(stack, product)
     if arguments.long:
-        an_outage_heals(stack, product)
-    nothing_failed_unseen(stack)
-    it_can_be_removed(stack)
+        an_order_survives_an_outage(stack, product)
+    no_queue_has_messages_left(stack)
+    the_stack_can_be_removed(stack)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""ministack, a local AWS, with what it does not do yet and this stack needs.
+"""ministack, a local AWS emulator, with features that it lacks and this stack needs.
 
-It runs in a process of its own, bound to the loopback, with GATEWAY_PORT as its port. AUTH=true makes it check
-signatures, and the policies of every role: the functions then run with the rights that the template gives them.
+It runs in a process of its own, bound to the loopback interface at the port GATEWAY_PORT. With AUTH=true it checks signatures and
+the policies of every role: the functions then run with the permissions that the template gives them.
 
-What is added, each as AWS documents it:
+The added features, as AWS documents them:
 
-1. A rule invokes a function asynchronously: with retries, then its dead-letter queue, which keeps the event as it was.
-2. A stream's mapping heeds partial batch failures, bisection, the limit of retries and age, and its destination in S3.
+1. A rule invokes a function asynchronously: with retries, then its dead-letter queue, which keeps the event unchanged.
+2. A stream's event source mapping supports partial batch failures, bisection, limits of retries and age, and a destination in S3.
 3. CloudFormation makes archives of a bus.
-4. A function that CloudFormation makes has its dead-letter queue, and a generated secret heeds ExcludePunctuation.
+4. A function that CloudFormation makes has its dead-letter queue, and a generated secret obeys ExcludePunctuation.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import uuid
 VERSION = "1.5.33"
 
 if importlib.metadata.version("ministack") != VERSION:
-    sys.exit(f"error: these additions were written for ministack {VERSION}; look whether another version needs them")
+    sys.exit(f"error: these additions were written for ministack {VERSION}; check whether another version needs them")
 
 os.environ["BIND_HOST"] = "127.0.0.1"
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"
@@ -36,12 +36,12 @@ from ministack.services import dynamodb, eventbridge, lambda_svc  # noqa: E402
 from ministack.services.cloudformation import provisioners  # noqa: E402
 
 log = logging.getLogger("emulator")
-# A second between two attempts of a stream's batch is long when eleven are to fail.
+# The seconds between two attempts of a stream's batch. A full second would be long if eleven attempts have to fail.
 PAUSE = 0.2
 
 
 def as_role(service, function):
-    """A client with the rights of the function's role, which is whom Lambda writes as."""
+    """A client with the permissions of the function's role, which Lambda uses for its own writes."""
     config = function.get("config") or function
     credentials = execution_credentials(config)
     return boto3.client(
@@ -64,7 +64,7 @@ def name_of(arn):
 def invoke_asynchronously(arn, payload):
     function, config, name = lambda_svc._get_func_record_for_ref(arn)
     if not function or not config:
-        log.warning("a rule's target %s is not there", name)
+        log.warning("a rule's target %s does not exist", name)
         return
     lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), json.loads(payload))
 
@@ -73,13 +73,14 @@ route_failure = lambda_svc._route_async_failure
 
 
 def keep_failed_event(target, name, event, result):
-    """A dead-letter queue gets the bare event and says why in attributes; a destination gets a report."""
+    """A dead-letter queue gets the event, with the reason in attributes. A destination gets a report."""
     function, config, _ = lambda_svc._get_func_record_for_ref(name)
     if ((config or {}).get("DeadLetterConfig") or {}).get("TargetArn") != target or ":sqs:" not in target:
         route_failure(target, name, event, result)
         return
-    why = result.get("body") if isinstance(result.get("body"), dict) else {}
-    attributes = {"RequestID": str(uuid.uuid4()), "ErrorCode": "200", "ErrorMessage": str(why.get("errorMessage", "?"))}
+    error = result.get("body") if isinstance(result.get("body"), dict) else {}
+    message = str(error.get("errorMessage", "?"))
+    attributes = {"RequestID": str(uuid.uuid4()), "ErrorCode": "200", "ErrorMessage": message}
     as_role("sqs", function).send_message(
         QueueUrl=queue_url(target),
         MessageBody=json.dumps(event),
@@ -96,13 +97,13 @@ def queue_url(arn):
 
 
 class Reader:
-    """How far one mapping has come, and how it fares with what is next."""
+    """The state of one mapping: its failed attempts at the present position, and its window."""
 
     readers = {}
 
     def __init__(self):
         self.attempts = 0
-        # After a bisection fewer records are tried at once; None: as many as the mapping says.
+        # The maximum number of records after a bisection. None: the batch size of the mapping.
         self.window = None
 
 
@@ -117,7 +118,7 @@ def scope(account, region):
 
 
 def poll_streams():
-    """One turn of every mapping of a table's stream; whether any went on."""
+    """Polls every mapping of a table's stream once; returns whether any of them made progress."""
     moved = False
     for account, region, mapping in lambda_svc._iter_all_esms():
         if ":dynamodb:" in mapping.get("EventSourceArn", "") and mapping.get("Enabled", True):
@@ -146,7 +147,7 @@ def poll_stream(mapping):
         return False
     wanted = lambda_svc._apply_filter_criteria(records, mapping)
     result = lambda_svc._execute_function(function, {"Records": wanted}) if wanted else {}
-    done = taken_in(records, result, mapping)
+    done = processed(records, result, mapping)
     positions[key] = position + done
     if done == len(records):
         reader.attempts, reader.window = 0, None
@@ -155,12 +156,12 @@ def poll_stream(mapping):
         reader.attempts = 0
         return True
 
-    # The first of them failed.
+    # The first record failed.
     if mapping.get("BisectBatchOnFunctionError") and len(records) > 1:
         reader.window = len(records) // 2
         return True
     reader.attempts += 1
-    reason = given_up(mapping, reader, records)
+    reason = exhausted(mapping, reader, records)
     if reason:
         keep_failed_records(mapping, function, records, result, reason)
         positions[key] = position + len(records)
@@ -170,8 +171,8 @@ def poll_stream(mapping):
     return bool(reason)
 
 
-def taken_in(records, result, mapping):
-    """How many records need not come again."""
+def processed(records, result, mapping):
+    """The number of records, from the first on, that need no further attempt."""
     if result.get("error"):
         log.warning("%s failed: %s", mapping["FunctionName"], result.get("body"))
         return 0
@@ -181,13 +182,13 @@ def taken_in(records, result, mapping):
     answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
     failed = [failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or []]
     numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
-    # What cannot be found counts as the whole batch.
+    # An unknown identifier counts as a failure of the whole batch.
     return min((numbers.index(number) if number in numbers else 0 for number in failed), default=len(records))
 
 
-def given_up(mapping, reader, records):
-    """Why no further attempt is made, if none is."""
-    # Minus one, in both, is without limit.
+def exhausted(mapping, reader, records):
+    """The reason why there is no further attempt; None if there is one."""
+    # In both settings, -1 means no limit.
     retries, age = int(mapping.get("MaximumRetryAttempts", -1)), int(mapping.get("MaximumRecordAgeInSeconds", -1))
     if 0 <= retries < reader.attempts:
         return "RetryAttemptsExhausted"
@@ -197,7 +198,7 @@ def given_up(mapping, reader, records):
 
 
 def keep_failed_records(mapping, function, records, result, reason):
-    """A bucket gets the report with the records in it; other destinations get what ministack sends them."""
+    """A bucket gets a report that contains the records. Other destinations get the report of ministack."""
     stream = mapping["EventSourceArn"]
     destination = ((mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination") or ""
     if not destination.startswith("arn:aws:s3:::"):
@@ -265,12 +266,12 @@ def delete_archive(name, _properties):
 
 
 def with_dead_letters(change):
-    """The same change of a function, which also sets its dead-letter queue."""
+    """Wraps the creation or the update of a function, so that it also sets the dead-letter queue."""
 
     def changed(*arguments):
         made = change(*arguments)
         name = made[0] if isinstance(made, tuple) else arguments[0]
-        # Of a creation the properties come second, of an update third: the new ones are before the stack's name.
+        # The new properties are the last dictionary among the arguments: the second of a creation, the third of an update.
         properties = [argument for argument in arguments if isinstance(argument, dict)][-1]
         function, _, _ = lambda_svc._get_func_record_for_ref(name)
         function["config"]["DeadLetterConfig"] = properties.get("DeadLetterConfig") or {}

@@ -1,6 +1,6 @@
 """Sends every file in events/ through `sam local invoke`, and calls `sam local start-api`, against the local service.
 
-The containers find it where env.json says, with this run's ports in the place of the usual ones.
+The containers reach the service at the addresses in env.json, with the ports of this run instead of the usual ones.
 """
 
 import argparse
@@ -17,14 +17,14 @@ ATTRIBUTION, CONVERSION = "AttributionFunction", "ConversionFunction"
 REWARDS, SWEEP, DELIVERY, ADMIN = "RewardsFunction", "SweepFunction", "DeliveryFunction", "AdminFunction"
 ANALYTICS = "AnalyticsFunction"
 
-# What a function answers that takes an event in, a batch, or a turn of the schedule, and has no failure to report.
+# The answers of a function to an event, a batch and the schedule, if nothing failed.
 DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
 
-# What the dead-letter queues hold when nothing went wrong.
+# The dead-letter queues if nothing failed.
 EMPTY = [{"queue": name, "messages": 0} for name in ("credit", "coupon", "points", "conversion")]
 
-# A referral's life, as tests/suite/events.rs has it: which file, to whom, and what comes back. Of an HTTP answer that is
-# its status, and what its body has to hold.
+# A referral's life, as in tests/suite/events.rs: the file, the function, and the expected answer. For HTTP that is the status and
+# fields of the body.
 LIFE = [
     ("attribution-mint-vanity", ATTRIBUTION, (201, {"code": "ALICE-2026", "user_id": "alice"})),
     ("attribution-mint", ATTRIBUTION, (200, {"code": "ALICE-2026", "user_id": "alice"})),
@@ -46,7 +46,7 @@ LIFE = [
     ("rewards-stream", REWARDS, BATCH),
     ("analytics-stream", ANALYTICS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
-    # Both rewards were refused: one is sent again by its name, and then all, which is the other. Nothing is a dead letter.
+    # Both rewards were refused. One is resent by its id, then all others, which is the second one. There are no dead letters.
     ("admin-undelivered", ADMIN, (200, {"next_cursor": None})),
     ("admin-resend", ADMIN, (202, {"reward_id": "bob:referee", "status": "issued", "failed_at": None})),
     ("admin-resend-all", ADMIN, (200, {"resent": 1, "next_cursor": None})),
@@ -65,7 +65,7 @@ LIFE = [
     ("conversion-payment-disputed", CONVERSION, DONE),
     ("admin-end-code", ADMIN, (200, {"code": "ALICE-2026", "user_id": "alice"})),
 ]
-# The other end, while a hold runs.
+# A refund during the hold.
 REFUND = [
     ("attribution-mint-vanity", ATTRIBUTION, (201, {"code": "ALICE-2026"})),
     ("attribution-attribute", ATTRIBUTION, (201, {"referee_id": "bob"})),
@@ -74,12 +74,12 @@ REFUND = [
 ]
 
 
-# How env.json calls the machine that the containers run on.
+# The host name of the machine in env.json.
 HOST = "host.docker.internal"
 
 
 class Service:
-    """The local service, where containers reach it."""
+    """The local service at an address that containers can reach."""
 
     def __init__(self, binary, host, work, hold=0):
         self.host = host
@@ -100,7 +100,7 @@ class Service:
         self.env.write_text(json.dumps(settings))
 
     def ready(self):
-        """Its two addresses, once it has said all it says."""
+        """The two addresses, as soon as the service has printed everything."""
         words = self.process.text().split()
         if "Ctrl-C" in words:
             return words[words.index("ready") + 1], words[words.index("DynamoDB") + 1]
@@ -112,34 +112,34 @@ class Service:
 
 
 def sam(*arguments, service):
-    """A command of `sam local` with this run's settings."""
+    """A `sam local` command with the settings of this run."""
     where = f"{HOST}:{service.host}"
     return ["sam", "local", *arguments, "--env-vars", str(service.env), "--add-host", where, "--skip-pull-image"]
 
 
 def invoke(name, function, expected, service):
-    """Sends one file to its function, and holds the answer to what is expected."""
-    began = time.monotonic()
+    """Sends one file to its function, and compares the answer with the expected one."""
+    started = time.monotonic()
     command = sam("invoke", function, "--event", f"events/{name}.json", service=service)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     except subprocess.TimeoutExpired as expired:
         raise Failed(f"{name}: no answer from sam local invoke after 90 s\n{expired.stderr}") from expired
-    # Where a function says nothing, SAM says `null`. The last line is the answer, whatever was logged before it.
+    # If a function returns nothing, SAM prints `null`. The last line is the answer; the lines before it are logs.
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     try:
         answer = json.loads(lines[-1])
         ok = done.returncode == 0 and matches(answer, expected)
     except (IndexError, ValueError):
         ok, answer = False, done.stdout
-    print(f"{'ok' if ok else 'NOT OK':6} {name:34} {time.monotonic() - began:4.1f} s  {brief(answer)}", flush=True)
+    print(f"{'ok' if ok else 'NOT OK':6} {name:34} {time.monotonic() - started:4.1f} s  {brief(answer)}", flush=True)
     if not ok:
         raise Failed(f"{name}: expected {expected}, got {answer}\n{done.stderr[-3000:]}")
     return answer
 
 
 def matches(answer, expected):
-    """Whether the answer is the expected one, or holds what is expected of it."""
+    """Whether the answer equals the expected one or contains the expected fields."""
     if expected is None:
         return answer is None
     if isinstance(expected, tuple):
@@ -149,15 +149,15 @@ def matches(answer, expected):
 
 
 def brief(answer):
-    """An answer, in what is left of a line."""
+    """An answer, shortened to the rest of a line."""
     is_http = isinstance(answer, dict) and "statusCode" in answer
     text = f"{answer['statusCode']} {answer.get('body', '')}" if is_http else json.dumps(answer)
     return text if len(text) < 70 else text[:67] + "..."
 
 
 def life(service):
-    """A referral from its code to both rewards delivered, each step a file."""
-    # The subsystem refuses both rewards, until operators have them sent again.
+    """A referral from its code to both delivered rewards, one file per step."""
+    # The subsystem refuses both rewards until an operator resends them.
     call("PUT", f"{service.url}/_local/subsystems/credit/script", {"answers": [400, 400]})
     for name, function, expected in LIFE:
         answer = invoke(name, function, expected, service)
@@ -166,7 +166,7 @@ def life(service):
             if not any(cookie.startswith("referral=") and "HttpOnly" in cookie for cookie in cookies or []):
                 raise Failed(f"{name}: no cookie in {answer}")
         if name == "conversion-order-completed":
-            # The local service's stream, queues and subsystems take it from here.
+            # The stream, queues and subsystems of the local service do the next steps.
             until("bob's two rewards, refused", 30, lambda: settled(service.referral("bob"), "failed"))
         if name == "admin-redrive":
             until("bob's two rewards, delivered", 30, lambda: settled(service.referral("bob"), "delivered"))
@@ -181,7 +181,7 @@ def settled(referral, status):
 
 
 def refund(service):
-    """A refund in full while the hold runs."""
+    """A full refund during the hold."""
     for name, function, expected in REFUND:
         invoke(name, function, expected, service)
     referral = service.referral("bob")
@@ -195,11 +195,11 @@ def start_api(service, work, port):
     api, process = f"http://127.0.0.1:{port}", Process(command, work / "start-api.log")
     try:
         until("sam local start-api", 60, lambda: f"Running on {api}" in process.text(), process)
-        began = time.monotonic()
+        started = time.monotonic()
         status, _, body = call("PUT", f"{api}/v1/users/carol/code", {"code": "carol-invites"})
         expect("mint", (status, json.loads(body)["code"]), (201, "carol-invites"), body)
-        print(f"ok     start-api: mint answers {status} after {time.monotonic() - began:.1f} s (a container starts)")
-        began = time.monotonic()
+        print(f"ok     start-api: mint answers {status} after {time.monotonic() - started:.1f} s (a container starts)")
+        started = time.monotonic()
         status, headers, body = call("GET", f"{api}/r/carol-invites")
         cookie = headers.get("Set-Cookie", "")
         expect("landing", (status, cookie.split("=")[0]), (302, "referral"), body)
@@ -207,8 +207,8 @@ def start_api(service, work, port):
         status, _, body = call("POST", f"{api}/v1/referrals", {"referee_id": "dave"}, headers)
         found = json.loads(body)
         expect("attribution", (status, found.get("referrer_id"), found.get("status")), (201, "carol", "pending"), body)
-        print(f"ok     start-api: landing and attribution by its cookie, {time.monotonic() - began:.1f} s warm")
-        status, _, body = call("GET", f"{api}/v1/referrals/nobody")
+        print(f"ok     start-api: landing and attribution by its cookie, {time.monotonic() - started:.1f} s warm")
+        status, _, body = call("GET", f"{api}/v1/referrals/unknown")
         expect("an unknown referral", (status, json.loads(body)["reason"]), (404, "referral_not_found"), body)
     except Failed as failed:
         raise Failed(f"{failed}\n{process.text()[-3000:]}") from failed
@@ -223,10 +223,10 @@ def expect(what, found, wanted, body):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--binary", required=True, help="the local service's")
+    parser.add_argument("--binary", required=True, help="the binary of the local service")
     parser.add_argument("--host", required=True, help="the address at which containers reach the host")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="a folder for logs and settings")
-    parser.add_argument("--api-port", type=int, default=0, help="for start-api; by default a free one")
+    parser.add_argument("--api-port", type=int, default=0, help="the port for start-api; by default a free one")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     mortal()
@@ -234,8 +234,8 @@ def main():
     files = {path.stem for path in pathlib.Path("events").glob("*.json")}
     covered = {name for name, *_ in LIFE + REFUND}
     if files != covered:
-        raise Failed(f"files in events/ and files sent differ: {sorted(files ^ covered)}")
-    began = time.monotonic()
+        raise Failed(f"files that are only in events/ or only in this test: {sorted(files ^ covered)}")
+    started = time.monotonic()
     for hold, steps in (0, life), (3600, refund):
         service = Service(arguments.binary, arguments.host, arguments.work, hold)
         try:
@@ -244,7 +244,7 @@ def main():
                 start_api(service, arguments.work, arguments.api_port or free_port())
         finally:
             service.process.end()
-    print(f"all {len(files)} event files and start-api: {time.monotonic() - began:.0f} s")
+    print(f"all {len(files)} event files and start-api: {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the checks in this folder share: processes that end, waiting that ends, and HTTP without surprises."""
+"""Helpers that the checks in this folder share: processes that always end, waiting with a limit, and plain HTTP calls."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import urllib.request
 
 
 class Failed(Exception):
-    """Something did not go as it should; the text says what."""
+    """A check failed; the text says which."""
 
 
 class Process:
-    """A process of ours in a group of its own, which ends with it."""
+    """A process in a process group of its own, which is ended as a whole."""
 
     def __init__(self, command, log, **more):
         self.log = log
@@ -31,26 +31,26 @@ class Process:
             raise Failed(f"{self.log.name} ended with {self.process.returncode}:\n{self.text()[-3000:]}")
 
     def end(self):
-        """Ends it, and whatever it started."""
-        self.tell(signal.SIGTERM)
+        """Ends the process and its children."""
+        self.send(signal.SIGTERM)
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
             pass
-        # Those that it left behind are still in its group.
-        self.tell(signal.SIGKILL)
+        # Children that are still running are in its group.
+        self.send(signal.SIGKILL)
         self.process.wait()
         self.file.close()
 
-    def tell(self, sign):
+    def send(self, signal_number):
         try:
-            os.killpg(self.process.pid, sign)
+            os.killpg(self.process.pid, signal_number)
         except ProcessLookupError:
             pass
 
 
 def until(what, seconds, probe, process=None):
-    """What `probe` gives, once that is something."""
+    """Calls `probe` until its result is true, and returns that result."""
     end = time.monotonic() + seconds
     while True:
         found = probe()
@@ -64,14 +64,14 @@ def until(what, seconds, probe, process=None):
 
 
 class Stay(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer."""
+    """Returns redirects as answers instead of following them."""
 
     def redirect_request(self, *_):
         return None
 
 
 def call(method, url, body=None, headers=None):
-    """Status, headers and body of an answer; `body` is JSON, or bytes as they are."""
+    """Sends a request; returns status, headers and body. `body` is sent as JSON, or unchanged if it is bytes."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **(headers or {})}
     request = urllib.request.Request(url, data, headers, method=method)
@@ -84,12 +84,12 @@ def call(method, url, body=None, headers=None):
 
 
 def free_port():
-    """A port of the loopback that nobody listens on now."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def mortal():
-    """Lets `finally` be reached when a time limit ends this process."""
+    """Makes SIGTERM raise SystemExit, so that `finally` blocks run when a time limit ends this process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

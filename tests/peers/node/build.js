@@ -1,4 +1,4 @@
-// Bundles each function as it would be deployed: one minified file, nothing beside it.
+// Bundles each function as it would be deployed: a single minified file.
 import { build } from 'esbuild';
 
 const FUNCTIONS = ['attribution', 'conversion', 'rewards', 'delivery'];
@@ -13,7 +13,7 @@ for (const peer of ['plain', 'powertools']) {
       platform: 'node',
       target: 'node20',
       format: 'esm',
-      // Parts of the SDK are CommonJS, and call `require` when they are bundled as a module.
+      // Parts of the SDK are CommonJS and call `require`, which a bundled module has to define.
       banner: { js: "import{createRequire}from'module';const require=createRequire(import.meta.url);" },
       logLevel: 'warning',
     });

@@ -1,4 +1,4 @@
-"""Behind API Gateway: mint and attribute, each remembered by what was asked for. A refusal is raised, and so forgotten."""
+"""Called by API Gateway: mint and attribute, each stored by its request. A refusal is raised, so it is not stored."""
 
 import json
 from http import HTTPStatus
@@ -15,31 +15,31 @@ logger = Logger(service="attribution")
 app = APIGatewayHttpResolver()
 
 
-@once("wish")
-def mint(wish: dict) -> list:
-    return list(sign_up.mint(wish["user"], wish["body"]))
+@once("wanted")
+def mint(wanted: dict) -> list:
+    return list(sign_up.mint(wanted["user"], wanted["body"]))
 
 
-@once("wish")
-def attribute(wish: dict) -> list:
-    return list(sign_up.attribute(wish))
+@once("wanted")
+def attribute(wanted: dict) -> list:
+    return list(sign_up.attribute(wanted))
 
 
 @app.put("/v1/users/<user_id>/code")
 def put_code(user_id: str) -> Response:
-    return answer(*mint(wish={"user": user_id, "body": body()}))
+    return answer(*mint(wanted={"user": user_id, "body": body()}))
 
 
 @app.post("/v1/referrals")
 def post_referral() -> Response:
-    return answer(*attribute(wish=body()))
+    return answer(*attribute(wanted=body()))
 
 
 def body() -> dict:
     try:
         return input.body(app.current_event.json_body if app.current_event.body else None)
     except json.JSONDecodeError as problem:
-        raise input.invalid("the body is no JSON") from problem
+        raise input.invalid("the body is not JSON") from problem
 
 
 def answer(status: int, document: dict) -> Response:

@@ -1,4 +1,7 @@
-"""Behind EventBridge: convert, each order once. An order of somebody not referred is forgotten, for it comes once more."""
+"""Called by EventBridge: convert, each order once.
+
+An order of a user without a referral is not stored, because it is delivered again.
+"""
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -11,11 +14,11 @@ logger = Logger(service="conversion")
 
 
 class NotReferred(Exception):
-    """Nobody referred them, or not yet."""
+    """The user has no referral, or not yet."""
 
 
 def order_of(event: dict) -> dict:
-    """The order in an event; one that cannot be read is an error, and ends in the dead-letter queue."""
+    """The order in an event. An unreadable event is an error, and ends in the dead-letter queue."""
     detail = event["detail"]
     return {
         "event": event["detail-type"],
@@ -31,7 +34,7 @@ def convert(order: dict, user: str) -> str:
     if referral is None:
         raise NotReferred
     now = input.now()
-    return store.step(referral, lambda item: converted(item, order, now))
+    return store.apply(referral, lambda item: converted(item, order, now))
 
 
 def handler(event: dict, context: LambdaContext) -> None:
@@ -40,4 +43,4 @@ def handler(event: dict, context: LambdaContext) -> None:
     try:
         logger.info(convert(order=order_of(event), user=user))
     except NotReferred:
-        logger.info("not referred")
+        logger.info("not_referred")

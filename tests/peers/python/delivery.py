@@ -1,4 +1,4 @@
-"""Behind a queue per reward type: deliver, each reward once, each message apart."""
+"""Called with messages of the queue of a reward type: deliver, each reward once, each message separately."""
 
 import json
 import time
@@ -12,14 +12,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from model import input, store
 from model.digest import signature
 from model.idempotency import invoked, once
-from model.referral import referee, reward_view, settled
+from model.referral import answered, referee, reward_view
 from model.settings import ENDPOINTS
 
 logger = Logger(service="delivery")
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=False)
 
-AGAIN = {408, 409, 425, 429}
+RETRIED = {408, 409, 425, 429}
 
 
 def process(record: SQSRecord) -> None:
@@ -34,18 +34,18 @@ def deliver(reward_id: str) -> str:
         raise LookupError("there is no such referral")
     reward = reward_view(referral, side) if "rewards" in referral else None
     if reward is None or reward["status"] != "issued":
-        return "nothing to deliver"
-    facts = give(referral, reward)
-    return store.step(referral, lambda item: settled(item, side, facts))
+        return "nothing_to_deliver"
+    facts = send(referral, reward)
+    return store.apply(referral, lambda item: answered(item, side, facts))
 
 
-def give(referral: dict, reward: dict) -> dict:
+def send(referral: dict, reward: dict) -> dict:
     endpoint = ENDPOINTS[reward["type"]]
     if not endpoint:
         raise LookupError(f"no endpoint is configured for {reward['type']}")
-    told = ("side", "user_id", "type", "amount", "currency", "issued_at")
+    fields = ("side", "user_id", "type", "amount", "currency", "issued_at")
     identifier = reward["reward_id"]
-    document = {"reward_id": identifier, "referee_id": referee(referral)} | {name: reward[name] for name in told}
+    document = {"reward_id": identifier, "referee_id": referee(referral)} | {name: reward[name] for name in fields}
     body, seconds = json.dumps(document), int(time.time())
     headers = {
         "content-type": "application/json",
@@ -57,10 +57,10 @@ def give(referral: dict, reward: dict) -> dict:
     response = http.request("POST", endpoint, body=body, headers=headers, redirect=False)
     if 200 <= response.status < 300:
         return {"delivered_at": input.now()}
-    if response.status >= 500 or response.status in AGAIN:
-        raise ConnectionError(f"{response.status}: to be tried again")
-    said = response.data[:160].decode(errors="replace")
-    return {"failed_at": input.now(), "failure": f"{response.status}: {said}"}
+    if response.status >= 500 or response.status in RETRIED:
+        raise ConnectionError(f"{response.status}: will be retried")
+    text = response.data[:160].decode(errors="replace")
+    return {"failed_at": input.now(), "failure": f"{response.status}: {text}"}
 
 
 def handler(event: dict, context: LambdaContext) -> dict:

@@ -1,4 +1,4 @@
-"""Behind the table's stream: announce and issue, each record once."""
+"""Called with stream records: announce and issue, each record once."""
 
 import json
 from datetime import datetime
@@ -20,13 +20,13 @@ bus = boto3.client("events", config=store.CONFIG)
 
 
 def process(record: DynamoDBRecord) -> None:
-    logger.info(take(event_id=record.event_id, change=record.raw_event["dynamodb"]))
+    logger.info(handle(event_id=record.event_id, change=record.raw_event["dynamodb"]))
 
 
 @once("event_id")
-def take(event_id: str, change: dict) -> str:
+def handle(event_id: str, change: dict) -> str:
     if change["Keys"]["sk"]["S"] != "REFERRAL" or not change.get("NewImage"):
-        return "not a referral"
+        return "not_a_referral"
     before, after = change.get("OldImage"), store.read(change["NewImage"])
     publish(announcements(before and store.read(before), after))
     if after["status"] != "converted":
@@ -37,11 +37,11 @@ def take(event_id: str, change: dict) -> str:
         facts = store.issue_facts(referrer(item), referee(item)) if item["status"] == "converted" else {}
         return issued(item, facts, now)
 
-    return store.step(after, decide)
+    return store.apply(after, decide)
 
 
-def publish(news: list[tuple[str, dict]]) -> None:
-    for at in range(0, len(news), 10):
+def publish(events: list[tuple[str, dict]]) -> None:
+    for at in range(0, len(events), 10):
         entries = [
             {
                 "EventBusName": BUS_NAME,
@@ -50,10 +50,10 @@ def publish(news: list[tuple[str, dict]]) -> None:
                 "Time": datetime.fromisoformat(detail["occurred_at"]),
                 "Detail": json.dumps(detail),
             }
-            for kind, detail in news[at : at + 10]
+            for kind, detail in events[at : at + 10]
         ]
         if bus.put_events(Entries=entries)["FailedEntryCount"] > 0:
-            raise RuntimeError("the bus did not take every event")
+            raise RuntimeError("the bus did not accept every event")
 
 
 def handler(event: dict, context: LambdaContext) -> dict:

@@ -1,4 +1,4 @@
-// Referral codes: how they are drawn, and the one form in which they are looked up.
+// Referral codes: how they are drawn, and the canonical form in which they are looked up.
 import { randomBytes } from 'node:crypto';
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';

@@ -1,4 +1,4 @@
-// Digests: devices under the fingerprints' key, ids as events and log lines show them, and a webhook's signature.
+// Digests: devices under the fingerprint key, hashed ids for events and log lines, and webhook signatures.
 import { createHash, createHmac } from 'node:crypto';
 
 import { fingerprintKey, webhookSecrets } from './settings.js';

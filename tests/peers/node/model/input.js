@@ -1,4 +1,4 @@
-// What comes from outside, checked once.
+// Validation of external input.
 import { Problem } from './problem.js';
 
 const ID = /^[A-Za-z0-9_.@+|-]{1,128}$/;
@@ -27,7 +27,7 @@ export const amount = (name, value) => checked(name, value, (number) => Number.i
 
 export const currency = (name, value) => checked(name, value, (text) => typeof text === 'string' && /^[A-Z]{3}$/.test(text));
 
-/** The JSON object in a request's body; none is an empty one. */
+/** The JSON object in a request's body. A missing body is an empty object. */
 export const body = (event) => {
   if (!event.body) return {};
   const text = event.isBase64Encoded ? Buffer.from(event.body, 'base64').toString() : event.body;
@@ -37,5 +37,5 @@ export const body = (event) => {
   } catch {
     // Answered below.
   }
-  throw new Problem(400, 'invalid_request', 'the body is no JSON object');
+  throw new Problem(400, 'invalid_request', 'the body is not a JSON object');
 };

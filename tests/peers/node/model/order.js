@@ -3,10 +3,10 @@ import * as input from './input.js';
 import { converted } from './referral.js';
 import * as store from './store.js';
 
-/** Nobody referred them, or not yet: the event comes once more, later. */
+/** The user has no referral, or not yet. The event is delivered again later. */
 export class NotReferred extends Error {}
 
-/** The order in an event; one that cannot be read is an error, and ends in the dead-letter queue. */
+/** The order in an event. An unreadable event is an error, and ends in the dead-letter queue. */
 export const order = ({ 'detail-type': event, detail }) => ({
   event,
   id: input.id('order_id', detail.order_id),
@@ -15,10 +15,10 @@ export const order = ({ 'detail-type': event, detail }) => ({
   currency: input.currency('currency', detail.currency),
 });
 
-export const convert = async (taken) => {
-  const referral = await store.referral(taken.user);
+export const convert = async (found) => {
+  const referral = await store.referral(found.user);
   if (!referral) throw new NotReferred();
   const now = new Date().toISOString();
-  const { outcome } = await store.step(referral, (item) => converted(item, taken, now));
+  const { outcome } = await store.apply(referral, (item) => converted(item, found, now));
   return outcome;
 };

@@ -3,7 +3,7 @@ const TITLES = {
   400: 'Bad Request', 404: 'Not Found', 409: 'Conflict', 410: 'Gone', 422: 'Unprocessable Entity', 503: 'Service Unavailable',
 };
 
-/** A refusal that the caller is told of. */
+/** A refusal that the caller gets as an answer. */
 export class Problem extends Error {
   constructor(status, reason, detail) {
     super(detail);
@@ -17,7 +17,7 @@ export const answer = (statusCode, body) => ({
   body: JSON.stringify(body),
 });
 
-/** What is thrown, as an answer: a problem says itself what it is, anything else may be over in a moment. */
+/** The answer for an exception: a problem is answered as it is, everything else as a temporary failure. */
 export const refusal = (error) => {
   const known = error instanceof Problem;
   if (!known) console.error(error);

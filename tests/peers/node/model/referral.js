@@ -1,4 +1,4 @@
-// The referral: its item in the table, what each step makes of it, and how it is shown.
+// The referral: its item in the table, the change of each step, and its JSON form.
 import { hashed } from './digest.js';
 import { program, terms } from './settings.js';
 
@@ -8,7 +8,7 @@ export const referee = (item) => item.pk.slice('REFEREE#'.length);
 export const referrer = (item) => item.referrer.slice('REFERRER#'.length);
 export const createdAt = (item) => item.referred_at.slice(0, item.referred_at.indexOf('#'));
 
-/** Which of the ten partitions of the index of work a referral is in. */
+/** The number of a referral's partition in the index `work`, which has ten. */
 const shard = (id) => [...Buffer.from(id)].reduce((hash, byte) => (Math.imul(hash, 31) + byte) >>> 0, 0) % 10;
 
 export const attributed = ({ refereeId, owned, device, mark, now }) => ({
@@ -25,13 +25,13 @@ export const attributed = ({ refereeId, owned, device, mark, now }) => ({
   status: 'pending',
 });
 
-/** The attributes that an order changes, or why it changes nothing. */
+/** The attributes that an order changes, or the reason why it changes nothing. */
 export const converted = (item, order, now) => {
-  if (item.conversion?.order === order.id) return { done: 'repeated' };
-  if (item.status !== 'pending') return { done: 'changes nothing in this state' };
+  if (item.conversion?.order === order.id) return { done: 'duplicate' };
+  if (item.status !== 'pending') return { done: 'no_transition' };
   const { qualifying_event, minimum, hold_seconds } = item.terms;
   const qualifies = order.event === qualifying_event && order.currency === minimum.currency && order.amount >= minimum.amount;
-  if (!qualifies) return { done: 'does not qualify' };
+  if (!qualifies) return { done: 'not_qualifying' };
   return {
     set: {
       status: 'converted',
@@ -42,9 +42,9 @@ export const converted = (item, order, now) => {
   };
 };
 
-/** The attributes that the end of the hold changes, given how the two people stand. */
+/** The attributes that the end of the hold changes, given the accounts of both users. */
 export const issued = (item, facts, now) => {
-  if (item.status !== 'converted' || item.due_at > now) return { done: 'not due' };
+  if (item.status !== 'converted' || item.due_at > now) return { done: 'not_due' };
   const isReciprocal = facts.referrersOwn && referrer(facts.referrersOwn) === referee(item);
   const reason =
     (facts.referrer?.flagged && 'referrer_flagged') ||
@@ -58,12 +58,12 @@ export const issued = (item, facts, now) => {
 const rewardStatus = (reward) => (reward.delivered_at ? 'delivered' : reward.failed_at ? 'failed' : 'issued');
 
 /** The attributes that a subsystem's answer changes. */
-export const settled = (item, side, facts) => {
+export const answered = (item, side, facts) => {
   const reward = item.rewards?.[side];
-  if (!reward || rewardStatus(reward) !== 'issued') return { done: 'settled before' };
+  if (!reward || rewardStatus(reward) !== 'issued') return { done: 'already_marked' };
   const rewards = { ...item.rewards, [side]: { ...reward, ...facts } };
-  const isSettled = SIDES.every((each) => rewardStatus(rewards[each]) !== 'issued');
-  if (!isSettled) return { set: { rewards } };
+  const areAllAnswered = SIDES.every((each) => rewardStatus(rewards[each]) !== 'issued');
+  if (!areAllAnswered) return { set: { rewards } };
   const failed = SIDES.map((each) => rewards[each]).filter((each) => rewardStatus(each) === 'failed');
   if (failed.length === 0) return { set: { rewards }, remove: ['work', 'due_at'] };
   const since = failed.map((each) => each.failed_at).sort().at(-1);
@@ -108,25 +108,25 @@ const HAPPENED = {
   voided: ['referral.voided', (item) => item.voided.at],
 };
 
-/** What is to be told when a referral changes from `before` (nothing, when it is new) to `after`. */
+/** The events to publish when a referral changes from `before` (undefined for a new one) to `after`. */
 export const announcements = (before, after) => {
   const correlation_id = hashed(referee(after));
   const event = (type, subject, occurred_at, about) => ({
     type,
     detail: { event_id: `${subject}:${type.split('.')[1]}`, occurred_at, correlation_id, ...about },
   });
-  const news = [];
+  const events = [];
   if (before?.status !== after.status) {
     const [type, at] = HAPPENED[after.status];
-    news.push(event(type, referee(after), at(after), view(after)));
+    events.push(event(type, referee(after), at(after), view(after)));
   }
   for (const side of after.rewards ? SIDES : []) {
     const [was, is] = [before?.rewards?.[side], after.rewards[side]];
     const about = { referee_id: referee(after), ...rewardView(after, side) };
-    const tell = (type, at) => news.push(event(type, about.reward_id, at, about));
-    if (!was) tell('reward.issued', after.rewards.issued_at);
-    if (is.delivered_at && !was?.delivered_at) tell('reward.delivered', is.delivered_at);
-    if (is.failed_at && !was?.failed_at) tell('reward.failed', is.failed_at);
+    const announce = (type, at) => events.push(event(type, about.reward_id, at, about));
+    if (!was) announce('reward.issued', after.rewards.issued_at);
+    if (is.delivered_at && !was?.delivered_at) announce('reward.delivered', is.delivered_at);
+    if (is.failed_at && !was?.failed_at) announce('reward.failed', is.failed_at);
   }
-  return news;
+  return events;
 };

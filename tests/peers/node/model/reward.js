@@ -1,10 +1,10 @@
-// Deliver: a reward is handed to its subsystem under a key that never changes, and the answer is written down.
+// Deliver: sends a reward to its subsystem under a key that never changes, and stores the answer.
 import { signature } from './digest.js';
-import { referee, rewardView, settled } from './referral.js';
+import { answered, referee, rewardView } from './referral.js';
 import { endpoints } from './settings.js';
 import * as store from './store.js';
 
-const AGAIN = new Set([408, 409, 425, 429]);
+const RETRIED = new Set([408, 409, 425, 429]);
 
 export const rewardId = (message) => JSON.parse(message.body).detail.reward_id;
 
@@ -13,13 +13,13 @@ export const deliver = async (id) => {
   const referral = await store.referral(refereeId);
   if (!referral) throw new Error('there is no such referral');
   const reward = referral.rewards && rewardView(referral, side);
-  if (reward?.status !== 'issued') return 'nothing to deliver';
-  const facts = await give(referral, reward);
-  const { outcome } = await store.step(referral, (item) => settled(item, side, facts));
+  if (reward?.status !== 'issued') return 'nothing_to_deliver';
+  const facts = await send(referral, reward);
+  const { outcome } = await store.apply(referral, (item) => answered(item, side, facts));
   return outcome;
 };
 
-const give = async (referral, { status: _, delivered_at: __, ...reward }) => {
+const send = async (referral, { status: _, delivered_at: __, ...reward }) => {
   const endpoint = endpoints[reward.type];
   if (!endpoint) throw new Error(`no endpoint is configured for ${reward.type}`);
   const { reward_id, ...rest } = reward;
@@ -39,8 +39,8 @@ const give = async (referral, { status: _, delivered_at: __, ...reward }) => {
       'webhook-signature': signature(reward_id, seconds, body),
     },
   });
-  const said = await response.text();
+  const text = await response.text();
   if (response.ok) return { delivered_at: now.toISOString() };
-  if (response.status >= 500 || AGAIN.has(response.status)) throw new Error(`${response.status}: to be tried again`);
-  return { failed_at: now.toISOString(), failure: `${response.status}: ${said.slice(0, 160)}` };
+  if (response.status >= 500 || RETRIED.has(response.status)) throw new Error(`${response.status}: will be retried`);
+  return { failed_at: now.toISOString(), failure: `${response.status}: ${text.slice(0, 160)}` };
 };

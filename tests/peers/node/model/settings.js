@@ -15,7 +15,7 @@ export const webhookSecrets = (env.WEBHOOK_SECRET ?? '').split(' ').filter(Boole
 export const endpoints = { credit: env.CREDIT_ENDPOINT, coupon: env.COUPON_ENDPOINT, points: env.POINTS_ENDPOINT };
 export const program = 'default';
 
-/** What is promised to those who are attributed now. */
+/** The terms of new referrals. */
 export const terms = {
   qualifying_event: env.QUALIFYING_EVENT ?? 'order.completed',
   minimum: { amount: Number(env.MINIMUM_AMOUNT ?? 0), currency: env.CURRENCY ?? 'USD' },
@@ -25,9 +25,9 @@ export const terms = {
 };
 
 const LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'];
-const least = Math.max(LEVELS.indexOf(env.LOG_LEVEL ?? 'INFO'), 0);
+const minimum = Math.max(LEVELS.indexOf(env.LOG_LEVEL ?? 'INFO'), 0);
 
-/** One JSON line. */
+/** Writes one JSON line. */
 export const log = (level, outcome, fields) => {
-  if (LEVELS.indexOf(level) >= least) console.log(JSON.stringify({ level, outcome, ...fields }));
+  if (LEVELS.indexOf(level) >= minimum) console.log(JSON.stringify({ level, outcome, ...fields }));
 };

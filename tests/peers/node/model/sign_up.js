@@ -1,4 +1,4 @@
-// The way in: a member mints a code, and a sign-up by it is attributed.
+// Mint and attribute: a member gets a code, and a sign-up with it becomes a referral.
 import { randomInt } from 'node:crypto';
 
 import { canonical, drawn } from './code.js';
@@ -9,7 +9,7 @@ import { attributed, referrer, view } from './referral.js';
 import { program, publicUrl } from './settings.js';
 import * as store from './store.js';
 
-/** Whose code it is never changes, so it is asked for once. Everything else of it is read each time. */
+/** Codes in memory. The owner of a code never changes, so it is read once. Everything else is read each time. */
 const known = new Map();
 const MOST_KNOWN = 10_000;
 
@@ -22,7 +22,7 @@ const codeView = (owned) => ({
   expires_at: owned.expires_at ?? null,
 });
 
-/** Gives the status and the code. */
+/** Returns the status and the code. */
 export const mint = async (userId, body) => {
   const user = input.id('user_id', userId);
   const [wanted, fingerprint] = [input.code(body.code), input.fingerprint(body.device_fingerprint)];
@@ -35,11 +35,11 @@ export const mint = async (userId, body) => {
     if (found.minted) return { status: 201, body: codeView(found.minted) };
     if (found.owned) return { status: 200, body: codeView(found.owned) };
   }
-  if (wanted) throw new Problem(409, 'code_taken', 'this code belongs to somebody else');
+  if (wanted) throw new Problem(409, 'code_taken', 'this code belongs to another user');
   throw new Error('no drawn code was free');
 };
 
-/** Gives the status and the referral. */
+/** Returns the status and the referral. */
 export const attribute = async (body) => {
   const refereeId = input.id('referee_id', body.referee_id);
   const [code, fingerprint] = [input.code(body.code), input.fingerprint(body.device_fingerprint)];
@@ -59,24 +59,24 @@ export const attribute = async (body) => {
 const factsOf = async (code, refereeId) => {
   const form = canonical(code);
   const owned = known.get(form) ?? (await store.code(code));
-  if (!owned) throw new Problem(404, 'code_not_found', 'nobody has this code');
+  if (!owned) throw new Problem(404, 'code_not_found', 'this code does not exist');
   if (known.size >= MOST_KNOWN) known.clear();
   known.set(form, owned);
   const facts = await store.attributionFacts(owned, refereeId);
-  if (!facts.owned) throw new Problem(404, 'code_not_found', 'nobody has this code');
+  if (!facts.owned) throw new Problem(404, 'code_not_found', 'this code does not exist');
   if (facts.owned.program !== program) throw new Problem(404, 'program_not_found', 'there is no such program here');
   return facts;
 };
 
 const again = (existing, code) => {
   if (canonical(existing.code) === canonical(code)) return { status: 200, body: view(existing) };
-  throw new Problem(409, 'already_referred', 'this user was referred by another code before');
+  throw new Problem(409, 'already_referred', 'this user was already referred with another code');
 };
 
 const refuse = ({ owned, refereeId, signedUpAt, device: its }, { account, referrersOwn }) => {
   const isReferrers = its && (account?.devices?.has(its) || referrersOwn?.device === its);
   if (owned.expires_at && owned.expires_at <= signedUpAt) throw new Problem(410, 'code_expired', 'the code had expired');
-  if (owned.owner === refereeId) throw new Problem(422, 'self_referral', 'nobody can refer themselves');
+  if (owned.owner === refereeId) throw new Problem(422, 'self_referral', 'a user cannot refer themselves');
   if (account?.flagged) throw new Problem(422, 'referrer_flagged', "the referrer's account is flagged");
   if (isReferrers) throw new Problem(422, 'device_match', "the device is one of the referrer's");
   if (referrersOwn && referrer(referrersOwn) === refereeId) {

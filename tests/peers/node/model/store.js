@@ -11,7 +11,7 @@ import { program, tableName as TableName } from './settings.js';
 export const dynamodb = new DynamoDBClient({ requestHandler: { connectionTimeout: 500, requestTimeout: 1000 } });
 const table = DynamoDBDocumentClient.from(dynamodb, { marshallOptions: { removeUndefinedValues: true } });
 
-/** A write that others got ahead of too often is tried again by whoever sent the event. */
+/** The maximum number of decisions. After that many conflicting writes, the sender of the event retries. */
 const DECISIONS = 5;
 
 const keys = {
@@ -44,7 +44,7 @@ export const code = (wanted) => get(keys.code(wanted));
 
 export const referral = (referee) => get(keys.referral(referee));
 
-/** Writes a code and that its owner has it, or says what is there: the owner's own code, or somebody else's. */
+/** Writes a code and its owner's item, or returns what exists: the owner's live code, or that another user has the code. */
 export const mint = async (owned, device) => {
   const Item = { ...keys.code(owned.code), ...owned };
   const writes = [
@@ -73,7 +73,7 @@ const remember = (user, device) => ({
   ExpressionAttributeValues: { ':devices': new Set([device]) },
 });
 
-/** What decides whether somebody can be attributed, read at once. */
+/** Reads all evidence for an attribution in one batch. */
 export const attributionFacts = async (owned, referee) => {
   const [found, account, referrersOwn, existing] = await getAll([
     keys.code(owned.code), keys.account(owned.owner), keys.referral(owned.owner), keys.referral(referee),
@@ -81,7 +81,7 @@ export const attributionFacts = async (owned, referee) => {
   return { owned: found, account, referrersOwn, existing };
 };
 
-/** What decides whether rewards can be issued, read at once. */
+/** Reads all evidence for an issue in one batch. */
 export const issueFacts = async (referrerId, refereeId) => {
   const [referrer, referee, referrersOwn] = await getAll([
     keys.account(referrerId), keys.account(refereeId), keys.referral(referrerId),
@@ -89,7 +89,7 @@ export const issueFacts = async (referrerId, refereeId) => {
   return { referrer, referee, referrersOwn };
 };
 
-/** Writes a new referral; gives the one that is there already, if there is one. */
+/** Writes a new referral, or returns the existing one. */
 export const attribute = async (Item) => {
   try {
     await table.send(new PutCommand({ TableName, Item, ...ONCE }));
@@ -101,10 +101,10 @@ export const attribute = async (Item) => {
 };
 
 /**
- * Decides on a referral and writes what changes, on the condition that it is still the one that was read; decides again from
- * what was found where it is not. Gives what came of it, and the referral after it.
+ * Decides on a referral and writes the change, on the condition that the referral is still as it was read. If it is not, decides
+ * again from the stored one. Returns the outcome and the referral after it.
  */
-export const step = async (read, decide) => {
+export const apply = async (read, decide) => {
   let item = read;
   for (let tries = 0; tries < DECISIONS; tries += 1) {
     const change = await decide(item);
@@ -113,7 +113,7 @@ export const step = async (read, decide) => {
     if (!found) return { outcome: 'written', item: { ...item, ...change.set, rev: item.rev + 1 } };
     item = found;
   }
-  throw new Error('others got ahead too often');
+  throw new Error('too many conflicting writes');
 };
 
 const write = async (item, { set, remove = [] }) => {

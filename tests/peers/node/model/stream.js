@@ -1,4 +1,4 @@
-// What a record of the table's stream asks for: to announce what changed, and to issue what is due.
+// Stream records: announces each change, and issues rewards that are due.
 import { EventBridgeClient, PutEventsCommand } from '@aws-sdk/client-eventbridge';
 import { unmarshall } from '@aws-sdk/util-dynamodb';
 
@@ -8,8 +8,8 @@ import * as store from './store.js';
 
 const bus = new EventBridgeClient({ requestHandler: { connectionTimeout: 500, requestTimeout: 1000 } });
 
-export const take = async ({ dynamodb: { Keys, OldImage, NewImage } }) => {
-  if (Keys.sk.S !== 'REFERRAL' || !NewImage) return 'not a referral';
+export const handleRecord = async ({ dynamodb: { Keys, OldImage, NewImage } }) => {
+  if (Keys.sk.S !== 'REFERRAL' || !NewImage) return 'not_a_referral';
   const after = unmarshall(NewImage);
   await publish(announcements(OldImage && unmarshall(OldImage), after));
   if (after.status !== 'converted') return 'announced';
@@ -18,13 +18,13 @@ export const take = async ({ dynamodb: { Keys, OldImage, NewImage } }) => {
     const facts = item.status === 'converted' ? await store.issueFacts(referrer(item), referee(item)) : {};
     return issued(item, facts, now);
   };
-  const { outcome } = await store.step(after, decide);
+  const { outcome } = await store.apply(after, decide);
   return outcome;
 };
 
-const publish = async (news) => {
-  for (let at = 0; at < news.length; at += 10) {
-    const Entries = news.slice(at, at + 10).map(({ type, detail }) => ({
+const publish = async (events) => {
+  for (let at = 0; at < events.length; at += 10) {
+    const Entries = events.slice(at, at + 10).map(({ type, detail }) => ({
       EventBusName: busName,
       Source: 'referrals',
       DetailType: type,
@@ -32,6 +32,6 @@ const publish = async (news) => {
       Detail: JSON.stringify(detail),
     }));
     const { FailedEntryCount } = await bus.send(new PutEventsCommand({ Entries }));
-    if (FailedEntryCount > 0) throw new Error('the bus did not take every event');
+    if (FailedEntryCount > 0) throw new Error('the bus did not accept every event');
   }
 };

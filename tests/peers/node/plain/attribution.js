@@ -1,4 +1,4 @@
-// Behind API Gateway: mint and attribute.
+// Called by API Gateway: mint and attribute.
 import { body } from '../model/input.js';
 import { answer, Problem, refusal } from '../model/problem.js';
 import { log } from '../model/settings.js';

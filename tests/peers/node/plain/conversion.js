@@ -1,4 +1,4 @@
-// Behind EventBridge: convert.
+// Called by EventBridge: convert.
 import { convert, NotReferred, order } from '../model/order.js';
 import { log } from '../model/settings.js';
 
@@ -7,6 +7,6 @@ export const handler = async (event) => {
     log('INFO', await convert(order(event)));
   } catch (error) {
     if (!(error instanceof NotReferred)) throw error;
-    log('INFO', 'not referred');
+    log('INFO', 'not_referred');
   }
 };

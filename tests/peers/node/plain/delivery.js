@@ -1,4 +1,4 @@
-// Behind a queue per reward type: deliver, each message apart.
+// Called with messages of the queue of a reward type: deliver, each message separately.
 import { deliver, rewardId } from '../model/reward.js';
 import { log } from '../model/settings.js';
 

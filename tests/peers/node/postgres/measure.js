@@ -1,4 +1,4 @@
-// What each step costs a worker on the SQL schema: statements, and CPU of the worker and of the server's process for it.
+// The cost of each step for a worker on the SQL schema: statements, CPU of the worker, and CPU of its server process.
 // usage: node measure.js URL CALLS            prints JSON
 import { readFileSync } from 'node:fs';
 
@@ -20,9 +20,9 @@ const step = async (name, act) => {
   const before = { statements: db.statements, cpu: process.cpuUsage(), server: serverCpu() };
   const walls = [];
   for (let call = 0; call < calls; call += 1) {
-    const began = performance.now();
+    const started = performance.now();
     await act(call);
-    walls.push(performance.now() - began);
+    walls.push(performance.now() - started);
   }
   walls.sort((one, other) => one - other);
   return {
@@ -35,7 +35,7 @@ const step = async (name, act) => {
 };
 
 const must = (holds) => {
-  if (!holds) throw new Error('a step did not do what it should');
+  if (!holds) throw new Error('a step returned an unexpected result');
 };
 
 const steps = [

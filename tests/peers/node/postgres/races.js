@@ -1,9 +1,9 @@
-// What duplicates, races and a killed worker do to the SQL schema, counted in its tables.
+// The effect of duplicates, races and a killed worker on the SQL schema, counted in its tables.
 // usage: node races.js URL                    prints JSON
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 
-import { attribute, connect, convert, convertAfterALook, createSchema, mint } from './worker.js';
+import { attribute, connect, convert, convertAfterRead, createSchema, mint } from './worker.js';
 
 const url = process.argv[2];
 const [REFERRALS, DUPLICATES, KILLS] = [200, 10, 5];
@@ -11,7 +11,7 @@ const db = await connect(url);
 
 const people = Array.from({ length: REFERRALS }, (_, number) => `referee-${number}`);
 
-/** A fresh schema with pending referrals; what is only made ready is committed once. */
+/** A new schema with pending referrals. The preparation is one transaction. */
 const pending = async () => {
   await createSchema(db);
   await db.query('BEGIN');
@@ -29,24 +29,24 @@ const converted = async () => {
 
 const count = async (query) => Number((await db.query(query)).rows[0].count);
 
-/** Each order ten times at once, over as many connections: how many say that theirs was the one that converted. */
+/** Sends each order ten times concurrently, over ten connections; counts the answers that say that the order converted. */
 const duplicates = async (act) => {
   await pending();
   const connections = await Promise.all(Array.from({ length: DUPLICATES }, () => connect(url)));
   let conversions = 0;
   for (const referee of people) {
-    const won = await Promise.all(connections.map((each) => act(each, referee, `order-of-${referee}`)));
-    conversions += won.filter(Boolean).length;
+    const answers = await Promise.all(connections.map((each) => act(each, referee, `order-of-${referee}`)));
+    conversions += answers.filter(Boolean).length;
   }
   await Promise.all(connections.map((each) => each.end()));
   return { orders: REFERRALS * DUPLICATES, conversions, wanted: REFERRALS };
 };
 
-/** A worker in a process of its own, which hands over what it publishes. */
+/** Starts a worker in a process of its own, and collects the rewards that it publishes. */
 const start = async (way) => {
   const worker = fork(new URL('issuer.js', import.meta.url), [url, way]);
   const published = [];
-  worker.on('message', ({ news }) => news && published.push(...news));
+  worker.on('message', ({ rewards }) => rewards && published.push(...rewards));
   await once(worker, 'message');
   return { worker, published };
 };
@@ -64,7 +64,7 @@ const twoWorkers = async (way, unique) => {
   return { rewards, published, wanted: 2 * REFERRALS, paid_twice: rewards - 2 * REFERRALS };
 };
 
-/** Workers that are killed when they have committed and not yet published, and one that takes up what is left to do. */
+/** Kills workers after a commit and before publishing, then starts a worker that does the remaining work. */
 const killed = async () => {
   await converted();
   let published = 0;
@@ -86,7 +86,7 @@ const killed = async () => {
 };
 
 const found = {
-  duplicates: { condition: await duplicates(convert), look_first: await duplicates(convertAfterALook) },
+  duplicates: { condition: await duplicates(convert), look_first: await duplicates(convertAfterRead) },
   two_workers: {
     condition: await twoWorkers('careful', true),
     look_first_unique: await twoWorkers('look-first', true),

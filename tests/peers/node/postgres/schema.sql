@@ -1,4 +1,4 @@
--- The referral service as three tables and their constraints, which DynamoDB has none of.
+-- The referral service as three tables with constraints, which DynamoDB does not have.
 DROP TABLE IF EXISTS rewards, referrals, codes;
 
 CREATE TABLE codes (

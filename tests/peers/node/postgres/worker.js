@@ -1,18 +1,18 @@
-// What a worker on the SQL schema does at each step: as it should be, and as somebody does who looks first and then writes.
+// The steps of a worker on the SQL schema: written correctly, and written as a read followed by a write.
 import { readFileSync } from 'node:fs';
 
 import pg from 'pg';
 
 const REWARD = { kind: 'credit', amount: 1000 };
 
-/** A connection that counts what it is asked. */
+/** A connection that counts its statements. */
 export const connect = async (url) => {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   const db = { statements: 0, end: () => client.end() };
-  db.query = (...asked) => {
+  db.query = (...statement) => {
     db.statements += 1;
-    return client.query(...asked);
+    return client.query(...statement);
   };
   return db;
 };
@@ -37,7 +37,7 @@ export const attribute = async (db, referee, code) => {
   return rowCount === 1 ? 'attributed' : 'already_referred';
 };
 
-/** Whether this order converted: the condition lets one through. */
+/** Converts with a condition that only one order can fulfil; returns whether this order converted. */
 export const convert = async (db, referee, order) => {
   const { rowCount } = await db.query(
     `UPDATE referrals SET status = 'converted', order_id = $2, converted_at = now()
@@ -45,8 +45,8 @@ export const convert = async (db, referee, order) => {
   return rowCount === 1;
 };
 
-/** The same by somebody who looks first and then writes. */
-export const convertAfterALook = async (db, referee, order) => {
+/** The same as a read followed by a write. */
+export const convertAfterRead = async (db, referee, order) => {
   const { rows: [found] } = await db.query('SELECT status FROM referrals WHERE referee_id = $1', [referee]);
   if (found?.status !== 'pending') return false;
   await db.query(
@@ -57,7 +57,7 @@ export const convertAfterALook = async (db, referee, order) => {
 const INSERT = `INSERT INTO rewards (referral_id, beneficiary, kind, amount)
   SELECT id, unnest(ARRAY[referrer_id, referee_id]), $2, $3 FROM referrals WHERE id = $1`;
 
-/** Both rewards with the status, in one transaction that one worker alone gets through. Gives what is to be published. */
+/** Writes both rewards with the status, in one transaction that only one worker can complete. Returns the rewards to publish. */
 export const issue = async (db, id) => {
   await db.query('BEGIN');
   const { rowCount } = await db.query(
@@ -72,8 +72,8 @@ export const issue = async (db, id) => {
   return rows;
 };
 
-/** The same by somebody who looks first and then writes, in a transaction all the same. */
-export const issueAfterALook = async (db, id) => {
+/** The same as a read followed by writes, in a transaction. */
+export const issueAfterRead = async (db, id) => {
   await db.query('BEGIN');
   const { rows: [found] } = await db.query('SELECT status FROM referrals WHERE id = $1', [id]);
   if (found.status !== 'converted') {

@@ -1,11 +1,11 @@
-// Behind API Gateway: mint and attribute, each remembered by what was asked for. A refusal is thrown, and so forgotten.
+// Called by API Gateway: mint and attribute, each stored by its request. A refusal is thrown, so it is not stored.
 import { body } from '../model/input.js';
 import { answer, Problem, refusal } from '../model/problem.js';
 import { log } from '../model/settings.js';
 import { attribute, mint } from '../model/sign_up.js';
 import { once } from './idempotency.js';
 
-const mintOnce = once(({ user, body: wish }) => mint(user, wish), '[user, body]');
+const mintOnce = once(({ user, body: request }) => mint(user, request), '[user, body]');
 const attributeOnce = once(attribute, '[referee_id, code]');
 
 const route = (event, context) => {

@@ -1,4 +1,5 @@
-// Behind EventBridge: convert, each order once. An order of somebody not referred is forgotten, for it comes once more.
+// Called by EventBridge: convert, each order once. An order of a user without a referral is not stored, because it is delivered
+// again.
 import { convert, NotReferred, order } from '../model/order.js';
 import { log } from '../model/settings.js';
 import { once } from './idempotency.js';
@@ -10,6 +11,6 @@ export const handler = async (event, context) => {
     log('INFO', await convertOnce(order(event), context));
   } catch (error) {
     if (!(error instanceof NotReferred)) throw error;
-    log('INFO', 'not referred');
+    log('INFO', 'not_referred');
   }
 };

@@ -1,4 +1,4 @@
-// Behind a queue per reward type: deliver, each reward once, each message apart.
+// Called with messages of the queue of a reward type: deliver, each reward once, each message separately.
 import { BatchProcessor, EventType, processPartialResponse } from '@aws-lambda-powertools/batch';
 
 import { deliver, rewardId } from '../model/reward.js';

@@ -1,12 +1,12 @@
-// Idempotency by Powertools: what was answered once is kept for an hour in a table of its own, and answered again.
+// Idempotency with Powertools: an answer is stored for an hour in a table of its own, and returned for a repeated request.
 import { IdempotencyConfig, makeIdempotent } from '@aws-lambda-powertools/idempotency';
 import { DynamoDBPersistenceLayer } from '@aws-lambda-powertools/idempotency/dynamodb';
 
 import { dynamodb } from '../model/store.js';
 
-/** The function made idempotent, under the key that this expression finds in its argument. */
+/** Makes a function idempotent, under the key that this expression finds in its argument. */
 export const once = (act, eventKeyJmesPath) => {
-  // One for each function: a layer keeps the first configuration that it is given.
+  // One per function, because a layer keeps the first configuration that it gets.
   const persistenceStore = new DynamoDBPersistenceLayer({
     tableName: process.env.IDEMPOTENCY_TABLE_NAME,
     awsSdkV3Client: dynamodb,

@@ -1,1 +1,1 @@
-"""The referral model, as far as the six steps need it."""
+"""The parts of the referral model that the six steps need."""

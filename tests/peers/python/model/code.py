@@ -1,4 +1,4 @@
-"""Referral codes: how they are drawn, and the one form in which they are looked up."""
+"""Referral codes: how they are drawn, and the canonical form in which they are looked up."""
 
 import secrets
 

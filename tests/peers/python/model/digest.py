@@ -1,4 +1,4 @@
-"""Digests: devices under the fingerprints' key, ids as events show them, and a webhook's signature."""
+"""Digests: devices under the fingerprint key, hashed ids for events, and webhook signatures."""
 
 import base64
 import hashlib
@@ -22,5 +22,5 @@ def hashed(identifier: str) -> str:
 
 def signature(identifier: str, seconds: int, body: str) -> str:
     """The header `webhook-signature` of Standard Webhooks: one signature for each secret."""
-    said = f"{identifier}.{seconds}.{body}".encode()
-    return " ".join(f"v1,{base64.b64encode(hmac.digest(key, said, 'sha256')).decode()}" for key in _KEYS)
+    content = f"{identifier}.{seconds}.{body}".encode()
+    return " ".join(f"v1,{base64.b64encode(hmac.digest(key, content, 'sha256')).decode()}" for key in _KEYS)

@@ -1,4 +1,4 @@
-"""Idempotency by Powertools: what was answered once is kept for an hour in a table of its own, and answered again."""
+"""Idempotency with Powertools: an answer is stored for an hour in a table of its own, and returned for a repeated request."""
 
 from collections.abc import Callable
 
@@ -17,10 +17,10 @@ _config = IdempotencyConfig(raise_on_no_idempotency_key=True)
 
 
 def once(argument: str) -> Callable:
-    """The function made idempotent under what it is given as this argument."""
+    """Makes a function idempotent, with this argument as the key."""
     return idempotent_function(data_keyword_argument=argument, persistence_store=_layer, config=_config)
 
 
 def invoked(context: LambdaContext) -> None:
-    """How long what is in progress may take."""
+    """Passes on the deadline of the invocation, after which an entry in progress is void."""
     _config.register_lambda_context(context)

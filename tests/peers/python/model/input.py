@@ -1,4 +1,4 @@
-"""What comes from outside, checked once."""
+"""Validation of external input."""
 
 import re
 from collections.abc import Callable

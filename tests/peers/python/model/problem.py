@@ -1,4 +1,4 @@
-"""Refusals that the caller is told of."""
+"""Refusals that the caller gets as answers."""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""The referral: its item in the table, what each step makes of it, and how it is shown."""
+"""The referral: its item in the table, the change of each step, and its JSON form."""
 
 from datetime import datetime, timedelta
 
@@ -22,7 +22,7 @@ def created_at(item: dict) -> str:
 
 
 def _shard(identifier: str) -> int:
-    """Which of the ten partitions of the index of work a referral is in."""
+    """The number of a referral's partition in the index `work`, which has ten."""
     value = 0
     for byte in identifier.encode():
         value = (value * 31 + byte) & 0xFFFFFFFF
@@ -52,14 +52,14 @@ class Unchanged(Exception):
 def converted(item: dict, order: dict, now: str) -> dict:
     """The attributes that an order changes."""
     if item.get("conversion", {}).get("order") == order["order"]:
-        raise Unchanged("repeated")
+        raise Unchanged("duplicate")
     if item["status"] != "pending":
-        raise Unchanged("changes nothing in this state")
+        raise Unchanged("no_transition")
     terms = item["terms"]
     minimum = terms["minimum"]
     is_enough = order["currency"] == minimum["currency"] and order["amount"] >= minimum["amount"]
     if order["event"] != terms["qualifying_event"] or not is_enough:
-        raise Unchanged("does not qualify")
+        raise Unchanged("not_qualifying")
     due_at = datetime.fromisoformat(now) + timedelta(seconds=int(terms["hold_seconds"]))
     return {
         "status": "converted",
@@ -70,9 +70,9 @@ def converted(item: dict, order: dict, now: str) -> dict:
 
 
 def issued(item: dict, facts: dict, now: str) -> dict:
-    """The attributes that the end of the hold changes, given how the two people stand; `None` takes one away."""
+    """The attributes that the end of the hold changes, given the accounts of both users. `None` removes an attribute."""
     if item["status"] != "converted" or item["due_at"] > now:
-        raise Unchanged("not due")
+        raise Unchanged("not_due")
     reasons = [side for side in SIDES if facts.get(side, {}).get("flagged")]
     own = facts.get("referrers_own")
     reason = f"{reasons[0]}_flagged" if reasons else None
@@ -90,11 +90,11 @@ def _status(reward: dict) -> str:
     return "failed" if "failed_at" in reward else "issued"
 
 
-def settled(item: dict, side: str, facts: dict) -> dict:
+def answered(item: dict, side: str, facts: dict) -> dict:
     """The attributes that a subsystem's answer changes."""
     rewards = item.get("rewards")
     if not rewards or _status(rewards[side]) != "issued":
-        raise Unchanged("settled before")
+        raise Unchanged("already_marked")
     rewards = rewards | {side: rewards[side] | facts}
     if any(_status(rewards[each]) == "issued" for each in SIDES):
         return {"rewards": rewards}
@@ -147,23 +147,23 @@ _HAPPENED = {
 
 
 def announcements(before: dict | None, after: dict) -> list[tuple[str, dict]]:
-    """What is to be told when a referral changes from `before` (nothing, when it is new) to `after`: types and details."""
-    correlation_id, news = hashed(referee(after)), []
+    """The events to publish when a referral changes from `before` (None for a new one) to `after`: types and details."""
+    correlation_id, events = hashed(referee(after)), []
 
-    def tell(kind: str, subject: str, at: str, about: dict) -> None:
+    def announce(kind: str, subject: str, at: str, about: dict) -> None:
         event_id = f"{subject}:{kind.split('.')[1]}"
-        news.append((kind, {"event_id": event_id, "occurred_at": at, "correlation_id": correlation_id} | about))
+        events.append((kind, {"event_id": event_id, "occurred_at": at, "correlation_id": correlation_id} | about))
 
     before = before or {}
     if before.get("status") != after["status"]:
         kind, at = _HAPPENED[after["status"]]
-        tell(kind, referee(after), at(after), view(after))
+        announce(kind, referee(after), at(after), view(after))
     for side in SIDES if "rewards" in after else ():
         was, now = before.get("rewards", {}).get(side), after["rewards"][side]
         about = {"referee_id": referee(after)} | reward_view(after, side)
         if was is None:
-            tell("reward.issued", about["reward_id"], after["rewards"]["issued_at"], about)
+            announce("reward.issued", about["reward_id"], after["rewards"]["issued_at"], about)
         for kind, fact in (("reward.delivered", "delivered_at"), ("reward.failed", "failed_at")):
             if fact in now and fact not in (was or {}):
-                tell(kind, about["reward_id"], now[fact], about)
-    return news
+                announce(kind, about["reward_id"], now[fact], about)
+    return events

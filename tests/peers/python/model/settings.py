@@ -19,7 +19,7 @@ WEBHOOK_SECRETS = env.get("WEBHOOK_SECRET", "").split()
 ENDPOINTS = {kind: env.get(f"{kind.upper()}_ENDPOINT") for kind in ("credit", "coupon", "points")}
 PROGRAM = "default"
 
-# What is promised to those who are attributed now.
+# The terms of new referrals.
 TERMS = {
     "qualifying_event": env.get("QUALIFYING_EVENT", "order.completed"),
     "minimum": {"amount": int(env.get("MINIMUM_AMOUNT", "0")), "currency": env.get("CURRENCY", "USD")},

@@ -1,4 +1,4 @@
-"""The way in: a member mints a code, and a sign-up by it is attributed."""
+"""Mint and attribute: a member gets a code, and a sign-up with it becomes a referral."""
 
 import secrets
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from .problem import Problem
 from .referral import attributed, referrer, view
 from .settings import PROGRAM, PUBLIC_URL
 
-# Whose code it is never changes, so it is asked for once. Everything else of it is read each time.
+# Codes in memory. The owner of a code never changes, so it is read once. Everything else is read each time.
 _known: dict[str, dict] = {}
 _MOST_KNOWN = 10_000
 
@@ -27,7 +27,7 @@ def _code_view(owned: dict) -> dict:
 
 
 def mint(user_id: str, body: dict) -> tuple[int, dict]:
-    """Gives the status and the code."""
+    """Returns the status and the code."""
     user = input.identifier("user_id", user_id)
     wanted, fingerprint = input.code(body.get("code")), input.fingerprint(body.get("device_fingerprint"))
     now, expires_at = input.now(), input.time("expires_at", body.get("expires_at"))
@@ -43,12 +43,12 @@ def mint(user_id: str, body: dict) -> tuple[int, dict]:
         if found:
             return (201 if outcome == "minted" else 200), _code_view(found)
     if wanted:
-        raise Problem(HTTPStatus.CONFLICT, "code_taken", "this code belongs to somebody else")
+        raise Problem(HTTPStatus.CONFLICT, "code_taken", "this code belongs to another user")
     raise RuntimeError("no drawn code was free")
 
 
 def attribute(body: dict) -> tuple[int, dict]:
-    """Gives the status and the referral."""
+    """Returns the status and the referral."""
     referee_id = input.identifier("referee_id", body.get("referee_id"))
     code, fingerprint = input.code(body.get("code")), input.fingerprint(body.get("device_fingerprint"))
     if not code:
@@ -68,13 +68,13 @@ def attribute(body: dict) -> tuple[int, dict]:
 def _facts(code: str, referee_id: str) -> list:
     owned = _known.get(canonical(code)) or store.code(code)
     if not owned:
-        raise Problem(HTTPStatus.NOT_FOUND, "code_not_found", "nobody has this code")
+        raise Problem(HTTPStatus.NOT_FOUND, "code_not_found", "this code does not exist")
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
     _known[canonical(code)] = owned
     facts = store.attribution_facts(owned, referee_id)
     if not facts[0]:
-        raise Problem(HTTPStatus.NOT_FOUND, "code_not_found", "nobody has this code")
+        raise Problem(HTTPStatus.NOT_FOUND, "code_not_found", "this code does not exist")
     if facts[0]["program"] != PROGRAM:
         raise Problem(HTTPStatus.NOT_FOUND, "program_not_found", "there is no such program here")
     return facts
@@ -83,7 +83,7 @@ def _facts(code: str, referee_id: str) -> list:
 def _again(existing: dict, code: str) -> tuple[int, dict]:
     if canonical(existing["code"]) == canonical(code):
         return 200, view(existing)
-    raise Problem(HTTPStatus.CONFLICT, "already_referred", "this user was referred by another code before")
+    raise Problem(HTTPStatus.CONFLICT, "already_referred", "this user was already referred with another code")
 
 
 def _refuse(owned: dict, referee_id: str, signed_up_at: str, its: str | None, account: dict, referrers_own: dict) -> None:
@@ -91,7 +91,7 @@ def _refuse(owned: dict, referee_id: str, signed_up_at: str, its: str | None, ac
         raise Problem(HTTPStatus.GONE, "code_expired", "the code had expired")
     unprocessable = HTTPStatus.UNPROCESSABLE_ENTITY
     if owned["owner"] == referee_id:
-        raise Problem(unprocessable, "self_referral", "nobody can refer themselves")
+        raise Problem(unprocessable, "self_referral", "a user cannot refer themselves")
     if account.get("flagged"):
         raise Problem(unprocessable, "referrer_flagged", "the referrer's account is flagged")
     if its and (its in account.get("devices", ()) or its == referrers_own.get("device")):

@@ -15,7 +15,7 @@ from .settings import PROGRAM, TABLE_NAME
 CONFIG = Config(connect_timeout=0.5, read_timeout=1, tcp_keepalive=True, retries={"mode": "standard"})
 client = boto3.client("dynamodb", config=CONFIG)
 
-# A write that others got ahead of too often is tried again by whoever sent the event.
+# The maximum number of decisions. After that many conflicting writes, the sender of the event retries.
 _DECISIONS = 5
 _ONCE = {"ConditionExpression": "attribute_not_exists(pk)", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
@@ -85,7 +85,7 @@ def _remember(user: str, device: str) -> dict:
 
 
 def mint(owned: dict, device: str | None) -> tuple[str, dict | None]:
-    """Writes a code and that its owner has it, or says what is there: the owner's own code, or somebody else's."""
+    """Writes a code and its owner's item, or returns what exists: the owner's live code, or that another user has the code."""
     item = _code_key(owned["code"]) | _written(owned)
     owner = _key(f"USER#{owned['owner']}", f"CODE#{PROGRAM}") | {"code": {"S": owned["code"]}}
     writes: list[dict] = [{"Put": {"TableName": TABLE_NAME, "Item": put} | _ONCE} for put in (item, owner)]
@@ -108,19 +108,19 @@ def mint(owned: dict, device: str | None) -> tuple[str, dict | None]:
 
 
 def attribution_facts(owned: dict, referee: str) -> list[dict | None]:
-    """What decides whether somebody can be attributed: the code, its owner's account and own referral, and the referee's."""
+    """Reads the evidence for an attribution: the code, its owner's account and own referral, and the referee's referral."""
     owner = owned["owner"]
     return _get_all([_code_key(owned["code"]), _account_key(owner), _referral_key(owner), _referral_key(referee)])
 
 
 def issue_facts(referrer: str, referee: str) -> dict:
-    """What decides whether rewards can be issued, read at once."""
+    """Reads all evidence for an issue in one batch."""
     found = _get_all([_account_key(referrer), _account_key(referee), _referral_key(referrer)])
     return {name: item for name, item in zip(("referrer", "referee", "referrers_own"), found, strict=True) if item}
 
 
 def attribute(item: dict) -> dict | None:
-    """Writes a new referral; gives the one that is there already, if there is one."""
+    """Writes a new referral, or returns the existing one."""
     try:
         client.put_item(TableName=TABLE_NAME, Item=_written(item), **_ONCE)
     except ClientError as error:
@@ -130,9 +130,11 @@ def attribute(item: dict) -> dict | None:
     return None
 
 
-def step(item: dict, decide: Callable[[dict], dict]) -> str:
-    """Decides on a referral and writes what changes, on the condition that it is still the one that was read; decides
-    again from what was found where it is not. Says what came of it."""
+def apply(item: dict, decide: Callable[[dict], dict]) -> str:
+    """Decides on a referral and writes the change, on the condition that the referral is still as it was read.
+
+    If it is not, decides again from the stored one. Returns the outcome.
+    """
     for _ in range(_DECISIONS):
         try:
             change = decide(item)
@@ -142,7 +144,7 @@ def step(item: dict, decide: Callable[[dict], dict]) -> str:
         if found is None:
             return "written"
         item = found
-    raise RuntimeError("others got ahead too often")
+    raise RuntimeError("too many conflicting writes")
 
 
 def _write(item: dict, change: dict) -> dict | None:

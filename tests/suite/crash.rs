@@ -1,7 +1,8 @@
-//! Killed at each point between issue and mark, and started again on the same data: every reward is delivered, once.
+//! Kills the service at each point between issue and mark and restarts it on the same data: every reward is delivered
+//! exactly once.
 //!
-//! The service that is killed runs in a process of its own: this very binary, started for the test [`child`] alone. The
-//! subsystem is the test's, and survives.
+//! The service that is killed runs in a separate process: this test binary, started with only the test [`child`]. The
+//! subsystem is part of the parent test and survives.
 
 use std::{
     io::Read,
@@ -26,14 +27,14 @@ use crate::world::{
 /// Where the process is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Point {
-    /// Both rewards are issued, which nobody has seen.
+    /// Both rewards are issued, but not yet announced.
     Issued,
     BeforeAnnounce,
     AfterAnnounce,
     BeforeCall,
-    /// The subsystem has booked, and its answer was not seen.
+    /// The subsystem has booked the reward, but its answer was not received.
     AfterCall,
-    /// The subsystem said yes, and nobody has written that down.
+    /// The subsystem answered 2xx, but that is not stored yet.
     BeforeMark,
     AfterMark,
 }
@@ -49,7 +50,7 @@ impl Point {
         Self::AfterMark,
     ];
 
-    /// The call to AWS that stops there; after the call to the subsystem, it is the subsystem that stops.
+    /// The AWS call that stops at this point; `None` after the call to the subsystem, where the subsystem stops.
     fn halt(self) -> Option<Halt> {
         let (operation, about, is_done) = match self {
             Self::Issued => ("UpdateItem", "issued_at", true),
@@ -63,7 +64,7 @@ impl Point {
         Some(Halt { operation, about, is_done })
     }
 
-    /// Whether the subsystem has been called by then; after the announcement it may have been, or not.
+    /// Whether the subsystem has been called by then; `None` if it may or may not have been.
     fn is_called(self) -> Option<bool> {
         match self {
             Self::Issued | Self::BeforeAnnounce | Self::BeforeCall => Some(false),
@@ -73,14 +74,14 @@ impl Point {
     }
 }
 
-/// What a child process is told by its environment.
+/// Environment variables for the child process.
 const DATA: &str = "CRASH_DATA";
 const POINT: &str = "CRASH_POINT";
 const STREAM: &str = "CRASH_STREAM";
-/// What it says when it is where it is to be killed.
-const THERE: &str = "there";
+/// What the child prints when it has reached the point.
+const REACHED: &str = "there";
 
-/// Starts a service on this data that stops at this point, or at none.
+/// Starts a service on this data that stops at this point, or runs on if there is none.
 fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) -> Running {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::child", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
@@ -93,12 +94,12 @@ fn start(data: &Folder, credit: &StandIn, point: Option<Point>, stream: bool) ->
     Running::spawn(command).0
 }
 
-/// The process that is killed. Run by hand, without its settings, it does nothing.
+/// The process that is killed. Without its environment variables it does nothing.
 #[tokio::test]
 #[ignore = "started by the other tests of this file, as the process that they kill"]
 async fn child() {
     let Some(data) = std::env::var_os(DATA) else { return };
-    // Whoever started it holds the other end.
+    // The parent holds the other end of standard input, so this process ends with it.
     thread::spawn(|| {
         drop(std::io::stdin().read_to_end(&mut Vec::new()));
         std::process::exit(1)
@@ -117,20 +118,20 @@ async fn child() {
     };
     options.pace.first_retry = Duration::from_millis(100);
     options.pace.sweep = Duration::from_millis(250);
-    // What is to be killed gets to its point in one way.
+    // Without the schedule there is only one way to reach the point.
     options.pace.schedule = point.is_none();
     options.pace.stream = std::env::var(STREAM).unwrap() == "true";
     let service = Service::start(options).await.unwrap();
-    // The harness leaves its own line unfinished.
+    // The test harness leaves its line unfinished.
     println!("\nready {}", service.url());
     while !wire.has_halted() {
         sleep(Duration::from_millis(5)).await;
     }
-    println!("{THERE}");
+    println!("{REACHED}");
     std::future::pending().await
 }
 
-/// Kills the service at this point, starts it again, with its stream or without, and looks at what was booked.
+/// Kills the service at this point, restarts it with or without the stream, and checks the bookings.
 async fn killed_at(point: Point, stream: bool) {
     let (data, credit) = (Folder::new(), StandIn::start().await);
     if point == Point::AfterCall {
@@ -141,7 +142,7 @@ async fn killed_at(point: Point, stream: bool) {
     running.order("bob", "o-1").await;
     let is_there = async || match point {
         Point::AfterCall => credit.booked().len() == 2,
-        _ => running.has_said(THERE),
+        _ => running.has_said(REACHED),
     };
     running.until(&format!("it is at {point:?}"), is_there).await;
     running.signal("KILL");
@@ -153,31 +154,31 @@ async fn killed_at(point: Point, stream: bool) {
     credit.usually(Reply::Status(200));
     let running = start(&data, &credit, None, stream);
     let delivered = json!(["rewarded", "delivered", "delivered"]);
-    running.until(&format!("{point:?} is made good"), async || running.statuses("bob").await == delivered).await;
+    running.until(&format!("recovery from {point:?}"), async || running.statuses("bob").await == delivered).await;
     let keys: Vec<_> = credit.booked().into_keys().collect();
     assert_eq!(keys, ["bob:referee", "bob:referrer"], "{point:?}");
     for call in credit.calls() {
-        assert_eq!(call.body, credit.booked()[&call.key], "{point:?}: one key, several contents");
+        assert_eq!(call.body, credit.booked()[&call.key], "{point:?}: one key with different bodies");
     }
     let of = |key: &str| before.iter().filter(|call| call.key == key).count();
     let again = |call: &Received| credit.calls_of(&call.key).len() > of(&call.key);
     match point {
-        Point::AfterCall | Point::BeforeMark => assert!(before.iter().all(again), "{point:?}: never asked again"),
-        Point::AfterMark => assert!(!before.iter().all(again), "{point:?}: asked again, though it was marked"),
+        Point::AfterCall | Point::BeforeMark => assert!(before.iter().all(again), "{point:?}: not called again"),
+        Point::AfterMark => assert!(!before.iter().all(again), "{point:?}: called again although it was marked"),
         _ => {}
     }
-    // The stand-ins of the service itself were never meant, and nothing was put aside.
+    // The service's own stand-ins were not called, and no message was quarantined or dead-lettered.
     assert!(running.deliveries().await.is_empty());
     assert_eq!(running.get("/_local/parked").await["count"], 0, "{point:?}");
 }
 
 #[tokio::test]
-async fn killed_anywhere_it_delivers_after_the_start_and_nothing_is_booked_twice() {
+async fn after_a_kill_at_any_point_every_reward_is_booked_once() {
     join_all(Point::ALL.map(|point| killed_at(point, true))).await;
 }
 
-/// What the stream had not been read to its end is never read: the sweep makes it good.
+/// The restarted service never reads the rest of the stream: the sweep does the work.
 #[tokio::test]
-async fn killed_anywhere_it_delivers_even_if_the_stream_is_lost() {
+async fn after_a_kill_at_any_point_rewards_are_delivered_without_the_stream() {
     join_all(Point::ALL.map(|point| killed_at(point, false))).await;
 }

@@ -1,4 +1,4 @@
-//! Time running out: what is left is given back while there is still time to say so.
+//! Running out of time: unfinished work is returned as failed while there is still time to do so.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::world::{self, Fault, World};
 
-/// A call with half a second left, which is less than it takes to report.
+/// A call with half a second left, which is less than the time reserved for the answer.
 fn late() -> Call {
     Call::begin(Duration::from_millis(500)).unwrap()
 }
 
-/// A call with four seconds: time for work, but not for a table that takes longer.
+/// A call with four seconds: enough for work, but not for a table that takes longer.
 fn short() -> Call {
     Call::begin(Duration::from_secs(4)).unwrap()
 }
@@ -35,7 +35,7 @@ fn order(user: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_queue_gets_back_what_was_still_under_way() {
+async fn unfinished_queue_messages_are_returned_as_failed() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
     world.refer("alice", "carol").await;
@@ -47,7 +47,7 @@ async fn a_queue_gets_back_what_was_still_under_way() {
     let all = json!({"batchItemFailures": [{"itemIdentifier": "m-bob"}, {"itemIdentifier": "m-carol"}]});
     assert_eq!(conversion::handle(&app, batch.clone(), late()).await.unwrap(), all);
 
-    // One of the two meets a slow table; only that one comes again.
+    // One of the two meets a slow table; only that one is retried.
     world.wire().break_next("GetItem", [Fault::Slow(Duration::from_secs(20))]);
     let answer = conversion::handle(&app, batch.clone(), short()).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
@@ -60,7 +60,7 @@ async fn a_queue_gets_back_what_was_still_under_way() {
 }
 
 #[tokio::test]
-async fn the_stream_goes_on_from_the_first_record_that_was_not_done() {
+async fn the_stream_continues_at_the_first_unfinished_record() {
     let world = World::start().await;
     let app = rewards::App::new(world.service().env(), dynamodb(&world), eventbridge(&world), sqs(&world)).unwrap();
     let record = |number: &str| json!({"dynamodb": {"SequenceNumber": number}});
@@ -71,7 +71,7 @@ async fn the_stream_goes_on_from_the_first_record_that_was_not_done() {
 }
 
 #[tokio::test]
-async fn a_sweep_without_time_begins_nothing() {
+async fn a_sweep_without_time_starts_no_work() {
     let mut world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
@@ -85,7 +85,7 @@ async fn a_sweep_without_time_begins_nothing() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_runs_out_of_time_has_not_failed() {
+async fn a_sweep_that_runs_out_of_time_does_not_fail() {
     let mut world = World::with(|options| options.pace.stream = false).await;
     for (referee, order) in [("bob", "o-1"), ("carol", "o-2")] {
         world.refer("alice", referee).await;

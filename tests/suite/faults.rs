@@ -1,4 +1,4 @@
-//! Lost answers, conflicts, throttling and records that nobody can read: the design's section 9.
+//! Lost answers, conflicts, throttling and unreadable records: the required behaviour under faults.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,15 +9,15 @@ use serde_json::{Map, Value, json};
 
 use crate::world::{Fault, World, plain};
 
-/// As often as the SDK tries: more of them in a row, and the caller hears of it.
+/// How often the SDK tries a call. More consecutive faults are reported to the caller.
 const TRIES: usize = 4;
 
-/// On hold for ever, so that each write is the only one of its kind under way.
-async fn world_on_hold() -> World {
+/// A long hold, so that no other write of the same kind is in progress.
+async fn world_with_long_hold() -> World {
     World::with_env([("HOLD_SECONDS", "3600")]).await
 }
 
-/// How many codes the table holds, and who owns how many.
+/// How many codes the table holds, and how many code owners.
 async fn codes(world: &World) -> (usize, usize) {
     let items = world.items().await;
     let count =
@@ -25,13 +25,14 @@ async fn codes(world: &World) -> (usize, usize) {
     (count(|sk| sk == "CODE"), count(|sk| sk.starts_with("CODE#")))
 }
 
-/// What is broken in such a way that trying again at once helps.
-const PASSING: [Fault; 5] = [Fault::AnswerLost, Fault::RequestLost, Fault::Throttled, Fault::Conflict, Fault::Internal];
+/// Faults that an immediate retry overcomes.
+const TRANSIENT: [Fault; 5] =
+    [Fault::AnswerLost, Fault::RequestLost, Fault::Throttled, Fault::Conflict, Fault::Internal];
 
 #[tokio::test]
-async fn a_mint_survives_any_fault_that_passes() {
+async fn a_mint_tolerates_transient_faults() {
     let world = World::start().await;
-    for (number, fault) in PASSING.into_iter().enumerate() {
+    for (number, fault) in TRANSIENT.into_iter().enumerate() {
         for body in [json!({}), json!({"code": format!("vanity-{number}"), "device_fingerprint": "a-device-of-hers"})] {
             let user = format!("user-{number}-{}", body["code"].is_null());
             let before = codes(&world).await;
@@ -45,9 +46,9 @@ async fn a_mint_survives_any_fault_that_passes() {
     world.end().await;
 }
 
-/// The token of a transaction lives within one call; a caller who tries again meets the code by its owner.
+/// A transaction's token is valid within one call. When the caller retries, the code is found by its owner.
 #[tokio::test]
-async fn a_mint_whose_answers_all_got_lost_is_found_by_the_next_call() {
+async fn a_mint_without_any_answer_is_found_by_the_next_call() {
     let world = World::start().await;
     world.wire().break_next("TransactWriteItems", [Fault::AnswerLost; 2 * TRIES]);
     let lost = world.put("/v1/users/alice/code", json!({"code": "alice"})).await;
@@ -61,10 +62,10 @@ async fn a_mint_whose_answers_all_got_lost_is_found_by_the_next_call() {
 }
 
 #[tokio::test]
-async fn an_attribution_survives_any_fault_that_passes() {
+async fn an_attribution_tolerates_transient_faults() {
     let world = World::start().await;
     world.mint("alice", "alice").await;
-    for (number, fault) in PASSING.into_iter().enumerate() {
+    for (number, fault) in TRANSIENT.into_iter().enumerate() {
         let referee = format!("referee-{number}");
         world.wire().break_next("PutItem", [fault, fault]);
         let created = world.attribute(&referee, "alice").await.with(201);
@@ -78,12 +79,12 @@ async fn an_attribution_survives_any_fault_that_passes() {
 }
 
 #[tokio::test]
-async fn each_step_is_written_once_whatever_fault_passes() {
+async fn each_step_is_written_once_despite_transient_faults() {
     let world = World::with(|options| {
         options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "1").with("REFEREE_REWARD_TYPE", "coupon");
     })
     .await;
-    for (number, fault) in PASSING.into_iter().enumerate() {
+    for (number, fault) in TRANSIENT.into_iter().enumerate() {
         let bob = format!("bob-{number}");
         world.refer(&format!("alice-{number}"), &bob).await;
 
@@ -95,7 +96,7 @@ async fn each_step_is_written_once_whatever_fault_passes() {
         assert_eq!(converted["rev"], 2, "{fault:?}: {converted:#}");
         assert!(world.wire().is_mended(), "{fault:?}");
 
-        // Slow subsystems, so that the issue's write is over before the marks are broken.
+        // Slow subsystems, so that the issue's write is complete before the marks are broken.
         for kind in ["credit", "coupon"] {
             world.script(kind, json!({"delay_ms": 800})).await;
         }
@@ -116,18 +117,18 @@ async fn each_step_is_written_once_whatever_fault_passes() {
         assert_eq!(world.stored(&bob).await["rev"], 5, "{fault:?}");
         assert!(world.wire().is_mended(), "{fault:?}");
     }
-    // The SDK made good every fault by itself: nobody was called or told twice.
-    assert_eq!(world.deliveries().await.len(), 2 * PASSING.len());
+    // The SDK's retries overcame every fault: no subsystem was called twice, and no event was published twice.
+    assert_eq!(world.deliveries().await.len(), 2 * TRANSIENT.len());
     let issued = world.announced("reward.issued").await;
     assert_eq!((issued.len(), issued.iter().collect::<BTreeSet<_>>().len()), (10, 10), "{issued:?}");
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_flag_survives_any_fault_that_passes() {
+async fn a_flag_tolerates_transient_faults() {
     let world = World::start().await;
     world.mint("alice", "alice").await;
-    for (number, fault) in PASSING.into_iter().enumerate() {
+    for (number, fault) in TRANSIENT.into_iter().enumerate() {
         world.wire().break_next("UpdateItem", [fault, fault]);
         let reason = format!("reason {number}");
         let at = format!("2026-01-01T00:00:0{number}Z");
@@ -141,8 +142,8 @@ async fn a_flag_survives_any_fault_that_passes() {
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_made_again() {
-    // As patient as on AWS, and no more.
+async fn a_slow_call_is_retried_after_the_timeout() {
+    // The same timeouts as on AWS.
     let world = World::with(|options| {
         options.pace.slack = 1;
         options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
@@ -152,7 +153,7 @@ async fn a_call_that_takes_too_long_is_made_again() {
     world.wire().break_next("BatchGetItem", [Fault::Slow(Duration::from_secs(30))]);
     world.wire().break_next("PutItem", [Fault::Slow(Duration::from_secs(30))]);
     world.attribute("bob", "alice").await.with(201);
-    // A call that is slow, and no more than that, is waited for.
+    // A call that is slower than usual, but within the timeout, is not retried.
     world.wire().break_next("UpdateItem", [Fault::Slow(Duration::from_millis(400))]);
     world.order("bob", "o-1").await;
     world.until_status("bob", "converted").await;
@@ -161,7 +162,7 @@ async fn a_call_that_takes_too_long_is_made_again() {
     world.end().await;
 }
 
-/// Every route that needs the table says that it is not there, and that trying again will help.
+/// Every route that needs the table answers 503 with `Retry-After`.
 async fn unavailable(fault: Fault) {
     let world = World::start().await;
     world.mint("alice", "alice").await;
@@ -172,7 +173,7 @@ async fn unavailable(fault: Fault) {
         ("TransactWriteItems", Method::PUT, "/v1/users/bob/code", json!({})),
         ("PutItem", Method::POST, "/v1/referrals", body.clone()),
     ];
-    // Only writes meet somebody else's transaction.
+    // Only writes can conflict with a transaction.
     if fault != Fault::Conflict {
         calls.extend([
             ("BatchGetItem", Method::POST, "/v1/referrals", body),
@@ -189,10 +190,10 @@ async fn unavailable(fault: Fault) {
         assert_eq!((answer.status.as_u16(), answer.reason()), (503, "unavailable"), "{what}");
         let pause = answer.headers["retry-after"].to_str().unwrap();
         assert!(pause.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{what}: {pause}");
-        assert!(!world.wire().is_mended(), "{what}: tried for too long");
+        assert!(!world.wire().is_mended(), "{what}: retried for too long");
         world.wire().mend();
     }
-    // Nothing was half done, and trying again does help.
+    // No write was left incomplete, and a retry succeeds.
     world.get("/v1/referrals/bob").await.refused(404, "referral_not_found");
     world.get("/v1/users/bob/code").await.refused(404, "code_not_found");
     world.put("/v1/users/bob/code", json!({})).await.with(201);
@@ -200,16 +201,16 @@ async fn unavailable(fault: Fault) {
     world.end().await;
 }
 
-/// A World each: a client that met nothing but errors for long tries less often, and rightly so.
+/// Each fault has its own World, because an SDK client retries less after many errors.
 #[tokio::test]
-async fn a_table_that_keeps_pushing_back_is_said_to_be_unavailable() {
+async fn a_persistent_table_failure_is_answered_with_503() {
     for fault in [Fault::Throttled, Fault::RequestLost, Fault::Internal, Fault::Conflict] {
         unavailable(fault).await;
     }
 }
 
 #[tokio::test]
-async fn a_link_leads_on_without_the_table() {
+async fn a_link_redirects_without_the_table() {
     let world = World::start().await;
     world.mint("alice", "alice").await;
     let landing = world.service().env().get("LANDING_URL").unwrap().to_owned();
@@ -217,21 +218,21 @@ async fn a_link_leads_on_without_the_table() {
         world.wire().break_next("GetItem", [fault; 2 * TRIES]);
         let answer = world.get("/r/alice").await;
         assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().unwrap()), (302, landing.as_str()));
-        assert_eq!(answer.cookie(), None, "a code that nobody looked up is no touch");
+        assert_eq!(answer.cookie(), None, "a code that was not looked up sets no cookie");
         world.wire().mend();
     }
     assert!(world.land("alice").await.is_some());
-    // From then on the code is known without the table.
+    // From then on the code is cached.
     world.wire().take_calls();
     assert!(world.land("alice").await.is_some());
     assert_eq!(world.wire().take_calls(), []);
     world.end().await;
 }
 
-/// Throttled beyond the SDK's patience, then beyond Lambda's: the event waits in the dead-letter queue, which feeds the
+/// Throttling outlasts the SDK's retries and Lambda's. The event then waits in the dead-letter queue, which feeds the
 /// function again.
 #[tokio::test]
-async fn an_event_outlives_a_table_that_is_away_for_long() {
+async fn an_event_survives_a_long_table_outage() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
     world.settle().await;
@@ -247,9 +248,9 @@ async fn an_event_outlives_a_table_that_is_away_for_long() {
     world.end().await;
 }
 
-/// The reads and the write of the issue, and the mark, fail for longer than the SDK tries.
+/// The reads and the write of the issue, and the mark, fail for longer than the SDK retries.
 #[tokio::test]
-async fn stream_and_queue_bring_again_what_the_table_would_not_take() {
+async fn the_stream_and_queues_retry_failed_writes() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
     world.settle().await;
@@ -268,7 +269,7 @@ async fn stream_and_queue_bring_again_what_the_table_would_not_take() {
     world.settle().await;
     assert_eq!(world.stored("dave").await["rev"], 5);
 
-    // The calls were made, the marks did not land: the calls are made again under the same keys.
+    // The calls succeeded but the marks did not, so the calls are repeated with the same keys.
     world.script("credit", json!({"delay_ms": 800})).await;
     world.refer("erin", "frank").await;
     world.order("frank", "o-3").await;
@@ -285,12 +286,12 @@ async fn stream_and_queue_bring_again_what_the_table_would_not_take() {
     world.end().await;
 }
 
-/// A referral that nobody can read, right in the way: in the stream, in the index of work, and asked for by an event.
+/// An unreadable referral in the stream and in the work index, for which an event arrives too.
 #[tokio::test]
-async fn what_cannot_be_read_is_put_aside_and_stands_in_nobodys_way() {
+async fn an_unreadable_referral_is_quarantined_and_blocks_no_other() {
     let mut world = World::with_env([("HOLD_SECONDS", "1")]).await;
     world.refer("alice", "bob").await;
-    let item = evil();
+    let item = unreadable();
     put(&world, item.clone()).await;
     world.refer("carol", "dave").await;
     world.order("bob", "o-1").await;
@@ -306,29 +307,36 @@ async fn what_cannot_be_read_is_put_aside_and_stands_in_nobodys_way() {
     }
     world.settle().await;
 
-    // Put aside once, with all that came, and left as it was.
+    // Quarantined once, with its full content, and unchanged in the table.
     let parked = world.get("/_local/parked").await.with(200);
     assert_eq!(parked["count"], 1, "{parked:#}");
-    let aside = &parked["items"][0];
-    assert_eq!((&aside["queue"], &aside["body"]["function"]), (&json!("QuarantineQueue"), &json!("rewards")));
-    assert_eq!(aside["body"]["payload"]["dynamodb"]["NewImage"]["status"], json!({"S": "bewitched"}), "{aside:#}");
-    let reason = aside["body"]["reason"].as_str().unwrap();
-    assert!(reason.contains("REFEREE#") && !reason.contains("evil"), "{reason}");
-    assert_eq!(world.item("REFEREE#evil", "REFERRAL").await, Some(item));
-    world.get("/v1/referrals/evil").await.refused(503, "unavailable");
+    let quarantined = &parked["items"][0];
+    assert_eq!(
+        (&quarantined["queue"], &quarantined["body"]["function"]),
+        (&json!("QuarantineQueue"), &json!("rewards"))
+    );
+    assert_eq!(
+        quarantined["body"]["payload"]["dynamodb"]["NewImage"]["status"],
+        json!({"S": "bewitched"}),
+        "{quarantined:#}"
+    );
+    let reason = quarantined["body"]["reason"].as_str().unwrap();
+    assert!(reason.contains("REFEREE#") && !reason.contains("mallory"), "{reason}");
+    assert_eq!(world.item("REFEREE#mallory", "REFERRAL").await, Some(item));
+    world.get("/v1/referrals/mallory").await.refused(503, "unavailable");
 
-    delete_evil(&world).await;
+    delete_unreadable(&world).await;
     world.expect_parked(1);
     world.end().await;
 }
 
-/// Of a batch from a queue only what failed comes again; what cannot be read is put aside and does not.
+/// Only the failed messages of a queue's batch are returned. Unreadable ones are quarantined and not returned.
 #[tokio::test]
-async fn of_a_queues_batch_only_what_failed_is_given_back() {
-    let mut world = world_on_hold().await;
+async fn only_the_failed_messages_of_a_queue_batch_are_returned() {
+    let mut world = world_with_long_hold().await;
     world.refer("alice", "bob").await;
     world.refer("carol", "dave").await;
-    put(&world, evil()).await;
+    put(&world, unreadable()).await;
     world.settle().await;
     let order = |user: &str| {
         let detail = json!({"order_id": "o-1", "user_id": user, "amount": 4200, "currency": "USD"});
@@ -337,7 +345,7 @@ async fn of_a_queues_batch_only_what_failed_is_given_back() {
     let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {"order_id": 7}});
     let bodies = [
         order("bob").to_string(),
-        order("evil").to_string(),
+        order("mallory").to_string(),
         broken.to_string(),
         "no JSON".to_owned(),
         order("dave").to_string(),
@@ -349,15 +357,15 @@ async fn of_a_queues_batch_only_what_failed_is_given_back() {
     for referee in ["bob", "dave"] {
         assert_eq!(world.stored(referee).await["status"], "converted", "{referee}");
     }
-    delete_evil(&world).await;
-    // The two that cannot be read, and the evil item's own record in the stream.
+    delete_unreadable(&world).await;
+    // The two unreadable messages, and the unreadable item's own stream record.
     world.expect_parked(3);
     world.end().await;
 }
 
-/// A stream's batch stops at the first record that fails, so that the order per referral is kept.
+/// A stream batch stops at the first failed record, so that the order of each referral's records is kept.
 #[tokio::test]
-async fn a_streams_batch_stops_at_the_first_that_failed() {
+async fn a_stream_batch_stops_at_the_first_failed_record() {
     let mut world = World::with(|options| options.pace.stream = false).await;
     for (referrer, referee) in [("alice", "bob"), ("carol", "dave"), ("erin", "frank")] {
         world.refer(referrer, referee).await;
@@ -387,9 +395,9 @@ async fn a_streams_batch_stops_at_the_first_that_failed() {
     world.end().await;
 }
 
-/// To tell of a conversion and to issue its rewards are two errands, and neither waits for the other.
+/// Announcing a conversion and issuing its rewards are independent.
 #[tokio::test]
-async fn a_bus_that_is_down_holds_no_issue_back() {
+async fn a_bus_outage_does_not_delay_the_issue() {
     let mut world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
@@ -413,13 +421,13 @@ async fn a_bus_that_is_down_holds_no_issue_back() {
     world.end().await;
 }
 
-/// A referral in a state that there is none of, due in the index of work.
-fn evil() -> Item {
+/// A referral with an unknown status, due in the work index.
+fn unreadable() -> Item {
     let texts = [
-        ("pk", "REFEREE#evil"),
+        ("pk", "REFEREE#mallory"),
         ("sk", "REFERRAL"),
         ("referrer", "REFERRER#alice"),
-        ("referred_at", "2026-01-31T09:30:00.000Z#evil"),
+        ("referred_at", "2026-01-31T09:30:00.000Z#mallory"),
         ("status", "bewitched"),
         ("work", "due#0"),
         ("due_at", "2026-01-31T09:30:00.000Z"),
@@ -432,15 +440,15 @@ async fn put(world: &World, item: Item) {
     world.service().dynamodb().put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
 }
 
-/// The audit reads every referral, and could not read this one.
-async fn delete_evil(world: &World) {
+/// Deletes the unreadable referral, because the audit reads every referral.
+async fn delete_unreadable(world: &World) {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
-    let key: Item = evil().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
+    let key: Item = unreadable().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
     world.service().dynamodb().delete_item().table_name(table).set_key(Some(key)).send().await.unwrap();
     world.settle().await;
 }
 
-/// An item's first record in the stream, as Lambda hands it over.
+/// A stream record for a new item, in the form that Lambda receives.
 fn record(sequence: &str, item: &Item) -> Value {
     let keys: Item = item.clone().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
     json!({

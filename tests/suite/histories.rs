@@ -1,6 +1,7 @@
-//! Many random lives of referrals, told to `analytics` as a stream tells them at its worst: doubled, cut in two, in any
-//! order across referrals, with records lost and calls that fail. The figures are then what a plain recount says, and a
-//! rebuild finds no difference.
+//! Passes many random referral histories to `analytics` under the worst conditions that a stream allows: duplicates,
+//! split
+//! batches, any order across referrals, lost records and failing calls. The counters must then equal a simple recount,
+//! and a rebuild must find no difference.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -35,16 +36,16 @@ use crate::{
 };
 
 pub(crate) const SEED: u64 = 20_261_122;
-/// How many batches are under way at once, each with referrals of its own, as many as the template allows.
-const LANES: usize = 4;
+/// How many batches are processed at once, each with separate referrals; the template allows as many.
+const WORKERS: usize = 4;
 
-/// `ANALYTICS_HISTORIES`: how many lives.
+/// The number of histories, from `ANALYTICS_HISTORIES`.
 pub(crate) fn histories() -> usize {
     std::env::var("ANALYTICS_HISTORIES").map_or(300, |count| count.parse().unwrap())
 }
 
 fn money(rng: &mut Rng) -> Money {
-    // Small sums, and now and then the largest that there is: sums go beyond what 64 bits hold.
+    // Mostly small amounts, and sometimes the largest one, so that sums exceed 64 bits.
     let amount = if rng.u8(..10) == 0 { (1 << 53) - 1 } else { rng.u64(..5000) };
     let currency: Currency = rng.choice(["USD", "EUR"]).unwrap().parse().unwrap();
     Money { amount: amount.try_into().unwrap(), currency }
@@ -60,14 +61,14 @@ fn moment(rng: &mut Rng) -> Timestamp {
     new_year.plus(Duration::from_secs(rng.u64(..400 * 86_400)))
 }
 
-/// A pause as it is in life: mostly short, at times months.
+/// A realistic pause: mostly short, sometimes months.
 fn pause(rng: &mut Rng) -> Duration {
     let longest = *rng.choice(&[60, 3600, 86_400, 20 * 86_400, 250 * 86_400]).unwrap();
     Duration::from_millis(rng.u64(..longest * 1000))
 }
 
 pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral {
-    // Few have many, and many have few.
+    // A few referrers have many referrals, and most have few.
     let most = rng.usize(..=count / 5);
     let referrer = rng.usize(..=most);
     Referral {
@@ -90,7 +91,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
     }
 }
 
-/// A life from the attribution on: each of its revisions.
+/// A history from the attribution on: all revisions of the referral.
 pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> {
     let mut revisions = vec![attributed(rng, number, count)];
     let mut now = revisions[0].created_at;
@@ -125,9 +126,9 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
     revisions
 }
 
-/// The records of these lives: those of one life in their order, but some come again at any later time, and some that are
-/// not the last of their life never come.
-fn told(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
+/// The stream records of these histories. Those of one history are in order, but some are repeated later, and some that
+/// are not the last of their history are lost.
+fn stream_records(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
     let mut waiting: Vec<VecDeque<&Referral>> = lives.iter().map(|life| life.iter().collect()).collect();
     let (mut records, mut sequence) = (Vec::<Value>::new(), 0);
     while !waiting.is_empty() {
@@ -150,8 +151,9 @@ fn told(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
     records
 }
 
-/// Hands records over until all are taken: cut in two for no reason, given again, and from the first that failed on.
-async fn hand_over(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Value]) {
+/// Passes records to the function until all are processed: some batches are split, some are repeated, and after a
+/// failure the batch continues at the first failed record.
+async fn process(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Value]) {
     let (mut parts, mut calls) = (VecDeque::new(), 0);
     let mut rest = records;
     while !rest.is_empty() {
@@ -160,7 +162,7 @@ async fn hand_over(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Val
         parts.push_back(batch);
         while let Some(part) = parts.pop_front().filter(|part| !part.is_empty()) {
             calls += 1;
-            assert!(calls < 100 + 10 * records.len(), "there is no end to it");
+            assert!(calls < 100 + 10 * records.len(), "the records are never finished");
             match rng.u8(..30) {
                 0 => wire.break_next("metrics:TransactWriteItems", [Fault::AnswerLost]),
                 1 => wire.break_next("metrics:TransactWriteItems", [Fault::Conflict; 4]),
@@ -196,7 +198,7 @@ async fn all(client: &Client, table: &str) -> Vec<Item> {
     pages.collect::<Result<Vec<_>, _>>().await.unwrap()
 }
 
-/// A service whose stream feeds nobody: this test is the stream.
+/// A service whose stream feeds no function: the test invokes the function itself.
 pub(crate) async fn service(wire: &Wire) -> Service {
     let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
@@ -204,7 +206,7 @@ pub(crate) async fn service(wire: &Wire) -> Service {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_it_is_told_each_life_counts_once() {
+async fn each_history_counts_once_under_any_delivery() {
     let (count, mut rng, wire) = (histories(), Rng::with_seed(SEED), Wire::default());
     let service = service(&wire).await;
     let (client, began) = (patient(&service), std::time::Instant::now());
@@ -212,18 +214,18 @@ async fn however_it_is_told_each_life_counts_once() {
     let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
 
-    let lanes = lives.chunks(count.div_ceil(LANES)).map(|lives| (rng.fork(), lives));
-    let lanes = lanes.map(|(mut rng, lives)| {
+    let workers = lives.chunks(count.div_ceil(WORKERS)).map(|lives| (rng.fork(), lives));
+    let workers = workers.map(|(mut rng, lives)| {
         let (service, wire) = (&service, &wire);
         async move {
-            let records = told(&mut rng, lives);
-            hand_over(service, wire, &mut rng, &records).await;
+            let records = stream_records(&mut rng, lives);
+            process(service, wire, &mut rng, &records).await;
             records.len()
         }
     });
-    let records: usize = join_all(lanes).await.into_iter().sum();
+    let records: usize = join_all(workers).await.into_iter().sum();
     wire.mend();
-    println!("{count} lives, {records} records, taken in after {:?}", began.elapsed());
+    println!("{count} lives, {records} records, processed after {:?}", began.elapsed());
 
     let stored = all(&client, "referrals").await;
     let stored: Vec<_> = stored.into_iter().map(|item| table::referral_from(item).unwrap()).collect();
@@ -232,20 +234,20 @@ async fn however_it_is_told_each_life_counts_once() {
     assert!(live.len() > 100, "{live:?}");
     assert_eq!(difference(&live, &recount(&stored)), [""; 0]);
 
-    let anew = rebuild::made(&client, "anew").await.unwrap();
+    let rebuilt = rebuild::made(&client, "rebuilt").await.unwrap();
     let looked_at = std::cell::Cell::new(0);
     let count_items = |items| looked_at.set(looked_at.get() + items);
-    let report = rebuild::rebuild(&Store::new(&client, "referrals"), &anew, count_items).await.unwrap();
+    let report = rebuild::rebuild(&Store::new(&client, "referrals"), &rebuilt, count_items).await.unwrap();
     assert_eq!((report.counted, report.known, report.unreadable), (count as u64, 0, 0));
     assert_eq!(looked_at.get(), count as u64);
-    assert_eq!(rebuild::compare(&anew, &Metrics::new(&client, "metrics")).await.unwrap(), [""; 0]);
+    assert_eq!(rebuild::compare(&rebuilt, &Metrics::new(&client, "metrics")).await.unwrap(), [""; 0]);
     println!("rebuilt and compared after {:?}", began.elapsed());
     service.stop().await;
 }
 
-/// What is wrong with the figures is told line by line, and what the stream lost is made good in the table in use.
+/// The comparison reports each difference, and the rebuild repairs in the live table what the stream lost.
 #[tokio::test]
-async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
+async fn a_rebuild_finds_differences_and_repairs_lost_records() {
     let wire = Wire::default();
     let service = service(&wire).await;
     let (client, mut rng) = (patient(&service), Rng::with_seed(SEED));
@@ -253,29 +255,30 @@ async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
     let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
     let (store, live) = (Store::new(&client, "referrals"), Metrics::new(&client, "metrics"));
-    // Of most the latest is known; of one an older revision, and of one nothing.
+    // The live table knows the latest revision of most referrals, an older one of one, and nothing of another.
     let late = lives.iter().position(|life| life.len() > 2).unwrap();
     let absent = (late + 1) % lives.len();
     for (number, life) in lives.iter().enumerate().filter(|(number, _)| *number != absent) {
         let known = if number == late { &life[0] } else { life.last().unwrap() };
         assert_eq!(live.take(&Facts::from(known)).await.unwrap(), Taken::Counted);
     }
-    let anew = rebuild::made(&client, "anew").await.unwrap();
-    rebuild::rebuild(&store, &anew, |_| ()).await.unwrap();
-    let lines = rebuild::compare(&anew, &live).await.unwrap();
+    let rebuilt = rebuild::made(&client, "rebuilt").await.unwrap();
+    rebuild::rebuild(&store, &rebuilt, |_| ()).await.unwrap();
+    let lines = rebuild::compare(&rebuilt, &live).await.unwrap();
     for number in [late, absent] {
-        let told = lines.iter().filter(|line| line.starts_with(&format!("REFEREE#referee-{number} FACTS:"))).count();
-        assert_eq!(told, 1, "{lines:#?}");
+        let stream_records =
+            lines.iter().filter(|line| line.starts_with(&format!("REFEREE#referee-{number} FACTS:"))).count();
+        assert_eq!(stream_records, 1, "{lines:#?}");
     }
     assert!(lines.iter().any(|line| line.starts_with("PROGRAM#")), "{lines:#?}");
 
     let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
     assert_eq!((report.counted, report.known), (2, 10));
-    assert_eq!(rebuild::compare(&anew, &live).await.unwrap(), [""; 0]);
+    assert_eq!(rebuild::compare(&rebuilt, &live).await.unwrap(), [""; 0]);
     let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
     assert_eq!((report.counted, report.known), (0, 12));
 
-    // A figure that somebody else moved, and one that nobody else has.
+    // Change one counter, and add one that should not exist.
     let add = |pk: &str, sk: &str| {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let update = client.update_item().table_name("metrics").key("pk", text(pk)).key("sk", text(sk));
@@ -287,7 +290,7 @@ async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
     let counter = counter.unwrap();
     add(counter["pk"].as_s().unwrap(), counter["sk"].as_s().unwrap()).send().await.unwrap();
     add("PROGRAM#default#DAYS#0", "1999-01-01").send().await.unwrap();
-    let lines = rebuild::compare(&anew, &live).await.unwrap();
+    let lines = rebuild::compare(&rebuilt, &live).await.unwrap();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(
         lines.contains(&"PROGRAM#default#DAYS#0 1999-01-01: nothing; the other: converted 1".to_owned()),
@@ -296,14 +299,14 @@ async fn a_rebuild_finds_what_differs_and_makes_good_what_was_lost() {
     service.stop().await;
 }
 
-/// The table that a rebuild makes is the one that the template deploys.
+/// The table that a rebuild creates has the definition of the deployed one.
 #[tokio::test]
-async fn a_table_that_is_made_anew_is_the_templates() {
+async fn a_rebuilt_table_has_the_templates_definition() {
     let service = service(&Wire::default()).await;
     let client = patient(&service);
-    rebuild::made(&client, "anew").await.unwrap();
+    rebuild::made(&client, "rebuilt").await.unwrap();
     let described = async |name: &str| client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
-    let (made, deployed) = (described("anew").await, described("metrics").await);
+    let (made, deployed) = (described("rebuilt").await, described("metrics").await);
     assert_eq!(made.key_schema, deployed.key_schema);
     let index = |table: &aws_sdk_dynamodb::types::TableDescription| {
         let [index] = table.global_secondary_indexes() else { panic!("{table:?}") };

@@ -1,7 +1,7 @@
-//! The test binary: every test has a whole service of its own (see [`world`]), and they run side by side.
+//! The integration tests. Each test starts its own service (see [`world`]), and tests run in parallel.
 
-#![allow(clippy::disallowed_methods, reason = "tests live in real time")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "tests use real time")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
 mod admin;
 mod analytics;

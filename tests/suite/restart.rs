@@ -1,4 +1,4 @@
-//! The command itself: killed, started again on its data, interrupted, and started in wrong ways.
+//! The `local` command: killed and restarted on its data, interrupted, and started with invalid arguments.
 
 use std::{
     collections::BTreeSet,
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 
 use crate::world::{
     Folder,
-    process::{PATIENCE, Running, command, end},
+    process::{LIMIT, Running, command, end},
 };
 
-/// Runs the command to its end.
+/// Runs the command until it exits.
 fn run(arguments: &[&str]) -> Output {
     let mut child = command().args(arguments).spawn().unwrap();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > until {
             child.kill().unwrap();
-            panic!("{arguments:?} does not end");
+            panic!("{arguments:?} does not exit");
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -35,7 +35,7 @@ fn keys(calls: &[Value]) -> BTreeSet<String> {
     calls.iter().map(|call| call["headers"]["idempotency-key"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Kills the service between issue and delivery, the stand-in behaving like this, and starts it again.
+/// Kills the service between issue and delivery, with a stand-in that has this script, and restarts it.
 async fn killed_while(stand_in: Value) {
     let data = Folder::new();
     let running = Running::start(data.path(), &[]);
@@ -57,7 +57,7 @@ async fn killed_while(stand_in: Value) {
     running.until("both are delivered", async || running.statuses("bob").await == delivered).await;
     assert!(started.elapsed() < Duration::from_secs(60));
     let after = running.deliveries().await;
-    assert_eq!(after[..before.len()], before[..], "what was received before is remembered");
+    assert_eq!(after[..before.len()], before[..], "calls received before the restart are kept");
     let new = &after[before.len()..];
     assert_eq!(keys(new), keys(&before));
     for call in new {
@@ -65,7 +65,7 @@ async fn killed_while(stand_in: Value) {
         assert_eq!(call["body"], same["body"]);
     }
 
-    // The visitor of before is known, and so are the codes.
+    // Cookies and codes from before the restart are still valid.
     let body = json!({"referee_id": "carol"});
     let (status, body, _) = running.send(Method::POST, "/v1/referrals", Some(("cookie", &cookie)), body).await;
     assert_eq!((status, &body["code"]), (201, &json!("alice")), "{body}");
@@ -77,18 +77,18 @@ async fn killed_while(stand_in: Value) {
 }
 
 #[tokio::test]
-async fn killed_while_the_subsystem_is_down_it_delivers_after_the_start() {
+async fn after_a_kill_during_a_subsystem_outage_rewards_are_delivered() {
     killed_while(json!({"answers": vec![500; 40]})).await;
 }
 
 #[tokio::test]
-async fn killed_amid_the_calls_it_calls_again_under_the_same_keys() {
+async fn after_a_kill_during_calls_the_same_keys_are_used_again() {
     killed_while(json!({"delay_ms": 4500})).await;
 }
 
-/// Before the issue: on hold when killed, due when started again.
+/// Killed before the issue, during the hold; due after the restart.
 #[tokio::test]
-async fn killed_while_a_hold_runs_it_issues_after_the_start() {
+async fn after_a_kill_during_the_hold_rewards_are_issued() {
     let data = Folder::new();
     let hold = [("HOLD_SECONDS", "2")];
     let running = Running::start(data.path(), &hold);
@@ -104,7 +104,7 @@ async fn killed_while_a_hold_runs_it_issues_after_the_start() {
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_it_cleanly_and_it_can_go_on() {
+async fn a_signal_stops_the_service_cleanly_and_it_can_be_restarted() {
     let data = Folder::new();
     for signal in ["INT", "TERM"] {
         let mut running = Running::start(data.path(), &[]);
@@ -118,11 +118,11 @@ async fn an_interrupt_ends_it_cleanly_and_it_can_go_on() {
 }
 
 #[tokio::test]
-async fn it_says_when_it_is_ready_and_what_to_try() {
+async fn start_up_output_says_when_it_is_ready_and_what_to_try() {
     let data = Folder::new();
     let running = Running::start(data.path(), &[]);
-    // Ready is meant: the very first call is answered.
-    let (status, body, _) = running.send(Method::GET, "/v1/codes/nobodys", None, Value::Null).await;
+    // The first request after `ready` is answered.
+    let (status, body, _) = running.send(Method::GET, "/v1/codes/unknown", None, Value::Null).await;
     assert_eq!((status, &body["reason"]), (404, &json!("code_not_found")));
     let mut said = Vec::new();
     while said.last().is_none_or(|line: &String| !line.contains("Ctrl-C")) {
@@ -133,7 +133,7 @@ async fn it_says_when_it_is_ready_and_what_to_try() {
 }
 
 #[tokio::test]
-async fn two_do_not_share_their_data() {
+async fn two_services_cannot_share_a_data_directory() {
     let data = Folder::new();
     let running = Running::start(data.path(), &[]);
     let path = data.path().to_str().unwrap();
@@ -145,7 +145,7 @@ async fn two_do_not_share_their_data() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn a_port_in_use_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (flag, other) in [("--port", "--dynamodb-port"), ("--dynamodb-port", "--port")] {
@@ -168,7 +168,7 @@ fn help_names_flags_and_variables() {
 }
 
 #[test]
-fn a_wrong_setting_or_flag_is_named() {
+fn an_invalid_setting_or_flag_is_reported() {
     let mut child = command().args(["--port", "0", "--dynamodb-port", "0"]).env("CURRENCY", "dollars").spawn().unwrap();
     let status = end(&mut child);
     let mut said = String::new();

@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::{self, process::PATIENCE};
+use crate::world::{self, process::LIMIT};
 
 /// An endpoint of AWS that keeps its connections, and notes of each what was asked on it.
 #[derive(Clone, Default)]
@@ -98,6 +98,6 @@ async fn an_endpoint_that_is_away_holds_no_start_up() {
     for address in [address, silent.local_addr().unwrap()] {
         let aws = world::aws(&format!("http://{address}"), tls::aws(&Env::default()));
         let client = aws_sdk_dynamodb::Client::new(&aws.into_builder().timeout_config(aws::timeouts()).build());
-        timeout(PATIENCE, warm_up::dynamodb(&client)).await.unwrap();
+        timeout(LIMIT, warm_up::dynamodb(&client)).await.unwrap();
     }
 }

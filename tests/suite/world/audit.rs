@@ -1,4 +1,4 @@
-//! The audit: what must hold of table, deliveries and events when a test ends, whatever the test was about.
+//! The audit: rules for the table, deliveries and events that must hold at the end of every test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,46 +14,49 @@ use serde_json::Value;
 
 use super::{SCHEMAS, StandIn, World, plain, recount};
 
-/// What a test said it would leave behind.
+/// What a test declared that it would leave.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     pub(super) parked: u64,
-    /// Dead letters of rewards that are delivered may be there in any number.
-    pub(super) overtaken: bool,
+    /// Allows any number of dead letters for delivered rewards.
+    pub(super) obsolete_dead_letters: bool,
     pub(super) owed: bool,
 }
 
 impl World {
-    /// Audits everything.
+    /// Checks all rules.
     pub(super) async fn audit(&self) {
-        assert!(self.wire.is_mended(), "a fault that the test ordered never happened: {:?}", self.wire);
+        assert!(self.wire.is_mended(), "an injected fault never happened: {:?}", self.wire);
         let items = self.items().await;
         let referrals = referrals(&items);
         codes_have_one_owner(&items);
-        self.nothing_is_owed(&referrals);
-        self.the_metrics_are_what_a_recount_says(&referrals).await;
-        self.every_delivery_is_a_reward(&referrals).await;
-        self.every_event_is_as_its_schema_says().await;
+        self.no_work_is_left(&referrals);
+        self.counters_equal_a_recount(&referrals).await;
+        self.bookings_match_rewards(&referrals).await;
+        self.events_match_their_schemas().await;
         let parked = self.get("/_local/parked").await.with(200);
-        let overtaken = self.overtaken(&parked, &referrals);
-        assert_eq!(parked["count"], self.expected.parked + overtaken, "aside: {parked:#}");
+        let obsolete_dead_letters = self.obsolete_dead_letters(&parked, &referrals);
+        assert_eq!(
+            parked["count"],
+            self.expected.parked + obsolete_dead_letters,
+            "quarantined or dead letters: {parked:#}"
+        );
     }
 
-    /// How many of the messages aside a queue gave up, and a later message of the same reward did not; none where the
-    /// test expects none.
-    fn overtaken(&self, parked: &Value, referrals: &[Referral]) -> u64 {
+    /// How many of the dead letters belong to a reward that a later message delivered; 0 unless the test allows them.
+    fn obsolete_dead_letters(&self, parked: &Value, referrals: &[Referral]) -> u64 {
         let delivered: BTreeSet<String> = referrals.iter().flat_map(delivered).collect();
-        let items = parked["items"].as_array().into_iter().flatten().filter(|_| self.expected.overtaken);
-        let overtaken = items.filter(|item| {
+        let items = parked["items"].as_array().into_iter().flatten().filter(|_| self.expected.obsolete_dead_letters);
+        let obsolete_dead_letters = items.filter(|item| {
             let reward = item["body"]["detail"]["reward_id"].as_str();
             item["queue"].as_str().unwrap().ends_with("DeadLetterQueue")
                 && reward.is_some_and(|reward| delivered.contains(reward))
         });
-        overtaken.count() as u64
+        obsolete_dead_letters.count() as u64
     }
 
-    /// Looked at when all has come to rest, and where the stream is what brought it there.
-    async fn the_metrics_are_what_a_recount_says(&self, referrals: &[Referral]) {
+    /// Checked when all work is done, if the stream was on.
+    async fn counters_equal_a_recount(&self, referrals: &[Referral]) {
         if self.expected.owed || !self.streams {
             return;
         }
@@ -61,22 +64,23 @@ impl World {
         assert_eq!(recount::difference(&counted, &recount::recount(referrals)), [""; 0]);
     }
 
-    fn nothing_is_owed(&self, referrals: &[Referral]) {
+    fn no_work_is_left(&self, referrals: &[Referral]) {
         if self.expected.owed {
             return;
         }
         let now = Timestamp::from(chrono::Utc::now());
         for referral in referrals {
             let is_late = referral.status() == Status::Converted && referral.work().is_some_and(|work| work.at <= now);
-            assert!(!is_late, "due and not issued: {referral:?}");
+            assert!(!is_late, "due but not issued: {referral:?}");
             let on_their_way = referral.rewards().map_or(0, |rewards| rewards.on_their_way().count());
             assert_eq!(on_their_way, 0, "undelivered at the end: {referral:?}");
         }
     }
 
-    /// Booked by key: exactly the rewards that are delivered, each with what the table says, whatever the number of
+    /// Checks bookings by key: exactly the delivered rewards, with the contents of the table, regardless of the number
+    /// of
     /// calls.
-    async fn every_delivery_is_a_reward(&self, referrals: &[Referral]) {
+    async fn bookings_match_rewards(&self, referrals: &[Referral]) {
         let mut booked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let own = self.stand_ins.iter().flat_map(StandIn::deliveries);
         for delivery in self.deliveries().await.into_iter().chain(own) {
@@ -99,22 +103,22 @@ impl World {
                     assert_ne!(reward.status(), RewardStatus::Delivered, "delivered without a call: {referral:?}");
                     continue;
                 };
-                assert_eq!(bodies.len(), 1, "one reward, several contents: {bodies:?}");
+                assert_eq!(bodies.len(), 1, "one reward with different bodies: {bodies:?}");
                 let body: Value = serde_json::from_str(bodies.first().unwrap()).unwrap();
                 assert_eq!(body["amount"], u64::from(reward.benefit.amount()), "{id}");
                 assert_eq!(body["user_id"], referral.person(side).as_str(), "{id}");
             }
         }
-        assert!(booked.is_empty(), "paid for nobody: {booked:?}");
+        assert!(booked.is_empty(), "paid without a referral: {booked:?}");
     }
 
-    /// What the service published is valid, says when it came to pass and whose life it belongs to; and what was told
-    /// twice was told in the same words.
-    async fn every_event_is_as_its_schema_says(&self) {
-        let mut told: BTreeMap<String, Value> = BTreeMap::new();
+    /// Checks published events: they are valid, `time` and `correlation_id` are right, and repeated events are
+    /// identical.
+    async fn events_match_their_schemas(&self) {
+        let mut published: BTreeMap<String, Value> = BTreeMap::new();
         for mut event in self.events().await {
             let id = event["id"].as_str().unwrap();
-            if event["source"] != SOURCE || self.forged.lock().unwrap().contains(id) {
+            if event["source"] != SOURCE || self.ignored.lock().unwrap().contains(id) {
                 continue;
             }
             let schema = SCHEMAS.get(event["detail-type"].as_str().unwrap());
@@ -127,16 +131,16 @@ impl World {
             let referee: UserId = text("referee_id").parse().unwrap();
             assert_eq!(text("correlation_id"), referee.hashed(), "{event:#}");
 
-            // The envelope's own id is the bus's, and new each time.
+            // The envelope's id comes from the bus and is new each time.
             let event_id = text("event_id").to_owned();
             event.as_object_mut().unwrap().remove("id");
-            let first = told.entry(event_id).or_insert_with(|| event.clone());
-            assert_eq!(*first, event, "one id, told differently");
+            let first = published.entry(event_id).or_insert_with(|| event.clone());
+            assert_eq!(*first, event, "one id with different contents");
         }
     }
 }
 
-/// The ids of the rewards that this referral's subsystems have.
+/// The ids of this referral's delivered rewards.
 fn delivered(referral: &Referral) -> impl Iterator<Item = String> {
     let rewards = referral.rewards().into_iter();
     let of_both = rewards.flat_map(|rewards| Side::BOTH.map(|side| (side, rewards.of(side).status())));
@@ -145,7 +149,7 @@ fn delivered(referral: &Referral) -> impl Iterator<Item = String> {
         .map(|(side, _)| referral.reward_id(side).to_string())
 }
 
-/// Every referral of the table; each must be readable, in the index where it owes something, and nowhere else.
+/// Every referral in the table. Each must be readable, and in the work index exactly if it has outstanding work.
 fn referrals(items: &[table::Item]) -> Vec<Referral> {
     let referrals = items.iter().filter(|item| plain(item)["sk"] == "REFERRAL");
     referrals
@@ -153,7 +157,7 @@ fn referrals(items: &[table::Item]) -> Vec<Referral> {
             let referral = table::referral_from(item.clone()).unwrap();
             let raw = plain(item);
             match referral.work() {
-                None => assert!(raw.get("work").is_none() && raw.get("due_at").is_none(), "owes nothing: {raw:#}"),
+                None => assert!(raw.get("work").is_none() && raw.get("due_at").is_none(), "has no work: {raw:#}"),
                 Some(work) => {
                     let lane = if work.lane == Lane::Due { "due#" } else { "parked#" };
                     assert!(raw["work"].as_str().unwrap().starts_with(lane), "{raw:#}");
@@ -167,7 +171,7 @@ fn referrals(items: &[table::Item]) -> Vec<Referral> {
         .collect()
 }
 
-/// Each code has an owner who has this code, and each owner's note leads to a code of theirs.
+/// Checks that each code has one owner, and that each owner's item names a code of that owner.
 fn codes_have_one_owner(items: &[table::Item]) {
     let (mut codes, mut owners) = (BTreeSet::new(), BTreeSet::new());
     for item in items {

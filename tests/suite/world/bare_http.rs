@@ -1,9 +1,9 @@
-//! As much of HTTP/1.1 as a stand-in needs that must be free to break it.
+//! The part of HTTP/1.1 that a stand-in needs. The stand-in must be able to break it.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{self, AsyncRead, AsyncReadExt};
 
-/// Reads a request; `None` when the caller went away before it was whole.
+/// Reads a request; `None` if the caller disconnected before it was complete.
 pub(super) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(HeaderMap, Vec<u8>)>> {
     const BREAK: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::new();
@@ -30,7 +30,7 @@ fn headers(head: &str) -> HeaderMap {
     lines.map(header).collect()
 }
 
-/// The head of an answer whose body ends with the connection, so that it may be of any length, or of none.
+/// The head of a response whose body ends with the connection, so that it can have any length.
 pub(super) fn head(status: u16, line: &str) -> String {
     let line = if line.is_empty() { String::new() } else { format!("{line}\r\n") };
     format!("HTTP/1.1 {status} by the test\r\ncontent-type: text/plain\r\n{line}connection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-//! The World: a whole service for one test, asked the way its users ask it, audited when the test ends.
+//! The World: a complete service for one test, used through its public interfaces and audited when the test ends.
 
 mod audit;
 mod bare_http;
@@ -36,27 +36,27 @@ pub(crate) use schema::{SCHEMAS, Schema, folder as schema_folder};
 use stand_in::StandIn;
 pub(crate) use wire::{Call, Fault, Halt, Wire};
 
-/// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// When the delay queue brings an event once more.
-const ECHO: Duration = Duration::from_secs(1);
+/// The time limit of anything that a test waits for.
+const LIMIT: Duration = Duration::from_secs(60);
+/// When the delay queue delivers an event again.
+const REDELIVERY_DELAY: Duration = Duration::from_secs(1);
 
-/// A service of the test's own. Every test ends it with [`World::end`], which audits it.
+/// One test's service. Every test ends it with [`World::end`], which audits it.
 pub(crate) struct World {
     service: Option<Service>,
-    /// Whether the table's stream feeds its functions.
+    /// Whether the table's stream invokes functions.
     streams: bool,
     wire: Wire,
     http: reqwest::Client,
     events: AtomicU32,
-    /// Subsystems of the test's own, beside those of the service.
+    /// The test's own stand-ins, in addition to those of the service.
     stand_ins: Vec<StandIn>,
-    /// The envelopes' ids of events in the service's own name that are not its own.
-    forged: Mutex<BTreeSet<String>>,
+    /// Envelope ids of events that the audit ignores although their source is the service.
+    ignored: Mutex<BTreeSet<String>>,
     expected: audit::Expected,
 }
 
-/// An answer, read to its end.
+/// An HTTP response with its complete body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -65,7 +65,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The reason of a problem document; asserts that it is one.
+    /// The response's `reason`; asserts that it is a problem document.
     pub(crate) fn reason(&self) -> &str {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], self.status.as_u16(), "{self:?}");
@@ -75,20 +75,20 @@ impl Answer {
         self.body["reason"].as_str().unwrap()
     }
 
-    /// Asserts the status, and gives the body.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub(crate) fn with(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.body
     }
 
-    /// Asserts that this is a problem of this status and reason.
+    /// Asserts a problem document with this status and reason.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, reason: &str) {
         assert_eq!((self.status.as_u16(), self.reason()), (status, reason), "{self:?}");
     }
 
-    /// What a browser would send back for the cookie that came.
+    /// The cookie that a browser would send back.
     pub(crate) fn cookie(&self) -> Option<String> {
         let set = self.headers.get("set-cookie")?.to_str().unwrap();
         Some(set.split(';').next().unwrap().to_owned())
@@ -101,7 +101,7 @@ impl World {
         Self::with(|_| ()).await
     }
 
-    /// A service with these settings (environment variables of the functions).
+    /// A service with these environment variables for the functions.
     pub(crate) async fn with_env<const N: usize>(settings: [(&str, &str); N]) -> Self {
         Self::with(|options| {
             for (name, value) in settings {
@@ -111,20 +111,20 @@ impl World {
         .await
     }
 
-    /// A service whose options were changed.
+    /// A service with changed options.
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let wire = Wire::default();
         let mut options = Options { connector: Some(wire.connector()), ..Options::default() };
-        // Impatient, so that what a test waits for comes soon.
+        // Short delays keep the tests fast.
         options.pace.first_retry = Duration::from_millis(100);
-        options.pace.delay = ECHO;
+        options.pace.delay = REDELIVERY_DELAY;
         options.pace.schedule = false;
-        // Whole seconds are too long for most tests; then a queue's pause is the pace's.
+        // `RETRY_SECONDS` counts whole seconds, which is too slow for most tests. With 0 the queue's own delay applies.
         options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
         change(&mut options);
         let streams = options.pace.stream;
         let service = Service::start(options).await.unwrap();
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(LIMIT).build();
         Self {
             service: Some(service),
             streams,
@@ -132,7 +132,7 @@ impl World {
             http: http.unwrap(),
             events: AtomicU32::new(0),
             stand_ins: Vec::new(),
-            forged: Mutex::default(),
+            ignored: Mutex::default(),
             expected: audit::Expected::default(),
         }
     }
@@ -145,7 +145,7 @@ impl World {
         &self.wire
     }
 
-    /// Sends one request; the body may be any bytes.
+    /// Sends a request with any body.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -178,56 +178,56 @@ impl World {
         self.send(Method::POST, path, &[], body.to_string()).await
     }
 
-    /// Mints a vanity code for a user.
+    /// Creates a vanity code for a user.
     pub(crate) async fn mint(&self, user: &str, code: &str) -> Value {
         self.put(&format!("/v1/users/{user}/code"), json!({"code": code})).await.with(201)
     }
 
-    /// Opens a link, and gives the `Cookie` header that the browser sends from then on.
+    /// Opens a link and returns the `Cookie` header that the browser sends afterwards.
     pub(crate) async fn land(&self, code: &str) -> Option<String> {
         let answer = self.get(&format!("/r/{code}")).await;
         assert_eq!(answer.status, 302, "{answer:?}");
         answer.cookie()
     }
 
-    /// Attributes a referee by a code.
+    /// Attributes a referee with a code.
     pub(crate) async fn attribute(&self, referee: &str, code: &str) -> Answer {
         self.post("/v1/referrals", json!({"referee_id": referee, "code": code})).await
     }
 
-    /// Attributes a referee by a cookie.
+    /// Attributes a referee with a cookie.
     pub(crate) async fn attribute_by_cookie(&self, referee: &str, cookie: &str) -> Answer {
         let body = json!({"referee_id": referee}).to_string();
         self.send(Method::POST, "/v1/referrals", &[("cookie", cookie)], body).await
     }
 
-    /// The referral of a referee, as the API shows it.
+    /// A referee's referral, from the API.
     pub(crate) async fn referral(&self, referee: &str) -> Value {
         self.get(&format!("/v1/referrals/{referee}")).await.with(200)
     }
 
-    /// Calls the bus's protocol with this body.
+    /// Calls `PutEvents` with this body.
     pub(crate) async fn put_events(&self, body: Value) -> Answer {
         let headers = [("x-amz-target", "AWSEvents.PutEvents"), ("content-type", "application/x-amz-json-1.1")];
         self.send(Method::POST, "/", &headers, body.to_string()).await
     }
 
-    /// Publishes one event on the bus, and gives its envelope's id.
+    /// Publishes an event on the bus and returns its envelope's id.
     pub(crate) async fn publish(&self, detail_type: &str, detail: Value) -> String {
         self.put_event("shop", detail_type, detail).await
     }
 
-    /// Publishes one event in the service's own name. The audit asks nothing of it.
+    /// Publishes an event with the service as its source. The audit ignores it.
     pub(crate) async fn forge(&self, detail_type: &str, detail: Value) {
         let id = self.put_event(SOURCE, detail_type, detail).await;
-        self.forged.lock().unwrap().insert(id);
+        self.ignored.lock().unwrap().insert(id);
     }
 
-    /// Says that these events, published by now, are about nothing in the table. The audit asks nothing of them either.
+    /// Makes the audit ignore these published events, because they are about nothing in the table.
     pub(crate) async fn disown(&self, is_such: impl Fn(&Value) -> bool) {
         let events = self.events().await;
         let ids = events.iter().filter(|event| is_such(event)).map(|event| event["id"].as_str().unwrap().to_owned());
-        self.forged.lock().unwrap().extend(ids);
+        self.ignored.lock().unwrap().extend(ids);
     }
 
     async fn put_event(&self, source: &str, detail_type: &str, detail: Value) -> String {
@@ -247,18 +247,18 @@ impl World {
         self.publish("order.completed", detail).await;
     }
 
-    /// Brings `referee` to `pending`, referred by `referrer`.
+    /// Creates a pending referral of `referee` by `referrer`.
     pub(crate) async fn refer(&self, referrer: &str, referee: &str) {
         let code = self.put(&format!("/v1/users/{referrer}/code"), json!({})).await.body["code"].clone();
         self.attribute(referee, code.as_str().unwrap()).await.with(201);
     }
 
-    /// What the stand-ins of the subsystems received.
+    /// The calls that the service's stand-ins received.
     pub(crate) async fn deliveries(&self) -> Vec<Value> {
         self.list("/_local/deliveries").await
     }
 
-    /// Every event that was published.
+    /// Every published event.
     pub(crate) async fn events(&self) -> Vec<Value> {
         self.list("/_local/events").await
     }
@@ -270,15 +270,15 @@ impl World {
         }
     }
 
-    /// Tells a stand-in how to answer its next calls.
+    /// Sets a stand-in's next answers.
     pub(crate) async fn script(&self, kind: &str, script: Value) {
         let answer = self.put(&format!("/_local/subsystems/{kind}/script"), script).await;
         assert!(answer.status.is_success(), "{answer:?}");
     }
 
-    /// Waits until nothing is under way any more, but for what waits in a delay queue.
+    /// Waits until all work is done, except for messages in a delay queue.
     pub(crate) async fn settle(&self) {
-        self.until("everything has come to rest", async || self.service().idle().unwrap()).await;
+        self.until("all work is done", async || self.service().idle().unwrap()).await;
     }
 
     /// Waits until a referral has this status.
@@ -289,11 +289,11 @@ impl World {
         self.referral(referee).await
     }
 
-    /// Waits until `holds`, as long as anything may take.
+    /// Waits until the condition holds, within the time limit.
     pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LIMIT;
         while !holds().await {
-            assert!(Instant::now() < end, "waited {PATIENCE:?} in vain until {what}");
+            assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
             sleep(Duration::from_millis(15)).await;
         }
     }
@@ -303,21 +303,21 @@ impl World {
         self.items_of("TABLE_NAME").await
     }
 
-    /// Every item of the metrics table.
+    /// Every item of the analytics table.
     pub(crate) async fn metrics(&self) -> Vec<referrals::table::Item> {
         self.items_of("METRICS_TABLE_NAME").await
     }
 
-    /// Every item of the table that this setting names.
+    /// Every item of the table that this environment variable names.
     async fn items_of(&self, setting: &str) -> Vec<referrals::table::Item> {
         let table = self.service().env().get(setting).unwrap().to_owned();
-        // Pages that an unoptimised build can answer before its caller gives up.
+        // Pages that are small enough for an unoptimised build to answer in time.
         let scan = self.service().dynamodb().scan().table_name(table).consistent_read(true).limit(250);
         let pages = scan.into_paginator().items().send();
         pages.collect::<Result<Vec<_>, _>>().await.unwrap()
     }
 
-    /// The whole table as text, in an order of its own: the same before and after whatever writes nothing.
+    /// The whole table as sorted text, to check that something writes nothing.
     pub(crate) async fn contents(&self) -> Vec<String> {
         let mut items: Vec<String> = self.items().await.iter().map(|item| plain(item).to_string()).collect();
         items.sort();
@@ -332,12 +332,12 @@ impl World {
         self.items().await.into_iter().find(|item| is(item, "pk", pk) && is(item, "sk", sk))
     }
 
-    /// The item of a referee's referral, plain; `null` when there is none.
+    /// A referee's stored referral as plain JSON; `null` if there is none.
     pub(crate) async fn stored(&self, referee: &str) -> Value {
         self.item(&format!("REFEREE#{referee}"), "REFERRAL").await.as_ref().map_or(Value::Null, plain)
     }
 
-    /// The ids of the events of one type that were published, sorted.
+    /// The sorted event ids of the published events of one type.
     pub(crate) async fn announced(&self, detail_type: &str) -> Vec<String> {
         let events = self.events().await;
         let ours = events.iter().filter(|event| event["detail-type"] == detail_type);
@@ -346,33 +346,33 @@ impl World {
         ids
     }
 
-    /// Waits until the delay queue has brought every event once more, and that has come to rest too.
+    /// Waits until the delay queue has delivered every event again and the resulting work is done.
     pub(crate) async fn echo(&self) {
-        sleep(ECHO + Duration::from_millis(200)).await;
+        sleep(REDELIVERY_DELAY + Duration::from_millis(200)).await;
         self.settle().await;
     }
 
-    /// Says that this many messages end up aside, in quarantine or dead-letter queues.
+    /// Declares that this many messages end up in quarantine or dead-letter queues.
     pub(crate) fn expect_parked(&mut self, count: u64) {
         self.expected.parked = count;
     }
 
-    /// Says that dead-letter queues may hold messages whose rewards were delivered all the same; they are not counted.
+    /// Allows dead letters for rewards that were delivered anyway; they are not counted.
     pub(crate) fn expect_overtaken(&mut self) {
         self.expected.overtaken = true;
     }
 
-    /// Has the audit look into this stand-in of the test's own, too.
+    /// Includes this stand-in in the audit.
     pub(crate) fn audit_too(&mut self, stand_in: &StandIn) {
         self.stand_ins.push(stand_in.clone());
     }
 
-    /// Says that rewards may be left undelivered when the test ends.
+    /// Allows undelivered rewards at the end of the test.
     pub(crate) fn expect_owed(&mut self) {
         self.expected.owed = true;
     }
 
-    /// Waits for rest, audits the World, and ends it.
+    /// Waits until all work is done, audits the World and stops the service.
     pub(crate) async fn end(mut self) {
         if !self.expected.owed {
             self.settle().await;
@@ -395,14 +395,14 @@ pub(crate) fn plain(item: &referrals::table::Item) -> Value {
     serde_dynamo::from_item(item.clone()).unwrap()
 }
 
-/// Says aloud that a test has tested nothing, and for want of what; a failure where `required` is set, as it is in CI.
+/// Reports that a test was skipped and why. Fails if the environment variable `required` is set, as in CI.
 pub(crate) fn not_tested(test: &str, why: &str, required: &str) {
     assert!(std::env::var_os(required).is_none(), "{required} is set, and {why}");
-    // Past the harness, which keeps what a passing test prints to itself.
+    // Bypasses the test harness, which hides the output of passing tests.
     std::io::stderr().write_all(format!("NOT TESTED: {test}: {why}\n").as_bytes()).unwrap();
 }
 
-/// A directory of a test's own, gone with it.
+/// A temporary directory, removed when dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -423,7 +423,7 @@ impl Drop for Folder {
     }
 }
 
-/// How a client of a test's own reaches a local endpoint, by this connector.
+/// SDK settings for a test's own client of a local endpoint, with this connector.
 pub(crate) fn aws(url: &str, http: SharedHttpClient) -> SdkConfig {
     let credentials = Credentials::new("test", "test", None, None, "test");
     SdkConfig::builder()

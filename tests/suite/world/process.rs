@@ -1,4 +1,4 @@
-//! Processes of a test's own: started, asked over HTTP, signalled, and killed when dropped.
+//! Processes that a test starts, calls over HTTP, signals, and kills when dropped.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,15 +12,15 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// How long anything may take; what was killed must have delivered by then.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of anything that a test waits for, including delivery after a kill.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// The local service's command.
+/// The `local` command.
 pub(crate) fn command() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_local")))
 }
 
-/// A command whose input and output are ours, and that none of our own settings reach.
+/// A command with piped input and output and without environment variables that would change its behaviour.
 pub(crate) fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars() {
         if ["PORT", "LOG_LEVEL", "CACHE_URL"].contains(&name.as_str()) || name.ends_with("_ENDPOINT") {
@@ -31,14 +31,14 @@ pub(crate) fn clean(mut command: Command) -> Command {
     command
 }
 
-/// The command's end, waited for, but not for ever.
+/// Waits for the process to exit, within the time limit.
 pub(crate) fn end(child: &mut Child) -> ExitStatus {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < until, "it does not end");
+        assert!(Instant::now() < until, "the process does not exit");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -47,7 +47,7 @@ pub(crate) fn end(child: &mut Child) -> ExitStatus {
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) url: String,
-    greeting: mpsc::Receiver<String>,
+    output: mpsc::Receiver<String>,
     http: reqwest::Client,
 }
 
@@ -59,23 +59,23 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts the local service on this data, and waits until it is ready.
+    /// Starts the local service on this data and waits until it is ready.
     pub(crate) fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = command();
         command.args(["--port", "0", "--dynamodb-port", "0", "--data"]).arg(data).envs(settings.iter().copied());
         let (running, before) = Self::spawn(command);
-        assert!(before.is_empty(), "it says first that it is ready: {before:#?}");
+        assert!(before.is_empty(), "the first line must be `ready`: {before:#?}");
         running
     }
 
-    /// Starts a command that says `ready` and its address; and what it said before that.
+    /// Starts a command that prints `ready` and its URL. Also returns the lines before that.
     pub(crate) fn spawn(mut command: Command) -> (Self, Vec<String>) {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        let (lines, greeting) = mpsc::channel();
+        let (lines, output) = mpsc::channel();
         thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
-        let mut running = Self { child, url: String::new(), greeting, http: http.unwrap() };
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(LIMIT).build();
+        let mut running = Self { child, url: String::new(), output, http: http.unwrap() };
         let mut before = Vec::new();
         while running.url.is_empty() {
             let line = running.line();
@@ -88,17 +88,17 @@ impl Running {
         (running, before)
     }
 
-    /// The next line that it says.
+    /// The next line of output.
     pub(crate) fn line(&self) -> String {
-        self.greeting.recv_timeout(PATIENCE).unwrap()
+        self.output.recv_timeout(LIMIT).unwrap()
     }
 
-    /// Whether it has said this since it was asked last.
+    /// Whether the command has printed this line since the last call.
     pub(crate) fn has_said(&self, line: &str) -> bool {
-        self.greeting.try_iter().any(|said| said == line)
+        self.output.try_iter().any(|said| said == line)
     }
 
-    /// Sends it this signal.
+    /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -149,14 +149,14 @@ impl Running {
     }
 
     pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LIMIT;
         while !holds().await {
-            assert!(Instant::now() < end, "waited in vain until {what}");
+            assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Attributes bob by alice's code, and gives the cookie of somebody who looked at her link.
+    /// Attributes bob with alice's code, and returns the cookie of another visitor of her link.
     pub(crate) async fn begin(&self) -> String {
         let (status, ..) = self.send(Method::PUT, "/v1/users/alice/code", None, json!({"code": "alice"})).await;
         assert_eq!(status, 201);

@@ -9,7 +9,7 @@ use std::{
 use redis::{Client, Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep};
 
-use super::{Folder, PATIENCE, not_tested, process};
+use super::{Folder, LIMIT, not_tested, process};
 
 /// A running server; killed when dropped.
 pub(crate) struct Redis {
@@ -28,7 +28,7 @@ impl Redis {
             return None;
         }
         let folder = Folder::new();
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LIMIT;
         loop {
             let port = free_port();
             let mut server = Self { child: spawn(port, settings, &folder), port, settings, _folder: Folder::new() };
@@ -56,7 +56,7 @@ impl Redis {
 
     /// Starts it again at the same address, empty.
     pub(crate) async fn restart(&mut self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LIMIT;
         loop {
             self.child = spawn(self.port, self.settings, &self._folder);
             if self.is_ready().await {
@@ -91,7 +91,7 @@ impl Redis {
 
     /// Whether it answers; `false` when it ended instead, as it does when somebody else took the port.
     async fn is_ready(&mut self) -> bool {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LIMIT;
         while Instant::now() < end && self.child.try_wait().unwrap().is_none() {
             if self.try_ask::<String>(&["PING"]).await.is_ok_and(|answer| answer == "PONG") {
                 return true;

@@ -1,4 +1,4 @@
-//! The files of `schemas/`: what every event in and out is like, ready to validate with.
+//! The files of `schemas/`, which describe every event in and out, ready for validation.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 
@@ -6,19 +6,19 @@ use jsonschema::Validator;
 use referrals::bus::SOURCE;
 use serde_json::{Value, json};
 
-/// Every schema by its detail-type, which is the file's name.
+/// Every schema, by its detail-type, which is the file's name.
 pub(crate) static SCHEMAS: LazyLock<BTreeMap<String, Schema>> = LazyLock::new(|| {
     let files = fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
     let schemas = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     schemas.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), Schema::read(&path))).collect()
 });
 
-/// Where they are.
+/// The directory with the schemas.
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas")
 }
 
-/// One file: the schema of one type of event, its envelope included.
+/// The schema of one event type, including the envelope.
 pub(crate) struct Schema {
     pub(crate) text: String,
     pub(crate) json: Value,
@@ -34,12 +34,12 @@ impl Schema {
         Self { text, validator: validator.unwrap_or_else(|problem| panic!("{path:?}: {problem}")), json }
     }
 
-    /// Whether it describes an event that we publish.
+    /// Whether this schema describes an event that the service publishes.
     pub(crate) fn is_ours(&self) -> bool {
         is_ours(&self.json)
     }
 
-    /// What is wrong with an event, by this schema; nothing if it is valid.
+    /// The violations of this schema by an event; empty if the event is valid.
     pub(crate) fn problems(&self, event: &Value) -> Vec<String> {
         self.validator.iter_errors(event).map(|error| format!("{}: {error}", error.instance_path())).collect()
     }
@@ -49,8 +49,9 @@ fn is_ours(schema: &Value) -> bool {
     schema["x-amazon-events-source"] == SOURCE
 }
 
-/// Contracts grow, so the files leave room for fields to come, and subscribers should too. What we publish is held to
-/// what is written: a field that no schema describes is a mistake of one of the two.
+/// Disallows additional properties. The files allow them, because contracts grow and subscribers should accept new
+/// fields.
+/// But what the service publishes must match the schema: an undescribed field is an error in the schema or in the code.
 fn closed(schema: &Value) -> Value {
     let mut closed = schema.clone();
     for definition in closed["definitions"].as_object_mut().unwrap().values_mut() {

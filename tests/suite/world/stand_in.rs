@@ -1,4 +1,4 @@
-//! A stand-in of a test's own: a subsystem on a bare socket, which books each key once and is as rude as it was told.
+//! A test's own stand-in: a reward endpoint on a bare socket that books each key once and misbehaves as configured.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,81 +20,82 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use super::bare_http::{head, request};
 
-/// What a service must be told to sign with, for a stand-in to believe it.
+/// The secret with which the service must sign, so that a stand-in accepts its calls.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What a stand-in does with one call. What answers 2xx, or would have, has booked the reward.
+/// How a stand-in handles one call. A reply with a 2xx status, or one that breaks off a 2xx response, books the reward.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Reply {
     /// Answers this status.
     Status(u16),
-    /// The same, with one more line in the head of the answer.
+    /// Answers this status with an additional header line.
     With(u16, String),
-    /// Books, and says nothing for as long as the caller waits.
+    /// Books the reward but does not answer while the caller waits.
     Silence,
-    /// Books, and resets the connection before the answer is whole.
+    /// Books the reward and resets the connection in the middle of the response.
     Reset,
-    /// Waits until it is let go, then answers this status.
+    /// Waits for [`StandIn::release`], then answers this status.
     Hold(u16),
     /// Answers this status with a body of ten megabytes.
     Long(u16),
-    /// Answers this status with a body that never ends, as fast as it is taken.
+    /// Answers this status with an endless body, as fast as the caller reads it.
     Endless(u16),
-    /// The same, a byte now and then.
+    /// Answers this status with an endless body, one byte at a time.
     Trickle(u16),
-    /// Fails three calls of ten, of these one after it has booked. Chance, but the same for a seed, a key and the number
-    /// of its call, in whatever order the calls come.
+    /// Fails three of ten calls, one of them after booking. Random, but determined by the seed, the key and the number
+    /// of
+    /// the call for that key, in whatever order calls arrive.
     Moody(u64),
 }
 
-/// A call as it came, and what became of it.
+/// A received call.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) key: String,
     pub(crate) body: Value,
     pub(crate) at: Timestamp,
-    /// Whether the subsystem has the reward since, or had it before.
+    /// Whether the reward was booked by this call or before it.
     pub(crate) booked: bool,
 }
 
 #[derive(Debug)]
 struct State {
-    /// By key, what to do with its next calls.
+    /// The replies to the next calls, by key.
     scripts: HashMap<String, VecDeque<Reply>>,
-    /// What to do with every other call.
-    usual: Reply,
+    /// The reply to all other calls.
+    default_reply: Reply,
     calls: Vec<Received>,
-    /// By key, how often it was called.
+    /// The number of calls, by key.
     attempts: HashMap<String, u32>,
-    /// By key, what was booked.
+    /// The booked body, by key.
     booked: BTreeMap<String, Value>,
-    /// Callers that went away before there was a call, as one does who does not like a certificate.
+    /// Connections that ended without a request, such as after a rejected certificate.
     turned_away: usize,
 }
 
-/// A handle on a stand-in; clones share it. It listens for as long as its test runs.
+/// A handle of a stand-in; clones share its state. It listens until the test ends.
 #[derive(Clone, Debug)]
 pub(crate) struct StandIn {
     url: String,
     state: Arc<Mutex<State>>,
-    /// Whether those who are held may go.
+    /// Whether held calls may continue.
     open: watch::Sender<bool>,
 }
 
 /// How a connection ends.
 #[derive(PartialEq, Eq)]
-enum Parting {
+enum Closing {
     Close,
     Reset,
 }
 
 impl StandIn {
-    /// Over plain HTTP.
+    /// Listens for plain HTTP.
     pub(crate) async fn start() -> Self {
         Self::listen("http", None).await
     }
 
-    /// Over TLS.
+    /// Listens for TLS.
     pub(crate) async fn with_tls(config: ServerConfig) -> Self {
         Self::listen("https", Some(TlsAcceptor::from(Arc::new(config)))).await
     }
@@ -103,7 +104,7 @@ impl StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State {
             scripts: HashMap::new(),
-            usual: Reply::Status(200),
+            default_reply: Reply::Status(200),
             calls: Vec::new(),
             attempts: HashMap::new(),
             booked: BTreeMap::new(),
@@ -118,7 +119,7 @@ impl StandIn {
         this
     }
 
-    /// Its endpoint.
+    /// The endpoint's URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -127,20 +128,20 @@ impl StandIn {
         self.state.lock().unwrap()
     }
 
-    /// Tells what to do with the next calls of one key.
+    /// Sets the replies to the next calls with this key.
     pub(crate) fn script(&self, key: &str, replies: impl IntoIterator<Item = Reply>) {
         self.state().scripts.entry(key.to_owned()).or_default().extend(replies);
     }
 
-    /// Tells what to do with every call that has no script. Who is held by [`Reply::Hold`] stays until [`Self::let_go`].
+    /// Sets the reply to every call without a script. [`Reply::Hold`] holds calls until [`Self::release`].
     pub(crate) fn usually(&self, reply: Reply) {
         if matches!(reply, Reply::Hold(_)) {
             self.open.send_replace(false);
         }
-        self.state().usual = reply;
+        self.state().default_reply = reply;
     }
 
-    /// Lets go of everybody who is held, and holds nobody any more.
+    /// Releases all held calls and stops holding new ones.
     pub(crate) fn let_go(&self) {
         self.usually(Reply::Status(200));
         self.open.send_replace(true);
@@ -151,27 +152,27 @@ impl StandIn {
         self.state().calls.clone()
     }
 
-    /// The calls so far under one key.
+    /// Every call so far with this key.
     pub(crate) fn calls_of(&self, key: &str) -> Vec<Received> {
         self.state().calls.iter().filter(|call| call.key == key).cloned().collect()
     }
 
-    /// What was booked, by key.
+    /// The booked bodies, by key.
     pub(crate) fn booked(&self) -> BTreeMap<String, Value> {
         self.state().booked.clone()
     }
 
-    /// How many keys were booked.
+    /// The number of booked keys.
     pub(crate) fn booked_count(&self) -> usize {
         self.state().booked.len()
     }
 
-    /// How many callers went away before there was a call.
+    /// The number of connections that ended without a request.
     pub(crate) fn turned_away(&self) -> usize {
         self.state().turned_away
     }
 
-    /// Its calls as the service lists those to its own stand-ins.
+    /// The calls in the form in which the service lists those of its own stand-ins.
     pub(super) fn deliveries(&self) -> Vec<Value> {
         let delivery = |call: &Received| {
             json!({
@@ -185,42 +186,42 @@ impl StandIn {
     async fn accept(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
         while let Ok((stream, _)) = listener.accept().await {
             let (this, tls) = (self.clone(), tls.clone());
-            tokio::spawn(async move { this.meet(stream, tls).await });
+            tokio::spawn(async move { this.handle_connection(stream, tls).await });
         }
     }
 
-    async fn meet(&self, mut stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn handle_connection(&self, mut stream: TcpStream, tls: Option<TlsAcceptor>) {
         let Some(tls) = tls else {
-            if self.converse(&mut stream).await.is_ok_and(|parting| parting == Parting::Reset) {
+            if self.handle_call(&mut stream).await.is_ok_and(|closing| closing == Closing::Reset) {
                 stream.set_zero_linger().unwrap();
             }
             return;
         };
         match tls.accept(stream).await {
-            // Whoever hangs up while it is talked to has its reasons.
-            Ok(mut stream) => drop(self.converse(&mut stream).await),
+            // The caller may close the connection at any time.
+            Ok(mut stream) => drop(self.handle_call(&mut stream).await),
             Err(_) => self.state().turned_away += 1,
         }
     }
 
-    /// One call to a connection. Errors are the caller's: it went away.
-    async fn converse(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Parting> {
+    /// Handles one call. An error means that the caller disconnected.
+    async fn handle_call(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Closing> {
         let Some((headers, body)) = request(stream).await? else {
             self.state().turned_away += 1;
-            return Ok(Parting::Close);
+            return Ok(Closing::Close);
         };
         let Some(key) = key(&headers, &body) else {
             stream.write_all(head(401, "").as_bytes()).await?;
-            return Ok(Parting::Close);
+            return Ok(Closing::Close);
         };
         let body: Value = serde_json::from_slice(&body)?;
         let reply = self.next_reply(&key);
-        let place = self.note(&key, &body);
+        let index = self.record(&key, &body);
         if matches!(reply, Reply::Hold(_)) {
             self.open.subscribe().wait_for(|open| *open).await.ok();
         }
         if reply.books() {
-            self.book(place, key, body);
+            self.book(index, key, body);
         }
         answer(stream, reply).await
     }
@@ -231,7 +232,7 @@ impl StandIn {
         *attempts += 1;
         let attempt = *attempts;
         let scripted = state.scripts.get_mut(key).and_then(VecDeque::pop_front);
-        match scripted.unwrap_or_else(|| state.usual.clone()) {
+        match scripted.unwrap_or_else(|| state.default_reply.clone()) {
             Reply::Moody(seed) => {
                 let mut hasher = DefaultHasher::new();
                 (seed, key, attempt).hash(&mut hasher);
@@ -245,7 +246,7 @@ impl StandIn {
         }
     }
 
-    fn note(&self, key: &str, body: &Value) -> usize {
+    fn record(&self, key: &str, body: &Value) -> usize {
         let mut state = self.state();
         let booked = state.booked.contains_key(key);
         let at = chrono::Utc::now().into();
@@ -253,9 +254,9 @@ impl StandIn {
         state.calls.len() - 1
     }
 
-    fn book(&self, place: usize, key: String, body: Value) {
+    fn book(&self, index: usize, key: String, body: Value) {
         let mut state = self.state();
-        state.calls[place].booked = true;
+        state.calls[index].booked = true;
         state.booked.entry(key).or_insert(body);
     }
 }
@@ -275,25 +276,25 @@ impl Reply {
     }
 }
 
-/// The key of a call that is signed, and says the same wherever it names its reward.
+/// The idempotency key, if the call is correctly signed and all its headers name the same reward.
 fn key(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     Webhook::new(SECRET).unwrap().verify(body, headers).ok()?;
     let id = serde_json::from_slice::<Value>(body).ok()?["reward_id"].as_str()?.to_owned();
     ["idempotency-key", "webhook-id"].iter().all(|name| headers.get(*name).is_some_and(|key| *key == id)).then_some(id)
 }
 
-async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply) -> io::Result<Parting> {
+async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply) -> io::Result<Closing> {
     static CHUNK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
     match reply {
         Reply::Silence => {
-            // Until the caller hangs up.
+            // Until the caller closes the connection.
             while stream.read(&mut [0]).await? > 0 {}
         }
         Reply::Reset => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
-            return Ok(Parting::Reset);
+            return Ok(Closing::Reset);
         }
-        // Its mood was read before it answers.
+        // `next_reply` has replaced this reply with a definite one.
         Reply::Moody(_) => {}
         Reply::Status(status) | Reply::Hold(status) => stream.write_all(head(status, "").as_bytes()).await?,
         Reply::With(status, line) => stream.write_all(head(status, &line).as_bytes()).await?,
@@ -318,5 +319,5 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply
         }
     }
     stream.shutdown().await?;
-    Ok(Parting::Close)
+    Ok(Closing::Close)
 }

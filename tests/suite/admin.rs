@@ -60,7 +60,7 @@ async fn reward(world: &World, referees: &[String]) {
     for referee in referees {
         world.until_status(referee, "rewarded").await;
     }
-    world.settle().await;
+    world.until_idle().await;
 }
 
 fn named(prefix: &str, count: usize) -> Vec<String> {
@@ -93,7 +93,7 @@ async fn until_reward(world: &World, reward: &str, status: &str) {
     let side = usize::from(side == "referee");
     let holds = async || world.referral(referee).await["rewards"][side]["status"] == status;
     world.until(&format!("{reward} is {status}"), holds).await;
-    world.settle().await;
+    world.until_idle().await;
 }
 
 /// Sends all of these again, call after call, until there is no cursor; how many each call sent.
@@ -103,7 +103,7 @@ async fn resend_all(world: &World, body: &Value) -> Vec<u64> {
         let answer = world.post("/admin/rewards/resend", body.clone()).await.with(200);
         sent.push(answer["resent"].as_u64().unwrap());
         assert!(sent.len() < 60, "there is no end to it: {sent:?}");
-        world.settle().await;
+        world.until_idle().await;
         match answer["next_cursor"].clone() {
             Value::Null => return sent,
             cursor => body["cursor"] = cursor,
@@ -184,7 +184,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_is_sent_again_under_its_
 
     // Once is enough, and nobody else has a reward.
     world.refer("alice", "carol").await;
-    world.settle().await;
+    world.until_idle().await;
     let before = world.contents().await;
     for delivered in ["bob:referrer", "bob:referee"] {
         resend(&world, delivered).await.refused(409, "already_delivered");
@@ -195,7 +195,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_is_sent_again_under_its_
     for broken in ["bob", "bob:", "bob:nobody", ":referrer", "bob%20x:referrer", "bob:referrer:referrer", "%23"] {
         resend(&world, broken).await.refused(400, "invalid_request");
     }
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before);
     assert_eq!(calls(&world, "credit").await.len(), 2);
     world.end().await;
@@ -219,7 +219,7 @@ async fn what_is_refused_again_has_failed_again() {
     resend(&world, "bob:referrer").await.with(202);
     until_reward(&world, "bob:referrer", "delivered").await;
     assert_eq!(calls(&world, "credit").await.last().unwrap().1, 200);
-    world.settle().await;
+    world.until_idle().await;
     // Two facts, and told as two.
     assert_eq!(world.announced("reward.failed").await, ["bob:referrer:failed", "bob:referrer:failed:1"]);
     world.end().await;
@@ -298,7 +298,7 @@ async fn what_is_on_its_way_is_listed_apart_and_filters_filter() {
     until_reward(&world, "carol:referee", "delivered").await;
     assert_eq!(listed(&world, "?status=issued").await, [""; 0]);
     // Its first message is a dead letter.
-    world.expect_parked(1);
+    world.expect_unprocessed(1);
     world.end().await;
 }
 
@@ -381,7 +381,7 @@ async fn all_of_a_type_since_a_time_are_sent_again_once_each_and_at_a_pace() {
     let answer = world.post("/admin/rewards/resend", body).await.with(200);
     assert_eq!(answer, json!({"resent": 10, "next_cursor": null}));
     assert!(began.elapsed() >= Duration::from_millis(9 * 1000 / 20), "{:?}", began.elapsed());
-    world.settle().await;
+    world.until_idle().await;
     let sent: BTreeMap<_, _> = keys(&late, "referrer").into_iter().map(|key| (key, 1)).collect();
     assert_eq!(tally(&world, "credit", 200).await, sent);
     assert_eq!(tally(&world, "coupon", 200).await, BTreeMap::new());
@@ -399,7 +399,7 @@ async fn all_of_a_type_since_a_time_are_sent_again_once_each_and_at_a_pace() {
     let body = json!({"type": "credit", "since": "1970-01-01T00:00:00Z", "status": null, "limit": null,
         "per_second": null, "cursor": null});
     assert_eq!(world.post("/admin/rewards/resend", body).await.with(200)["resent"], 3);
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(list(&world, "").await["items"], json!([]));
     world.end().await;
 }
@@ -455,7 +455,7 @@ async fn what_is_on_its_way_is_sent_again_once_by_one_walk() {
     world.script("credit", json!({})).await;
     assert_eq!(resend_all(&world, &body).await.iter().sum::<u64>(), 6);
     assert_eq!(list(&world, "?status=issued").await["items"], json!([]));
-    world.expect_parked(12);
+    world.expect_unprocessed(12);
     world.end().await;
 }
 
@@ -480,7 +480,7 @@ async fn a_walk_that_runs_out_of_time_goes_on_where_it_stopped() {
         }
     }
     assert!(sent.len() > 1 && sent.iter().sum::<u64>() == 6, "{sent:?}");
-    world.settle().await;
+    world.until_idle().await;
     let expected: BTreeMap<_, _> = keys(&referees, "referrer").into_iter().map(|key| (key, 1)).collect();
     assert_eq!(tally(&world, "credit", 200).await, expected);
     world.end().await;
@@ -514,7 +514,7 @@ async fn broken_bodies_are_refused_and_send_nothing() {
     }
     let large = vec![b' '; 64 * 1024 + 1];
     world.send(Method::POST, "/admin/rewards/resend", &[], large).await.refused(413, "payload_too_large");
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before);
     assert_eq!(calls(&world, "credit").await.len(), 1);
     world.end().await;
@@ -626,7 +626,7 @@ async fn a_reward_sent_again_while_it_is_marked_is_neither_lost_nor_left_behind(
         world.until("the mark is under way", async || world.wire().is_mended()).await;
         let (app, _) = function(&world);
         ask(&app, "POST", "/admin/rewards/bob:referrer/resend", "").await.with(202);
-        world.settle().await;
+        world.until_idle().await;
         let status = text(&world.referral("bob").await["rewards"][0]["status"]);
         let listed = listed(&world, "").await;
         match status.as_str() {
@@ -683,6 +683,6 @@ async fn the_log_says_who_asked() {
             assert!(!line.to_string().contains(user), "{line}");
         }
     }
-    world.settle().await;
+    world.until_idle().await;
     world.end().await;
 }

@@ -61,14 +61,14 @@ async fn what_comes_twice_or_late_counts_once() {
     let pending = stored(&world, "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let delivered = stored(&world, "bob").await;
-    let before = counted(&world.metrics().await);
+    let before = counted(&world.analytics_items().await);
     let (first, last) = (record(&pending, "1"), record(&delivered, "2"));
     for records in [vec![last.clone()], vec![first.clone(), last.clone(), first.clone()], vec![last, first]] {
         assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
     }
-    assert_eq!(counted(&world.metrics().await), before);
+    assert_eq!(counted(&world.analytics_items().await), before);
     world.end().await;
 }
 
@@ -87,9 +87,9 @@ async fn a_batch_that_goes_several_steps_is_counted_in_one() {
     assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
     let calls: Vec<_> = world.wire().take_metrics_calls().into_iter().map(|call| call.operation).collect();
     assert_eq!(calls, ["metrics:GetItem", "metrics:TransactWriteItems"].repeat(2));
-    assert_eq!(difference(&counted(&world.metrics().await), &recount([&converted, &other])), [""; 0]);
+    assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&converted, &other])), [""; 0]);
     // Without a stream nobody has issued bob's rewards yet.
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -100,7 +100,7 @@ async fn an_answer_that_gets_lost_counts_once_and_a_conflict_is_tried_again() {
     let bob = stored(&world, "bob").await;
     world.wire().break_next("metrics:TransactWriteItems", [Fault::AnswerLost, Fault::Conflict]);
     assert_eq!(invoke(&world, vec![record(&bob, "1")]).await, [Value::Null; 0]);
-    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob])), [""; 0]);
+    assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob])), [""; 0]);
     world.end().await;
 }
 
@@ -115,13 +115,13 @@ async fn what_fails_is_given_back_from_the_first_record_of_its_referral_on() {
     let records = vec![record(&bob, "1"), record(&dan, "2"), json!("broken"), record(&later, "4"), record(&bob, "5")];
     world.wire().break_next("metrics:GetItem", [Fault::Throttled; 4]);
     assert_eq!(invoke(&world, records.clone()).await, [json!({"itemIdentifier": "1"})]);
-    assert!(world.metrics().await.is_empty());
+    assert!(world.analytics_items().await.is_empty());
     // This time bob is read, and dan is not.
     assert_eq!(invoke(&world, vec![records[0].clone()]).await, [Value::Null; 0]);
     world.wire().break_next("metrics:GetItem", [Fault::Internal; 4]);
     assert_eq!(invoke(&world, records[1..].to_vec()).await, [json!({"itemIdentifier": "2"})]);
     assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
-    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob, &dan])), [""; 0]);
+    assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob, &dan])), [""; 0]);
     world.end().await;
 }
 
@@ -139,7 +139,7 @@ async fn nothing_is_lost_or_doubled_in_a_race() {
     // Whoever found others faster five times has given up, and would come again.
     metrics.take(&revisions[7]).await.unwrap();
     assert_eq!(metrics.take(&revisions[7]).await.unwrap(), Taken::Known);
-    assert_eq!(difference(&counted(&world.metrics().await), &recount([&bob])), [""; 0]);
+    assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob])), [""; 0]);
     world.end().await;
 }
 
@@ -163,13 +163,13 @@ async fn told() -> World {
         world.refer(referrer, referee).await;
     }
     world.publish("account.flagged", json!({"user_id": "a3", "reason": "a test"})).await;
-    world.settle().await;
+    world.until_idle().await;
     world.script("points", json!({"answers": [400]})).await;
     for referee in ["a1", "a2", "a3", "d1"] {
         world.order(referee, &format!("o-{referee}")).await;
-        world.settle().await;
+        world.until_idle().await;
     }
-    world.echo().await;
+    world.until_redelivered().await;
     world
 }
 
@@ -233,7 +233,7 @@ async fn what_is_held_is_owed_too() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "converted").await;
-    world.settle().await;
+    world.until_idle().await;
     let owed = world.get("/admin/liability").await.with(200)["items"][0].clone();
     assert_eq!(
         (&owed["held"], &owed["total"]),
@@ -241,7 +241,7 @@ async fn what_is_held_is_owed_too() {
     );
     world.publish("order.cancelled", json!({"order_id": "o-1", "user_id": "bob"})).await;
     world.until_status("bob", "voided").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.get("/admin/liability").await.with(200), json!({"items": []}));
     world.end().await;
 }
@@ -384,7 +384,7 @@ async fn a_life_costs_a_few_units() {
     for _ in ["issued", "announced"] {
         world.service().sweep_now().await.unwrap();
     }
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.referral(bob).await["rewards"][1]["status"], "delivered");
     // The same, and a place on two boards; conversion and rewards at once, so that nothing was owed in between.
     assert_eq!(taken().await, [(false, 1.0), (true, 10.0)]);

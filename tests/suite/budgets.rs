@@ -63,7 +63,7 @@ async fn attribute_with_the_code_in_memory() {
 async fn an_order_of_somebody_never_referred() {
     let world = world().await;
     world.order(BOB, ORDER).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
     world.end().await;
 }
@@ -76,15 +76,15 @@ async fn convert_on_hold_and_repeat() {
     })
     .await;
     world.refer(ALICE, BOB).await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().take_calls();
 
     world.order(BOB, ORDER).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(2, 2.0, 1.0));
 
     world.order(BOB, ORDER).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
     world.end().await;
 }
@@ -93,11 +93,11 @@ async fn convert_on_hold_and_repeat() {
 async fn convert_issue_and_deliver_both() {
     let world = world().await;
     world.refer(ALICE, BOB).await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().take_calls();
 
     world.order(BOB, ORDER).await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = world.wire().take_calls();
     let (convert, rest) = calls.split_at(2);
     let (issue, deliver) = rest.split_at(2);
@@ -115,7 +115,7 @@ async fn a_message_for_a_delivered_reward() {
     let world = world().await;
     world.refer(ALICE, BOB).await;
     world.order(BOB, ORDER).await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().take_calls();
 
     let event = json!({"detail": {"reward_id": format!("{BOB}:referrer")}}).to_string();

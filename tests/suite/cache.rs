@@ -440,7 +440,7 @@ async fn a_forged_owner_gets_nothing() {
     let bench = Bench::start().await;
     bench.mint(1).await;
     bench.world.publish("account.flagged", json!({"user_id": "mallory", "reason": "a test"})).await;
-    bench.world.settle().await;
+    bench.world.until_idle().await;
     land_all(&bench.function(&redis.url(), AMPLE), &["code-0".to_owned()]).await;
     let right = kept(&redis, "C0DE0").await;
     for (number, (field, forged)) in

@@ -135,10 +135,10 @@ async fn child() {
 async fn killed_at(point: Point, stream: bool) {
     let (data, credit) = (Folder::new(), StandIn::start().await);
     if point == Point::AfterCall {
-        credit.usually(Reply::Silence);
+        credit.set_default_reply(Reply::Silence);
     }
     let mut running = start(&data, &credit, Some(point), true);
-    running.begin().await;
+    running.attribute_bob().await;
     running.order("bob", "o-1").await;
     let is_there = async || match point {
         Point::AfterCall => credit.booked().len() == 2,
@@ -151,7 +151,7 @@ async fn killed_at(point: Point, stream: bool) {
     let before = credit.calls();
     assert!(point.is_called().is_none_or(|is_called| is_called != before.is_empty()), "{point:?}: {credit:?}");
 
-    credit.usually(Reply::Status(200));
+    credit.set_default_reply(Reply::Status(200));
     let running = start(&data, &credit, None, stream);
     let delivered = json!(["rewarded", "delivered", "delivered"]);
     running.until(&format!("recovery from {point:?}"), async || running.statuses("bob").await == delivered).await;

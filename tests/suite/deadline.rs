@@ -80,7 +80,7 @@ async fn a_sweep_without_time_starts_no_work() {
     let swept = sweep::handle(&app, Value::Null, late()).await.unwrap();
     assert_eq!((&swept["due"], &swept["failed"]), (&json!(0), &json!(0)), "{swept}");
     assert_eq!(world.referral("bob").await["status"], "converted");
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -100,6 +100,6 @@ async fn a_sweep_that_runs_out_of_time_does_not_fail() {
     for referee in ["bob", "carol"] {
         assert_eq!(world.referral(referee).await["status"], "rewarded");
     }
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }

@@ -119,7 +119,7 @@ async fn a_call_is_what_the_contract_says_and_is_signed() {
     world.publish("order.completed", detail).await;
     until_reward(&world, "bob", 0, "delivered").await;
     let bob = until_reward(&world, "bob", 1, "delivered").await;
-    world.settle().await;
+    world.until_idle().await;
 
     let received = subsystem.received();
     assert_eq!(received.len(), 2);
@@ -162,7 +162,7 @@ async fn the_locally_drawn_secret_signs_and_another_does_not() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let received = subsystem.received();
     assert_eq!(received.len(), 2);
     let secret = world.service().env().get("WEBHOOK_SECRET").unwrap();
@@ -185,7 +185,7 @@ async fn each_type_of_reward_goes_to_its_own_subsystem() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let (coupons, points) = (calls(&world, "coupon").await, calls(&world, "points").await);
     assert_eq!((coupons.len(), points.len(), calls(&world, "credit").await.len()), (1, 1, 0));
     let given = |call: &Value| {
@@ -214,7 +214,7 @@ async fn three_errors_and_then_a_yes_hold_back_nobody_else() {
     let coupon = until_reward(&world, "bob", 1, "delivered").await;
     assert_eq!(world.referral("bob").await["rewards"][0]["status"], "issued");
     let credit = until_reward(&world, "bob", 0, "delivered").await;
-    world.settle().await;
+    world.until_idle().await;
 
     let of_credit = calls(&world, "credit").await;
     assert_eq!(statuses(&of_credit), [500, 500, 500, 200]);
@@ -238,7 +238,7 @@ async fn one_sides_error_does_not_bring_the_other_side_again() {
     world.order("bob", "o-1").await;
     until_reward(&world, "bob", 0, "delivered").await;
     until_reward(&world, "bob", 1, "delivered").await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = calls(&world, "credit").await;
     assert_eq!(calls.len(), 3);
     let keys: BTreeSet<_> = calls[..2].iter().map(|call| call["reward_id"].to_string()).collect();
@@ -254,7 +254,7 @@ async fn what_may_pass_is_tried_again_under_the_same_key() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     until_reward(&world, "bob", 0, "delivered").await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = calls(&world, "credit").await;
     assert_eq!(statuses(&calls), [408, 409, 425, 429, 503, 599, 200]);
     assert_same(&calls, "bob:referrer");
@@ -273,7 +273,7 @@ async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
         let refused = until_reward(&world, &bob, 0, "failed").await;
         assert_eq!(refused["delivered_at"], Value::Null);
         until_reward(&world, &bob, 1, "delivered").await;
-        world.settle().await;
+        world.until_idle().await;
         assert_eq!(calls(&world, "credit").await.len(), number + 1, "{status}: once, and never again");
 
         let item = world.stored(&bob).await;
@@ -287,7 +287,7 @@ async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
     // It waits for a person, in the table and nowhere else: no sweep sends it again.
     let before = world.contents().await;
     world.service().sweep_now().await.unwrap();
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before);
     assert_eq!(calls(&world, "credit").await.len(), refusals.len());
     world.end().await;
@@ -318,7 +318,7 @@ async fn a_refused_reward_stays_out_of_the_other_sides_repetitions() {
     );
     assert!(world.stored("bob").await["work"].as_str().unwrap().starts_with("parked#"));
     // The first message of the coupon waits for its minute, and would find nothing to do.
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -332,7 +332,7 @@ async fn a_subsystem_that_is_too_slow_is_asked_again_under_the_same_key() {
     // Later calls are answered at once; the first one is under way, and will have been given up.
     world.script("credit", json!({})).await;
     let credit = until_reward(&world, "bob", 0, "delivered").await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = calls(&world, "credit").await;
     assert_eq!(calls.len(), 2);
     assert_same(&calls, "bob:referrer");
@@ -381,7 +381,7 @@ async fn a_subsystem_that_is_down_is_asked_until_it_is_back() {
     let calls = calls(&world, "credit").await;
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0]["body"]["issued_at"], reward["issued_at"]);
-    world.expect_parked(2);
+    world.expect_unprocessed(2);
     world.end().await;
 }
 
@@ -395,13 +395,13 @@ async fn a_reward_left_issued_is_owed() {
     world.until("the queue gave up", async || parked().await == 1).await;
     // Younger than the grace: the sweep lets it be.
     world.service().sweep_now().await.unwrap();
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.referral("bob").await["rewards"][0]["status"], "issued");
     assert_eq!(calls(&world, "credit").await.len(), 8);
     let parked = world.get("/_local/parked").await.with(200);
     assert_eq!(parked["items"][0]["queue"], "CreditDeadLetterQueue");
-    world.expect_parked(1);
-    world.expect_owed();
+    world.expect_unprocessed(1);
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -412,25 +412,25 @@ async fn a_message_pays_nothing_by_itself() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     world.refer("carol", "dave").await;
-    world.settle().await;
+    world.until_idle().await;
     let before = world.contents().await;
 
     for reward in ["bob:referrer", "bob:referee", "bob:referrer", "dave:referrer"] {
         let detail = json!({"reward_id": reward, "type": "credit", "amount": 999_999, "user_id": "mallory"});
-        world.forge("reward.issued", detail).await;
+        world.publish_as_service("reward.issued", detail).await;
     }
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.deliveries().await.len(), 2);
     assert_eq!(world.contents().await, before);
 
     // One that cannot be read is put aside.
-    world.forge("reward.issued", json!({"reward_id": "bob:nobody", "type": "credit"})).await;
-    world.settle().await;
+    world.publish_as_service("reward.issued", json!({"reward_id": "bob:nobody", "type": "credit"})).await;
+    world.until_idle().await;
     let parked = world.get("/_local/parked").await.with(200);
     assert_eq!(parked["items"][0]["body"]["function"], "delivery", "{parked:#}");
     assert_eq!(world.deliveries().await.len(), 2);
-    world.expect_parked(1);
+    world.expect_unprocessed(1);
     world.end().await;
 }

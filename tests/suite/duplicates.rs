@@ -15,9 +15,9 @@ async fn all_at_once(orders: &[String]) -> (World, Value) {
     world.refer("alice", "bob").await;
     join_all(orders.iter().map(|order| world.order("bob", order))).await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let item = world.stored("bob").await;
-    world.echo().await;
+    world.until_redelivered().await;
     assert_eq!(world.stored("bob").await, item);
 
     // Attributed, converted, issued, and two marks: every write is counted.
@@ -96,7 +96,7 @@ async fn after(pair: usize, reversed: bool) -> (World, Value, Value) {
     for (detail_type, detail) in events {
         world.publish(detail_type, detail.clone()).await;
         world.publish(detail_type, detail).await;
-        world.settle().await;
+        world.until_idle().await;
     }
     (world, expected, json!(name))
 }
@@ -138,12 +138,12 @@ async fn events_twice_in_the_other_order() {
 async fn an_order_that_overtook_its_attribution_is_not_lost() {
     let world = World::start().await;
     world.order("bob", "o-1").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.items().await.len(), 0, "an order of somebody never referred leaves nothing");
     world.refer("alice", "bob").await;
     let referral = world.until_status("bob", "rewarded").await;
     assert_eq!(referral["order_id"], "o-1");
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.deliveries().await.len(), 2);
     world.end().await;
 }
@@ -154,7 +154,7 @@ async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() 
     world.mint("alice", "alice").await;
     let signed_up = json!({"user_id": "bob", "code": "alice", "device_fingerprint": "a-device-of-bobs"});
     join_all((0..20).map(|_| world.publish("customer.signed_up", signed_up.clone()))).await;
-    world.settle().await;
+    world.until_idle().await;
 
     let bobs = world.get("/v1/users/bob/code").await.with(200)["code"].clone();
     let item = world.stored("bob").await;
@@ -162,7 +162,7 @@ async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() 
     assert_eq!(world.referral("bob").await["referrer_id"], "alice");
     assert_eq!(world.announced("referral.attributed").await, ["bob:attributed"]);
 
-    world.echo().await;
+    world.until_redelivered().await;
     assert_eq!(world.get("/v1/users/bob/code").await.with(200)["code"], bobs);
     assert_eq!(world.stored("bob").await, item);
     // Two codes, their two owners' notes, bob's account with his device, and the referral: nothing more.
@@ -180,21 +180,21 @@ async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
     let cleared = |at: &str| json!({"user_id": "alice", "occurred_at": at});
 
     world.publish("account.flagged", flagged.clone()).await;
-    world.settle().await;
+    world.until_idle().await;
     world.publish("account.cleared", cleared("2026-01-01T00:00:00Z")).await;
-    world.settle().await;
+    world.until_idle().await;
     world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
 
     // At one and the same moment the flag outweighs.
     world.publish("account.cleared", cleared("2026-01-02T00:00:00Z")).await;
-    world.settle().await;
+    world.until_idle().await;
     world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
 
     world.publish("account.cleared", cleared("2026-01-03T00:00:00Z")).await;
-    world.settle().await;
+    world.until_idle().await;
     world.publish("account.flagged", flagged).await;
-    world.settle().await;
-    world.echo().await;
+    world.until_idle().await;
+    world.until_redelivered().await;
     world.attribute("bob", "alice").await.with(201);
     world.end().await;
 }

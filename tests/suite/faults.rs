@@ -91,7 +91,7 @@ async fn each_step_is_written_once_despite_transient_faults() {
         world.wire().break_next("UpdateItem", [fault, fault]);
         world.order(&bob, &format!("o-{number}")).await;
         world.until_status(&bob, "converted").await;
-        world.settle().await;
+        world.until_idle().await;
         let converted = world.stored(&bob).await;
         assert_eq!(converted["rev"], 2, "{fault:?}: {converted:#}");
         assert!(world.wire().is_mended(), "{fault:?}");
@@ -113,7 +113,7 @@ async fn each_step_is_written_once_despite_transient_faults() {
             ["referrer", "referee"].iter().all(|side| item["rewards"][side]["delivered_at"].is_string())
         };
         world.until("both are delivered", delivered).await;
-        world.settle().await;
+        world.until_idle().await;
         assert_eq!(world.stored(&bob).await["rev"], 5, "{fault:?}");
         assert!(world.wire().is_mended(), "{fault:?}");
     }
@@ -133,7 +133,7 @@ async fn a_flag_tolerates_transient_faults() {
         let reason = format!("reason {number}");
         let at = format!("2026-01-01T00:00:0{number}Z");
         world.publish("account.flagged", json!({"user_id": "alice", "reason": reason, "occurred_at": at})).await;
-        world.settle().await;
+        world.until_idle().await;
         let account = plain(&world.item("USER#alice", "ACCOUNT").await.unwrap());
         assert_eq!((&account["flagged"], &account["flag_reason"]), (&json!(true), &json!(reason)), "{fault:?}");
     }
@@ -157,7 +157,7 @@ async fn a_slow_call_is_retried_after_the_timeout() {
     world.wire().break_next("UpdateItem", [Fault::Slow(Duration::from_millis(400))]);
     world.order("bob", "o-1").await;
     world.until_status("bob", "converted").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await["rev"], 2);
     world.end().await;
 }
@@ -235,13 +235,13 @@ async fn a_link_redirects_without_the_table() {
 async fn an_event_survives_a_long_table_outage() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
-    world.settle().await;
+    world.until_idle().await;
     // Three invocations by the rule, one by the delay queue, and one more.
     world.wire().break_next("GetItem", [Fault::Throttled; 5 * TRIES]);
     world.order("bob", "o-1").await;
     world.until("bob is rewarded", async || world.stored("bob").await["status"] == "rewarded").await;
-    world.settle().await;
-    world.echo().await;
+    world.until_idle().await;
+    world.until_redelivered().await;
     assert!(world.wire().is_mended());
     assert_eq!(world.stored("bob").await["rev"], 5);
     assert_eq!(world.deliveries().await.len(), 2);
@@ -253,20 +253,20 @@ async fn an_event_survives_a_long_table_outage() {
 async fn the_stream_and_queues_retry_failed_writes() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().break_next("BatchGetItem", [Fault::Throttled; 2 * TRIES]);
     world.order("bob", "o-1").await;
     world.until("bob is rewarded", async || world.stored("bob").await["status"] == "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await["rev"], 5);
     assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
 
     world.refer("carol", "dave").await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().break_next("UpdateItem", [Fault::Conflict; 2 * TRIES]);
     world.order("dave", "o-2").await;
     world.until("dave is rewarded", async || world.stored("dave").await["status"] == "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("dave").await["rev"], 5);
 
     // The calls succeeded but the marks did not, so the calls are repeated with the same keys.
@@ -276,7 +276,7 @@ async fn the_stream_and_queues_retry_failed_writes() {
     world.until("frank is rewarded", async || world.stored("frank").await["status"] == "rewarded").await;
     world.wire().break_next("UpdateItem", [Fault::RequestLost; 2 * TRIES]);
     world.until("it was tried", async || world.wire().is_mended()).await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = world.deliveries().await;
     let of_frank: Vec<_> = calls.iter().filter(|call| call["body"]["referee_id"] == "frank").collect();
     assert!(of_frank.len() > 2, "{of_frank:#?}");
@@ -298,14 +298,14 @@ async fn an_unreadable_referral_is_quarantined_and_blocks_no_other() {
     world.order("dave", "o-2").await;
     world.until_status("bob", "converted").await;
     world.until_status("dave", "converted").await;
-    world.settle().await;
+    world.until_idle().await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let problem = world.service().sweep_now().await.unwrap_err();
     assert!(problem.to_string().contains("1 referrals or pages are left"), "{problem}");
     for referee in ["bob", "dave"] {
         assert_eq!(world.until_status(referee, "rewarded").await["status"], "rewarded");
     }
-    world.settle().await;
+    world.until_idle().await;
 
     // Quarantined once, with its full content, and unchanged in the table.
     let parked = world.get("/_local/parked").await.with(200);
@@ -326,7 +326,7 @@ async fn an_unreadable_referral_is_quarantined_and_blocks_no_other() {
     world.get("/v1/referrals/mallory").await.refused(503, "unavailable");
 
     delete_unreadable(&world).await;
-    world.expect_parked(1);
+    world.expect_unprocessed(1);
     world.end().await;
 }
 
@@ -337,7 +337,7 @@ async fn only_the_failed_messages_of_a_queue_batch_are_returned() {
     world.refer("alice", "bob").await;
     world.refer("carol", "dave").await;
     put(&world, unreadable()).await;
-    world.settle().await;
+    world.until_idle().await;
     let order = |user: &str| {
         let detail = json!({"order_id": "o-1", "user_id": user, "amount": 4200, "currency": "USD"});
         json!({"detail-type": "order.completed", "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail})
@@ -359,7 +359,7 @@ async fn only_the_failed_messages_of_a_queue_batch_are_returned() {
     }
     delete_unreadable(&world).await;
     // The two unreadable messages, and the unreadable item's own stream record.
-    world.expect_parked(3);
+    world.expect_unprocessed(3);
     world.end().await;
 }
 
@@ -391,7 +391,7 @@ async fn a_stream_batch_stops_at_the_first_failed_record() {
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(world.announced("referral.attributed").await, ["bob:attributed", "bob:attributed", "frank:attributed"]);
     assert_eq!(world.stored("dave").await["status"], "rewarded");
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -417,7 +417,7 @@ async fn a_bus_outage_does_not_delay_the_issue() {
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(world.announced("referral.converted").await, ["bob:converted"]);
     assert_eq!(world.stored("bob").await, issued);
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -445,7 +445,7 @@ async fn delete_unreadable(world: &World) {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let key: Item = unreadable().into_iter().filter(|(name, _)| name == "pk" || name == "sk").collect();
     world.service().dynamodb().delete_item().table_name(table).set_key(Some(key)).send().await.unwrap();
-    world.settle().await;
+    world.until_idle().await;
 }
 
 /// A stream record for a new item, in the form that Lambda receives.

@@ -119,7 +119,7 @@ async fn a_flagged_owners_link_tells_no_visitor() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.publish("account.flagged", json!({"user_id": "alice", "reason": "chargebacks"})).await;
-    world.settle().await;
+    world.until_idle().await;
     let cookie = world.land("ALICE").await.unwrap();
     world.attribute_by_cookie("bob", &cookie).await.refused(422, "referrer_flagged");
     world.end().await;

@@ -79,7 +79,7 @@ async fn a_referral_lives_and_the_table_shows_it() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     world.service().sweep_now().await.unwrap();
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let mut delivered = credit.clone();
     delivered["delivered_at"] = json!("<time>");
     expected["status"] = json!("rewarded");
@@ -107,12 +107,12 @@ async fn what_is_taken_back_before_it_came_is_voided_when_it_comes() {
         world.refer(&format!("alice-{number}"), &bob).await;
         detail["user_id"] = json!(bob);
         world.publish(what, detail).await;
-        world.settle().await;
+        world.until_idle().await;
         assert_eq!(world.referral(&bob).await["status"], "pending", "{what}");
         world.order(&bob, "o-1").await;
         world.until_status(&bob, "voided").await;
         world.order(&bob, "o-2").await;
-        world.settle().await;
+        world.until_idle().await;
         let stored = world.stored(&bob).await;
         let told = (&stored["status"], &stored["conversion"]["order"], stored.get("withdrawn"), stored.get("work"));
         assert_eq!(told, (&json!("voided"), &json!("o-1"), None, None), "{what}: {stored:#}");

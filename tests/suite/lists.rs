@@ -122,7 +122,7 @@ async fn a_referral_is_shown_with_all_its_fields_at_every_age() {
     sleep(Duration::from_millis(1100)).await;
     world.service().sweep_now().await.unwrap();
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let rewarded = world.referral("bob").await;
     expected["status"] = json!("rewarded");
     expected["rewards"] = json!([
@@ -156,7 +156,7 @@ async fn an_undelivered_reward_says_so() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let rewards = world.get("/v1/users/alice/rewards").await.with(200)["items"].clone();
     let shown = without_times(rewards[0].clone(), &["issued_at"]);
     assert_eq!((&shown["status"], &shown["delivered_at"]), (&json!("failed"), &Value::Null));
@@ -240,7 +240,7 @@ async fn rewards_in_place(before: usize, after: usize) {
             expected.insert(0, format!("{referee}:{}", if code == "TOP" { "referee" } else { "referrer" }));
         }
     }
-    world.settle().await;
+    world.until_idle().await;
     for limit in (1..=expected.len() + 1).chain([100]) {
         let rewards = walk(&world, "/v1/users/mid/rewards", limit).await;
         assert_eq!(ids(&rewards, "reward_id"), expected, "limit {limit}");
@@ -281,7 +281,7 @@ async fn pages_without_a_reward_do_not_end_the_list() {
     for referee in ["bob-0", "bob-3"] {
         world.order(referee, &format!("o-{referee}")).await;
     }
-    world.settle().await;
+    world.until_idle().await;
     for limit in [1, 2, 3, 6, 100] {
         let rewards = walk(&world, "/v1/users/alice/rewards", limit).await;
         assert_eq!(ids(&rewards, "reward_id"), ["bob-3:referrer", "bob-0:referrer"], "limit {limit}");
@@ -303,7 +303,7 @@ async fn ids_of_all_characters_are_one_id_however_they_are_escaped() {
     let referral = world.attribute(bob, "ALICE").await.with(201);
     world.attribute("carol", "ALICE").await.with(201);
     world.order(bob, "o-1").await;
-    world.settle().await;
+    world.until_idle().await;
     for form in forms(alice) {
         assert_eq!(world.get(&format!("/v1/users/{form}/code")).await.with(200), code, "{form}");
         let referees = walk(&world, &format!("/v1/users/{form}/referrals"), 1).await;

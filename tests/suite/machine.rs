@@ -287,14 +287,14 @@ async fn every_phase_answers_every_event_as_the_machine_says() {
         }
     })
     .await;
-    world.settle().await;
+    world.until_idle().await;
     for_each(&cases, async |case| match case.phase {
         Phase::Voided => publish(case, Happening::Cancelled).await,
         Phase::Rewarded => end_hold(&world, case).await,
         Phase::NeverReferred | Phase::Pending | Phase::OnHold => {}
     })
     .await;
-    world.settle().await;
+    world.until_idle().await;
 
     let before = snapshot(&world).await;
     for case in &cases {
@@ -310,12 +310,12 @@ async fn every_phase_answers_every_event_as_the_machine_says() {
     }
 
     for_each(&cases, async |case| publish(case, case.happening).await).await;
-    world.settle().await;
+    world.until_idle().await;
     let after = snapshot(&world).await;
     cases.iter().for_each(|case| case.check(before.get(&case.key()), after.get(&case.key())));
 
     // Everything comes once more by the delay queue, and nothing new comes of it.
-    world.echo().await;
+    world.until_redelivered().await;
     let later = snapshot(&world).await;
     cases.iter().for_each(|case| assert_eq!(after.get(&case.key()), later.get(&case.key()), "{}", case.referee()));
     assert!(!later.contains_key("REFEREE#somebody-else"));
@@ -362,7 +362,7 @@ async fn the_terms_of_the_day_are_kept_when_the_settings_change() {
     world.order("bob", "o-1").await;
     world.order("carol", "o-2").await;
     let bob = world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await["terms"], promised);
     let gives = |reward: &Value| json!([reward["user_id"], reward["type"], reward["amount"], reward["currency"]]);
     assert_eq!(gives(&bob["rewards"][0]), json!(["alice", "credit", 500, "USD"]));

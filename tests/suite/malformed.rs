@@ -639,7 +639,7 @@ pub(crate) async fn without_echo() -> World {
 async fn broken_events_are_put_aside_and_hold_up_nothing() {
     let mut world = without_echo().await;
     world.refer("alice", "bob").await;
-    world.settle().await;
+    world.until_idle().await;
     let before = world.contents().await;
     let mut published = Vec::new();
     for detail_type in EVENTS {
@@ -649,7 +649,7 @@ async fn broken_events_are_put_aside_and_hold_up_nothing() {
         }
     }
     assert!(published.len() > 80, "{}", published.len());
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before, "a broken event did something");
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
@@ -669,7 +669,7 @@ async fn broken_events_are_put_aside_and_hold_up_nothing() {
         assert!(item["body"]["reason"].as_str().unwrap().contains(detail_type), "{item:#}");
         assert!(item["body"]["parked_at"].is_string(), "{item:#}");
     }
-    world.expect_parked(published.len() as u64);
+    world.expect_unprocessed(published.len() as u64);
     world.end().await;
 }
 
@@ -686,8 +686,8 @@ async fn the_delay_queue_brings_an_event_once_more() {
     let [first, second] = [0, 1].map(|at| format!("/items/{at}/body/payload"));
     let parked = parked().await;
     assert_eq!(parked.pointer(&first), parked.pointer(&second), "it is the same event");
-    world.settle().await;
-    world.expect_parked(2);
+    world.until_idle().await;
+    world.expect_unprocessed(2);
     world.end().await;
 }
 
@@ -737,7 +737,7 @@ async fn what_is_no_event_at_all_is_put_aside() {
     let found: Vec<_> = parked["items"].as_array().unwrap().iter().map(|item| &item["body"]["payload"]).collect();
     assert_eq!(found.len(), payloads.len() + 2);
     assert!(found.contains(&&json!("not JSON")), "{found:#?}");
-    world.expect_parked(payloads.len() as u64 + 2);
+    world.expect_unprocessed(payloads.len() as u64 + 2);
     world.end().await;
 }
 
@@ -774,7 +774,7 @@ async fn put_events_refuses_entry_by_entry() {
         assert_eq!(said["EventId"].is_string(), code.is_none(), "{entry}: {said}");
     }
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let events = world.events().await;
     assert_eq!(events.iter().filter(|event| event["source"] == "shop").count(), 1, "{events:#?}");
 

@@ -84,7 +84,7 @@ async fn a_life_is_counted_and_told_without_names() {
     world.refer("alice-the-referrer", "bob-the-referee").await;
     world.order("bob-the-referee", "o-1").await;
     world.until_status("bob-the-referee", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     world.service().sweep_now().await.unwrap();
 
     let lines = log.ours();
@@ -137,7 +137,7 @@ async fn figures_are_counted_at_any_level() {
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let lines = log.ours();
     assert_eq!(sums(&lines)["delivered"], 2.0);
     assert!(Log::with(&lines, "attributed").is_empty());

@@ -505,11 +505,11 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     }
 
     // One refused, one delivered.
-    world.settle().await;
+    world.until_idle().await;
     world.script("credit", json!({"answers": [400]})).await;
     for reward in ["bob:referrer", "bob:referee"] {
         world.post(&format!("/admin/rewards/{reward}/resend"), json!({})).await.with(202);
-        world.settle().await;
+        world.until_idle().await;
     }
 
     for operation in &operations {
@@ -564,7 +564,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     world.put("/v1/users/dan/code", json!({"code": "dan-code", "device_fingerprint": "laptop"})).await.with(201);
     world.attribute("dan", "ada-invites").await.with(201);
     world.publish("account.flagged", json!({"user_id": "flo", "reason": "a test"})).await;
-    world.settle().await;
+    world.until_idle().await;
     let sign_up =
         |referee: &str, code: &str| json!({"referee_id": referee, "code": code, "device_fingerprint": "laptop"});
     for (referee, code, status, reason) in [
@@ -586,7 +586,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
     assert!(first.body["next_cursor"].is_string(), "{first:?}");
     document.described(find("referralsOfUser"), &first);
     // The events come once more; their reads must not meet what is meant for ours.
-    world.echo().await;
+    world.until_redelivered().await;
     for (id, operation) in [
         ("mintCode", "TransactWriteItems"),
         ("codeOfUser", "GetItem"),

@@ -20,7 +20,7 @@ fn bob(number: usize) -> String {
 
 /// A World whose subsystem has been called for both rewards of every referral, and holds all its answers.
 async fn held(subsystem: &StandIn) -> World {
-    subsystem.usually(Reply::Hold(200));
+    subsystem.set_default_reply(Reply::Hold(200));
     let mut world = World::with_env([
         ("CREDIT_ENDPOINT", subsystem.url()),
         ("POINTS_ENDPOINT", subsystem.url()),
@@ -29,7 +29,7 @@ async fn held(subsystem: &StandIn) -> World {
         ("GRACE_SECONDS", "1"),
     ])
     .await;
-    world.audit_too(subsystem);
+    world.audit_stand_in(subsystem);
     join_all((0..REFERRALS).map(async |number| {
         world.refer(&format!("alice-{number}"), &bob(number)).await;
         world.order(&bob(number), &format!("o-{number}")).await;
@@ -67,8 +67,8 @@ async fn both_sides_are_marked_at_the_same_instant() {
         subsystem.script(&format!("{}:referee", bob(number)), [Reply::Hold(400)]);
     }
     let world = held(&subsystem).await;
-    subsystem.let_go();
-    world.settle().await;
+    subsystem.release();
+    world.until_idle().await;
 
     let (mut delivered, mut failed) = (Vec::new(), Vec::new());
     for (number, (referee, item)) in referrals(&world).await.into_iter().enumerate() {
@@ -96,8 +96,8 @@ async fn marks_and_sweeps_at_the_same_instant_leave_nothing_behind() {
     let subsystem = StandIn::start().await;
     let world = held(&subsystem).await;
     sleep(Duration::from_millis(1100)).await;
-    join!(sweep(&world), sweep(&world), sweep(&world), async { subsystem.let_go() });
-    world.settle().await;
+    join!(sweep(&world), sweep(&world), sweep(&world), async { subsystem.release() });
+    world.until_idle().await;
 
     let (announced, referrals) = (announced(&world).await, referrals(&world).await);
     assert_eq!((announced.len(), referrals.len()), (2 * REFERRALS, REFERRALS));
@@ -119,7 +119,7 @@ async fn marks_and_sweeps_at_the_same_instant_leave_nothing_behind() {
     let before = world.contents().await;
     sleep(Duration::from_millis(1100)).await;
     join!(sweep(&world), sweep(&world));
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before);
     world.end().await;
 }
@@ -150,7 +150,7 @@ async fn a_sweep_that_is_overtaken_by_the_next_repeats_nothing() {
     sleep(Duration::from_millis(1100)).await;
     overtaken().await;
     assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await["rev"], 6, "issued, claimed once, and two marks");
     assert_eq!(world.deliveries().await.len(), 2);
     world.end().await;

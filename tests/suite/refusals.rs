@@ -29,7 +29,7 @@ async fn mint_refused(world: &World, user: &str, body: Value, status: u16, reaso
 async fn tell(world: &World, what: &str, user: &str, occurred_at: &str) {
     let detail = json!({"user_id": user, "reason": "a test", "occurred_at": occurred_at});
     world.publish(what, detail).await;
-    world.settle().await;
+    world.until_idle().await;
 }
 
 async fn account(world: &World, user: &str) -> Option<Value> {
@@ -241,7 +241,7 @@ async fn the_latest_news_of_an_account_holds_in_whatever_order_it_comes() {
     // Everything comes once more after a second, and changes nothing.
     let before = world.contents().await;
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.contents().await, before);
     // Flagged and cleared again later, a referrer refers again.
     tell(&world, cleared, "tie", &from_now(0)).await;
@@ -263,7 +263,7 @@ async fn the_referrers_own_devices() {
     world.post("/v1/referrals", came).await.with(201);
     // Or from an event.
     world.publish("customer.signed_up", json!({"user_id": "dave", "device_fingerprint": "by-event"})).await;
-    world.settle().await;
+    world.until_idle().await;
     let daves = world.get("/v1/users/dave/code").await.with(200)["code"].clone();
 
     for device in ["at-mint", "at-mint-again", "at-sign-up"] {
@@ -293,7 +293,7 @@ async fn a_fingerprint_is_never_kept_as_it_came() {
     assert!(!answer.to_string().contains(secret), "{answer}");
     let event = json!({"user_id": "carol", "code": "ALICE", "device_fingerprint": format!("{secret}-4")});
     world.publish("customer.signed_up", event).await;
-    world.settle().await;
+    world.until_idle().await;
 
     // They are kept, though, each in its place, and as something else.
     let devices = account(&world, "alice").await.unwrap()["devices"].clone();

@@ -39,7 +39,7 @@ fn keys(calls: &[Value]) -> BTreeSet<String> {
 async fn killed_while(stand_in: Value) {
     let data = Folder::new();
     let running = Running::start(data.path(), &[]);
-    let cookie = running.begin().await;
+    let cookie = running.attribute_bob().await;
     let (status, ..) = running.send(Method::PUT, "/_local/subsystems/credit/script", None, stand_in).await;
     assert_eq!(status, 204);
     running.order("bob", "o-1").await;
@@ -92,7 +92,7 @@ async fn after_a_kill_during_the_hold_rewards_are_issued() {
     let data = Folder::new();
     let hold = [("HOLD_SECONDS", "2")];
     let running = Running::start(data.path(), &hold);
-    running.begin().await;
+    running.attribute_bob().await;
     running.order("bob", "o-1").await;
     running.until("bob converted", async || running.statuses("bob").await[0] == "converted").await;
     running.signal("KILL");

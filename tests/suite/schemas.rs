@@ -229,7 +229,7 @@ async fn what_a_schema_refuses_is_put_aside_and_nothing_else_is() {
             world.publish(detail_type, detail).await;
         }
     }
-    world.settle().await;
+    world.until_idle().await;
     let aside = aside(&world).await;
     let (mut good, mut differ) = (0, Vec::new());
     for event in world.events().await.iter().filter(|event| event["source"] == "shop") {
@@ -241,7 +241,7 @@ async fn what_a_schema_refuses_is_put_aside_and_nothing_else_is() {
     }
     assert!(differ.is_empty(), "schema and service judge differently: {differ:#?}");
     assert!(good > 60 && aside.len() > 120, "{good} good, {} bad", aside.len());
-    world.expect_parked(aside.len() as u64);
+    world.expect_unprocessed(aside.len() as u64);
     world.end().await;
 }
 
@@ -257,12 +257,12 @@ async fn what_no_schema_can_say_is_put_aside_all_the_same() {
     for (detail_type, field, value) in &cases {
         published.insert(world.publish(detail_type, with(&whole(detail_type), field, value.clone())).await);
     }
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(aside(&world).await, published);
     for event in world.events().await {
         assert_eq!(SCHEMAS[event["detail-type"].as_str().unwrap()].problems(&event), [""; 0]);
     }
-    world.expect_parked(cases.len() as u64);
+    world.expect_unprocessed(cases.len() as u64);
     world.end().await;
 }
 
@@ -275,10 +275,10 @@ async fn a_life_tells_of_every_type() {
     world.until_status("bob", "rewarded").await;
     world.refer("carol", "dave").await;
     world.publish("account.flagged", json!({"user_id": "carol", "reason": "a test"})).await;
-    world.settle().await;
+    world.until_idle().await;
     world.order("dave", "o-2").await;
     world.until_status("dave", "voided").await;
-    world.settle().await;
+    world.until_idle().await;
 
     let told: Vec<Value> =
         world.events().await.into_iter().filter(|event| event["source"] == referrals::bus::SOURCE).collect();

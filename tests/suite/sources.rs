@@ -118,8 +118,8 @@ async fn the_same_order_through_all_sources_is_one_conversion() {
         assert_eq!(give(&world, batch).await, none());
     }
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
-    world.echo().await;
+    world.until_idle().await;
+    world.until_redelivered().await;
     // Attributed, converted, issued, and two rewards delivered.
     assert_eq!(world.stored("bob").await["rev"], 5);
     assert_eq!(world.deliveries().await.len(), 2);
@@ -153,8 +153,8 @@ async fn a_poison_record_is_put_aside_and_stands_in_nobodys_way() {
     for referee in ["frank", "heidi"] {
         world.until_status(referee, "rewarded").await;
     }
-    world.settle().await;
-    world.expect_parked(4);
+    world.until_idle().await;
+    world.expect_unprocessed(4);
     world.end().await;
 }
 
@@ -193,11 +193,11 @@ async fn a_partition_goes_on_from_what_the_table_would_not_take() {
 async fn the_queue_brings_again_what_the_table_would_not_take() {
     let world = world_with([]).await;
     world.refer("alice", "bob").await;
-    world.settle().await;
+    world.until_idle().await;
     world.wire().break_next("UpdateItem", [Fault::Throttled; TRIES]);
     send(&world, &order("bob", "o-1")).await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await["rev"], 5);
     world.end().await;
 }
@@ -207,16 +207,16 @@ async fn the_queue_brings_again_what_the_table_would_not_take() {
 async fn an_order_that_overtook_its_sign_up_comes_once_more() {
     let world = world_with([]).await;
     send(&world, &order("bob", "o-1")).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(give(&world, msk([&order("dave", "o-2")])).await, none());
     world.refer("alice", "bob").await;
     world.refer("carol", "dave").await;
     for referee in ["bob", "dave"] {
         world.until_status(referee, "rewarded").await;
     }
-    world.echo().await;
+    world.until_redelivered().await;
     world.wire().take_calls();
-    world.echo().await;
+    world.until_redelivered().await;
     assert_eq!(world.wire().take_calls(), []);
     world.end().await;
 }

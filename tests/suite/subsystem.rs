@@ -105,8 +105,8 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
         options.pace.first_retry = Duration::from_millis(25);
     })
     .await;
-    world.audit_too(&credit);
-    world.audit_too(&elsewhere);
+    world.audit_stand_in(&credit);
+    world.audit_stand_in(&elsewhere);
     let cases = cases(&elsewhere);
     join_all(cases.iter().map(async |case| {
         credit.script(&case.key(), case.script.clone());
@@ -141,7 +141,7 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
         reward(&world, "bob-down", 0).await == "delivered"
     };
     world.until("the sweep brought it", is_delivered).await;
-    world.settle().await;
+    world.until_idle().await;
 
     for case in &cases {
         let calls = credit.calls_of(&case.key());
@@ -159,8 +159,11 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
             assert!((3..200).contains(&failure.as_str().unwrap().len()), "{}: {failure}", case.name);
         }
     }
-    assert!(elsewhere.calls().is_empty() && elsewhere.turned_away() == 0, "a redirect was followed: {elsewhere:?}");
-    world.expect_overtaken();
+    assert!(
+        elsewhere.calls().is_empty() && elsewhere.aborted_connections() == 0,
+        "a redirect was followed: {elsewhere:?}"
+    );
+    world.allow_obsolete_dead_letters();
     world.end().await;
 }
 
@@ -169,7 +172,7 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
 async fn a_subsystem_that_asks_for_a_pause_has_it() {
     let credit = StandIn::start().await;
     let mut world = World::with_env([("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET)]).await;
-    world.audit_too(&credit);
+    world.audit_stand_in(&credit);
     let soon = (chrono::Utc::now() + Duration::from_secs(4)).format("%a, %d %b %Y %H:%M:%S GMT");
     for (user, status, wish) in [
         ("seconds", 429, "2".to_owned()),
@@ -193,7 +196,7 @@ async fn a_subsystem_that_asks_for_a_pause_has_it() {
         until_reward(&world, user, 1, "delivered").await;
         until_reward(&world, user, 0, "delivered").await;
     }
-    world.settle().await;
+    world.until_idle().await;
     for user in ["seconds", "busy"] {
         assert!(pause(user) >= Duration::from_secs(2), "{user}: {:?}", pause(user));
     }
@@ -217,14 +220,14 @@ fn soon_at(date: &str) -> String {
 async fn a_subsystem_that_hangs_holds_back_nobody_else() {
     const REFERRALS: usize = 60;
     let points = StandIn::start().await;
-    points.usually(Reply::Hold(200));
+    points.set_default_reply(Reply::Hold(200));
     let mut world = World::with_env([
         ("POINTS_ENDPOINT", points.url()),
         ("WEBHOOK_SECRET", SECRET),
         ("REFERRER_REWARD_TYPE", "points"),
     ])
     .await;
-    world.audit_too(&points);
+    world.audit_stand_in(&points);
     // More than the points' queue works on at once, so that what comes later has to be free of it altogether.
     join_all((0..REFERRALS).map(async |number| {
         let bob = format!("bob-{number}");
@@ -244,8 +247,8 @@ async fn a_subsystem_that_hangs_holds_back_nobody_else() {
     for number in 0..REFERRALS {
         assert_eq!(reward(&world, &format!("bob-{number}"), 0).await, "issued");
     }
-    points.let_go();
-    world.settle().await;
+    points.release();
+    world.until_idle().await;
     assert_eq!(points.booked().len(), REFERRALS + 1);
     world.end().await;
 }
@@ -294,11 +297,12 @@ async fn only_whose_certificate_matches_is_given_a_reward() {
     for (kind, stand_in) in [("coupon", &coupon), ("points", &points)] {
         settings[5].1 = kind;
         let running = Running::start(&data.path().join(kind), &settings);
-        running.begin().await;
+        running.attribute_bob().await;
         running.order("bob", "o-1").await;
         // Turned away is not refused: it is tried again, for a certificate can be mended.
         let what = format!("the credit is given and the {kind} tried twice");
-        let is_given = async || running.statuses("bob").await == issued_and_delivered && stand_in.turned_away() > 1;
+        let is_given =
+            async || running.statuses("bob").await == issued_and_delivered && stand_in.aborted_connections() > 1;
         running.until(&what, is_given).await;
         sleep(Duration::from_millis(50)).await;
         assert_eq!(running.statuses("bob").await, issued_and_delivered);

@@ -70,7 +70,7 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
 
     // Younger than the grace: perhaps the stream is only late.
     sweep(&world).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.stored("bob").await, issued);
     assert_eq!(world.events().await.iter().filter(|event| event["source"] == "referrals").count(), 0);
     assert_eq!(lane(&world, "bob").await.as_deref(), Some("due"));
@@ -78,7 +78,7 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
     assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
-    world.settle().await;
+    world.until_idle().await;
     let delivered = world.stored("bob").await;
     assert_eq!(delivered["rev"], 6, "issued, claimed, and two marks: {delivered:#}");
     assert_eq!(lane(&world, "bob").await, None);
@@ -119,7 +119,7 @@ async fn without_a_stream_two_sweeps_bring_every_reward_of_many() {
     assert!(world.deliveries().await.is_empty(), "perhaps the stream is only late");
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
-    world.settle().await;
+    world.until_idle().await;
     let calls = world.deliveries().await;
     let to = |kind: &str| calls.iter().filter(|call| call["type"] == kind).count();
     assert_eq!((to("credit"), to("coupon"), calls.len()), (REFERRALS, REFERRALS, 2 * REFERRALS));
@@ -146,7 +146,7 @@ async fn without_a_stream_the_clock_alone_brings_every_reward() {
     })
     .await;
     world.until("all have both", async || world.announced("reward.issued").await.len() >= 2 * REFERRALS).await;
-    world.settle().await;
+    world.until_idle().await;
     for number in 0..REFERRALS {
         let item = world.stored(&format!("bob-{number}")).await;
         let (conversion, rewards) = (&item["conversion"], &item["rewards"]);
@@ -186,7 +186,7 @@ async fn two_sweeps_at_once_announce_once() {
     let mut once = issued.clone();
     once.dedup();
     assert_eq!((issued.len(), once.len()), (2 * REFERRALS, 2 * REFERRALS), "{issued:#?}");
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.deliveries().await.len(), 2 * REFERRALS);
     world.end().await;
 }
@@ -235,7 +235,7 @@ async fn pauses_between_announcements_grow() {
         assert_eq!(lane(&world, "bob").await.as_deref(), Some("due"));
         due_at = next;
     }
-    world.expect_owed();
+    world.allow_outstanding_work();
     world.end().await;
 }
 
@@ -254,7 +254,7 @@ async fn stream_and_sweep_at_once_issue_once() {
     for number in 0..REFERRALS {
         world.until_status(&format!("bob-{number}"), "rewarded").await;
     }
-    world.settle().await;
+    world.until_idle().await;
     for number in 0..REFERRALS {
         let item = world.stored(&format!("bob-{number}")).await;
         assert_eq!(item["rev"], 5, "converted, issued, two marks: {item:#}");
@@ -287,15 +287,15 @@ async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
     for user in ["alice-giver", "bob-taker", "alice-both", "bob-both", "alice-cleared", "bob-cleared"] {
         flag(user).await;
     }
-    world.settle().await;
+    world.until_idle().await;
     for user in ["alice-cleared", "bob-cleared"] {
         world.publish("account.cleared", json!({"user_id": user, "occurred_at": "2026-01-02T00:00:00Z"})).await;
     }
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(lanes(&world).await.len(), 5);
     sleep(Duration::from_millis(2050)).await;
     sweep(&world).await;
-    world.settle().await;
+    world.until_idle().await;
 
     for (case, reason) in [("giver", "referrer_flagged"), ("taker", "referee_flagged"), ("both", "referrer_flagged")] {
         let shown = world.referral(&format!("bob-{case}")).await;
@@ -316,9 +316,9 @@ async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
     for user in ["alice-honest", "bob-honest", "bob-giver"] {
         flag(user).await;
     }
-    world.settle().await;
+    world.until_idle().await;
     sweep(&world).await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(referrals(&world).await, before);
     world.end().await;
 }
@@ -344,7 +344,7 @@ async fn reciprocal_referrals_that_raced_are_voided_at_the_issue() {
     }
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
-    world.settle().await;
+    world.until_idle().await;
     for user in ["alice", "bob"] {
         let shown = world.referral(user).await;
         assert_eq!((&shown["status"], &shown["void_reason"]), (&json!("voided"), &json!("reciprocal_referral")));
@@ -387,7 +387,7 @@ async fn pairs_that_refer_each_other_at_once_are_not_paid_for_both() {
         }
     })
     .await;
-    world.settle().await;
+    world.until_idle().await;
     assert_eq!(world.deliveries().await.len(), paid.into_iter().sum::<usize>());
     world.end().await;
 }
@@ -433,7 +433,7 @@ async fn the_index_holds_what_is_owed_and_nothing_else() {
         .await;
     assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "a coupon each is on its way");
 
-    world.settle().await;
+    world.until_idle().await;
     let failed = if world.stored("bob").await["rewards"]["referrer"]["failed_at"].is_string() { "bob" } else { "dave" };
     let parked = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
     assert_eq!(lanes(&world).await, parked, "delivered owes nothing, and what was refused waits for a person");

@@ -52,12 +52,12 @@ impl Bench {
     }
 
     /// Asserts that settings and rights are just what was read and done, and that `parked` messages are aside.
-    async fn settle(mut self, name: &str, parked: u64) {
+    async fn until_idle(mut self, name: &str, parked: u64) {
         log::Settings::from_env(&self.env).unwrap();
         assert_eq!(self.env.asked(), settings(name), "{name}: read by the code, set by the template");
         assert_eq!(self.wire.actions(), rights(name), "{name}: done by the code, allowed by the template");
-        self.world.expect_parked(parked);
-        self.world.expect_owed();
+        self.world.expect_unprocessed(parked);
+        self.world.allow_outstanding_work();
         self.world.end().await;
     }
 }
@@ -164,7 +164,7 @@ async fn attribution_has_what_it_needs_and_no_more() {
         let answer = attribution::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert!(answer.status().as_u16() < 400, "{name}: {answer:?}");
     }
-    bench.settle("Attribution", 0).await;
+    bench.until_idle("Attribution", 0).await;
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn conversion_has_what_it_needs_and_no_more() {
     }
     let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {}});
     conversion::handle(&app, broken, call()).await.unwrap();
-    bench.settle("Conversion", 1).await;
+    bench.until_idle("Conversion", 1).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn rewards_has_what_it_needs_and_no_more() {
     assert_eq!(rewards::handle(&app, batch, call()).await.unwrap(), json!({"batchItemFailures": []}));
     assert_eq!(bench.world.referral("bob").await["status"], "rewarded");
     rewards::handle(&app, json!({"Records": ["broken"]}), call()).await.unwrap();
-    bench.settle("Rewards", 1).await;
+    bench.until_idle("Rewards", 1).await;
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
         let swept = sweep::handle(&app, event("sweep-schedule"), call()).await.unwrap();
         assert_eq!((&swept["due"], &swept[done]), (&json!(1), &json!(1)), "{swept}");
     }
-    bench.settle("Sweep", 0).await;
+    bench.until_idle("Sweep", 0).await;
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn delivery_has_what_it_needs_and_no_more() {
     batch["Records"][0]["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:CreditQueue".into();
     let answer = delivery::handle(&app, batch, call()).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
-    bench.settle("Delivery", 1).await;
+    bench.until_idle("Delivery", 1).await;
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn admin_has_what_it_needs_and_no_more() {
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");
     }
-    bench.settle("Admin", 0).await;
+    bench.until_idle("Admin", 0).await;
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn analytics_has_what_it_needs_and_no_more() {
     let app = analytics::App::new(&bench.env, &bench.dynamodb()).unwrap();
     let answer = analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
-    bench.settle("Analytics", 0).await;
+    bench.until_idle("Analytics", 0).await;
 }
 
 #[test]

@@ -50,9 +50,9 @@ async fn a_server_is_believed_by_those_alone_who_trust_its_authority() {
     let server = StandIn::with_tls(config).await;
     assert!(is_answered(&server, believing(&trusted)).await);
     assert!(is_answered(&server, believing(&format!("{other}{trusted}"))).await);
-    assert_eq!(server.turned_away(), 0);
+    assert_eq!(server.aborted_connections(), 0);
     assert!(!is_answered(&server, believing(&other)).await);
-    assert!(server.turned_away() > 0);
+    assert!(server.aborted_connections() > 0);
 }
 
 /// What the functions are given, by which a server that only its own authority knows must not pass for AWS.
@@ -60,7 +60,7 @@ async fn a_server_is_believed_by_those_alone_who_trust_its_authority() {
 async fn aws_is_not_whoever_says_so() {
     let server = StandIn::with_tls(here().1).await;
     assert!(!is_answered(&server, tls::aws(&Env::default())).await);
-    assert!(server.turned_away() > 0);
+    assert!(server.aborted_connections() > 0);
 }
 
 #[test]

@@ -115,7 +115,7 @@ async fn one_of_fifty_codes_refers_a_referee() {
     // And only the winner is paid.
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
-    world.settle().await;
+    world.until_idle().await;
     let mut paid: Vec<_> = world.deliveries().await.iter().map(|call| call["body"]["user_id"].to_string()).collect();
     paid.sort();
     assert_eq!(paid, ["\"bob\"".to_owned(), format!("\"user-{winner}\"")]);

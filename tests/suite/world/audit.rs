@@ -17,10 +17,10 @@ use super::{SCHEMAS, StandIn, World, plain, recount};
 /// What a test declared that it would leave.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
-    pub(super) parked: u64,
+    pub(super) unprocessed: u64,
     /// Allows any number of dead letters for delivered rewards.
     pub(super) obsolete_dead_letters: bool,
-    pub(super) owed: bool,
+    pub(super) outstanding: bool,
 }
 
 impl World {
@@ -34,19 +34,20 @@ impl World {
         self.counters_equal_a_recount(&referrals).await;
         self.bookings_match_rewards(&referrals).await;
         self.events_match_their_schemas().await;
-        let parked = self.get("/_local/parked").await.with(200);
-        let obsolete_dead_letters = self.obsolete_dead_letters(&parked, &referrals);
+        let unprocessed = self.get("/_local/parked").await.with(200);
+        let obsolete_dead_letters = self.obsolete_dead_letters(&unprocessed, &referrals);
         assert_eq!(
-            parked["count"],
-            self.expected.parked + obsolete_dead_letters,
-            "quarantined or dead letters: {parked:#}"
+            unprocessed["count"],
+            self.expected.unprocessed + obsolete_dead_letters,
+            "quarantined or dead letters: {unprocessed:#}"
         );
     }
 
     /// How many of the dead letters belong to a reward that a later message delivered; 0 unless the test allows them.
-    fn obsolete_dead_letters(&self, parked: &Value, referrals: &[Referral]) -> u64 {
+    fn obsolete_dead_letters(&self, unprocessed: &Value, referrals: &[Referral]) -> u64 {
         let delivered: BTreeSet<String> = referrals.iter().flat_map(delivered).collect();
-        let items = parked["items"].as_array().into_iter().flatten().filter(|_| self.expected.obsolete_dead_letters);
+        let items =
+            unprocessed["items"].as_array().into_iter().flatten().filter(|_| self.expected.obsolete_dead_letters);
         let obsolete_dead_letters = items.filter(|item| {
             let reward = item["body"]["detail"]["reward_id"].as_str();
             item["queue"].as_str().unwrap().ends_with("DeadLetterQueue")
@@ -57,15 +58,15 @@ impl World {
 
     /// Checked when all work is done, if the stream was on.
     async fn counters_equal_a_recount(&self, referrals: &[Referral]) {
-        if self.expected.owed || !self.streams {
+        if self.expected.outstanding || !self.streams {
             return;
         }
-        let counted = recount::counted(&self.metrics().await);
+        let counted = recount::counted(&self.analytics_items().await);
         assert_eq!(recount::difference(&counted, &recount::recount(referrals)), [""; 0]);
     }
 
     fn no_work_is_left(&self, referrals: &[Referral]) {
-        if self.expected.owed {
+        if self.expected.outstanding {
             return;
         }
         let now = Timestamp::from(chrono::Utc::now());

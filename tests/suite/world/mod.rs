@@ -218,13 +218,13 @@ impl World {
     }
 
     /// Publishes an event with the service as its source. The audit ignores it.
-    pub(crate) async fn forge(&self, detail_type: &str, detail: Value) {
+    pub(crate) async fn publish_as_service(&self, detail_type: &str, detail: Value) {
         let id = self.put_event(SOURCE, detail_type, detail).await;
         self.ignored.lock().unwrap().insert(id);
     }
 
     /// Makes the audit ignore these published events, because they are about nothing in the table.
-    pub(crate) async fn disown(&self, is_such: impl Fn(&Value) -> bool) {
+    pub(crate) async fn ignore_events(&self, is_such: impl Fn(&Value) -> bool) {
         let events = self.events().await;
         let ids = events.iter().filter(|event| is_such(event)).map(|event| event["id"].as_str().unwrap().to_owned());
         self.ignored.lock().unwrap().extend(ids);
@@ -277,7 +277,7 @@ impl World {
     }
 
     /// Waits until all work is done, except for messages in a delay queue.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn until_idle(&self) {
         self.until("all work is done", async || self.service().idle().unwrap()).await;
     }
 
@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Every item of the analytics table.
-    pub(crate) async fn metrics(&self) -> Vec<referrals::table::Item> {
+    pub(crate) async fn analytics_items(&self) -> Vec<referrals::table::Item> {
         self.items_of("METRICS_TABLE_NAME").await
     }
 
@@ -347,35 +347,35 @@ impl World {
     }
 
     /// Waits until the delay queue has delivered every event again and the resulting work is done.
-    pub(crate) async fn echo(&self) {
+    pub(crate) async fn until_redelivered(&self) {
         sleep(REDELIVERY_DELAY + Duration::from_millis(200)).await;
-        self.settle().await;
+        self.until_idle().await;
     }
 
     /// Declares that this many messages end up in quarantine or dead-letter queues.
-    pub(crate) fn expect_parked(&mut self, count: u64) {
-        self.expected.parked = count;
+    pub(crate) fn expect_unprocessed(&mut self, count: u64) {
+        self.expected.unprocessed = count;
     }
 
     /// Allows dead letters for rewards that were delivered anyway; they are not counted.
-    pub(crate) fn expect_overtaken(&mut self) {
-        self.expected.overtaken = true;
+    pub(crate) fn allow_obsolete_dead_letters(&mut self) {
+        self.expected.obsolete_dead_letters = true;
     }
 
     /// Includes this stand-in in the audit.
-    pub(crate) fn audit_too(&mut self, stand_in: &StandIn) {
+    pub(crate) fn audit_stand_in(&mut self, stand_in: &StandIn) {
         self.stand_ins.push(stand_in.clone());
     }
 
     /// Allows undelivered rewards at the end of the test.
-    pub(crate) fn expect_owed(&mut self) {
-        self.expected.owed = true;
+    pub(crate) fn allow_outstanding_work(&mut self) {
+        self.expected.outstanding = true;
     }
 
     /// Waits until all work is done, audits the World and stops the service.
     pub(crate) async fn end(mut self) {
-        if !self.expected.owed {
-            self.settle().await;
+        if !self.expected.outstanding {
+            self.until_idle().await;
         }
         self.audit().await;
         if let Some(service) = self.service.take() {

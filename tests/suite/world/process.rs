@@ -157,7 +157,7 @@ impl Running {
     }
 
     /// Attributes bob with alice's code, and returns the cookie of another visitor of her link.
-    pub(crate) async fn begin(&self) -> String {
+    pub(crate) async fn attribute_bob(&self) -> String {
         let (status, ..) = self.send(Method::PUT, "/v1/users/alice/code", None, json!({"code": "alice"})).await;
         assert_eq!(status, 201);
         let body = json!({"referee_id": "bob", "code": "alice"});

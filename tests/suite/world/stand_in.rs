@@ -45,7 +45,7 @@ pub(crate) enum Reply {
     /// Fails three of ten calls, one of them after booking. Random, but determined by the seed, the key and the number
     /// of
     /// the call for that key, in whatever order calls arrive.
-    Moody(u64),
+    Flaky(u64),
 }
 
 /// A received call.
@@ -70,7 +70,7 @@ struct State {
     /// The booked body, by key.
     booked: BTreeMap<String, Value>,
     /// Connections that ended without a request, such as after a rejected certificate.
-    turned_away: usize,
+    aborted_connections: usize,
 }
 
 /// A handle of a stand-in; clones share its state. It listens until the test ends.
@@ -108,7 +108,7 @@ impl StandIn {
             calls: Vec::new(),
             attempts: HashMap::new(),
             booked: BTreeMap::new(),
-            turned_away: 0,
+            aborted_connections: 0,
         };
         let this = Self {
             url: format!("{scheme}://{}", listener.local_addr().unwrap()),
@@ -134,7 +134,7 @@ impl StandIn {
     }
 
     /// Sets the reply to every call without a script. [`Reply::Hold`] holds calls until [`Self::release`].
-    pub(crate) fn usually(&self, reply: Reply) {
+    pub(crate) fn set_default_reply(&self, reply: Reply) {
         if matches!(reply, Reply::Hold(_)) {
             self.open.send_replace(false);
         }
@@ -142,8 +142,8 @@ impl StandIn {
     }
 
     /// Releases all held calls and stops holding new ones.
-    pub(crate) fn let_go(&self) {
-        self.usually(Reply::Status(200));
+    pub(crate) fn release(&self) {
+        self.set_default_reply(Reply::Status(200));
         self.open.send_replace(true);
     }
 
@@ -168,8 +168,8 @@ impl StandIn {
     }
 
     /// The number of connections that ended without a request.
-    pub(crate) fn turned_away(&self) -> usize {
-        self.state().turned_away
+    pub(crate) fn aborted_connections(&self) -> usize {
+        self.state().aborted_connections
     }
 
     /// The calls in the form in which the service lists those of its own stand-ins.
@@ -200,14 +200,14 @@ impl StandIn {
         match tls.accept(stream).await {
             // The caller may close the connection at any time.
             Ok(mut stream) => drop(self.handle_call(&mut stream).await),
-            Err(_) => self.state().turned_away += 1,
+            Err(_) => self.state().aborted_connections += 1,
         }
     }
 
     /// Handles one call. An error means that the caller disconnected.
     async fn handle_call(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Closing> {
         let Some((headers, body)) = request(stream).await? else {
-            self.state().turned_away += 1;
+            self.state().aborted_connections += 1;
             return Ok(Closing::Close);
         };
         let Some(key) = key(&headers, &body) else {
@@ -233,7 +233,7 @@ impl StandIn {
         let attempt = *attempts;
         let scripted = state.scripts.get_mut(key).and_then(VecDeque::pop_front);
         match scripted.unwrap_or_else(|| state.default_reply.clone()) {
-            Reply::Moody(seed) => {
+            Reply::Flaky(seed) => {
                 let mut hasher = DefaultHasher::new();
                 (seed, key, attempt).hash(&mut hasher);
                 match hasher.finish() % 10 {
@@ -265,7 +265,7 @@ impl Reply {
     fn books(&self) -> bool {
         match self {
             Self::Silence | Self::Reset => true,
-            Self::Moody(_) => false,
+            Self::Flaky(_) => false,
             Self::Status(status)
             | Self::Hold(status)
             | Self::With(status, _)
@@ -295,7 +295,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Reply
             return Ok(Closing::Reset);
         }
         // `next_reply` has replaced this reply with a definite one.
-        Reply::Moody(_) => {}
+        Reply::Flaky(_) => {}
         Reply::Status(status) | Reply::Hold(status) => stream.write_all(head(status, "").as_bytes()).await?,
         Reply::With(status, line) => stream.write_all(head(status, &line).as_bytes()).await?,
         Reply::Long(status) => {

@@ -15,6 +15,9 @@ use crate::{
 /// The template that is deployed and that runs here.
 pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
+/// The nested template of alarms and dashboard.
+pub(crate) const MONITORING: &str = include_str!("../../monitoring/template.yaml");
+
 /// Everything that the local service runs. Names are logical ids.
 #[derive(Debug)]
 pub(crate) struct Deployment {

@@ -57,3 +57,11 @@ pub use transformer::{Transformer, TransformerError};
 pub fn template() -> Result<serde_json::Value, TemplateError> {
     template::read(deployment::TEMPLATE, &referrals::runtime::Env::default())
 }
+
+/// The nested template of alarms and dashboard as JSON, with the parameters that `template.yaml` passes to it.
+///
+/// # Errors
+/// Returns an error when either template cannot be read.
+pub fn monitoring() -> Result<serde_json::Value, TemplateError> {
+    template::nested(deployment::MONITORING, &template()?["Resources"]["Monitoring"])
+}

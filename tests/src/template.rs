@@ -33,6 +33,14 @@ pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
     check_rules(&template).map(|()| template)
 }
 
+/// A nested template with its references resolved. `stack` is the resource of the resolved root template that nests it,
+/// and passes its parameters.
+pub(crate) fn nested(source: &str, stack: &Value) -> Result<Value, TemplateError> {
+    let parameters = stack["Properties"]["Parameters"].as_object().into_iter().flatten();
+    let texts = parameters.filter_map(|(name, value)| Some((variable(name), value.as_str()?.to_owned())));
+    read(source, &texts.collect())
+}
+
 /// Checks the assertions of the template's rules, which say which parameters go together.
 fn check_rules(template: &Value) -> Result<(), TemplateError> {
     let rules = template["Rules"].as_object().into_iter().flatten();

@@ -152,7 +152,7 @@ fn stack() -> Value {
 
 #[test]
 fn alarms_watch_figures_that_exist() {
-    let (template, stack) = (local::template().unwrap(), stack());
+    let (template, stack) = (local::monitoring().unwrap(), stack());
     let resources = template["Resources"].as_object().unwrap().values();
     let alarms = resources.filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm");
     let ours = alarms.map(|alarm| &alarm["Properties"]).filter(|alarm| alarm["Namespace"] == stack);
@@ -163,7 +163,7 @@ fn alarms_watch_figures_that_exist() {
 
 #[test]
 fn the_dashboard_shows_every_figure_and_no_other() {
-    let (template, stack) = (local::template().unwrap(), stack());
+    let (template, stack) = (local::monitoring().unwrap(), stack());
     let body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"].as_str().unwrap();
     let dashboard: Value = serde_json::from_str(body).unwrap();
     let widgets = dashboard["widgets"].as_array().unwrap().iter();

@@ -354,3 +354,40 @@ fn the_stream_is_filtered_to_referrals_that_were_written() {
         assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]), "{name}");
     }
 }
+
+/// A subscription or an alarm that is missing after an update shows only when something fails. So: every alarm is in
+/// the nested template and notifies the topic of the root template, the dashboard shows all that every stack has, and
+/// no alarm has an explicit name, which would collide with the old one when an alarm moves between stacks.
+#[test]
+fn every_alarm_notifies_the_topic_and_is_on_the_dashboard() {
+    let (root, nested) = (local::template().unwrap(), local::monitoring().unwrap());
+    let is_alarm = |resource: &Value| resource["Type"] == "AWS::CloudWatch::Alarm";
+    assert!(!root["Resources"].as_object().unwrap().values().any(is_alarm), "an alarm in the root template");
+    let mut always = BTreeSet::new();
+    for (name, alarm) in nested["Resources"].as_object().unwrap().iter().filter(|(_, resource)| is_alarm(resource)) {
+        assert_eq!(alarm["Properties"]["AlarmActions"], json!(["AlarmTopic"]), "{name}");
+        assert!(alarm["Properties"].get("AlarmName").is_none(), "{name} has an explicit name");
+        if alarm.get("Condition").is_none() {
+            always.insert(name.as_str());
+        }
+    }
+    let body = nested["Resources"]["Dashboard"]["Properties"]["DashboardBody"].as_str().unwrap();
+    let dashboard: Value = serde_json::from_str(body).unwrap();
+    let shown = dashboard["widgets"][0]["properties"]["alarms"].as_array().unwrap();
+    assert_eq!(shown.iter().map(|alarm| alarm.as_str().unwrap()).collect::<BTreeSet<_>>(), always);
+}
+
+#[test]
+fn nested_templates_get_the_parameters_that_they_declare() {
+    let root = local::template().unwrap();
+    let stacks = root["Resources"].as_object().unwrap().iter();
+    let stacks: Vec<_> = stacks.filter(|(_, resource)| resource["Type"] == "AWS::CloudFormation::Stack").collect();
+    assert_eq!(stacks.len(), 3);
+    for (name, stack) in stacks {
+        let path = stack["Properties"]["TemplateURL"].as_str().unwrap();
+        let source = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
+        let names = |parameters: &Value| parameters.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let declared = names(&local::yaml(&source).unwrap()["Parameters"]);
+        assert_eq!(names(&stack["Properties"]["Parameters"]), declared, "{name}");
+    }
+}

@@ -307,15 +307,15 @@ async fn a_life_tells_of_every_type() {
 /// `schemas/template.yaml` as the files make it.
 fn template() -> String {
     let head = "\
-# The schemas of this folder in an EventBridge schema registry. template.yaml nests this when PublishSchemas says so.
-# CloudFormation has no plain way to take a text from another file, so each schema is here once more, its lines put
-# together; a test (tests/suite/schemas.rs) holds both to each other, and prints this file as it should be.
+# The schemas of this folder in an EventBridge schema registry. The root template nests this file when PublishSchemas is
+# true. CloudFormation cannot include the text of another file here, so this file repeats each schema on one line. A test
+# (tests/suite/schemas.rs) compares both and prints what this file should be.
 AWSTemplateFormatVersion: \"2010-09-09\"
-Description: Referrals - the schemas of events in and out.
+Description: Referrals - schemas of incoming and outgoing events.
 
 Parameters:
   RegistryName:
-    Description: What the registry is called.
+    Description: The name of the registry.
     Type: String
     MaxLength: 64
 
@@ -324,7 +324,7 @@ Resources:
     Type: AWS::EventSchemas::Registry
     Properties:
       RegistryName: !Ref RegistryName
-      Description: Events of the referral service, in and out.
+      Description: Incoming and outgoing events of the referral service.
 ";
     let resource = |(name, schema): (&String, &Schema)| {
         let content: String = schema.text.lines().map(str::trim).collect();

@@ -8,7 +8,7 @@
 //!    a condition that `store::guard` derives from the machine.
 //! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
 //!    step, delivery, is the delivery function's own.
-//! 5. **The figures**: [`metrics`], counted from the table's stream in a table of their own.
+//! 5. **The figures**: [`analytics`], counted from the table's stream in a table of their own.
 //! 6. **The wires**: [`runtime`] (clock, chance, environment), [`aws`] (how it is reached), [`log`] (and metrics),
 //!    [`cache`], [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
 //!
@@ -17,6 +17,7 @@
 //! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
 
 pub mod account;
+pub mod analytics;
 pub mod aws;
 pub mod batch;
 pub mod bus;
@@ -31,7 +32,6 @@ pub mod life;
 pub mod log;
 pub mod log_outcome;
 pub mod machine;
-pub mod metrics;
 pub mod money;
 pub mod mutant;
 pub mod order;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::{Client, config::timeout::TimeoutConfig};
 use local::Service;
 use referrals::{
-    metrics::{Facts, Metrics, Taken},
+    analytics::{Facts, Metrics, Taken},
     referral::Referral,
     runtime::Call,
     table,

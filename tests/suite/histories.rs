@@ -13,9 +13,9 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use local::{Options, Service};
 use referrals::{
+    analytics::{Facts, Metrics, Taken},
     fraud::FraudReason,
     machine::{Command, Decision},
-    metrics::{Facts, Metrics, Taken},
     money::{Currency, Money},
     order::{AdjustmentCause, Order, OrderAdjustment},
     program::Terms,

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use aws_types::SdkConfig;
 use referrals::{
+    analytics::{self, Facts, Metrics},
     aws::tls,
     log,
-    metrics::{self, Facts, Metrics},
     runtime::{Call, Env},
     table,
 };
@@ -254,8 +254,8 @@ async fn admin_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn analytics_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Analytics").await;
-    let app = analytics::App::new(&bench.env, &bench.dynamodb()).unwrap();
-    let answer = analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
+    let app = ::analytics::App::new(&bench.env, &bench.dynamodb()).unwrap();
+    let answer = ::analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     bench.until_idle("Analytics", 0).await;
 }
@@ -331,10 +331,10 @@ fn keys_and_indexes_are_the_tables() {
     assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_AND_OLD_IMAGES");
 
     let table = resource("MetricsTable")["Properties"].clone();
-    assert_eq!(table["KeySchema"], schema(metrics::table::PK, metrics::table::SK));
+    assert_eq!(table["KeySchema"], schema(analytics::items::PK, analytics::items::SK));
     let [board] = &table["GlobalSecondaryIndexes"].as_array().unwrap()[..] else { panic!("{table}") };
-    assert_eq!(board["IndexName"], metrics::table::BOARD);
-    assert_eq!(board["KeySchema"], schema(metrics::table::BOARD, metrics::table::SCORE));
+    assert_eq!(board["IndexName"], analytics::items::BOARD);
+    assert_eq!(board["KeySchema"], schema(analytics::items::BOARD, analytics::items::SCORE));
     assert_eq!(board["Projection"]["ProjectionType"], "KEYS_ONLY");
 }
 

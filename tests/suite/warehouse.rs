@@ -12,9 +12,9 @@ use std::{
 use fastrand::Rng;
 use local::{Service, Transformer};
 use referrals::{
+    analytics::{LATEST_WEEK, Metrics, TOOK},
     bus::SOURCE,
     machine::{Command, Decision},
-    metrics::{LATEST_WEEK, Metrics, TOOK},
     money::{Currency, Money},
     order::Order,
     referral::Referral,

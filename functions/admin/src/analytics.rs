@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use lambda_http::{Request, http::HeaderValue};
 use referrals::{
+    analytics::{
+        Figures,
+        counters::{Kind, Stage, Sum},
+    },
     http::{input, problem::Problem},
     id::ProgramId,
-    metrics::{
-        Figures,
-        figure::{Kind, Stage, Sum},
-    },
     money::Currency,
     reward::RewardType,
 };

@@ -2,13 +2,13 @@
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
-    http::{answer::json, problem::Problem},
-    id::ProgramId,
-    metrics::{
+    analytics::{
         Figures, LATEST_WEEK,
         calendar::{Day, Week},
-        figure::{self, ATTRIBUTED},
+        counters::{self, ATTRIBUTED},
     },
+    http::{answer::json, problem::Problem},
+    id::ProgramId,
     runtime::Call,
 };
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub(crate) async fn cohorts(app: &App, asked: &str, request: &Request, call: &Ca
 
 fn cohort(week: Week, figures: &Figures, now: Week) -> CohortView {
     let begun = usize::try_from(now.since(week).saturating_add(1)).unwrap_or_default().min(LATEST_WEEK + 1);
-    let converted = (0..begun).map(|after| figures.get(&figure::after(after))).collect();
+    let converted = (0..begun).map(|after| figures.get(&counters::after(after))).collect();
     CohortView { week: week.to_string(), attributed: figures.get(ATTRIBUTED), converted }
 }
 

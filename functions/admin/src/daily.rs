@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
-    http::{answer::json, problem::Problem},
-    id::ProgramId,
-    metrics::{
+    analytics::{
         Figures, LATEST_WEEK, TOOK,
         calendar::Day,
-        figure::{self, ATTRIBUTED, CONVERTED, REWARDED},
+        counters::{self, ATTRIBUTED, CONVERTED, REWARDED},
     },
+    http::{answer::json, problem::Problem},
+    id::ProgramId,
     runtime::Call,
 };
 use serde::Serialize;
@@ -90,14 +90,14 @@ impl From<&Figures> for FiguresView {
             conversion_rate: rate(converted_since(figures), figures.get(ATTRIBUTED)),
             rewarded: figures.get(REWARDED),
             voided: figures.voided().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-            took: bounds.map(|(place, below)| TookView { below, count: figures.get(&figure::took(place)) }).collect(),
+            took: bounds.map(|(place, below)| TookView { below, count: figures.get(&counters::took(place)) }).collect(),
             rewards: rewards(figures),
         }
     }
 }
 
 fn converted_since(figures: &Figures) -> i128 {
-    (0..=LATEST_WEEK).map(|week| figures.get(&figure::after(week))).sum()
+    (0..=LATEST_WEEK).map(|week| figures.get(&counters::after(week))).sum()
 }
 
 /// To four decimals; of nothing there is no share.
@@ -113,7 +113,7 @@ fn sheet(days: &[(Day, Figures)]) -> Sheet {
     let longest = TOOK.last().map(|(below, _)| format!("took_{below}_or_more"));
     let row = |(day, figures): &(Day, Figures)| {
         let counts = [figures.get(ATTRIBUTED), figures.get(CONVERTED), converted_since(figures), figures.get(REWARDED)];
-        let took = (0..=TOOK.len()).map(|place| figures.get(&figure::took(place)));
+        let took = (0..=TOOK.len()).map(|place| figures.get(&counters::took(place)));
         let counts = counts.into_iter().chain(took).map(|count| count.to_string());
         std::iter::once(day.to_string()).chain(counts).chain(more.cells(figures)).collect()
     };

@@ -2,8 +2,8 @@
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
+    analytics::counters::{Kind, Stage, Sum},
     http::{answer::json, problem::Problem},
-    metrics::figure::{Kind, Stage, Sum},
     money::Currency,
     reward::RewardType,
 };

@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
+    analytics::Metrics,
     aws::Lazy,
     bus::Bus,
     cache::Server,
     http::{self, input, problem::Problem},
     life::advance::LONGEST_PAUSE,
-    metrics::Metrics,
     runtime::{Call, Env, Misconfigured},
     store::Store,
     time::Timestamp,

@@ -7,17 +7,17 @@ use lambda_http::{
     http::{StatusCode, header::LINK},
 };
 use referrals::{
+    analytics::{
+        Board, Figures, Period, Rank, Ranked,
+        calendar::{Day, Month},
+        counters::{ATTRIBUTED, CONVERTED, LASTING, REWARDED},
+    },
     http::{
         answer::{PageView, json},
         input::{self, Cursor},
         problem::Problem,
     },
     id::UserId,
-    metrics::{
-        Board, Figures, Period, Rank, Ranked,
-        calendar::{Day, Month},
-        figure::{ATTRIBUTED, CONVERTED, LASTING, REWARDED},
-    },
     runtime::Call,
 };
 use serde::Serialize;

@@ -7,11 +7,11 @@ use lambda_http::{
     http::{HeaderValue, header::CONTENT_TYPE},
 };
 use referrals::{
-    http::problem::Problem,
-    metrics::{
+    analytics::{
         Figures,
-        figure::{Kind, Stage, Sum},
+        counters::{Kind, Stage, Sum},
     },
+    http::problem::Problem,
 };
 
 /// A table with a header.

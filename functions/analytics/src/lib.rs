@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Error;
 use referrals::{
+    analytics::{Facts, Metrics},
     id::UserId,
-    metrics::{Facts, Metrics},
     runtime::{Call, Env, Misconfigured},
 };
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! A stream record: the facts of a referral as it is after a write.
 
 use aws_lambda_events::dynamodb::EventRecord;
-use referrals::{metrics::Facts, table};
+use referrals::{analytics::Facts, table};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use referrals::{
-    id::ProgramId,
-    metrics::{
+    analytics::{
         Board, Figures, Metrics, Period, TOOK,
         calendar::{Day, Month, Week},
-        figure::{LASTING, Stage},
+        counters::{LASTING, Stage},
     },
+    id::ProgramId,
     referral::Referral,
     reward::{Benefit, Side},
 };

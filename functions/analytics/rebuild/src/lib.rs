@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use referrals::{
-    metrics::{Facts, Metrics, Taken, table},
+    analytics::{Facts, Metrics, Taken, items},
     store::{Scanned, Store, StoreError},
     table::Item,
 };
@@ -74,7 +74,7 @@ where
 pub async fn compare(one: &Metrics, other: &Metrics) -> Result<Vec<String>, StoreError> {
     let mut lines = Vec::new();
     each_page(one, other, |item, there| {
-        let (here, there) = (table::told(item), there.and_then(table::told));
+        let (here, there) = (items::told(item), there.and_then(items::told));
         if here != there {
             lines.push(line(item, here.as_deref(), there.as_deref()));
         }
@@ -82,7 +82,7 @@ pub async fn compare(one: &Metrics, other: &Metrics) -> Result<Vec<String>, Stor
     .await?;
     each_page(other, one, |item, there| {
         // What is in both was compared above.
-        if let (Some(said), None) = (table::told(item), there) {
+        if let (Some(said), None) = (items::told(item), there) {
             lines.push(line(item, None, Some(&said)));
         }
     })
@@ -92,7 +92,7 @@ pub async fn compare(one: &Metrics, other: &Metrics) -> Result<Vec<String>, Stor
 
 fn line(item: &Item, here: Option<&str>, there: Option<&str>) -> String {
     let (here, there) = (here.unwrap_or("nothing"), there.unwrap_or("nothing"));
-    format!("{}: {here}; the other: {there}", table::address(item))
+    format!("{}: {here}; the other: {there}", items::address(item))
 }
 
 /// Shows each item of one table together with that of the same key in another.
@@ -106,7 +106,7 @@ async fn each_page(
         let (items, rest) = of.scan(next).await?;
         for items in items.chunks(Metrics::BATCH) {
             let there = other.same_keys(items).await?;
-            items.iter().for_each(|item| show(item, there.iter().find(|found| table::is_same_key(found, item))));
+            items.iter().for_each(|item| show(item, there.iter().find(|found| items::is_same_key(found, item))));
         }
         match rest {
             Some(rest) => next = Some(rest),

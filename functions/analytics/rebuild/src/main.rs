@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use rebuild::Report;
-use referrals::{aws, metrics::Metrics, runtime::Env, store::Store};
+use referrals::{analytics::Metrics, aws, runtime::Env, store::Store};
 
 /// Makes the metrics anew from the operational table.
 ///

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 use dynoxide::types::{AttributeValue, Item};
 use local::Service;
 use referrals::{
-    metrics::table::{BOARD, SCORE},
+    analytics::items::{BOARD, SCORE},
     referral::Lane,
     table::{self, DUE_AT, Key, PK, REFERRED_AT, WORK, WORK_SHARDS},
     time::Timestamp,

@@ -5,9 +5,10 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    counts::{Counts, contributions},
+    contributions::{Counts, contributions},
+    expressions,
     facts::Facts,
-    guard, table,
+    items,
 };
 use crate::{
     id::UserId,
@@ -68,9 +69,9 @@ impl Metrics {
     }
 
     async fn known(&self, referee: &UserId) -> Result<Option<Facts>, StoreError> {
-        let read = self.client.get_item().table_name(&self.table).set_key(Some(table::facts_key(referee)));
+        let read = self.client.get_item().table_name(&self.table).set_key(Some(items::facts_key(referee)));
         let found = read.consistent_read(true).send().await?;
-        Ok(found.item.map(table::facts_from).transpose()?)
+        Ok(found.item.map(items::facts_from).transpose()?)
     }
 
     /// Puts facts in the place of those that are known, and adds to the counters what that changes.
@@ -84,8 +85,9 @@ impl Metrics {
     }
 
     fn items(&self, known: Option<&Facts>, facts: &Facts, by: &Counts) -> Result<Vec<TransactWriteItem>, StoreError> {
-        let put = guard::replace(&self.table, table::facts_item(facts)?, known);
-        let updates = by.0.iter().map(|(subject, figures)| guard::add(&self.table, subject, &facts.referee, figures));
+        let put = expressions::replace(&self.table, items::facts_item(facts)?, known);
+        let updates =
+            by.0.iter().map(|(subject, figures)| expressions::add(&self.table, subject, &facts.referee, figures));
         let put = put.map(|put| TransactWriteItem::builder().put(put).build());
         let updates = updates.map(|update| Some(TransactWriteItem::builder().update(update?).build()));
         let items: Option<Vec<_>> = std::iter::once(put).chain(updates).collect();
@@ -106,7 +108,7 @@ where
         Some(_) | None => None,
     };
     match found {
-        Some(item) => Ok(item.map(table::facts_from).transpose()?),
+        Some(item) => Ok(item.map(items::facts_from).transpose()?),
         None => Err(problem.into()),
     }
 }

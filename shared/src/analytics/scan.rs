@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{error::SdkError, operation::describe_table::DescribeTableError, types::TableStatus};
 
-use super::{store::Metrics, table};
+use super::{items, store::Metrics};
 use crate::{
     store::{self, StoreError},
     table::Item,
@@ -29,7 +29,7 @@ impl Metrics {
     /// # Errors
     /// When the table does not answer.
     pub async fn same_keys(&self, items: &[Item]) -> Result<Vec<Item>, StoreError> {
-        store::read_batch(&self.client, &self.table, items.iter().map(table::key_of).collect()).await
+        store::read_batch(&self.client, &self.table, items.iter().map(items::key_of).collect()).await
     }
 
     /// Makes the table, unless it is there.
@@ -38,7 +38,7 @@ impl Metrics {
     /// When it cannot be made.
     pub async fn make(&self) -> Result<(), StoreError> {
         if self.is_ready().await?.is_none() {
-            let table = table::definition(self.client.create_table().table_name(&self.table));
+            let table = items::definition(self.client.create_table().table_name(&self.table));
             table.map_err(|problem| StoreError::Unavailable(problem.to_string()))?.send().await?;
         }
         while self.is_ready().await? != Some(true) {

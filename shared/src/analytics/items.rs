@@ -23,10 +23,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     calendar::Day,
-    counts::Subject,
+    contributions::Subject,
+    counters::{Figures, LASTING},
     facts::Facts,
-    figure::{Figures, LASTING},
-    questions::{Board, Period},
+    queries::{Board, Period},
 };
 use crate::{
     id::{ProgramId, UserId},

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::figure::Stage;
+use super::counters::Stage;
 use crate::{
     id::{ProgramId, UserId},
     referral::{Referral, State, VoidReason},

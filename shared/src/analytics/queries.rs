@@ -7,10 +7,10 @@ use futures_util::future::try_join_all;
 
 use super::{
     calendar::{Day, InvalidMonth, Month},
-    figure::Figures,
-    guard,
+    counters::Figures,
+    expressions,
+    items::{self, PK, SHARDS},
     store::Metrics,
-    table::{self, PK, SHARDS},
 };
 use crate::{
     id::{ProgramId, UserId},
@@ -78,7 +78,7 @@ impl Rank {
     pub fn from_text(text: &str) -> Option<Self> {
         let (score, referrer) = text.split_once('#')?;
         let rank = Self { score: score.parse().ok()?, referrer: referrer.parse().ok()? };
-        (table::score_of(1)..=HIGHEST).contains(&rank.score).then_some(rank)
+        (items::score_of(1)..=HIGHEST).contains(&rank.score).then_some(rank)
     }
 }
 
@@ -103,11 +103,11 @@ impl Metrics {
     /// When the table does not answer.
     pub async fn days(&self, program: &ProgramId, from: Day, to: Day) -> Result<BTreeMap<Day, Figures>, StoreError> {
         let (from, to) = (from.to_string(), to.to_string());
-        let of = |shard| guard::between(&self.client, &table::days_partition(program, shard), &from, &to);
+        let of = |shard| expressions::between(&self.client, &items::days_partition(program, shard), &from, &to);
         let mut days: BTreeMap<_, Figures> = BTreeMap::new();
         for item in self.of_all_shards(of).await? {
-            if let Some(day) = table::day_of(&item) {
-                days.entry(day).or_default().add_all(&table::figures(&item), 1);
+            if let Some(day) = items::day_of(&item) {
+                days.entry(day).or_default().add_all(&items::figures(&item), 1);
             }
         }
         days.retain(|_, figures| !figures.is_empty());
@@ -120,8 +120,10 @@ impl Metrics {
     /// When the table does not answer.
     pub async fn liability(&self) -> Result<Figures, StoreError> {
         let mut owed = Figures::default();
-        for item in self.of_all_shards(|shard| guard::all(&self.client, &table::liability_partition(shard))).await? {
-            owed.add_all(&table::figures(&item), 1);
+        for item in
+            self.of_all_shards(|shard| expressions::all(&self.client, &items::liability_partition(shard))).await?
+        {
+            owed.add_all(&items::figures(&item), 1);
         }
         Ok(owed)
     }
@@ -153,14 +155,14 @@ impl Metrics {
     ) -> Result<Vec<(u32, Rank)>, StoreError> {
         let (mut most, mut start) = (HIGHEST, None);
         if let Some(Rank { score, referrer }) = after {
-            let there = table::board_shard(referrer);
+            let there = items::board_shard(referrer);
             most = if shard < there { score - 1 } else { *score };
-            start = (shard == there).then(|| table::board_key(board, referrer, *score));
+            start = (shard == there).then(|| items::board_key(board, referrer, *score));
         }
-        let query = guard::ranked(&self.client, board, shard, most).table_name(&self.table);
+        let query = expressions::ranked(&self.client, board, shard, most).table_name(&self.table);
         let limit = i32::try_from(limit.saturating_add(1)).unwrap_or(i32::MAX);
         let answer = query.set_exclusive_start_key(start).limit(limit).send().await?;
-        let places = answer.items.iter().flatten().filter_map(table::placed);
+        let places = answer.items.iter().flatten().filter_map(items::placed);
         Ok(places.map(|(referrer, score)| (shard, Rank { score, referrer })).collect())
     }
 
@@ -168,10 +170,10 @@ impl Metrics {
         if of.is_empty() {
             return Ok(Vec::new());
         }
-        let key = |referrer: &UserId| table::referrer_key(&board.program, referrer, board.period);
+        let key = |referrer: &UserId| items::referrer_key(&board.program, referrer, board.period);
         let found = store::read_batch(&self.client, &self.table, of.iter().map(key).collect()).await?;
         let figures: BTreeMap<_, _> =
-            found.iter().filter_map(|item| Some((item.get(PK)?.as_s().ok()?.clone(), table::figures(item)))).collect();
+            found.iter().filter_map(|item| Some((item.get(PK)?.as_s().ok()?.clone(), items::figures(item)))).collect();
         let of = of.into_iter().map(|referrer| {
             let pk = key(&referrer).remove(PK).and_then(|pk| pk.as_s().ok().cloned()).unwrap_or_default();
             let figures = figures.get(&pk).cloned().unwrap_or_default();
@@ -195,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_rank_comes_back_and_a_forged_one_does_not() {
-        let rank = Rank { score: table::score_of(3) + 17, referrer: "bob|x".parse().unwrap() };
+        let rank = Rank { score: items::score_of(3) + 17, referrer: "bob|x".parse().unwrap() };
         assert_eq!(Rank::from_text(&rank.to_text()), Some(rank));
-        for text in ["", "#", "3#bob", "-1#bob", &format!("{}#", table::score_of(1)), &format!("{}0#bob", i128::MAX)] {
+        for text in ["", "#", "3#bob", "-1#bob", &format!("{}#", items::score_of(1)), &format!("{}0#bob", i128::MAX)] {
             assert_eq!(Rank::from_text(text), None, "{text}");
         }
     }

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     calendar::{Day, Month, Week},
+    counters::{self, Figures, Stage},
     facts::Facts,
-    figure::{self, Figures, Stage},
-    questions::Period,
+    queries::Period,
 };
 use crate::{
     id::{ProgramId, UserId},
@@ -65,12 +65,12 @@ pub fn contributions(facts: &Facts) -> Counts {
     let mut counts = Counts::default();
     count_conversion(&mut counts, facts);
     let mut came_to_pass = |at, figure: &str| count(&mut counts, facts, Day::of(at), |figures| figures.add(figure, 1));
-    came_to_pass(facts.attributed_at, figure::ATTRIBUTED);
+    came_to_pass(facts.attributed_at, counters::ATTRIBUTED);
     if let Some(at) = facts.rewarded_at {
-        came_to_pass(at, figure::REWARDED);
+        came_to_pass(at, counters::REWARDED);
     }
     if let Some(voided) = &facts.voided {
-        came_to_pass(voided.at, &figure::voided(voided.reason));
+        came_to_pass(voided.at, &counters::voided(voided.reason));
     }
     count_rewards(&mut counts, facts);
     counts
@@ -91,16 +91,16 @@ fn count_for_referrer(counts: &mut Counts, facts: &Facts, day: Day, add: impl Fn
 fn count_conversion(counts: &mut Counts, facts: &Facts) {
     let Some(at) = facts.converted_at else { return };
     let (attributed, converted) = (Day::of(facts.attributed_at), Day::of(at));
-    count(counts, facts, converted, |figures| figures.add(figure::CONVERTED, 1));
+    count(counts, facts, converted, |figures| figures.add(counters::CONVERTED, 1));
     if facts.voided.is_none() {
-        count_for_referrer(counts, facts, converted, |figures| figures.add(figure::LASTING, 1));
+        count_for_referrer(counts, facts, converted, |figures| figures.add(counters::LASTING, 1));
     }
     let bucket = bucket(at.since(facts.attributed_at));
-    counts.of(Subject::Day(facts.program.clone(), converted)).add(figure::took(bucket), 1);
+    counts.of(Subject::Day(facts.program.clone(), converted)).add(counters::took(bucket), 1);
     let weeks = Week::of(converted).since(Week::of(attributed));
     // Two machines' clocks may differ: nobody converts before the attribution.
     let weeks = usize::try_from(weeks).unwrap_or_default().min(LATEST_WEEK);
-    counts.of(Subject::Day(facts.program.clone(), attributed)).add(figure::after(weeks), 1);
+    counts.of(Subject::Day(facts.program.clone(), attributed)).add(counters::after(weeks), 1);
 }
 
 fn bucket(took: Duration) -> usize {

@@ -7,11 +7,11 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    counts::Subject,
+    contributions::Subject,
+    counters::{Figures, LASTING},
     facts::Facts,
-    figure::{Figures, LASTING},
-    questions::Board,
-    table::{self, BOARD, PK, REV, SCORE, SK},
+    items::{self, BOARD, PK, REV, SCORE, SK},
+    queries::Board,
 };
 use crate::{
     id::UserId,
@@ -29,7 +29,7 @@ pub(super) fn replace(table: &str, item: Item, known: Option<&Facts>) -> Option<
         Some(known) => put
             .condition_expression("#rev = :rev")
             .expression_attribute_names("#rev", REV)
-            .expression_attribute_values(":rev", table::number(known.rev.into())),
+            .expression_attribute_values(":rev", items::number(known.rev.into())),
     };
     put.build().ok()
 }
@@ -38,13 +38,13 @@ pub(super) fn replace(table: &str, item: Item, known: Option<&Facts>) -> Option<
 pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, figures: &Figures) -> Option<Update> {
     let mut figures = figures.clone();
     let lasting = figures.take(LASTING);
-    let mut update = Update::builder().table_name(table).set_key(Some(table::counter_key(subject, referee)));
+    let mut update = Update::builder().table_name(table).set_key(Some(items::counter_key(subject, referee)));
     let mut added = Vec::new();
     for (place, (name, count)) in figures.iter().enumerate() {
         added.push(format!("#f{place} :f{place}"));
         update = update
             .expression_attribute_names(format!("#f{place}"), name)
-            .expression_attribute_values(format!(":f{place}"), table::number(count));
+            .expression_attribute_values(format!(":f{place}"), items::number(count));
     }
     let mut clauses = Vec::new();
     if !added.is_empty() {
@@ -56,9 +56,9 @@ pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, figures: &Fi
         update = update
             .expression_attribute_names("#board", BOARD)
             .expression_attribute_names("#score", SCORE)
-            .expression_attribute_values(":board", text(table::board_partition(&board, table::board_shard(referrer))))
-            .expression_attribute_values(":tie", table::number(table::tie_break(referrer)))
-            .expression_attribute_values(":points", table::number(table::score_of(lasting)));
+            .expression_attribute_values(":board", text(items::board_partition(&board, items::board_shard(referrer))))
+            .expression_attribute_values(":tie", items::number(items::tie_break(referrer)))
+            .expression_attribute_values(":points", items::number(items::score_of(lasting)));
     }
     update.update_expression(clauses.join(" ")).build().ok()
 }
@@ -93,25 +93,25 @@ pub(super) fn ranked(client: &Client, board: &Board, shard: u32, most: i128) -> 
         .key_condition_expression("#board = :board AND #score BETWEEN :least AND :most")
         .expression_attribute_names("#board", BOARD)
         .expression_attribute_names("#score", SCORE)
-        .expression_attribute_values(":board", text(table::board_partition(board, shard)))
-        .expression_attribute_values(":least", table::number(table::score_of(1)))
-        .expression_attribute_values(":most", table::number(most))
+        .expression_attribute_values(":board", text(items::board_partition(board, shard)))
+        .expression_attribute_values(":least", items::number(items::score_of(1)))
+        .expression_attribute_values(":most", items::number(most))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics::contributions, sample::rewarded};
+    use crate::{analytics::contributions, sample::rewarded};
 
     #[test]
     fn facts_take_the_place_of_those_that_were_read() {
         let facts = Facts::from(&rewarded());
-        let item = || table::facts_item(&facts).unwrap();
+        let item = || items::facts_item(&facts).unwrap();
         let first = replace("metrics", item(), None).unwrap();
         assert_eq!(first.condition_expression(), Some("attribute_not_exists(#pk)"));
         let next = replace("metrics", item(), Some(&facts)).unwrap();
         assert_eq!(next.condition_expression(), Some("#rev = :rev"));
-        assert_eq!(next.expression_attribute_values().unwrap()[":rev"], table::number(3));
+        assert_eq!(next.expression_attribute_values().unwrap()[":rev"], items::number(3));
     }
 
     #[test]

@@ -13,17 +13,17 @@
 //! `table` alone knows the keys, `guard` alone writes expressions. Days, weeks and months are those of UTC.
 
 pub mod calendar;
-mod counts;
+mod contributions;
+pub mod counters;
+mod expressions;
 mod facts;
-pub mod figure;
-mod guard;
-mod questions;
+pub mod items;
+mod queries;
+mod scan;
 mod store;
-pub mod table;
-mod whole;
 
-pub use counts::{Counts, LATEST_WEEK, TOOK, contributions};
+pub use contributions::{Counts, LATEST_WEEK, TOOK, contributions};
+pub use counters::Figures;
 pub use facts::Facts;
-pub use figure::Figures;
-pub use questions::{Board, Period, Rank, Ranked};
+pub use queries::{Board, Period, Rank, Ranked};
 pub use store::{Metrics, Taken};

@@ -1,5 +1,5 @@
-//! What each step costs: calls to the table and capacity consumed, counted on the wire, with items as large as
-//! they get with UUIDs for ids. Never a matter of time.
+//! The cost of each step: calls to the table and consumed capacity, counted on the wire, with items of the size that UUIDs as ids
+//! give them. The results do not depend on time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const ALICE: &str = "a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11";
 const BOB: &str = "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22";
 const ORDER: &str = "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33";
 
-/// Calls one after another, write units, read units.
+/// Sequential calls, write units, read units.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Cost {
     calls: usize,
@@ -29,7 +29,7 @@ fn budget(calls: usize, write_units: f64, read_units: f64) -> Cost {
     Cost { calls, write_units, read_units }
 }
 
-/// A World in which an event comes once: the delay queue would mix its repetition in.
+/// A World without delayed copies during a test, because a copy would be counted, too.
 async fn world() -> World {
     World::with(|options| options.pace.delay = Duration::from_secs(600)).await
 }
@@ -60,7 +60,7 @@ async fn attribute_with_the_code_in_memory() {
 }
 
 #[tokio::test]
-async fn an_order_of_somebody_never_referred() {
+async fn an_order_of_a_user_who_was_never_referred() {
     let world = world().await;
     world.order(BOB, ORDER).await;
     world.until_idle().await;

@@ -1,5 +1,5 @@
-//! `openapi.yaml`, held to the routes of both APIs in the template and to what both functions answer, in both
-//! directions: nothing is described that never happens, and nothing happens that is not described.
+//! Compares `openapi.yaml` with the routes of both APIs in the template and with the answers of both functions, in both directions:
+//! every described answer happens, and every answer that happens is described.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ const DOCUMENT: &str = include_str!("../../openapi.yaml");
 const EVENT: &str = include_str!("../../events/attribution-code.json");
 /// A function behind an API.
 struct Handler {
-    /// As the template calls it.
+    /// Its logical id in the template.
     function: &'static str,
-    /// As the template calls its API.
+    /// The logical id of its API.
     api: &'static str,
-    /// Its router's source.
+    /// The source of its router.
     route: &'static str,
 }
 
@@ -41,7 +41,7 @@ const HANDLERS: [Handler; 2] = [
 ];
 
 impl Handler {
-    /// What its router says of itself.
+    /// The routes in the comments of its router.
     fn routes(&self) -> Routes {
         let lines = self.route.lines();
         let listed = lines.filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`')?.split_once(' '));
@@ -51,20 +51,20 @@ impl Handler {
 
 /// Every method that a client may try.
 const METHODS: [&str; 8] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
-/// Headers that must be described where they are sent. The rest is the connection's.
+/// Headers that must be described where they are sent. All others belong to the connection.
 const HEADERS: [&str; 6] = ["allow", "cache-control", "link", "location", "retry-after", "set-cookie"];
-/// How often the functions' client asks the table before it gives up.
+/// The number of attempts of the functions' client.
 const TRIES: usize = 4;
 
-/// Method and path, as a route key has them.
+/// Method and path, as in a route key.
 type Routes = BTreeSet<(String, String)>;
-/// Operation, status, and the reason where it is a problem.
+/// Operation, status, and the reason if the answer is a problem.
 type Case = (String, u16, String);
 
-/// The document, strict: a field that it does not describe is a mistake of one of the two.
+/// The document, made strict: an undescribed field in an answer is an error.
 struct Document(Value);
 
-/// A method on a path. All references are resolved but those within schemas.
+/// A method on a path. All references are resolved except those within schemas.
 struct Operation {
     id: String,
     method: Method,
@@ -128,10 +128,10 @@ impl Document {
         }
     }
 
-    /// Asserts that `value` is what `schema` describes.
+    /// Asserts that `value` is valid by `schema`.
     #[track_caller]
     fn assert_valid(&self, schema: &Value, value: &Value, what: &str) {
-        // The schema's references are to the document's own parts, so it is looked at from the document's root.
+        // The schema's references point to parts of the document, so the validator gets the whole document.
         let mut root = self.0.clone();
         root["allOf"] = json!([schema]);
         let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&root).unwrap();
@@ -148,7 +148,7 @@ impl Document {
         one.into_iter().chain(named).collect()
     }
 
-    /// Every answer that the service itself may give. What the gateway says cannot be had here.
+    /// Every described answer of the service itself. The gateway's own answers cannot be produced here.
     fn cases(&self) -> BTreeSet<Case> {
         let mut cases = BTreeSet::new();
         for operation in self.operations() {
@@ -170,7 +170,7 @@ impl Document {
         cases
     }
 
-    /// Asserts that this is an answer that the operation's description allows, and names it.
+    /// Asserts that the operation's description allows this answer, and returns its case.
     #[track_caller]
     fn described(&self, operation: &Operation, answer: &Answer) -> Case {
         let what = format!("{} {answer:?}", operation.id);
@@ -219,7 +219,7 @@ fn reasons_of(content: &Value) -> Vec<String> {
     narrowed.as_array().unwrap_or_else(|| panic!("no reasons: {content}")).iter().map(text).collect()
 }
 
-/// The texts in quotation marks between two marks of a source file.
+/// The string literals between two places of a source file.
 fn literals<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     let (_, body) = source.split_once(from).unwrap();
     let (body, _) = body.split_once(to).unwrap();
@@ -229,14 +229,14 @@ fn literals<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     body.split('"').skip(1).step_by(2).filter(is_word).collect()
 }
 
-/// Whether `path` is one of those that `template` stands for.
+/// Whether `path` matches `template`.
 fn fits(template: &str, path: &str) -> bool {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len()
         && template.iter().zip(path).all(|(wanted, part)| wanted.starts_with('{') || *wanted == part)
 }
 
-/// One request that the document gives as an example.
+/// One request that is an example in the document.
 #[derive(Clone, Default, Debug)]
 struct Request {
     what: String,
@@ -260,7 +260,7 @@ impl Request {
         request
     }
 
-    /// The first example of all that is required, cookies too, and then one request for each example of anything.
+    /// A request with the first example of every required parameter and cookie, and then one request for each other example.
     fn examples(document: &Document, operation: &Operation) -> Vec<Self> {
         let mut base = Self { what: "base".to_owned(), ..Self::default() };
         let is_needed = |parameter: &&Value| parameter["required"] == true || parameter["in"] == "cookie";
@@ -301,11 +301,11 @@ impl Request {
 }
 
 #[test]
-fn the_version_is_the_workspaces() {
+fn the_version_is_that_of_the_workspace() {
     assert_eq!(Document::read().0["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// With who may call: nobody in particular, or whoever signs, or whoever the stack's operators are.
+/// Routes and their authorization: none, a signature, or a token or signature of an operator.
 #[test]
 fn the_routes_are_those_of_the_template() {
     let authorization = |security: &Value| match security {
@@ -337,13 +337,13 @@ fn the_routes_are_those_of_the_template() {
     assert_eq!(handled.collect::<BTreeMap<_, _>>(), by_api, "what each route.rs says of itself");
 }
 
-/// The routers' own words, put together in every way: whatever they know is described, and nothing else.
+/// Combines all path segments that the routers contain in every way: they answer exactly the described paths.
 #[tokio::test]
 async fn the_routes_are_those_of_the_handlers() {
     let world = World::start().await;
     let documented = Document::read().routes();
     let listed: Routes = HANDLERS.iter().flat_map(Handler::routes).collect();
-    assert_eq!(listed, documented, "what route.rs says of itself");
+    assert_eq!(listed, documented, "the comments of route.rs");
 
     let paths: BTreeSet<_> = documented.iter().map(|(_, path)| path.as_str()).collect();
     for path in &paths {
@@ -361,12 +361,12 @@ async fn the_routes_are_those_of_the_handlers() {
         }
     }
     for handler in &HANDLERS {
-        knows_no_other(&world, handler).await;
+        has_no_other_route(&world, handler).await;
     }
     world.end().await;
 }
 
-async fn knows_no_other(world: &World, handler: &Handler) {
+async fn has_no_other_route(world: &World, handler: &Handler) {
     let routes = handler.routes();
     let paths: BTreeSet<_> = routes.iter().map(|(_, path)| path.as_str()).collect();
     let mut words = literals(handler.route, "pub(crate) fn of", "\n    }\n");
@@ -382,7 +382,7 @@ async fn knows_no_other(world: &World, handler: &Handler) {
         for path in &level {
             event["rawPath"] = json!(path);
             event["requestContext"]["http"]["path"] = json!(path);
-            // Straight to the function: there are thousands of them.
+            // There are thousands of paths, so they go directly to the function.
             let answer = world.service().invoke(handler.function, event.clone()).await.unwrap();
             let expected = if paths.iter().any(|documented| fits(documented, path)) { 405 } else { 404 };
             assert_eq!(answer["statusCode"], expected, "{path}: {answer}");
@@ -408,7 +408,7 @@ fn the_reasons_are_those_of_the_code() {
 
 /// So that the reasons above are all that there are.
 #[test]
-fn problems_are_made_in_one_place_of_each_function() {
+fn each_function_makes_problems_in_one_file() {
     for function in ["attribution", "admin"] {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions").join(function).join("src");
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -419,7 +419,7 @@ fn problems_are_made_in_one_place_of_each_function() {
     }
 }
 
-/// Whatever the document shows is what it describes.
+/// All examples are valid by their schemas.
 #[test]
 fn the_examples_fit_their_schemas() {
     fn walk(document: &Document, value: &Value, at: &str) {
@@ -431,7 +431,7 @@ fn the_examples_fit_their_schemas() {
                     for (name, example) in examples {
                         document.assert_valid(schema, &example, &format!("{at}, {name}"));
                     }
-                    // A problem of each reason, under its name.
+                    // There is one example per reason, with the reason as its name.
                     if at.ends_with("problem+json") {
                         let named: Vec<_> = document
                             .examples(value)
@@ -458,8 +458,8 @@ fn the_examples_fit_their_schemas() {
     }
 }
 
-/// Writes a code by hand, in its canonical form: of another program, or ended already.
-async fn plant(world: &World, user: &str, code: &str, program: &str, expires_at: &str) {
+/// Writes a code directly to the table, in its canonical form: of another program, or expired.
+async fn put_code(world: &World, user: &str, code: &str, program: &str, expires_at: &str) {
     let table = world.service().env().get("TABLE_NAME").unwrap();
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let put = || world.service().dynamodb().put_item().table_name(table).item("code", text(code));
@@ -470,23 +470,23 @@ async fn plant(world: &World, user: &str, code: &str, program: &str, expires_at:
     note.send().await.unwrap();
 }
 
-/// Sends every example, and then what else brings each answer about that is described. What comes back must be
-/// described, and what is described must have come back.
+/// Sends every example, and then the requests that cause the other described answers. Every answer must be described, and every
+/// described answer must occur.
 #[tokio::test]
-async fn every_answer_is_described_and_every_described_answer_comes() {
+async fn every_answer_is_described_and_every_described_answer_occurs() {
     let world = World::with(|options| options.pace.first_retry = Duration::from_millis(25)).await;
     let document = Document::read();
     let mut operations = document.operations();
-    // The code first, that the other examples are about, and the operators when something went wrong.
+    // First the code that the other examples use, and last the operators' requests, which need an undelivered reward.
     operations.sort_by_key(|operation| (operation.path.starts_with("/admin"), operation.id != "mintCode"));
     let find = |id: &str| operations.iter().find(|operation| operation.id == id).expect(id);
     let mut seen = BTreeSet::new();
 
-    // A signature cannot be an example: the World's own cookie is sent in its place.
+    // An example cannot contain a valid signature, so the cookie of this World is sent instead.
     let mut cookie = String::new();
     for operation in &operations {
         if operation.path.starts_with("/admin") && world.referral("bob").await["status"] == "pending" {
-            // Bob's rewards are on their way for as long as the examples are about them.
+            // Bob's rewards stay undelivered while the examples use them.
             world.script("credit", json!({"answers": vec![503; 1000]})).await;
             world.order("bob", "o-1").await;
             world.until_status("bob", "rewarded").await;
@@ -494,7 +494,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         for request in Request::examples(&document, operation) {
             let answer = request.send(&world, operation, &cookie).await;
             let case = document.described(operation, &answer);
-            // Examples are what a reader tries first: they work, but for the id that has neither code nor referral.
+            // Readers try the examples first, so they have to succeed. The exception is the id without a code and a referral.
             let works = answer.status.as_u16() < 400 || request.path.values().any(|id| id == "auth0|5f7c");
             assert!(works, "{request:?} {answer:?}");
             seen.insert(case);
@@ -504,7 +504,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         }
     }
 
-    // One refused, one delivered.
+    // One reward is refused, one is delivered.
     world.until_idle().await;
     world.script("credit", json!({"answers": [400]})).await;
     for reward in ["bob:referrer", "bob:referee"] {
@@ -531,7 +531,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         }
     }
 
-    let mut told = async |id: &str, part: &str, body: Value, status: u16, reason: &str| {
+    let mut expect = async |id: &str, part: &str, body: Value, status: u16, reason: &str| {
         let operation = find(id);
         let path = operation.path.split('/').map(|name| if name.starts_with('{') { part } else { name });
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -543,23 +543,23 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         );
         seen.insert(document.described(operation, &answer));
     };
-    told("mintCode", "zoe", json!({"program": "other"}), 404, "program_not_found").await;
-    told("mintCode", "zoe", json!({"code": "ADA-1nvites"}), 409, "code_taken").await;
-    told("codeOfUser", "zoe", Value::Null, 404, "code_not_found").await;
-    told("code", "nobodys", Value::Null, 404, "code_not_found").await;
-    told("referral", "zoe", Value::Null, 404, "referral_not_found").await;
-    told("land", "nobodys", Value::Null, 302, "").await;
-    told("undelivered", "", Value::Null, 200, "").await;
-    told("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
-    told("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
-    told("endCode", "nobodys", json!({"disabled": true}), 404, "code_not_found").await;
-    told("redrive", "gold", Value::Null, 404, "queue_not_found").await;
-    // What lies there names rewards that are delivered or refused by now. It takes a second each.
-    told("redrive", "credit", json!({"per_second": 1}), 202, "").await;
-    told("redrive", "credit", Value::Null, 409, "under_way").await;
+    expect("mintCode", "zoe", json!({"program": "other"}), 404, "program_not_found").await;
+    expect("mintCode", "zoe", json!({"code": "ADA-1nvites"}), 409, "code_taken").await;
+    expect("codeOfUser", "zoe", Value::Null, 404, "code_not_found").await;
+    expect("code", "unknown", Value::Null, 404, "code_not_found").await;
+    expect("referral", "zoe", Value::Null, 404, "referral_not_found").await;
+    expect("land", "unknown", Value::Null, 302, "").await;
+    expect("undelivered", "", Value::Null, 200, "").await;
+    expect("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
+    expect("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
+    expect("endCode", "unknown", json!({"disabled": true}), 404, "code_not_found").await;
+    expect("redrive", "gold", Value::Null, 404, "queue_not_found").await;
+    // The messages in this queue are about rewards that are delivered or refused by now. At this rate each takes a second.
+    expect("redrive", "credit", json!({"per_second": 1}), 202, "").await;
+    expect("redrive", "credit", Value::Null, 409, "under_way").await;
 
-    plant(&world, "yan", "THERE", "other", "9999-12-31T23:59:59.000Z").await;
-    plant(&world, "yan", "ENDED", "default", "2026-02-28T00:00:00.000Z").await;
+    put_code(&world, "yan", "THERE", "other", "9999-12-31T23:59:59.000Z").await;
+    put_code(&world, "yan", "ENDED", "default", "2026-02-28T00:00:00.000Z").await;
     world.put("/v1/users/flo/code", json!({"code": "flo-code"})).await.with(201);
     world.put("/v1/users/dan/code", json!({"code": "dan-code", "device_fingerprint": "laptop"})).await.with(201);
     world.attribute("dan", "ada-invites").await.with(201);
@@ -569,7 +569,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         |referee: &str, code: &str| json!({"referee_id": referee, "code": code, "device_fingerprint": "laptop"});
     for (referee, code, status, reason) in [
         ("zoe", "THERE", 404, "program_not_found"),
-        ("zoe", "nobodys", 404, "code_not_found"),
+        ("zoe", "unknown", 404, "code_not_found"),
         ("bob", "flo-code", 409, "already_referred"),
         ("zoe", "ENDED", 410, "code_expired"),
         ("flo", "flo-code", 422, "self_referral"),
@@ -577,15 +577,15 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         ("zoe", "dan-code", 422, "device_match"),
         ("bob", "ada-invites", 200, ""),
     ] {
-        told("attribute", "", sign_up(referee, code), status, reason).await;
+        expect("attribute", "", sign_up(referee, code), status, reason).await;
     }
-    told("attribute", "", json!({"referee_id": "ada", "code": "dan-code"}), 422, "reciprocal_referral").await;
-    told("referral", "bob", Value::Null, 200, "").await;
-    told("rewardsOfUser", "bob", Value::Null, 200, "").await;
+    expect("attribute", "", json!({"referee_id": "ada", "code": "dan-code"}), 422, "reciprocal_referral").await;
+    expect("referral", "bob", Value::Null, 200, "").await;
+    expect("rewardsOfUser", "bob", Value::Null, 200, "").await;
     let first = world.get("/v1/users/ada/referrals?limit=1").await;
     assert!(first.body["next_cursor"].is_string(), "{first:?}");
     document.described(find("referralsOfUser"), &first);
-    // The events come once more; their reads must not meet what is meant for ours.
+    // Wait for the delayed copies of all events, because their reads must not meet the faults below.
     world.until_redelivered().await;
     for (id, operation) in [
         ("mintCode", "TransactWriteItems"),
@@ -608,12 +608,12 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
             _ => Value::Null,
         };
         let part = if id == "resend" { "unheard-of:referee" } else { "unheard-of" };
-        told(id, part, body, 503, "unavailable").await;
+        expect(id, part, body, 503, "unavailable").await;
     }
-    // A question asks all shards at once, and gives up with the first that is not answered.
+    // A query reads all shards concurrently, and fails with the first shard that fails.
     for id in ["daily", "topReferrers", "cohorts", "liability"] {
         world.wire().break_next("metrics:Query", [Fault::Throttled; 10 * TRIES]);
-        told(id, "default", Value::Null, 503, "unavailable").await;
+        expect(id, "default", Value::Null, 503, "unavailable").await;
         world.wire().mend();
     }
     let other = world.get("/v1/users/ada/code?program=other").await;
@@ -622,7 +622,7 @@ async fn every_answer_is_described_and_every_described_answer_comes() {
         let wrong = world.get(path).await;
         seen.insert(document.described(find(id), &wrong));
     }
-    // Another way leads to the queues, which only a function of the test's own has broken.
+    // The World's wire does not carry calls to queues, so this function has a wire of its own.
     let (app, wire) = function(&world);
     for (id, method, path) in
         [("deadLetters", "GET", "/admin/dead-letters"), ("redrive", "POST", "/admin/dead-letters/credit/redrive")]

@@ -1,5 +1,5 @@
-//! `schemas/`, held to the code in both directions: what a schema refuses the service puts aside, and what it accepts
-//! the service reads. (What the service publishes is validated at the end of every test: `world/audit.rs`.)
+//! Compares `schemas/` with the code in both directions: the service quarantines exactly the events that a schema refuses.
+//! (`world/audit.rs` validates the events that the service publishes at the end of every test.)
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use crate::{
 const NEWS: &str = include_str!("../../functions/conversion/src/news.rs");
 const ANNOUNCE: &str = include_str!("../../shared/src/life/announce.rs");
 
-/// The detail-types that the code of a source file names.
+/// The detail types in a source file.
 fn named(source: &str) -> BTreeSet<String> {
     let (code, _) = source.split_once("#[cfg(test)]").unwrap();
     let is_type = |text: &&str| {
@@ -26,7 +26,7 @@ fn named(source: &str) -> BTreeSet<String> {
     code.split('"').skip(1).step_by(2).filter(is_type).map(str::to_owned).collect()
 }
 
-/// The types that schemas are there for: ours, or those of the product.
+/// The types that have schemas: ours, or those of the product.
 fn described(ours: bool) -> BTreeSet<String> {
     SCHEMAS.iter().filter(|(_, schema)| schema.is_ours() == ours).map(|(name, _)| name.clone()).collect()
 }
@@ -52,7 +52,7 @@ fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
     }
 }
 
-/// Every event, in its envelope, that is in a file of `events/`; in a queue's message it is text.
+/// Every event in a file of `events/`, with its envelope. In a queue message it is text.
 fn enveloped(value: &Value, found: &mut Vec<Value>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| enveloped(item, found)),
@@ -64,9 +64,9 @@ fn enveloped(value: &Value, found: &mut Vec<Value>) {
 }
 
 #[test]
-fn there_is_one_for_every_type_that_is_read_or_told() {
+fn every_type_that_is_read_or_published_has_a_schema() {
     assert_eq!(named(NEWS), described(false), "read by news.rs, described");
-    assert_eq!(named(ANNOUNCE), described(true), "told by announce.rs, described");
+    assert_eq!(named(ANNOUNCE), described(true), "published by announce.rs, described");
     let template = local::template().unwrap();
     let pattern = &template["Resources"]["IncomingRule"]["Properties"]["EventPattern"]["detail-type"];
     let passed = pattern.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
@@ -74,7 +74,7 @@ fn there_is_one_for_every_type_that_is_read_or_told() {
 }
 
 #[test]
-fn each_is_a_schema_of_draft_4_and_needs_no_other_file() {
+fn each_schema_is_draft_4_and_self_contained() {
     for (name, schema) in SCHEMAS.iter() {
         let json = &schema.json;
         assert_eq!(json["$schema"], "http://json-schema.org/draft-04/schema#", "{name}");
@@ -92,9 +92,9 @@ fn each_is_a_schema_of_draft_4_and_needs_no_other_file() {
     }
 }
 
-/// A file stands alone, so what two of them say of one thing is written twice, and must be the same.
+/// Each file is self-contained, so shared definitions are repeated and must be equal.
 #[test]
-fn they_agree_with_each_other() {
+fn the_schemas_agree_with_each_other() {
     let mut known: BTreeMap<String, (&str, &Value)> = BTreeMap::new();
     for (name, schema) in SCHEMAS.iter() {
         let side = if schema.is_ours() { "our envelope" } else { "the product's envelope" };
@@ -116,12 +116,12 @@ fn they_agree_with_each_other() {
             Some((required.collect(), definition["properties"].as_object()?.keys().cloned().collect()))
         };
         let (required, all): (BTreeSet<String>, BTreeSet<String>) = fields(&title(name)).unwrap();
-        assert_eq!(required, all, "{name}: nothing of ours is left out, it may be null");
+        assert_eq!(required, all, "{name}: our fields are never absent, they may be null");
     }
 }
 
 #[test]
-fn what_sam_sends_is_valid() {
+fn the_event_files_are_valid() {
     let files = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events")).unwrap();
     let mut seen = BTreeSet::new();
     for path in files.map(|file| file.unwrap().path()) {
@@ -145,7 +145,7 @@ fn with(detail: &Value, field: &str, value: Value) -> Value {
     detail
 }
 
-/// Details of a type, good and bad, at the limits of every form.
+/// Valid and invalid details of a type, at the limits of every format.
 fn details(detail_type: &str) -> Vec<Value> {
     let whole = whole(detail_type);
     let mut details = broken(detail_type);
@@ -212,16 +212,16 @@ fn details(detail_type: &str) -> Vec<Value> {
     details
 }
 
-/// The ids of the envelopes that the service put aside.
-async fn aside(world: &World) -> BTreeSet<String> {
-    let parked = world.get("/_local/parked").await.with(200);
-    let items = parked["items"].as_array().unwrap().iter();
+/// The envelope ids of all events in quarantine.
+async fn quarantined(world: &World) -> BTreeSet<String> {
+    let answer = world.get("/_local/parked").await.with(200);
+    let items = answer["items"].as_array().unwrap().iter();
     items.map(|item| item["body"]["payload"]["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Both ways: nobody is told that an event is good which is then put aside, or kept from sending one that is read.
+/// In both directions: no event that a schema accepts is quarantined, and every event that it refuses is.
 #[tokio::test]
-async fn what_a_schema_refuses_is_put_aside_and_nothing_else_is() {
+async fn exactly_the_events_that_a_schema_refuses_are_quarantined() {
     let mut world = without_echo().await;
     assert_eq!(EVENTS.map(str::to_owned).into_iter().collect::<BTreeSet<_>>(), described(false));
     for detail_type in EVENTS {
@@ -230,24 +230,24 @@ async fn what_a_schema_refuses_is_put_aside_and_nothing_else_is() {
         }
     }
     world.until_idle().await;
-    let aside = aside(&world).await;
+    let quarantined = quarantined(&world).await;
     let (mut good, mut differ) = (0, Vec::new());
     for event in world.events().await.iter().filter(|event| event["source"] == "shop") {
         let problems = SCHEMAS[event["detail-type"].as_str().unwrap()].problems(event);
         good += u32::from(problems.is_empty());
-        if problems.is_empty() == aside.contains(event["id"].as_str().unwrap()) {
+        if problems.is_empty() == quarantined.contains(event["id"].as_str().unwrap()) {
             differ.push(format!("{} {}: {problems:?}", event["detail-type"], event["detail"]));
         }
     }
-    assert!(differ.is_empty(), "schema and service judge differently: {differ:#?}");
-    assert!(good > 60 && aside.len() > 120, "{good} good, {} bad", aside.len());
-    world.expect_unprocessed(aside.len() as u64);
+    assert!(differ.is_empty(), "schema and service differ: {differ:#?}");
+    assert!(good > 60 && quarantined.len() > 120, "{good} good, {} bad", quarantined.len());
+    world.expect_unprocessed(quarantined.len() as u64);
     world.end().await;
 }
 
-/// Two things that the service refuses no schema of draft 4 can say; the descriptions do.
+/// The service refuses two things that a schema of draft 4 cannot express. The descriptions mention them.
 #[tokio::test]
-async fn what_no_schema_can_say_is_put_aside_all_the_same() {
+async fn rules_that_a_schema_cannot_express_also_lead_to_quarantine() {
     let mut world = without_echo().await;
     let cases = [
         ("account.cleared", "occurred_at", json!("2999-01-01T00:00:00Z")),
@@ -258,7 +258,7 @@ async fn what_no_schema_can_say_is_put_aside_all_the_same() {
         published.insert(world.publish(detail_type, with(&whole(detail_type), field, value.clone())).await);
     }
     world.until_idle().await;
-    assert_eq!(aside(&world).await, published);
+    assert_eq!(quarantined(&world).await, published);
     for event in world.events().await {
         assert_eq!(SCHEMAS[event["detail-type"].as_str().unwrap()].problems(&event), [""; 0]);
     }
@@ -267,7 +267,7 @@ async fn what_no_schema_can_say_is_put_aside_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_life_tells_of_every_type() {
+async fn every_type_of_event_is_published() {
     let world = without_echo().await;
     world.script("credit", json!({"answers": [400]})).await;
     world.refer("alice", "bob").await;
@@ -280,13 +280,13 @@ async fn a_life_tells_of_every_type() {
     world.until_status("dave", "voided").await;
     world.until_idle().await;
 
-    let told: Vec<Value> =
+    let published: Vec<Value> =
         world.events().await.into_iter().filter(|event| event["source"] == referrals::bus::SOURCE).collect();
-    let types = told.iter().map(|event| event["detail-type"].as_str().unwrap().to_owned());
+    let types = published.iter().map(|event| event["detail-type"].as_str().unwrap().to_owned());
     assert_eq!(types.collect::<BTreeSet<_>>(), described(true));
 
-    // The validators do refuse: without any of its fields, with one more, or with one of another form.
-    for event in &told {
+    // The validators refuse an event if any field is missing, if there is an additional field, or if a field has another type.
+    for event in &published {
         let schema = &SCHEMAS[event["detail-type"].as_str().unwrap()];
         assert_eq!(schema.problems(event), [""; 0]);
         for field in event["detail"].as_object().unwrap().keys() {
@@ -304,7 +304,7 @@ async fn a_life_tells_of_every_type() {
     world.end().await;
 }
 
-/// `schemas/template.yaml` as the files make it.
+/// The expected contents of `schemas/template.yaml`.
 fn template() -> String {
     let head = "\
 # The schemas of this folder in an EventBridge schema registry. The root template nests this file when PublishSchemas is
@@ -328,7 +328,7 @@ Resources:
 ";
     let resource = |(name, schema): (&String, &Schema)| {
         let content: String = schema.text.lines().map(str::trim).collect();
-        // Ours by source and type, as the registry names what it discovers; who the product is we do not know.
+        // Our events have a name with source and type, like those that the registry discovers. The product's source is unknown.
         let schema_name = if schema.is_ours() { format!("referrals@{name}") } else { name.clone() };
         format!(
             "
@@ -349,7 +349,7 @@ Resources:
     head.to_owned() + &SCHEMAS.iter().map(resource).collect::<String>()
 }
 
-/// A text as YAML takes it whatever is in it.
+/// A text in YAML's single quotes.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -369,5 +369,9 @@ fn the_template_publishes_what_the_files_say() {
     let stack = &main["Resources"]["EventSchemas"];
     assert_eq!(stack["Properties"]["TemplateURL"], "schemas/template.yaml");
     let condition = stack["Condition"].as_str().unwrap();
-    assert_eq!(main["Conditions"][condition], json!({"Fn::Equals": ["false", "true"]}), "not unless it is asked for");
+    assert_eq!(
+        main["Conditions"][condition],
+        json!({"Fn::Equals": ["false", "true"]}),
+        "only if PublishSchemas is true"
+    );
 }

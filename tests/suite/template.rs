@@ -1,5 +1,5 @@
-//! The template, held to the code: each function is given the settings that it reads and no others, and the rights that
-//! it uses and no others; keys, indexes and filters are those of the table.
+//! Compares the template with the code: each function has exactly the settings that it reads and the permissions that it uses, and
+//! keys, indexes and filters match the table.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::world::{self, Wire, World};
 
-/// What one function needs: its settings, as the template names them, and clients whose calls are noted.
+/// The environment of one function: its settings, as the template names them, and clients whose calls are recorded.
 struct Bench {
     world: World,
     wire: Wire,
@@ -23,7 +23,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// For the function that the template calls `{name}Function`.
+    /// The bench for the function with the logical id `{name}Function`.
     async fn of(name: &str) -> Self {
         let world = World::with(|options| {
             options.pace.stream = false;
@@ -51,12 +51,12 @@ impl Bench {
         aws_sdk_sqs::Client::new(&self.aws(self.world.service().url()))
     }
 
-    /// Asserts that settings and rights are just what was read and done, and that `parked` messages are aside.
-    async fn until_idle(mut self, name: &str, parked: u64) {
+    /// Asserts that settings and permissions are exactly those that were used, and that the quarantine has this many messages.
+    async fn assert_exact(mut self, name: &str, quarantined: u64) {
         log::Settings::from_env(&self.env).unwrap();
         assert_eq!(self.env.asked(), settings(name), "{name}: read by the code, set by the template");
-        assert_eq!(self.wire.actions(), rights(name), "{name}: done by the code, allowed by the template");
-        self.world.expect_unprocessed(parked);
+        assert_eq!(self.wire.actions(), permissions(name), "{name}: used by the code, allowed by the template");
+        self.world.expect_unprocessed(quarantined);
         self.world.allow_outstanding_work();
         self.world.end().await;
     }
@@ -75,15 +75,15 @@ fn event(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The variables that the template sets for this function alone.
+/// The variables that the template sets only for this function.
 fn settings(name: &str) -> BTreeSet<String> {
     let function = resource(&format!("{name}Function"));
     function["Properties"]["Environment"]["Variables"].as_object().unwrap().keys().cloned().collect()
 }
 
-/// What the function's role allows its code. What Lambda itself does in the function's name (reading its sources,
-/// writing logs, traces and records that were given up) no code of ours can show.
-fn rights(name: &str) -> BTreeSet<String> {
+/// The permissions that the function's role gives its code. Permissions that Lambda itself uses with the role (reading event
+/// sources, writing logs, traces and failed records) are left out, because our code does not use them.
+fn permissions(name: &str) -> BTreeSet<String> {
     let of_lambda = [
         "logs:",
         "xray:",
@@ -99,23 +99,23 @@ fn rights(name: &str) -> BTreeSet<String> {
     let role = resource(&format!("{name}Role"));
     let mut allowed = BTreeSet::new();
     for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-        // On a condition: what it takes to reach a cache in a network of its own.
+        // A conditional statement: the permissions for a cache in a VPC.
         let choice = statement.get("Fn::If").map(|choice| &choice[1]);
         let statement = choice.unwrap_or(statement);
         let actions = statement["Action"].as_array().unwrap();
         for action in actions.iter().filter(|_| choice.is_some()) {
             let action = action.as_str().unwrap();
-            assert!(action.starts_with("ec2:"), "{name} may do {action} on a condition");
+            assert!(action.starts_with("ec2:"), "{name} may conditionally do {action}");
             assert_eq!(statement["Resource"] == "*", action.starts_with("ec2:Describe"), "{name}: {action}");
         }
-        // Whoever receives a queue's messages also looks at the queue.
+        // A role that receives a queue's messages also reads its attributes.
         let receives = actions.contains(&json!("sqs:ReceiveMessage"));
         for action in actions {
             let action = action.as_str().unwrap();
             assert!(!action.contains('*'), "{name} may do {action}");
             let elsewhere = action == "sqs:SendMessage" && statement["Resource"] != "QuarantineQueue";
-            let looks = action == "sqs:GetQueueAttributes" && receives;
-            if !elsewhere && !looks && !of_lambda.iter().any(|theirs| action.starts_with(theirs)) {
+            let polls = action == "sqs:GetQueueAttributes" && receives;
+            if !elsewhere && !polls && !of_lambda.iter().any(|prefix| action.starts_with(prefix)) {
                 allowed.insert(action.to_owned());
             }
         }
@@ -123,7 +123,7 @@ fn rights(name: &str) -> BTreeSet<String> {
     allowed
 }
 
-/// A stream record of the referral of `bob` as it is now.
+/// A stream record of bob's referral in its present state.
 async fn stream_record(world: &World) -> Value {
     let item = serde_dynamo::Item::from(world.item("REFEREE#bob", "REFERRAL").await.unwrap());
     let mut batch = event("rewards-stream");
@@ -131,7 +131,7 @@ async fn stream_record(world: &World) -> Value {
     batch
 }
 
-/// Has the referral of this referee counted, as the stream would.
+/// Counts this referee's referral, as `analytics` does for a stream record.
 async fn count(world: &World, referee: &str) {
     let metrics = Metrics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
     let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
@@ -164,7 +164,7 @@ async fn attribution_has_what_it_needs_and_no_more() {
         let answer = attribution::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert!(answer.status().as_u16() < 400, "{name}: {answer:?}");
     }
-    bench.until_idle("Attribution", 0).await;
+    bench.assert_exact("Attribution", 0).await;
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn conversion_has_what_it_needs_and_no_more() {
     }
     let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {}});
     conversion::handle(&app, broken, call()).await.unwrap();
-    bench.until_idle("Conversion", 1).await;
+    bench.assert_exact("Conversion", 1).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn rewards_has_what_it_needs_and_no_more() {
     assert_eq!(rewards::handle(&app, batch, call()).await.unwrap(), json!({"batchItemFailures": []}));
     assert_eq!(bench.world.referral("bob").await["status"], "rewarded");
     rewards::handle(&app, json!({"Records": ["broken"]}), call()).await.unwrap();
-    bench.until_idle("Rewards", 1).await;
+    bench.assert_exact("Rewards", 1).await;
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
         let swept = sweep::handle(&app, event("sweep-schedule"), call()).await.unwrap();
         assert_eq!((&swept["due"], &swept[done]), (&json!(1), &json!(1)), "{swept}");
     }
-    bench.until_idle("Sweep", 0).await;
+    bench.assert_exact("Sweep", 0).await;
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn delivery_has_what_it_needs_and_no_more() {
     assert_eq!(bench.world.referral("bob").await["rewards"][0]["status"], "delivered");
     let broken = json!({"Records": [{"messageId": "m-1", "body": "broken"}]});
     delivery::handle(&app, broken, call()).await.unwrap();
-    // The other side's subsystem is down, and the queue is told to wait; nobody knows this receipt any more.
+    // The subsystem of the other side is down, so the function sets the message's delay. The receipt handle is not valid any more.
     bench.world.script("credit", json!({"answers": [500]})).await;
     let mut batch = event("delivery-queue");
     let body = batch["Records"][0]["body"].as_str().unwrap().replace(":referrer", ":referee");
@@ -223,7 +223,7 @@ async fn delivery_has_what_it_needs_and_no_more() {
     batch["Records"][0]["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:CreditQueue".into();
     let answer = delivery::handle(&app, batch, call()).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
-    bench.until_idle("Delivery", 1).await;
+    bench.assert_exact("Delivery", 1).await;
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn admin_has_what_it_needs_and_no_more() {
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");
     }
-    bench.until_idle("Admin", 0).await;
+    bench.assert_exact("Admin", 0).await;
 }
 
 #[tokio::test]
@@ -257,14 +257,14 @@ async fn analytics_has_what_it_needs_and_no_more() {
     let app = ::analytics::App::new(&bench.env, &bench.dynamodb()).unwrap();
     let answer = ::analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
-    bench.until_idle("Analytics", 0).await;
+    bench.assert_exact("Analytics", 0).await;
 }
 
 #[test]
-fn a_right_more_or_less_would_be_seen() {
+fn every_permission_is_in_a_policy_that_these_tests_read() {
     let template = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")).unwrap();
     for policy in ["managed-policy", "ManagedPolicyArns", "Policies: [", "SAMPolicy"] {
-        assert!(!template.contains(policy), "rights that this test does not read: {policy}");
+        assert!(!template.contains(policy), "permissions that this test does not read: {policy}");
     }
     for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery", "Admin", "Analytics"] {
         let role = resource(&format!("{function}Role"));
@@ -273,10 +273,10 @@ fn a_right_more_or_less_would_be_seen() {
     }
 }
 
-/// Lambda's rights on sources that not every stack has: each there on its source's condition, exact, and before the
-/// mapping that needs it.
+/// Lambda's permissions for optional event sources: each policy has the condition of its source, names exact actions, and is made
+/// before the mapping that needs it.
 #[test]
-fn other_ways_in_bring_their_own_rights_and_no_more() {
+fn optional_sources_have_exactly_their_own_permissions() {
     let template = local::template().unwrap();
     let of_type = |kind: &'static str| {
         let resources = template["Resources"].as_object().unwrap().iter();
@@ -284,7 +284,7 @@ fn other_ways_in_bring_their_own_rights_and_no_more() {
     };
     let mut allowed = BTreeSet::new();
     for (name, policy) in of_type("AWS::IAM::RolePolicy") {
-        assert!(policy["Condition"].is_string(), "{name} is always there");
+        assert!(policy["Condition"].is_string(), "{name} has no condition");
         assert_eq!(policy["Properties"]["RoleName"], "ConversionRole", "{name}");
         for statement in policy["Properties"]["PolicyDocument"]["Statement"].as_array().unwrap() {
             let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
@@ -302,12 +302,12 @@ fn other_ways_in_bring_their_own_rights_and_no_more() {
     let mut mappings = 0;
     for (name, mapping) in of_type("AWS::Lambda::EventSourceMapping") {
         mappings += 1;
-        assert!(mapping["Condition"].is_string(), "{name} is always there");
+        assert!(mapping["Condition"].is_string(), "{name} has no condition");
         assert_eq!(mapping["Properties"]["FunctionName"], "ConversionFunction", "{name}");
         assert_eq!(mapping["Properties"]["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{name}");
-        let rights = mapping["DependsOn"].as_array().cloned().unwrap_or_else(|| vec![mapping["DependsOn"].clone()]);
-        let own = |right: &Value| resource(right.as_str().unwrap())["Condition"] == mapping["Condition"];
-        assert!(rights.iter().any(own), "{name} waits for {rights:?}");
+        let policies = mapping["DependsOn"].as_array().cloned().unwrap_or_else(|| vec![mapping["DependsOn"].clone()]);
+        let is_own = |policy: &Value| resource(policy.as_str().unwrap())["Condition"] == mapping["Condition"];
+        assert!(policies.iter().any(is_own), "{name} depends on {policies:?}");
     }
     assert_eq!(mappings, 3);
 }
@@ -338,10 +338,9 @@ fn keys_and_indexes_are_the_tables() {
     assert_eq!(board["Projection"]["ProjectionType"], "KEYS_ONLY");
 }
 
-/// The stream brings referrals that were written, which is what `rewards` acts on and `analytics` counts, and nothing
-/// else.
+/// `rewards` and `analytics` get only records of referrals that were written.
 #[test]
-fn the_stream_is_filtered_to_referrals_that_were_written() {
+fn the_stream_is_filtered_to_written_referrals() {
     for name in ["RewardsFunction", "AnalyticsFunction"] {
         let function = resource(name);
         let stream = function["Properties"]["Events"].as_object().unwrap().values().next().unwrap();

@@ -84,16 +84,23 @@ impl TouchCookie {
     /// The last touch in a `Cookie` header that was signed here and still counts at `now`.
     ///
     /// A browser may send several cookies of one name (for a host and its parent domain); the latest touch wins.
+    ///
+    /// The header can differ from what the browser sent: a server that rebuilds it from parsed cookies may percent-encode
+    /// the value (Next.js, npm `cookie`) or quote it (Python's aiohttp).
     pub fn latest(&self, header: &str, now: Timestamp) -> Option<Touch> {
         let jar = CookieJar::new();
-        Cookie::split_parse(header)
+        Cookie::split_parse_encoded(header)
             .filter_map(Result::ok)
             .filter(|cookie| cookie.name() == COOKIE)
-            .filter_map(|cookie| jar.signed(&self.key).verify(cookie.into_owned()))
+            .filter_map(|cookie| jar.signed(&self.key).verify(unquoted(&cookie)))
             .filter_map(|cookie| Touch::from_value(cookie.value()))
             .filter(|touch| now.since(touch.at) <= self.window)
             .max_by_key(|touch| touch.at)
     }
+}
+
+fn unquoted(cookie: &Cookie<'_>) -> Cookie<'static> {
+    Cookie::new(COOKIE, cookie.value_trimmed().to_owned())
 }
 
 #[cfg(test)]
@@ -148,6 +155,29 @@ mod tests {
         assert_eq!(ours.latest(&sent(&theirs.set(&touch)), end), None);
         assert_eq!(ours.latest(&header.replace("abc.", "abd."), end), None);
         assert_eq!(ours.latest("referral=abc.0; referral; =; \u{1}", end), None);
+    }
+
+    /// Percent-encoded as Next.js 16 (`cookies().toString()`) and npm `cookie` 1.1 rebuild the header, quoted as aiohttp
+    /// 3.14 does.
+    #[test]
+    fn a_cookie_that_a_server_encoded_or_quoted_counts() {
+        let ours = cookies(&"k".repeat(32));
+        // Signatures with each of the characters that those libraries encode or quote.
+        let mut seen = [false; 2];
+        for millis in 0..64 {
+            let touch = touch("summer-fun", millis);
+            let header = sent(&ours.set(&touch));
+            let value = header.strip_prefix("referral=").unwrap();
+            for (seen, special) in seen.iter_mut().zip(['+', '/']) {
+                *seen |= value.contains(special);
+            }
+            let encoded = value.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+            for forwarded in [encoded, format!("\"{value}\"")] {
+                let header = format!("session=a%20b; referral={forwarded}; broken=%ff");
+                assert_eq!(ours.latest(&header, touch.at), Some(touch.clone()), "{header}");
+            }
+        }
+        assert_eq!(seen, [true; 2], "no signature had a + or a /");
     }
 
     #[test]

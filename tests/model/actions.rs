@@ -1,6 +1,6 @@
-//! The actions: what can happen in a state, and what becomes of it. Here the functions of the service are retold, step
-//! by step, around the real machine: `Referral::after`, `machine::next`, `due_for_sweep` and the announcements are the
-//! code's own.
+//! The actions: what can happen in a state, and the resulting state. The functions of the service are rewritten here,
+//! step by step, around the real state machine: `Referral::decide`, `machine::next`, `due_for_sweep` and the
+//! announcements are the service's own code.
 
 use std::{
     cell::RefCell,
@@ -23,60 +23,62 @@ use referrals::{
 use crate::{
     GRACE, MINUTE, Protocol,
     faults::{Fault, Mistake},
-    state::{Deed, Each, News, Point, Process, Record, Task, World},
+    state::{BySide, Change, Event, Process, Record, Step, Task, World},
 };
 
-/// One step of anybody.
+/// One step of the service, the outside world or a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// An invocation begins, with a strong read of the item.
-    Begin(Task),
-    /// The process at this place in the list does what it is at.
-    Go(usize, Task, Point),
-    /// The referrer's account is flagged, or cleared.
-    Turn,
-    /// All is quiet until the sweep's next time.
+    /// An invocation starts with a strongly consistent read of the item.
+    Start(Task),
+    /// The process with this index makes its next step.
+    Run(usize, Task, Step),
+    /// The referrer's account is flagged or cleared.
+    ToggleFlag,
+    /// Time passes until the sweep is due, while nothing is in flight.
     Wait,
     /// Something goes wrong.
     Fault(Fault),
 }
 
 impl Protocol {
-    /// All that can happen in this state.
+    /// All actions that are possible in this state.
     pub(crate) fn possible(&self, world: &World, actions: &mut Vec<Action>) {
-        self.outside(world, actions);
-        self.inside(world, actions);
+        self.external_actions(world, actions);
+        self.service_actions(world, actions);
         if world.faults > 0 {
             faults(world, actions);
         }
     }
 
-    /// What others do, when they like.
-    fn outside(&self, world: &World, actions: &mut Vec<Action>) {
-        let coming = News::ALL.into_iter().filter(|news| world.to_come[*news as usize] > 0 && is_news(world, *news));
-        actions.extend(coming.map(|news| Action::Begin(Task::TakeIn(news))));
-        if world.turns > 0 && !world.is_decided() {
-            actions.push(Action::Turn);
+    /// Actions from outside the service, which can happen at any time.
+    fn external_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let coming = Event::ALL
+            .into_iter()
+            .filter(|event| world.pending_events[*event as usize] > 0 && has_effect(world, *event));
+        actions.extend(coming.map(|event| Action::Start(Task::Event(event))));
+        if world.flag_changes > 0 && !world.is_decided() {
+            actions.push(Action::ToggleFlag);
         }
         if let Some(rewards) = world.item.rewards().filter(|_| world.resends > 0) {
             let failed = Side::BOTH.into_iter().filter(|side| rewards.of(*side).status() == RewardStatus::Failed);
-            actions.extend(failed.map(|side| Action::Begin(Task::Resend(side))));
+            actions.extend(failed.map(|side| Action::Start(Task::Resend(side))));
         }
     }
 
-    /// What the service does, and what it owes as long as one of these is possible.
-    pub(crate) fn inside(&self, world: &World, actions: &mut Vec<Action>) {
+    /// Actions of the service. It has work left as long as one of these is possible.
+    pub(crate) fn service_actions(&self, world: &World, actions: &mut Vec<Action>) {
         let steps = world.running.iter().enumerate();
-        actions.extend(steps.map(|(place, process)| Action::Go(place, process.task, process.point)));
+        actions.extend(steps.map(|(index, process)| Action::Run(index, process.task, process.step)));
         if !world.stream.is_empty() && !world.is_running(Task::Record) {
-            actions.push(Action::Begin(Task::Record));
+            actions.push(Action::Start(Task::Record));
         }
         let queued = Side::BOTH.into_iter().filter(|side| world.queued.of(*side) > 0);
-        actions.extend(queued.map(|side| Action::Begin(Task::Deliver(side))));
+        actions.extend(queued.map(|side| Action::Start(Task::Deliver(side))));
         match world.due().filter(|_| self.mistake != Some(Mistake::NoSweep)) {
             Some(due) if due <= world.now => {
                 if !world.is_running(Task::Sweep) {
-                    actions.push(Action::Begin(Task::Sweep));
+                    actions.push(Action::Start(Task::Sweep));
                 }
             }
             Some(_) if world.is_quiet() => actions.push(Action::Wait),
@@ -84,16 +86,16 @@ impl Protocol {
         }
     }
 
-    /// What the action makes of the state.
+    /// The state after this action.
     pub(crate) fn after(&self, world: &World, action: Action) -> World {
         let mut world = world.clone();
         match action {
-            Action::Begin(task) => self.begin(&mut world, task),
-            Action::Go(place, ..) => self.go(&mut world, place),
-            Action::Turn => {
-                world.turns -= 1;
+            Action::Start(task) => self.start(&mut world, task),
+            Action::Run(index, ..) => self.run_step(&mut world, index),
+            Action::ToggleFlag => {
+                world.flag_changes -= 1;
                 world.flagged = !world.flagged;
-                world.memory.ever_flagged |= world.flagged;
+                world.history.ever_flagged |= world.flagged;
             }
             Action::Wait => world.now = world.due().unwrap_or(world.now),
             Action::Fault(fault) => self.fail(&mut world, fault),
@@ -104,164 +106,166 @@ impl Protocol {
     fn fail(&self, world: &mut World, fault: Fault) {
         world.faults -= 1;
         match fault {
-            Fault::AnswerLost(place) => {
-                let mut process = world.running.remove(place);
-                process.many = true;
-                self.land(world, &process);
+            Fault::AnswerLost(index) => {
+                let mut process = world.running.remove(index);
+                process.was_retried = true;
+                self.commit(world, &process);
                 world.running.push(process);
-                self.forget(world);
+                self.drop_stale_reads(world);
             }
-            Fault::Dies(place) => {
-                let process = world.running.remove(place);
-                self.give_back(world, process.task);
+            Fault::Dies(index) => {
+                let process = world.running.remove(index);
+                self.return_trigger(world, process.task);
             }
-            Fault::DiesAfter(place) => {
-                let process = world.running.remove(place);
-                self.land(world, &process);
-                self.give_back(world, process.task);
-                self.forget(world);
+            Fault::DiesAfter(index) => {
+                let process = world.running.remove(index);
+                self.commit(world, &process);
+                self.return_trigger(world, process.task);
+                self.drop_stale_reads(world);
             }
-            Fault::RecordTwice => tell(world, world.stream[0].tells),
-            Fault::EventTwice(news) => world.to_come[news as usize] += 1,
+            Fault::RecordTwice => enqueue(world, world.stream[0].announces),
+            Fault::EventTwice(event) => world.pending_events[event as usize] += 1,
             Fault::MessageTwice(side) => *world.queued.of_mut(side) += 1,
             Fault::GivenUp(side) => *world.queued.of_mut(side) -= 1,
             Fault::RecordLost => drop(world.stream.remove(0)),
-            Fault::BusRefuses(place) => {
-                let process = world.running.remove(place);
-                self.land(world, &process);
-                let claimed = process.wanted.clone();
-                self.decide(world, process, Deed::ClaimForAMinute, claimed);
-                self.forget(world);
+            Fault::BusRefuses(index) => {
+                let process = world.running.remove(index);
+                self.commit(world, &process);
+                let claimed = process.target.clone();
+                self.decide(world, process, Change::ClaimForAMinute, claimed);
+                self.drop_stale_reads(world);
             }
-            Fault::BookedUnheard(place) => {
-                let process = world.running.remove(place);
+            Fault::BookedUnheard(index) => {
+                let process = world.running.remove(index);
                 self.book(world, process.task);
-                self.give_back(world, process.task);
+                self.return_trigger(world, process.task);
             }
-            Fault::Refused(place) => {
-                let process = world.running.remove(place);
+            Fault::Refused(index) => {
+                let process = world.running.remove(index);
                 let (read, side) = (process.read.clone(), side_of(process.task));
                 let rewards = read.as_ref().and_then(|read| read.rewards());
                 let resent = rewards.map_or(0, |rewards| rewards.of(side).resent);
-                self.decide(world, process, Deed::Fail(side, resent), read);
+                self.decide(world, process, Change::Fail(side, resent), read);
             }
             Fault::Late => world.now = world.due().unwrap_or(world.now),
-            Fault::SweptTwice => self.begin(world, Task::Sweep),
+            Fault::SweptTwice => self.start(world, Task::Sweep),
         }
     }
 
-    /// The four beats' first: what started the function is taken, and the item read.
-    fn begin(&self, world: &mut World, task: Task) {
+    /// The first step of an invocation: takes its trigger and reads the item.
+    fn start(&self, world: &mut World, task: Task) {
         let found = world.item.clone();
-        let mut process = Process { task, point: Point::Look, read: None, wanted: None, many: false, met: false };
+        let mut process =
+            Process { task, step: Step::ReadAccounts, read: None, target: None, was_retried: false, observed: false };
         match task {
-            Task::TakeIn(news) => {
-                world.to_come[news as usize] -= 1;
+            Task::Event(event) => {
+                world.pending_events[event as usize] -= 1;
                 let is_converted = found.status() == Status::Converted;
-                let by_it = found.conversion().is_some_and(|conversion| conversion.order == order(News::Order).id);
-                process.met = news == News::Cancellation && is_converted && by_it;
+                let by_it = found.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id);
+                process.observed = event == Event::Cancellation && is_converted && by_it;
                 if self.mistake == Some(Mistake::AcknowledgedBeforeWrite) {
-                    remember_taken(world, &process);
+                    record_acknowledged(world, &process);
                 }
-                let deed = if news == News::Cancellation { Deed::Withdraw } else { Deed::Convert(news) };
-                self.decide(world, process, deed, Some(found));
+                let change = if event == Event::Cancellation { Change::Cancel } else { Change::Convert(event) };
+                self.decide(world, process, change, Some(found));
             }
             Task::Record => {
                 let record = world.stream[0].clone();
-                tell(world, record.tells);
-                self.advance(world, process, record.image);
+                enqueue(world, record.announces);
+                self.start_issue(world, process, record.image);
             }
-            Task::Sweep if found.status() == Status::Converted => self.advance(world, process, found),
-            Task::Sweep if self.mistake == Some(Mistake::NoClaim) => tell(world, told_again(&found, None)),
-            Task::Sweep => self.decide(world, process, Deed::Claim, Some(found)),
+            Task::Sweep if found.status() == Status::Converted => self.start_issue(world, process, found),
+            Task::Sweep if self.mistake == Some(Mistake::NoClaim) => enqueue(world, reannounced(&found, None)),
+            Task::Sweep => self.decide(world, process, Change::Claim, Some(found)),
             Task::Deliver(side) => {
                 *world.queued.of_mut(side) -= 1;
                 let is_issued = found.rewards().is_some_and(|all| all.of(side).status() == RewardStatus::Issued);
                 if !is_issued {
-                    // Nothing to deliver; the message is done with.
+                    // Nothing to deliver; the message is processed.
                 } else if self.mistake == Some(Mistake::MarkedBeforeCall) {
-                    self.decide(world, process, Deed::Deliver(side), Some(found));
+                    self.decide(world, process, Change::Deliver(side), Some(found));
                 } else {
-                    (process.point, process.read) = (Point::Call, Some(found));
+                    (process.step, process.read) = (Step::Call, Some(found));
                     world.running.push(process);
                 }
             }
             Task::Resend(side) => {
                 world.resends -= 1;
-                self.decide(world, process, Deed::Resend(side), Some(found));
+                self.decide(world, process, Change::Resend(side), Some(found));
             }
         }
     }
 
-    /// A process goes on.
-    fn go(&self, world: &mut World, place: usize) {
-        let mut process = world.running.remove(place);
-        match process.point {
-            Point::Look => {
-                process.met = world.flagged;
+    /// The next step of a process.
+    fn run_step(&self, world: &mut World, index: usize) {
+        let mut process = world.running.remove(index);
+        match process.step {
+            Step::ReadAccounts => {
+                process.observed = world.flagged;
                 let is_flagged = world.flagged && self.mistake != Some(Mistake::CachedAccounts);
                 let read = process.read.clone();
-                self.decide(world, process, if is_flagged { Deed::Void } else { Deed::Issue }, read);
+                self.decide(world, process, if is_flagged { Change::Void } else { Change::Issue }, read);
             }
-            Point::Write(deed) => self.write(world, process, deed),
-            Point::Call => {
+            Step::Write(change) => self.write(world, process, change),
+            Step::Call => {
                 self.book(world, process.task);
                 let (read, side) = (process.read.clone(), side_of(process.task));
                 if self.mistake == Some(Mistake::MarkedBeforeCall) {
                     acknowledge(world, &process);
                 } else {
-                    self.decide(world, process, Deed::Deliver(side), read);
+                    self.decide(world, process, Change::Deliver(side), read);
                 }
             }
         }
     }
 
-    /// `life::advance`: whether the time has come; then the facts are read.
-    fn advance(&self, world: &mut World, mut process: Process, found: Arc<Referral>) {
+    /// The start of an issue: checks whether the referral is due, then reads the accounts.
+    fn start_issue(&self, world: &mut World, mut process: Process, found: Arc<Referral>) {
         let is_due = found.work().is_some_and(|work| work.at <= world.now) || self.mistake == Some(Mistake::NoHold);
         if found.status() == Status::Converted && is_due {
-            (process.point, process.read, process.wanted, process.many) = (Point::Look, Some(found), None, false);
+            (process.step, process.read, process.target, process.was_retried) =
+                (Step::ReadAccounts, Some(found), None, false);
             world.running.push(process);
-            self.forget(world);
+            self.drop_stale_reads(world);
         } else {
             acknowledge(world, &process);
         }
     }
 
-    /// `Store::step` and its like: what the event makes of what was found.
-    fn decide(&self, world: &mut World, mut process: Process, deed: Deed, found: Option<Arc<Referral>>) {
-        (process.point, process.read, process.wanted, process.many) = (Point::Write(deed), None, None, false);
+    /// `Store::apply` and similar: decides based on the item that was read.
+    fn decide(&self, world: &mut World, mut process: Process, change: Change, found: Option<Arc<Referral>>) {
+        (process.step, process.read, process.target, process.was_retried) = (Step::Write(change), None, None, false);
         if let Some(found) = found {
-            match step(&found, deed, world) {
-                Decision::Apply(after, _) => (process.read, process.wanted) = (Some(found), Some(Arc::from(after))),
+            match decide_change(&found, change, world) {
+                Decision::Apply(after, _) => (process.read, process.target) = (Some(found), Some(Arc::from(after))),
                 Decision::AlreadyDone | Decision::Refuse(_) => return acknowledge(world, &process),
             }
         }
         world.running.push(process);
     }
 
-    /// `Store::write`: done, or own work found, or decided again from what a refusal brought.
-    fn write(&self, world: &mut World, process: Process, deed: Deed) {
-        if self.may_land(world, &process) {
-            self.land(world, &process);
-            self.taken(world, process, deed);
-            self.forget(world);
-        } else if world.finds_own_work(&process) {
-            self.taken(world, process, deed);
+    /// `Store::write`: succeeds, recognises its own result, or decides again from the item that the refusal returned.
+    fn write(&self, world: &mut World, process: Process, change: Change) {
+        if self.may_commit(world, &process) {
+            self.commit(world, &process);
+            self.after_write(world, process, change);
+            self.drop_stale_reads(world);
+        } else if world.recognises_own_write(&process) {
+            self.after_write(world, process, change);
         } else {
             let found = world.item.clone();
-            match deed {
-                Deed::Issue | Deed::Void => self.advance(world, process, found),
-                _ => self.decide(world, process, deed, Some(found)),
+            match change {
+                Change::Issue | Change::Void => self.start_issue(world, process, found),
+                _ => self.decide(world, process, change, Some(found)),
             }
         }
     }
 
-    /// The condition of `guard::step`.
-    pub(crate) fn may_land(&self, world: &World, process: &Process) -> bool {
-        let (Point::Write(deed), Some(read)) = (process.point, &process.read) else { return false };
-        let Some(wanted) = &process.wanted else { return false };
-        let is_allowed = verb(deed, wanted.status()).allowed_from().any(|status| status == world.item.status());
+    /// The condition of a write.
+    pub(crate) fn may_commit(&self, world: &World, process: &Process) -> bool {
+        let (Step::Write(change), Some(read)) = (process.step, &process.read) else { return false };
+        let Some(target) = &process.target else { return false };
+        let is_allowed = transition(change, target.status()).allowed_from().any(|status| status == world.item.status());
         match self.mistake {
             Some(Mistake::NoCondition) => true,
             Some(Mistake::NoRevision) => is_allowed,
@@ -269,41 +273,41 @@ impl Protocol {
         }
     }
 
-    /// The table takes a write: item, index and stream change at once.
-    fn land(&self, world: &mut World, process: &Process) {
-        let (Point::Write(deed), Some(after)) = (process.point, &process.wanted) else { return };
+    /// Applies a write: item, index and stream change together.
+    fn commit(&self, world: &mut World, process: &Process) {
+        let (Step::Write(change), Some(after)) = (process.step, &process.target) else { return };
         let before = std::mem::replace(&mut world.item, after.clone());
-        world.listed = after.work();
-        if self.mistake == Some(Mistake::UnlistedAtIssue) && deed == Deed::Issue {
-            world.listed = None;
+        world.indexed = after.work();
+        if self.mistake == Some(Mistake::UnlistedAtIssue) && change == Change::Issue {
+            world.indexed = None;
         }
-        let record = Record { tells: told(&before, after), image: after.clone() };
-        if record.tells != Each::default() || after.status() == Status::Converted {
+        let record = Record { announces: announced(&before, after), image: after.clone() };
+        if record.announces != BySide::default() || after.status() == Status::Converted {
             world.stream.push(record);
         }
 
-        let memory = &mut world.memory;
-        memory.strayed |= next(before.status(), verb(deed, after.status())) != Some(after.status());
-        match deed {
-            Deed::Convert(_) => memory.conversions += u8::from(after.status() == Status::Converted),
-            Deed::Issue => {
-                memory.issued_to_flagged |= process.met;
-                memory.issued_early |= before.work().is_some_and(|work| work.at > world.now);
+        let history = &mut world.history;
+        history.invalid_transition |= next(before.status(), transition(change, after.status())) != Some(after.status());
+        match change {
+            Change::Convert(_) => history.conversions += u8::from(after.status() == Status::Converted),
+            Change::Issue => {
+                history.issued_to_flagged |= process.observed;
+                history.issued_early |= before.work().is_some_and(|work| work.at > world.now);
             }
-            Deed::Deliver(side) => *memory.marked.of_mut(side) = true,
-            Deed::Withdraw if before.status() == Status::Pending => memory.overtaken = true,
-            Deed::Withdraw => memory.withdrawn = true,
-            Deed::Void | Deed::Claim | Deed::ClaimForAMinute | Deed::Fail(..) | Deed::Resend(_) => {}
+            Change::Deliver(side) => *history.marked.of_mut(side) = true,
+            Change::Cancel if before.status() == Status::Pending => history.cancelled_before_order = true,
+            Change::Cancel => history.cancelled = true,
+            Change::Void | Change::Claim | Change::ClaimForAMinute | Change::Fail(..) | Change::Resend(_) => {}
         }
     }
 
-    /// After the write: what is to be announced again is, and what started the process is acknowledged.
-    fn taken(&self, world: &mut World, mut process: Process, deed: Deed) {
-        match (deed, process.wanted.take()) {
-            (Deed::Claim, Some(claimed)) => tell(world, told_again(&claimed, None)),
-            (Deed::Resend(side), Some(resent)) => tell(world, told_again(&resent, Some(side))),
-            (Deed::Deliver(_), _) if self.mistake == Some(Mistake::MarkedBeforeCall) => {
-                (process.point, process.read, process.many) = (Point::Call, None, false);
+    /// After the write: announces again if needed, and acknowledges the trigger.
+    fn after_write(&self, world: &mut World, mut process: Process, change: Change) {
+        match (change, process.target.take()) {
+            (Change::Claim, Some(claimed)) => enqueue(world, reannounced(&claimed, None)),
+            (Change::Resend(side), Some(resent)) => enqueue(world, reannounced(&resent, Some(side))),
+            (Change::Deliver(_), _) if self.mistake == Some(Mistake::MarkedBeforeCall) => {
+                (process.step, process.read, process.was_retried) = (Step::Call, None, false);
                 return world.running.push(process);
             }
             _ => {}
@@ -311,34 +315,34 @@ impl Protocol {
         acknowledge(world, &process);
     }
 
-    /// What started a process that did not get to its end comes again.
-    fn give_back(&self, world: &mut World, task: Task) {
+    /// Returns the trigger of a process that did not finish, so that it is delivered again.
+    fn return_trigger(&self, world: &mut World, task: Task) {
         match task {
-            Task::TakeIn(_) if self.mistake == Some(Mistake::AcknowledgedBeforeWrite) => {}
-            Task::TakeIn(news) => world.to_come[news as usize] += 1,
+            Task::Event(_) if self.mistake == Some(Mistake::AcknowledgedBeforeWrite) => {}
+            Task::Event(event) => world.pending_events[event as usize] += 1,
             Task::Deliver(side) => *world.queued.of_mut(side) += 1,
-            // The record is still the first, the item still in the index; the operator has seen an error.
+            // The record is still first in the stream and the item still in the index. The operator has seen an error.
             Task::Record | Task::Sweep | Task::Resend(_) => {}
         }
     }
 
-    /// The subsystem takes a reward: one booking per key.
+    /// The subsystem books a reward, once per key.
     fn book(&self, world: &mut World, task: Task) {
         let booked = world.booked.of_mut(side_of(task));
         *booked = if self.mistake == Some(Mistake::NewKeyPerCall) { (*booked + 1).min(2) } else { 1 };
     }
 
-    /// Lets go of what processes have read that the table does not hold any more: a write that demands the revision
-    /// can only be refused then, and a refusal brings what is there.
-    fn forget(&self, world: &mut World) {
+    /// Drops outdated reads of processes: a write that requires the revision can only be refused then, and the refusal
+    /// returns the current item.
+    fn drop_stale_reads(&self, world: &mut World) {
         if let Some(Mistake::NoRevision | Mistake::NoCondition) = self.mistake {
             return;
         }
         for mut process in std::mem::take(&mut world.running) {
             let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == world.item.rev);
-            if !is_fresh && !world.finds_own_work(&process) {
-                (process.read, process.wanted) = (None, None);
-                if world.is_decided() && is_of_no_use(&process) {
+            if !is_fresh && !world.recognises_own_write(&process) {
+                (process.read, process.target) = (None, None);
+                if world.is_decided() && can_only_acknowledge(&process) {
                     acknowledge(world, &process);
                     continue;
                 }
@@ -348,26 +352,26 @@ impl Protocol {
     }
 }
 
-/// Whether all that is left for a process whose referral others have decided is to find that out, and to acknowledge.
-fn is_of_no_use(process: &Process) -> bool {
-    match process.point {
-        Point::Look | Point::Write(Deed::Convert(_) | Deed::Withdraw | Deed::Issue | Deed::Void) => true,
-        Point::Call
-        | Point::Write(Deed::Claim | Deed::ClaimForAMinute | Deed::Deliver(_) | Deed::Fail(..) | Deed::Resend(_)) => {
-            false
-        }
+/// Whether this process can only find out that its referral is already decided, and acknowledge.
+fn can_only_acknowledge(process: &Process) -> bool {
+    match process.step {
+        Step::ReadAccounts | Step::Write(Change::Convert(_) | Change::Cancel | Change::Issue | Change::Void) => true,
+        Step::Call
+        | Step::Write(
+            Change::Claim | Change::ClaimForAMinute | Change::Deliver(_) | Change::Fail(..) | Change::Resend(_),
+        ) => false,
     }
 }
 
-/// Whether the event changes anything now. One that does not is acknowledged as soon as it is read, as if it had not
-/// come.
-fn is_news(world: &World, news: News) -> bool {
-    let deed = if news == News::Cancellation { Deed::Withdraw } else { Deed::Convert(news) };
-    !world.is_decided() && matches!(step(&world.item, deed, world), Decision::Apply(..))
+/// Whether the event has an effect now. An event without effect is acknowledged as soon as it is read, as if it had not
+/// arrived.
+fn has_effect(world: &World, event: Event) -> bool {
+    let change = if event == Event::Cancellation { Change::Cancel } else { Change::Convert(event) };
+    !world.is_decided() && matches!(decide_change(&world.item, change, world), Decision::Apply(..))
 }
 
-/// The bus takes an announcement and its rule puts it into the queue.
-fn tell(world: &mut World, sides: Each<bool>) {
+/// The bus accepts an announcement, and its rule puts it into the queue.
+fn enqueue(world: &mut World, sides: BySide<bool>) {
     for side in Side::BOTH.into_iter().filter(|side| sides.of(*side)) {
         *world.queued.of_mut(side) += 1;
     }
@@ -379,33 +383,33 @@ impl World {
     }
 }
 
-/// What may go wrong here.
+/// The faults that are possible in this state.
 fn faults(world: &World, actions: &mut Vec<Action>) {
     let mut add = |fault| actions.push(Action::Fault(fault));
-    for (place, process) in world.running.iter().enumerate() {
-        add(Fault::Dies(place));
-        match (process.point, process.task) {
-            (Point::Write(deed), _) => {
+    for (index, process) in world.running.iter().enumerate() {
+        add(Fault::Dies(index));
+        match (process.step, process.task) {
+            (Step::Write(change), _) => {
                 let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == world.item.rev);
                 if is_fresh {
-                    add(Fault::AnswerLost(place));
-                    add(Fault::DiesAfter(place));
-                    if deed == Deed::Claim {
-                        add(Fault::BusRefuses(place));
+                    add(Fault::AnswerLost(index));
+                    add(Fault::DiesAfter(index));
+                    if change == Change::Claim {
+                        add(Fault::BusRefuses(index));
                     }
                 }
             }
-            (Point::Call, task) => {
-                add(Fault::BookedUnheard(place));
+            (Step::Call, task) => {
+                add(Fault::BookedUnheard(index));
                 if world.booked.of(side_of(task)) == 0 {
-                    add(Fault::Refused(place));
+                    add(Fault::Refused(index));
                 }
             }
-            (Point::Look, _) => {}
+            (Step::ReadAccounts, _) => {}
         }
     }
-    for news in News::ALL.into_iter().filter(|news| is_news(world, *news)) {
-        add(Fault::EventTwice(news));
+    for event in Event::ALL.into_iter().filter(|event| has_effect(world, *event)) {
+        add(Fault::EventTwice(event));
     }
     for side in Side::BOTH.into_iter().filter(|side| world.queued.of(*side) > 0) {
         add(Fault::MessageTwice(side));
@@ -413,7 +417,7 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
     }
     if !world.stream.is_empty() && !world.is_running(Task::Record) {
         add(Fault::RecordLost);
-        if world.stream[0].tells != Each::default() {
+        if world.stream[0].announces != BySide::default() {
             add(Fault::RecordTwice);
         }
     }
@@ -428,65 +432,65 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
     }
 }
 
-/// The process is done, and what started it with it.
+/// Ends a process and acknowledges its trigger.
 fn acknowledge(world: &mut World, process: &Process) {
     match process.task {
-        Task::TakeIn(_) => remember_taken(world, process),
+        Task::Event(_) => record_acknowledged(world, process),
         Task::Record => drop(world.stream.remove(0)),
         Task::Sweep | Task::Deliver(_) | Task::Resend(_) => {}
     }
 }
 
-fn remember_taken(world: &mut World, process: &Process) {
+fn record_acknowledged(world: &mut World, process: &Process) {
     match process.task {
-        Task::TakeIn(News::Cancellation) => world.memory.cancellation_taken |= process.met,
-        _ => world.memory.order_taken = true,
+        Task::Event(Event::Cancellation) => world.history.cancellation_acknowledged |= process.observed,
+        _ => world.history.order_acknowledged = true,
     }
 }
 
 fn side_of(task: Task) -> Side {
     match task {
         Task::Deliver(side) | Task::Resend(side) => side,
-        Task::TakeIn(_) | Task::Record | Task::Sweep => unreachable!("{task:?} is of no side"),
+        Task::Event(_) | Task::Record | Task::Sweep => unreachable!("{task:?} has no side"),
     }
 }
 
-/// What the machine calls a deed that leads there.
-fn verb(deed: Deed, to: Status) -> Transition {
-    match deed {
-        // Of an order that was withdrawn before it came.
-        Deed::Convert(_) if to == Status::Voided => Transition::Void,
-        Deed::Convert(_) => Transition::Convert,
-        Deed::Withdraw => Transition::Adjust,
-        Deed::Issue => Transition::Issue,
-        Deed::Void => Transition::Void,
-        Deed::Claim | Deed::ClaimForAMinute => Transition::Claim,
-        Deed::Deliver(_) | Deed::Fail(..) => Transition::RecordAnswer,
-        Deed::Resend(_) => Transition::Resend,
+/// The state machine's transition for a change with this result.
+fn transition(change: Change, to: Status) -> Transition {
+    match change {
+        // The order was cancelled before it arrived.
+        Change::Convert(_) if to == Status::Voided => Transition::Void,
+        Change::Convert(_) => Transition::Convert,
+        Change::Cancel => Transition::Adjust,
+        Change::Issue => Transition::Issue,
+        Change::Void => Transition::Void,
+        Change::Claim | Change::ClaimForAMinute => Transition::Claim,
+        Change::Deliver(_) | Change::Fail(..) => Transition::RecordAnswer,
+        Change::Resend(_) => Transition::Resend,
     }
 }
 
-/// The real machine, fed what the deed stands for.
-fn step(found: &Referral, deed: Deed, world: &World) -> Decision {
+/// Runs the real state machine with the command for a change.
+fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
     let now = world.now;
-    match deed {
-        Deed::Convert(news) => found.decide(&Command::Convert(order(news)), now),
-        Deed::Withdraw => {
-            let Order { id, user, .. } = order(News::Order).clone();
+    match change {
+        Change::Convert(event) => found.decide(&Command::Convert(order(event)), now),
+        Change::Cancel => {
+            let Order { id, user, .. } = order(Event::Order).clone();
             found.decide(&Command::Adjust(&OrderAdjustment { order: id, user, cause: AdjustmentCause::Cancelled }), now)
         }
-        Deed::Issue => found.decide(&Command::Issue, now),
-        Deed::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
-        Deed::Claim => reclaimed(found, world),
-        Deed::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
-        Deed::Deliver(side) => found.decide(&Command::MarkDelivered(side), now),
-        Deed::Fail(side, resent) => found.decide(&Command::MarkFailed(side, "400", resent), now),
-        Deed::Resend(side) => found.decide(&Command::Resend(side, now.plus(GRACE)), now),
+        Change::Issue => found.decide(&Command::Issue, now),
+        Change::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
+        Change::Claim => claim(found, world),
+        Change::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
+        Change::Deliver(side) => found.decide(&Command::MarkDelivered(side), now),
+        Change::Fail(side, resent) => found.decide(&Command::MarkFailed(side, "400", resent), now),
+        Change::Resend(side) => found.decide(&Command::Resend(side, now.plus(GRACE)), now),
     }
 }
 
-/// `life::advance::claim`, whose decision is its own.
-fn reclaimed(found: &Referral, world: &World) -> Decision {
+/// The sweep's claim, which has a decision of its own.
+fn claim(found: &Referral, world: &World) -> Decision {
     match (found.rewards(), due_for_sweep(found, GRACE)) {
         (Some(rewards), Some(due)) if due <= world.now => {
             let pause = world.now.since(rewards.issued_at).max(GRACE);
@@ -496,31 +500,32 @@ fn reclaimed(found: &Referral, world: &World) -> Decision {
     }
 }
 
-pub(crate) fn order(news: News) -> &'static Order {
+pub(crate) fn order(event: Event) -> &'static Order {
     static ORDERS: LazyLock<[Order; 2]> = LazyLock::new(|| ["o-1", "o-2"].map(crate::order));
-    &ORDERS[usize::from(news == News::OtherOrder)]
+    &ORDERS[usize::from(event == Event::OtherOrder)]
 }
 
-/// The rewards that a change announces: the code's own function, remembered, for it makes whole events.
-fn told(before: &Referral, after: &Referral) -> Each<bool> {
+/// The rewards that a change announces. Uses the service's function and caches its result, because it builds complete
+/// events.
+fn announced(before: &Referral, after: &Referral) -> BySide<bool> {
     if before.status() == after.status() && before.rewards().is_none() {
-        return Each::default();
+        return BySide::default();
     }
-    remembered((Some(facts(before)), facts(after), None), || announcements(Some(before), after))
+    cached((Some(facts(before)), facts(after), None), || announcements(Some(before), after))
 }
 
-/// The rewards that a claim, or an operator, announces again.
-fn told_again(referral: &Referral, side: Option<Side>) -> Each<bool> {
-    remembered((None, facts(referral), side), || match side {
+/// The rewards that a claim or an operator announces again.
+fn reannounced(referral: &Referral, side: Option<Side>) -> BySide<bool> {
+    cached((None, facts(referral), side), || match side {
         Some(side) => reannouncement(referral, side).into_iter().collect(),
         None => reannouncements(referral),
     })
 }
 
 type Facts = (Status, [Option<(bool, bool)>; 2]);
-type Question = (Option<Facts>, Facts, Option<Side>);
+type CacheKey = (Option<Facts>, Facts, Option<Side>);
 
-/// All of a referral that an announcement's type and side can depend on.
+/// Everything in a referral that can influence an announcement's type and side.
 fn facts(referral: &Referral) -> Facts {
     let of = |side| {
         let reward = referral.rewards()?.of(side);
@@ -529,15 +534,17 @@ fn facts(referral: &Referral) -> Facts {
     (referral.status(), Side::BOTH.map(of))
 }
 
-fn remembered(question: Question, ask: impl FnOnce() -> Vec<Announcement>) -> Each<bool> {
+fn cached(key: CacheKey, compute: impl FnOnce() -> Vec<Announcement>) -> BySide<bool> {
     thread_local! {
-        static ANSWERS: RefCell<HashMap<String, Each<bool>>> = RefCell::default();
+        static ANSWERS: RefCell<HashMap<String, BySide<bool>>> = RefCell::default();
     }
     ANSWERS.with_borrow_mut(|answers| {
-        *answers.entry(format!("{question:?}")).or_insert_with(|| {
-            let news = ask();
-            let issued = news.iter().filter(|news| news.detail_type == "reward.issued");
-            issued.filter_map(|news| Side::BOTH.into_iter().find(|side| news.detail["side"] == side.as_str())).collect()
+        *answers.entry(format!("{key:?}")).or_insert_with(|| {
+            let announced = compute();
+            let issued = announced.iter().filter(|event| event.detail_type == "reward.issued");
+            issued
+                .filter_map(|event| Side::BOTH.into_iter().find(|side| event.detail["side"] == side.as_str()))
+                .collect()
         })
     })
 }

@@ -1,60 +1,60 @@
-//! Faults: what the world does to a correct protocol, and mistakes: protocols that are not correct.
+//! Faults, which happen to a correct protocol, and mistakes, which make the protocol incorrect.
 
 use referrals::reward::Side;
 
-use crate::state::News;
+use crate::state::Event;
 
-/// What may go wrong at any moment, as often as the budget allows. A number is a process's place in the list.
+/// What can go wrong at any time, within the budget. A number is a process's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// The write landed, its answer did not: the SDK makes the same write again.
+    /// The write succeeded, but its answer was lost. The SDK repeats the write.
     AnswerLost(usize),
-    /// The process ends here: a crash, a timeout, an error that it returns. What started it comes again.
+    /// The process ends: a crash, a timeout or a returned error. Its trigger is delivered again.
     Dies(usize),
-    /// The process does its step, and ends before it announces or acknowledges anything.
+    /// The process completes its step, but ends before it announces or acknowledges.
     DiesAfter(usize),
-    /// `rewards` announces what its record shows, and ends before it acknowledges the record.
+    /// `rewards` announces its record's events, but ends before it acknowledges the record.
     RecordTwice,
-    /// The bus brings an event once more.
-    EventTwice(News),
-    /// A queue brings a message once more.
+    /// The bus delivers an event again.
+    EventTwice(Event),
+    /// A queue delivers a message again.
     MessageTwice(Side),
-    /// A queue gives up on a message: it lies among the dead letters.
+    /// A queue gives up on a message and moves it to the dead-letter queue.
     GivenUp(Side),
     /// The stream loses its first record.
     RecordLost,
-    /// The bus does not take what the sweep announces.
+    /// The bus refuses the sweep's announcement.
     BusRefuses(usize),
-    /// The subsystem books the reward, but its answer gets lost.
+    /// The subsystem books the reward, but its answer is lost.
     BookedUnheard(usize),
-    /// The subsystem refuses the reward for good.
+    /// The subsystem refuses the reward permanently.
     Refused(usize),
-    /// Something in flight takes so long that the sweep's next time comes before it.
+    /// Something in flight takes so long that the sweep becomes due first.
     Late,
-    /// The schedule starts a sweep while one is running.
+    /// The schedule starts a sweep while another one is running.
     SweptTwice,
 }
 
-/// A deliberate mistake in the protocol. With each the checker must find something, or the model proves nothing.
+/// A deliberate mistake in the protocol. The checker must find a violation for each, or the model proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mistake {
-    /// Writes demand an allowed status, but not the revision that was read.
+    /// Writes require an allowed status, but not the revision that was read.
     NoRevision,
-    /// Writes demand nothing.
+    /// Writes are unconditional.
     NoCondition,
     /// An event is acknowledged as soon as it is read.
     AcknowledgedBeforeWrite,
-    /// A reward is marked delivered, then the subsystem is called.
+    /// A reward is marked delivered before the subsystem is called.
     MarkedBeforeCall,
-    /// Nothing looks after what the stream and the queues lost.
+    /// There is no sweep to repeat what the stream and the queues lost.
     NoSweep,
-    /// The sweep announces again without claiming first.
+    /// The sweep announces again without a claim.
     NoClaim,
-    /// The issue takes the referral out of the index of work.
+    /// The issue removes the referral from the work index.
     UnlistedAtIssue,
-    /// Each call to a subsystem has an idempotency key of its own.
+    /// BySide call to a subsystem has a new idempotency key.
     NewKeyPerCall,
-    /// The issue goes by how the accounts stood at first.
+    /// The issue uses the accounts' initial state.
     CachedAccounts,
     /// The issue does not wait for the end of the hold.
     NoHold,

@@ -1,40 +1,40 @@
-//! A model of the protocol, checked exhaustively: every order in which the functions, the world and a number of faults
-//! can follow upon each other.
+//! A model of the protocol that is checked exhaustively: every order in which the functions, external events and a
+//! number of faults can interleave.
 //!
-//! **Real** is the machine: the item in the model's table is a [`Referral`], every step is `Referral::after`, every
-//! condition comes from `Verb::allowed_from`, what is owed from `Referral::work`, what is due from `due_for_sweep`, and
-//! what is announced from `announcements` and `reannouncements`. **Retold** in `actions.rs` are the functions around
-//! it, for the real ones need AWS: `Store::step` and `Store::write`, `advance`, `claim`, and the handlers. Whoever
-//! changes one of those changes it there too.
+//! **Real code**: the item in the model's table is a [`Referral`]. Every step is `Referral::decide`, every condition
+//! comes from `Transition::allowed_from`, outstanding work from `Referral::work`, due times from `due_for_sweep`, and
+//! announced events from `announcements` and `reannouncements`. **Rewritten** in `actions.rs` are the parts around it
+//! that need AWS: `Store::apply`, `Store::write`, the issue, the claim and the handlers. When you change one of those,
+//! change it there too.
 //!
 //! | modelled | how |
 //! |---|---|
-//! | the table | one item; a write lands if revision and status allow it, or brings what is there |
-//! | `conversion` | two orders and a cancellation, each read, decided, written, acknowledged, side by side |
-//! | index and stream | move with each write |
-//! | `rewards` | the records of the item in their order; a record stays until it is acknowledged |
-//! | `sweep` | whenever the index shows something due: advance, or claim and announce |
-//! | `delivery` | per message: read, call, mark; any number of them side by side |
-//! | operator | sends what was refused again, once |
-//! | accounts | the referrer is flagged and cleared at any moment |
-//! | bus, queues | bring messages in any order and as late as they like |
-//! | subsystem | books by key, and may refuse for good what it has not booked |
-//! | time | jumps to the next moment at which something is due; with and without a hold |
-//! | faults | see [`faults::Fault`]; a budget says how many |
+//! | the table | one item; a write is applied if revision and status allow it, else it returns the existing item |
+//! | `conversion` | two orders and a cancellation: read, decide, write, acknowledge; they can interleave |
+//! | index and stream | updated by each write |
+//! | `rewards` | the item's records in order; a record stays until it is acknowledged |
+//! | `sweep` | runs when the index shows something due: issue or void, or claim and announce |
+//! | `delivery` | per message: read, call, mark; any number of them can interleave |
+//! | operator | resends a failed reward once |
+//! | accounts | the referrer is flagged and cleared at any time |
+//! | bus, queues | deliver messages in any order and with any delay |
+//! | subsystem | books by key, and may permanently refuse what it has not booked |
+//! | time | jumps to the next time at which something is due; with and without a hold |
+//! | faults | see [`faults::Fault`]; a budget limits their number |
 //!
-//! **Not modelled**: mint, land and attribute (uniqueness is an address, and `suite` races for it); reciprocal
-//! referrals and the referee's account, which stand beside the referrer's in one read; partial refunds and the minimum,
-//! which are the machine's own tests; the order among an account's news; batches and their time running out; several
-//! referrals, which share nothing; the bound of five decisions; a write that got lost on its way to the table, which is
-//! one that was not made yet; an index that lags, which is a sweep that comes later. An invocation's time is taken for
-//! the world's: it is ten seconds old at most. The echo by the delay queue is an event that the bus brings twice. A
-//! subsystem's passing refusal is a process that dies at its call.
+//! **Not modelled**: mint, land and attribute (uniqueness is an address, and `suite` tests races for it); reciprocal
+//! referrals and the referee's account, which are read together with the referrer's account; partial refunds and the
+//! minimum, which the state machine's own tests cover; the order of an account's flag updates; batches and running out
+//! of time; several referrals, which share no state; the limit of five decisions; a write that is lost before it
+//! reaches the table, which equals a write that was not made yet; a lagging index, which equals a later sweep. An
+//! invocation's time equals the model's time: it is at most ten seconds old. The delayed copy from the delay queue is
+//! an event that the bus delivers twice. A temporary refusal by a subsystem is a process that dies at its call.
 //!
-//! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=4 cargo test -p tests --test model promises` allows four;
-//! it takes about five minutes on two cores. Fewer than two do not reach all that must be reached. States seen, none of
-//! which breaks a property:
+//! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=4 cargo test -p tests --test model promises` allows four
+//! and takes about five minutes on two cores. Fewer than two faults cannot reach every state that must be reachable.
+//! States visited, none of which violates a property:
 //!
-//! | faults | states | steps | longest way |
+//! | faults | states | steps | longest path |
 //! |---|---|---|---|
 //! | 0 | 178 | 374 | 16 |
 //! | 1 | 2 361 | 7 178 | 21 |
@@ -42,14 +42,15 @@
 //! | 3 | 182 159 | 992 146 | 34 |
 //! | 4 | 1 246 948 | 8 553 499 | 39 |
 //!
-//! (The longest of the ways by which a state was first found; it differs by a few steps, for two threads race.)
+//! (The longest path is that of the paths on which states were first found. It varies by a few steps, because two
+//! threads search.)
 //!
-//! States are few because what nobody can tell apart is one state (`World::signature`), and what nobody can see happen
-//! is no step of its own ([`state::Point`]). Without most of these savings one fault alone made 77 482 states, with the
-//! same result. That the properties can break at all is what `mistakes.rs` is for: it breaks the protocol in ten ways,
-//! and each is found. `cargo test -p tests --test model -- --nocapture` shows how.
+//! There are few states because states without an observable difference are one state (`World::signature`), and changes
+//! that no one can observe separately are one step ([`state::Step`]). Without most of these reductions a single fault
+//! led to 77 482 states, with the same result. `mistakes.rs` shows that the properties can fail: it breaks the protocol
+//! in ten ways, and the checker finds each. `cargo test -p tests --test model -- --nocapture` prints how.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and its helpers too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the bound comes from the environment")]
 
 mod actions;
@@ -78,38 +79,38 @@ use stateright::{Checker, Model, Property};
 use crate::{
     actions::Action,
     faults::Mistake,
-    state::{Each, Memory, World},
+    state::{BySide, History, World},
 };
 
-/// How long a reward may be on its way before it is announced again.
+/// How long a reward may be undelivered before it is announced again.
 const GRACE: Duration = Duration::from_secs(600);
 const MINUTE: Duration = Duration::from_secs(60);
-/// In seconds.
+/// A day in seconds.
 const DAY: u32 = 24 * 60 * 60;
 
-/// The service as it is, or with a mistake, in a scope.
+/// The protocol of the service, correct or with a mistake, within a scope.
 pub(crate) struct Protocol {
     mistake: Option<Mistake>,
     scope: Scope,
 }
 
-/// How much may happen.
+/// Limits on what can happen.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope {
     faults: u8,
-    /// How often each event comes by itself.
-    news: [u8; 3],
+    /// How often the product publishes each event.
+    events: [u8; 3],
     /// How often the account is flagged or cleared.
-    turns: u8,
-    /// How often the operator sends again.
+    flag_changes: u8,
+    /// How often the operator resends.
     resends: u8,
-    /// The holds, in seconds.
+    /// The holds to check, in seconds.
     holds: &'static [u32],
 }
 
 impl Scope {
-    /// All kinds of news, both holds, two faults.
-    const EVERYTHING: Self = Self { faults: 2, news: [1; 3], turns: 2, resends: 1, holds: &[0, DAY] };
+    /// All events, both holds, two faults.
+    const EVERYTHING: Self = Self { faults: 2, events: [1; 3], flag_changes: 2, resends: 1, holds: &[0, DAY] };
 }
 
 impl Protocol {
@@ -132,18 +133,18 @@ impl Model for Protocol {
                 let item = Arc::new(pending(*hold));
                 World {
                     now: at(10),
-                    listed: item.work(),
+                    indexed: item.work(),
                     item,
                     flagged: false,
                     stream: Vec::new(),
-                    queued: Each::default(),
+                    queued: BySide::default(),
                     running: Vec::new(),
-                    booked: Each::default(),
-                    to_come: self.scope.news,
-                    turns: self.scope.turns,
+                    booked: BySide::default(),
+                    pending_events: self.scope.events,
+                    flag_changes: self.scope.flag_changes,
                     resends: self.scope.resends,
                     faults: self.scope.faults,
-                    memory: Memory::default(),
+                    history: History::default(),
                 }
             })
             .collect()
@@ -191,7 +192,7 @@ fn order(id: &str) -> Order {
     }
 }
 
-/// How many faults the long check allows.
+/// The environment variable that sets the number of faults.
 const FAULTS: &str = "MODEL_FAULTS";
 
 #[test]
@@ -201,33 +202,33 @@ fn the_protocol_keeps_its_promises() {
     let protocol = Protocol { mistake: None, scope: Scope { faults, ..Scope::EVERYTHING } };
     let checker = protocol.checker().threads(2).spawn_bfs().join();
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
-    println!("{faults} faults: {states} states, {steps} steps, the longest way has {depth}");
+    println!("{faults} faults: {states} states, {steps} steps, longest path {depth}");
     checker.assert_properties();
 }
 
-/// No way leads in a circle, so each comes to its end, and where it ends the service has nothing left to do. Without
-/// this, what is said of states at rest could be said of none.
+/// Every path ends, and at its end the service has no work left. Without this test, properties of finished states could
+/// hold because there are none.
 #[test]
-fn every_way_comes_to_rest() {
+fn every_path_ends_in_a_finished_state() {
     let protocol = Protocol { mistake: None, scope: Scope::EVERYTHING };
     let fingerprint = BuildHasherDefault::<DefaultHasher>::default();
     for first in protocol.init_states() {
-        let (mut behind, mut done) = (HashSet::new(), HashSet::new());
-        let mut way = vec![(fingerprint.hash_one(&first), protocol.choices(&first), first)];
-        behind.insert(way[0].0);
-        while let Some((here, choices, world)) = way.last_mut() {
+        let (mut ancestors, mut done) = (HashSet::new(), HashSet::new());
+        let mut path = vec![(fingerprint.hash_one(&first), protocol.choices(&first), first)];
+        ancestors.insert(path[0].0);
+        while let Some((here, choices, world)) = path.last_mut() {
             let Some(action) = choices.pop() else {
-                behind.remove(here);
+                ancestors.remove(here);
                 done.insert(*here);
-                way.pop();
+                path.pop();
                 continue;
             };
             let next = protocol.after(world, action);
             let there = fingerprint.hash_one(&next);
-            assert!(!behind.contains(&there), "{action:?} leads back to {next:?}");
+            assert!(!ancestors.contains(&there), "{action:?} leads back to {next:?}");
             if !done.contains(&there) {
-                behind.insert(there);
-                way.push((there, protocol.choices(&next), next));
+                ancestors.insert(there);
+                path.push((there, protocol.choices(&next), next));
             }
         }
     }

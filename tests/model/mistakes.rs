@@ -1,4 +1,4 @@
-//! The model can fail: each deliberate mistake in the protocol is found, by the property that it breaks.
+//! Shows that the model can fail: each deliberate mistake violates the expected property.
 
 use std::collections::BTreeSet;
 
@@ -6,82 +6,82 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{Protocol, Scope, actions::Action, faults::Mistake};
 
-/// Checks the protocol with a mistake until it breaks this property, and prints the shortest way there.
+/// Checks the protocol with a mistake until it violates this property, and prints the shortest path to the violation.
 ///
-/// The checker looks at states in blocks, and of a block tells the last that breaks a property. So it is asked for
-/// longer and longer ways: the first that it finds is the shortest.
-fn breaks(mistake: Mistake, property: &'static str) {
-    const LONGEST: usize = 20;
-    let way = (2..LONGEST).find_map(|depth| {
+/// The checker processes states in blocks and reports the last violation in a block. So the depth limit is raised step
+/// by step: the first violation found is the shortest.
+fn violates(mistake: Mistake, property: &'static str) {
+    const MAX_DEPTH: usize = 20;
+    let path = (2..MAX_DEPTH).find_map(|depth| {
         let protocol = Protocol { mistake: Some(mistake), scope: Scope { faults: 1, ..Scope::EVERYTHING } };
         let checker = protocol.checker().target_max_depth(depth);
         checker.finish_when(HasDiscoveries::AnyOf(BTreeSet::from([property]))).spawn_bfs().join().discovery(property)
     });
-    let Some(way) = way else { panic!("{mistake:?} does not break \"{property}\"") };
-    // In one piece, for these tests run side by side.
-    let mut story = format!("{mistake:?} breaks \"{property}\":\n");
-    for (world, action) in way.into_vec() {
-        story += &format!("      {world:?}\n");
-        story += &action.map(|action| format!("  {}\n", told(action))).unwrap_or_default();
+    let Some(path) = path else { panic!("{mistake:?} does not violate \"{property}\"") };
+    // Printed at once, because these tests run in parallel.
+    let mut report = format!("{mistake:?} violates \"{property}\":\n");
+    for (world, action) in path.into_vec() {
+        report += &format!("      {world:?}\n");
+        report += &action.map(|action| format!("  {}\n", describe(action))).unwrap_or_default();
     }
-    println!("{story}");
+    println!("{report}");
 }
 
-/// An action for reading; where in the list a process stands says nothing.
-fn told(action: Action) -> String {
+/// An action as text, without the process's index.
+fn describe(action: Action) -> String {
     match action {
-        Action::Begin(task) => format!("{task:?} begins"),
-        Action::Go(_, task, point) => format!("{task:?}: {point:?}"),
+        Action::Start(task) => format!("{task:?} starts"),
+        Action::Run(_, task, step) => format!("{task:?}: {step:?}"),
         other => format!("{other:?}"),
     }
 }
 
 #[test]
-fn a_write_that_demands_no_revision() {
-    breaks(Mistake::NoRevision, "what was marked delivered stays so");
+fn a_write_without_the_revision() {
+    violates(Mistake::NoRevision, "a delivered reward stays delivered");
 }
 
 #[test]
-fn a_write_that_demands_nothing() {
-    breaks(Mistake::NoCondition, "one conversion at most");
+fn an_unconditional_write() {
+    violates(Mistake::NoCondition, "at most one conversion");
 }
 
 #[test]
-fn an_event_that_is_acknowledged_before_its_write() {
-    breaks(Mistake::AcknowledgedBeforeWrite, "no event is acknowledged without its effect");
+fn an_event_acknowledged_before_its_write() {
+    violates(Mistake::AcknowledgedBeforeWrite, "no event is acknowledged without its effect");
 }
 
 #[test]
 fn a_mark_before_the_call() {
-    breaks(Mistake::MarkedBeforeCall, "marked delivered only after it was booked");
+    violates(Mistake::MarkedBeforeCall, "delivered only after booking");
 }
 
 #[test]
 fn no_sweep() {
-    breaks(Mistake::NoSweep, "at rest, all that is owed is settled");
+    violates(Mistake::NoSweep, "a finished referral has no open reward");
 }
 
 #[test]
-fn a_sweep_that_does_not_claim() {
-    breaks(Mistake::NoClaim, "nothing is announced again without cause");
+fn a_sweep_without_a_claim() {
+    violates(Mistake::NoClaim, "no announcement is repeated without a cause");
 }
 
 #[test]
-fn an_issue_that_takes_the_referral_out_of_the_index() {
-    breaks(Mistake::UnlistedAtIssue, "what is owed is in the index of work, and nothing else is");
+fn an_issue_that_removes_the_referral_from_the_index() {
+    violates(Mistake::UnlistedAtIssue, "the work index holds exactly the outstanding work");
 }
 
 #[test]
-fn a_new_key_with_each_call() {
-    breaks(Mistake::NewKeyPerCall, "booked once at most");
+fn a_new_key_for_each_call() {
+    violates(Mistake::NewKeyPerCall, "booked at most once");
 }
 
 #[test]
-fn accounts_as_they_once_stood() {
-    breaks(Mistake::CachedAccounts, "nothing is issued to whom the issue saw flagged");
+fn cached_accounts() {
+    violates(Mistake::CachedAccounts, "no reward is issued if the issue read a flag");
 }
 
 #[test]
-fn an_issue_that_does_not_wait() {
-    breaks(Mistake::NoHold, "nothing is issued before the hold is over");
+fn an_issue_before_the_hold_ends() {
+    violates(Mistake::NoHold, "no reward is issued before the hold ends");
 }

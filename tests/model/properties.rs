@@ -1,4 +1,4 @@
-//! The properties: what always holds, what holds at rest, and what the model must be able to reach at all.
+//! The properties: what always holds, what holds in finished states, and which states must be reachable.
 
 use referrals::{
     referral::{Lane, Status},
@@ -9,98 +9,104 @@ use stateright::Property;
 use crate::{
     Protocol,
     actions::order,
-    state::{News, World},
+    state::{Event, World},
 };
 
 type Holds = fn(&Protocol, &World) -> bool;
 
-/// Stateright's `eventually` misses whatever a cycle or two ways into one state hide. So what must come to pass is said
-/// of states at rest instead: those in which nothing is left for the service to do. That every way ends in one is a
-/// test of its own.
+/// Stateright's `eventually` misses violations hidden by cycles or joining paths. So liveness is expressed as
+/// properties of finished states, in which the service has no work left. A separate test checks that every path ends in
+/// one.
 const ALWAYS: [(&str, Holds); 14] = [
-    ("each write leads where the machine does", |_, world| !world.memory.strayed),
-    ("one conversion at most", |_, world| world.memory.conversions <= 1),
-    ("rewarded has both rewards and nothing else has", |_, world| {
+    ("each write is a transition of the state machine", |_, world| !world.history.invalid_transition),
+    ("at most one conversion", |_, world| world.history.conversions <= 1),
+    ("exactly a rewarded referral has rewards", |_, world| {
         world.item.rewards().is_some() == (world.item.status() == Status::Rewarded)
     }),
-    ("nothing is issued to whom the issue saw flagged", |_, world| !world.memory.issued_to_flagged),
-    ("nothing is issued before the hold is over", |_, world| !world.memory.issued_early),
-    ("what is voided was not paid", |_, world| {
+    ("no reward is issued if the issue read a flag", |_, world| !world.history.issued_to_flagged),
+    ("no reward is issued before the hold ends", |_, world| !world.history.issued_early),
+    ("a voided referral was not paid", |_, world| {
         world.item.status() != Status::Voided || Side::BOTH.iter().all(|side| world.booked.of(*side) == 0)
     }),
-    ("booked once at most", |_, world| Side::BOTH.iter().all(|side| world.booked.of(*side) <= 1)),
-    ("marked delivered only after it was booked", |_, world| {
+    ("booked at most once", |_, world| Side::BOTH.iter().all(|side| world.booked.of(*side) <= 1)),
+    ("delivered only after booking", |_, world| {
         Side::BOTH.into_iter().all(|side| world.booked.of(side) > 0 || !is(world, side, RewardStatus::Delivered))
     }),
-    ("what was marked delivered stays so", |_, world| {
-        Side::BOTH.into_iter().all(|side| !world.memory.marked.of(side) || is(world, side, RewardStatus::Delivered))
+    ("a delivered reward stays delivered", |_, world| {
+        Side::BOTH.into_iter().all(|side| !world.history.marked.of(side) || is(world, side, RewardStatus::Delivered))
     }),
-    ("what is owed is in the index of work, and nothing else is", |_, world| {
+    ("the work index holds exactly the outstanding work", |_, world| {
         let on_its_way = Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Issued));
         let owes = world.item.status() == Status::Converted || on_its_way;
         owes == (lane(world) == Some(Lane::Due))
     }),
     ("no event is acknowledged without its effect", |_, world| {
-        let memory = &world.memory;
-        (!memory.order_taken || world.item.conversion().is_some())
-            && (!memory.cancellation_taken || world.item.status() != Status::Converted)
+        let history = &world.history;
+        (!history.order_acknowledged || world.item.conversion().is_some())
+            && (!history.cancellation_acknowledged || world.item.status() != Status::Converted)
     }),
-    ("what was withdrawn before it came voids", |_, world| {
-        let by_it = world.item.conversion().is_some_and(|conversion| conversion.order == order(News::Order).id);
-        !world.memory.overtaken || !by_it || world.item.status() == Status::Voided
+    ("an order cancelled before it arrives voids the referral", |_, world| {
+        let by_it = world.item.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id);
+        !world.history.cancelled_before_order || !by_it || world.item.status() == Status::Voided
     }),
-    ("nothing is announced again without cause", |protocol, world| {
+    ("no announcement is repeated without a cause", |protocol, world| {
         let scope = &protocol.scope;
         let causes = 1 + (scope.faults - world.faults) + (scope.resends - world.resends);
         Side::BOTH.iter().all(|side| world.queued.of(*side) <= causes)
     }),
-    ("at rest, all that is owed is settled", |protocol, world| {
-        !is_at_rest(protocol, world)
+    ("a finished referral has no open reward", |protocol, world| {
+        !is_finished(protocol, world)
             || match world.item.status() {
-                // No order came.
-                Status::Pending => !world.memory.order_taken,
+                // No order arrived.
+                Status::Pending => !world.history.order_acknowledged,
                 Status::Converted => false,
                 Status::Rewarded => Side::BOTH.into_iter().all(|side| {
                     (is(world, side, RewardStatus::Failed) && lane(world) == Some(Lane::Attention))
                         || (is(world, side, RewardStatus::Delivered) && world.booked.of(side) == 1)
                 }),
-                // Had nobody been flagged and nothing cancelled, it would have had to be paid.
-                Status::Voided => world.memory.ever_flagged || world.memory.withdrawn || world.memory.overtaken,
+                // Without a flag or a cancellation it would have to be paid.
+                Status::Voided => {
+                    world.history.ever_flagged || world.history.cancelled || world.history.cancelled_before_order
+                }
             }
     }),
 ];
 
-/// If one of these could not be reached, the model would be too small to prove anything.
+/// States that must be reachable. Otherwise the model would be too small to prove anything.
 const SOMETIMES: [(&str, Holds); 7] = [
-    ("both are paid", |protocol, world| {
-        is_at_rest(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
+    ("both rewards are paid", |protocol, world| {
+        is_finished(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
-    ("a flag voids", |_, world| {
-        world.item.status() == Status::Voided && !world.memory.withdrawn && !world.memory.overtaken
+    ("a flag voids the referral", |_, world| {
+        world.item.status() == Status::Voided && !world.history.cancelled && !world.history.cancelled_before_order
     }),
-    ("a cancellation voids", |_, world| world.item.status() == Status::Voided && !world.memory.ever_flagged),
-    ("a cancellation overtakes its order", |_, world| world.memory.overtaken),
-    ("a refusal waits for an operator", |protocol, world| {
-        is_at_rest(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
+    ("a cancellation voids the referral", |_, world| {
+        world.item.status() == Status::Voided && !world.history.ever_flagged
     }),
-    ("what was refused is paid after all", |protocol, world| {
+    ("a cancellation arrives before its order", |_, world| world.history.cancelled_before_order),
+    ("a refused reward waits for an operator", |protocol, world| {
+        is_finished(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
+    }),
+    ("a refused reward is paid later", |protocol, world| {
         let all = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered));
-        is_at_rest(protocol, world) && world.resends < protocol.scope.resends && all
+        is_finished(protocol, world) && world.resends < protocol.scope.resends && all
     }),
-    ("own work is recognised", |_, world| world.running.iter().any(|process| world.finds_own_work(process))),
+    ("a repeated write recognises its own result", |_, world| {
+        world.running.iter().any(|process| world.recognises_own_write(process))
+    }),
 ];
 
-/// All of them.
+/// All properties.
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     let always = ALWAYS.map(|(name, holds)| Property::always(name, holds));
     always.into_iter().chain(SOMETIMES.map(|(name, holds)| Property::sometimes(name, holds))).collect()
 }
 
-/// Nothing is left for the service to do: nobody runs, nothing is in flight, nothing will be due.
-fn is_at_rest(protocol: &Protocol, world: &World) -> bool {
+/// Whether the service has no work left: no process runs, no message is in flight, and nothing becomes due.
+fn is_finished(protocol: &Protocol, world: &World) -> bool {
     world.is_quiet() && {
         let mut left = Vec::new();
-        protocol.inside(world, &mut left);
+        protocol.service_actions(world, &mut left);
         left.is_empty()
     }
 }
@@ -110,5 +116,5 @@ fn is(world: &World, side: Side, status: RewardStatus) -> bool {
 }
 
 fn lane(world: &World) -> Option<Lane> {
-    world.listed.map(|work| work.lane)
+    world.indexed.map(|work| work.lane)
 }

@@ -1,5 +1,5 @@
-//! The state: the table's one item, its stream and index, what is in flight, who is running, and what is remembered for
-//! the properties. It ends with what makes two states the same.
+//! The model's state: the table's one item, its stream and index, messages in flight, running processes, and the
+//! history that the properties need. Two states with the same signature are one state.
 
 use std::{
     fmt,
@@ -16,26 +16,26 @@ use referrals::{
 
 use crate::GRACE;
 
-/// What comes in by the bus.
+/// An event that arrives on the bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum News {
+pub(crate) enum Event {
     /// A qualifying order.
     Order,
-    /// Another one of the same member.
+    /// Another order of the same user.
     OtherOrder,
-    /// [`News::Order`] was cancelled.
+    /// The cancellation of [`Event::Order`].
     Cancellation,
 }
 
-impl News {
+impl Event {
     pub(crate) const ALL: [Self; 3] = [Self::Order, Self::OtherOrder, Self::Cancellation];
 }
 
-/// Something for each side.
+/// A value for each side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Each<T>(pub(crate) [T; 2]);
+pub(crate) struct BySide<T>(pub(crate) [T; 2]);
 
-impl<T: Copy> Each<T> {
+impl<T: Copy> BySide<T> {
     pub(crate) fn of(&self, side: Side) -> T {
         self.0[side as usize]
     }
@@ -45,7 +45,7 @@ impl<T: Copy> Each<T> {
     }
 }
 
-impl FromIterator<Side> for Each<bool> {
+impl FromIterator<Side> for BySide<bool> {
     fn from_iter<I: IntoIterator<Item = Side>>(sides: I) -> Self {
         let mut each = Self::default();
         sides.into_iter().for_each(|side| *each.of_mut(side) = true);
@@ -53,174 +53,179 @@ impl FromIterator<Side> for Each<bool> {
     }
 }
 
-/// An invocation's reason to run.
+/// What triggers an invocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Task {
     /// `conversion`: an event from the bus.
-    TakeIn(News),
+    Event(Event),
     /// `rewards`: the first record of the stream.
     Record,
-    /// `sweep`: it found the referral in the index of work.
+    /// `sweep`: the referral is due in the work index.
     Sweep,
-    /// `delivery`: a message that names this side's reward.
+    /// `delivery`: a message about this side's reward.
     Deliver(Side),
-    /// `admin`: an operator has this side's reward sent again.
+    /// `admin`: an operator resends this side's reward.
     Resend(Side),
 }
 
-/// What a write does. These are `machine::Command`s, with what the model leaves open filled in.
+/// The purpose of a write: a `machine::Command` with the parts that the model fixes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Deed {
-    Convert(News),
-    Withdraw,
+pub(crate) enum Change {
+    Convert(Event),
+    Cancel,
     Issue,
     Void,
     Claim,
-    /// What the bus would not take is claimed for a minute only.
+    /// A claim for only a minute, after the bus refused an announcement.
     ClaimForAMinute,
     Deliver(Side),
-    /// Of the call that was made when the reward had been sent again so often.
+    /// The failure of a call that was made when the reward had been resent this was_retried times.
     Fail(Side, u32),
     Resend(Side),
 }
 
-/// What an invocation does next. Between any two of these everybody else may act.
+/// The next step of an invocation. Between two steps any other process can act.
 ///
-/// Announcing and acknowledging come with the step before them: until then nobody can tell that they have not happened,
-/// unless the process dies, which is [`crate::faults::Fault::DiesAfter`], or the message is slow, which it may be in
-/// its queue as well.
+/// Announcing and acknowledging belong to the step before them, because a delay between them cannot be observed, except
+/// when the process dies, which is [`crate::faults::Fault::DiesAfter`], or when the message is slow, which it can also
+/// be in its queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Point {
-    /// Reads how the two people stand.
-    Look,
-    /// Writes, under the condition of `guard::step`.
-    Write(Deed),
+pub(crate) enum Step {
+    /// Reads the accounts of both users.
+    ReadAccounts,
+    /// Writes, under the condition of the transition.
+    Write(Change),
     /// Calls the subsystem.
     Call,
 }
 
-/// An invocation that is running.
+/// A running invocation.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) task: Task,
-    pub(crate) point: Point,
-    /// What it decided from. `None`: the table has moved on since, so that its write can only be refused.
+    pub(crate) step: Step,
+    /// The item on which the decision is based. `None`: the table has changed since, so the write can only be refused.
     pub(crate) read: Option<Arc<Referral>>,
-    /// What it is about to write.
-    pub(crate) wanted: Option<Arc<Referral>>,
-    /// Whether the SDK made the write once already, without getting an answer.
-    pub(crate) many: bool,
-    /// For the properties, not for the process: whether the account was flagged when it looked, or for a cancellation,
-    /// whether it met what that order had converted.
-    pub(crate) met: bool,
+    /// The item to be written.
+    pub(crate) target: Option<Arc<Referral>>,
+    /// Whether the SDK has already made the write once, without an answer.
+    pub(crate) was_retried: bool,
+    /// Only for the properties: whether the account was flagged when it was read or, for a cancellation, whether the
+    /// order had converted the referral.
+    pub(crate) observed: bool,
 }
 
-/// A record of the stream that somebody has to do something about; the function lets all others pass.
+/// A stream record that needs processing; the function skips all others.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// The rewards that it announces.
-    pub(crate) tells: Each<bool>,
+    pub(crate) announces: BySide<bool>,
     /// The new image.
     pub(crate) image: Arc<Referral>,
 }
 
-/// Everything at one moment.
+/// The complete state.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) item: Arc<Referral>,
-    /// The item's place in the index of work.
-    pub(crate) listed: Option<Work>,
+    /// The item's entry in the work index.
+    pub(crate) indexed: Option<Work>,
     /// Whether the referrer's account is flagged.
     pub(crate) flagged: bool,
     pub(crate) stream: Vec<Record>,
-    /// Messages in the queues of the subsystems.
-    pub(crate) queued: Each<u8>,
+    /// Messages in the delivery queues, by side.
+    pub(crate) queued: BySide<u8>,
     pub(crate) running: Vec<Process>,
-    /// Under how many keys the subsystem booked this side's reward.
-    pub(crate) booked: Each<u8>,
+    /// The number of keys under which the subsystem booked this side's reward.
+    pub(crate) booked: BySide<u8>,
 
-    /// How often each event has yet to come in.
-    pub(crate) to_come: [u8; 3],
-    /// How often the account may yet be flagged or cleared.
-    pub(crate) turns: u8,
-    /// How often the operator may yet act.
+    /// How often each event is still to arrive.
+    pub(crate) pending_events: [u8; 3],
+    /// How often the account can still be flagged or cleared.
+    pub(crate) flag_changes: u8,
+    /// How often the operator can still resend.
     pub(crate) resends: u8,
-    /// How many faults may yet happen.
+    /// How was_retried faults can still happen.
     pub(crate) faults: u8,
 
-    pub(crate) memory: Memory,
+    pub(crate) history: History,
 }
 
-/// What happened, for the properties alone.
+/// What has happened. Only the properties use this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Memory {
-    /// Writes that converted.
+pub(crate) struct History {
+    /// The number of writes that converted.
     pub(crate) conversions: u8,
-    /// A write led where the machine does not.
-    pub(crate) strayed: bool,
-    /// Issued though the account was flagged when it was looked at.
+    /// A write was not a transition of the state machine.
+    pub(crate) invalid_transition: bool,
+    /// A reward was issued although the account was flagged when it was read.
     pub(crate) issued_to_flagged: bool,
-    /// Issued before the hold was over.
+    /// A reward was issued before the hold ended.
     pub(crate) issued_early: bool,
-    /// Sides that were written down as delivered.
-    pub(crate) marked: Each<bool>,
+    /// The sides that were marked delivered.
+    pub(crate) marked: BySide<bool>,
     /// An order was acknowledged.
-    pub(crate) order_taken: bool,
-    /// A cancellation was acknowledged that had met what its order had converted.
-    pub(crate) cancellation_taken: bool,
-    /// A cancellation's write voided.
-    pub(crate) withdrawn: bool,
-    /// A cancellation's write was there before its order.
-    pub(crate) overtaken: bool,
-    /// The account was flagged at some time.
+    pub(crate) order_acknowledged: bool,
+    /// A cancellation was acknowledged whose order had converted the referral.
+    pub(crate) cancellation_acknowledged: bool,
+    /// A cancellation voided the referral.
+    pub(crate) cancelled: bool,
+    /// A cancellation was written before its order.
+    pub(crate) cancelled_before_order: bool,
+    /// The account has been flagged at some time.
     pub(crate) ever_flagged: bool,
 }
 
 impl World {
-    /// When the sweep will next have something to do here, as far as the index shows it.
+    /// When the sweep next has work here, according to the index.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.listed.filter(|work| work.lane == Lane::Due).and_then(|_| due_for_sweep(&self.item, GRACE))
+        self.indexed.filter(|work| work.lane == Lane::Due).and_then(|_| due_for_sweep(&self.item, GRACE))
     }
 
-    /// Nothing is in flight and nobody runs.
+    /// Whether no message is in flight and no process runs.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.running.is_empty() && self.stream.is_empty() && self.queued == Each::default()
+        self.running.is_empty() && self.stream.is_empty() && self.queued == BySide::default()
     }
 
-    /// Nothing of an event, or of how an account stands, can change the referral any more.
+    /// Whether no event and no flag can change the referral any more.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self.item.status(), Status::Rewarded | Status::Voided)
     }
 
-    /// The state in a few bytes, with the sides in this order. Left out is what cannot make a difference any more:
+    /// The state in a few bytes, with the sides in this order. It leaves out what cannot make a difference any more:
     ///
-    /// - times, but for whether the sweep's time has come, because the clock jumps from one such time to the next;
-    /// - revisions, but for whether what was read is still what the table holds;
-    /// - in which order processes stand in the list;
-    /// - what is yet to come from outside, once the referral is decided.
+    /// - times, except whether the sweep is due, because the clock jumps from one due time to the next;
+    /// - revisions, except whether a read item is still current;
+    /// - the order of processes in the list;
+    /// - events still to arrive, once the referral is decided.
     fn signature(&self, order: [Side; 2]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
         bytes.extend(self.referral(&self.item, order));
-        let memory = &self.memory;
-        bytes.push(self.listed.map_or(0, |work| 1 + work.lane as u8));
+        let history = &self.history;
+        bytes.push(self.indexed.map_or(0, |work| 1 + work.lane as u8));
         for side in order {
-            bytes.push(self.queued.of(side) << 4 | self.booked.of(side) << 1 | u8::from(memory.marked.of(side)));
+            bytes.push(self.queued.of(side) << 4 | self.booked.of(side) << 1 | u8::from(history.marked.of(side)));
         }
-        bytes.extend([self.resends, self.faults, memory.conversions.min(2)]);
-        bytes.push(bits(&[memory.strayed, memory.issued_to_flagged, memory.issued_early, memory.order_taken]));
-        bytes.push(bits(&[memory.cancellation_taken]));
+        bytes.extend([self.resends, self.faults, history.conversions.min(2)]);
+        bytes.push(bits(&[
+            history.invalid_transition,
+            history.issued_to_flagged,
+            history.issued_early,
+            history.order_acknowledged,
+        ]));
+        bytes.push(bits(&[history.cancellation_acknowledged]));
         if self.item.status() != Status::Rewarded {
-            bytes.push(bits(&[memory.withdrawn, memory.ever_flagged, memory.overtaken]));
+            bytes.push(bits(&[history.cancelled, history.ever_flagged, history.cancelled_before_order]));
         }
         if !self.is_decided() {
-            bytes.extend(self.to_come);
-            bytes.extend([self.turns, u8::from(self.flagged)]);
+            bytes.extend(self.pending_events);
+            bytes.extend([self.flag_changes, u8::from(self.flagged)]);
         }
         for record in &self.stream {
             let is_fresh = record.image.rev == self.item.rev;
             bytes.push(0xFE);
-            bytes.push(bits(&[is_fresh, record.tells.of(order[0]), record.tells.of(order[1])]));
+            bytes.push(bits(&[is_fresh, record.announces.of(order[0]), record.announces.of(order[1])]));
             bytes.extend(self.referral(&record.image, order));
         }
         let mut running: Vec<_> = self.running.iter().map(|process| self.process(process, order)).collect();
@@ -247,35 +252,41 @@ impl World {
     fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 8] {
         let at = |side: Side| u8::from(side == order[1]);
         let (task, of) = match process.task {
-            Task::TakeIn(news) => (1, news as u8),
+            Task::Event(event) => (1, event as u8),
             Task::Record => (2, 0),
             Task::Sweep => (3, 0),
             Task::Deliver(side) => (4, at(side)),
             Task::Resend(side) => (5, at(side)),
         };
-        let (point, deed) = match process.point {
-            Point::Look => (1, 0),
-            Point::Call => (2, 0),
-            Point::Write(Deed::Convert(news)) => (3, news as u8),
-            Point::Write(Deed::Withdraw) => (4, 0),
-            Point::Write(Deed::Issue) => (5, 0),
-            Point::Write(Deed::Void) => (6, 0),
-            Point::Write(Deed::Claim) => (7, 0),
-            Point::Write(Deed::ClaimForAMinute) => (8, 0),
-            Point::Write(Deed::Deliver(side)) => (9, at(side)),
-            Point::Write(Deed::Fail(side, resent)) => (10, at(side) | u8::try_from(resent.min(7)).unwrap_or(7) << 1),
-            Point::Write(Deed::Resend(side)) => (11, at(side)),
+        let (step, change) = match process.step {
+            Step::ReadAccounts => (1, 0),
+            Step::Call => (2, 0),
+            Step::Write(Change::Convert(event)) => (3, event as u8),
+            Step::Write(Change::Cancel) => (4, 0),
+            Step::Write(Change::Issue) => (5, 0),
+            Step::Write(Change::Void) => (6, 0),
+            Step::Write(Change::Claim) => (7, 0),
+            Step::Write(Change::ClaimForAMinute) => (8, 0),
+            Step::Write(Change::Deliver(side)) => (9, at(side)),
+            Step::Write(Change::Fail(side, resent)) => (10, at(side) | u8::try_from(resent.min(7)).unwrap_or(7) << 1),
+            Step::Write(Change::Resend(side)) => (11, at(side)),
         };
         let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == self.item.rev);
-        let flags = bits(&[process.many, process.met, is_fresh, self.finds_own_work(process), process.read.is_some()]);
+        let flags = bits(&[
+            process.was_retried,
+            process.observed,
+            is_fresh,
+            self.recognises_own_write(process),
+            process.read.is_some(),
+        ]);
         let read = process.read.as_ref().map_or([0; 5], |read| self.referral(read, order));
         let [a, b, c, d, e] = read;
-        [task << 4 | of, point << 4 | deed, flags, a, b, c, d, e]
+        [task << 4 | of, step << 4 | change, flags, a, b, c, d, e]
     }
 
-    /// The process made its write before, and what it wanted is what is there.
-    pub(crate) fn finds_own_work(&self, process: &Process) -> bool {
-        process.many && process.wanted.as_ref() == Some(&self.item)
+    /// Whether the process has made its write before and its target is the current item.
+    pub(crate) fn recognises_own_write(&self, process: &Process) -> bool {
+        process.was_retried && process.target.as_ref() == Some(&self.item)
     }
 }
 
@@ -283,7 +294,7 @@ fn bits(flags: &[bool]) -> u8 {
     flags.iter().fold(0, |bits, flag| bits << 1 | u8::from(*flag))
 }
 
-/// The checker knows a state by its hash. Nothing here tells the sides apart, so a state and its mirror image are one.
+/// The checker identifies a state by its hash. The sides are symmetric, so a state and its mirror image are one state.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut signature = self.signature(Side::BOTH);
@@ -300,7 +311,7 @@ impl PartialEq for World {
     }
 }
 
-/// A line for whoever follows a path.
+/// One line per state, for reading a path.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rev {}", self.item.status().as_str(), self.item.rev)?;
@@ -309,7 +320,7 @@ impl fmt::Debug for World {
             let (status, queued, booked) = (rewards.of(side).status(), self.queued.of(side), self.booked.of(side));
             write!(f, "; {} {status:?}, queued {queued}, booked {booked}", side.as_str())?;
         }
-        let lane = self.listed.map_or("nothing".to_owned(), |work| format!("{:?}", work.lane));
-        write!(f, "; owes {lane}; stream {}", self.stream.len())
+        let lane = self.indexed.map_or("none".to_owned(), |work| format!("{:?}", work.lane));
+        write!(f, "; work {lane}; stream {}", self.stream.len())
     }
 }

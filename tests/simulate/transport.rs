@@ -161,8 +161,7 @@ pub(crate) fn injected_failure(shared: &Shared, operation: &str) -> Option<Resul
 }
 
 /// The delays of a slow call before and after its work. Together they exceed the SDK's attempt timeout. The work is
-/// done
-/// anyway, before or after that of the next attempt.
+/// done anyway, before or after that of the next attempt.
 pub(crate) fn slow_call_delays(shared: &Shared) -> Option<(Duration, Duration)> {
     let (long, none) = (Duration::from_millis(1_500), Duration::ZERO);
     let is_late = shared.strikes(Kind::SlowCall).then(|| shared.with(|state| state.rng.bool()))?;

@@ -109,8 +109,7 @@ impl DynamoDb {
     }
 
     /// Serves the database on `listener`, on a separate thread and runtime: the database uses one lock, and waiting for
-    /// it
-    /// must not block the functions.
+    /// it must not block the functions.
     pub(crate) fn serve(&self, listener: TcpListener) -> Result<Server, DynamoError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {

@@ -100,8 +100,7 @@ const SCHEMA: &str = "
 
 impl Journal {
     /// Opens the journal at `path`, or one in memory. Messages that were in progress when the process ended can be
-    /// received
-    /// again at once.
+    /// received again at once.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
         let connection = match path {
             Some(path) => Connection::open(path)?,
@@ -207,8 +206,7 @@ impl Journal {
     }
 
     /// Moves all messages of a queue that are not in progress to another queue, due `pause` milliseconds apart. Returns
-    /// how
-    /// many there were.
+    /// how many there were.
     pub(crate) fn move_all(&self, from: &str, to: &str, pause: i64) -> Result<usize> {
         let sql = "UPDATE messages SET queue = ?2, receives = 0, first_received_at = 0, visible_at = ?3 + ?4 * before
                    FROM (SELECT seq AS which, ROW_NUMBER() OVER (ORDER BY seq) - 1 AS before FROM messages

@@ -2,8 +2,7 @@
 //!
 //! Two kinds of queue feed a function. An SQS queue delivers batches, and each message of a batch fails or succeeds on
 //! its own. An asynchronous invocation uses a queue inside Lambda, which delivers one event without an envelope. In
-//! both
-//! cases a failed message is retried after a delay; after its last attempt it goes where the template says.
+//! both cases a failed message is retried after a delay; after its last attempt it goes where the template says.
 
 use std::{sync::Arc, time::Duration};
 

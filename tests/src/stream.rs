@@ -215,9 +215,8 @@ impl<'a> Progress<'a> {
     /// Decides what happens with a part, based on its result.
     ///
     /// Progress resets the number of attempts. A batch that fails as a whole is split in two, so that fewer good
-    /// records
-    /// fail together with a bad one. After the last attempt only the first record is given up. (AWS gives up the whole
-    /// part; which records share a part with a bad one depends on chance there as well.)
+    /// records fail together with a bad one. After the last attempt only the first record is given up. (AWS gives up
+    /// the whole part; which records share a part with a bad one depends on chance there as well.)
     fn record_result(&mut self, part: &'a [Change], failed: Option<Failed>) -> PartResult<'a> {
         match failed {
             None => {

@@ -1,10 +1,9 @@
 //! EventBridge's input transformer: what a target receives instead of the event.
 //!
 //! AWS documents that a variable is replaced by its value: as JSON where the template expects a value, and inside
-//! quotes
-//! as plain text, without escapes and without the value's own quotes. AWS says that a path without a value creates no
-//! variable. Inside quotes that leaves an empty text; anywhere else the result is not JSON and is refused here. What
-//! `null` becomes inside quotes is not documented, so the caller of [`Transformer::apply`] decides.
+//! quotes as plain text, without escapes and without the value's own quotes. AWS says that a path without a value
+//! creates no variable. Inside quotes that leaves an empty text; anywhere else the result is not JSON and is refused
+//! here. What `null` becomes inside quotes is not documented, so the caller of [`Transformer::apply`] decides.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
 //! Passes many random referral histories to `analytics` under the worst conditions that a stream allows: duplicates,
-//! split
-//! batches, any order across referrals, lost records and failing calls. The counters must then equal a simple recount,
-//! and a rebuild must find no difference.
+//! split batches, any order across referrals, lost records and failing calls. The counters must then equal a simple
+//! recount, and a rebuild must find no difference.
 
 use std::{collections::VecDeque, time::Duration};
 

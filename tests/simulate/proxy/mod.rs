@@ -1,11 +1,9 @@
 //! Histories over real sockets: with the SDK's own HTTP client, retries and timeouts, through a proxy that breaks
-//! calls,
-//! with the embedded DynamoDB.
+//! calls, with the embedded DynamoDB.
 //!
 //! The bus, queues and subsystems are the same models, behind the same proxy; the stream is the embedded DynamoDB's.
-//! Time
-//! is real while anything runs. A seed determines the plan and the faults, but the interleaving depends on the machine
-//! and can differ between runs.
+//! Time is real while anything runs. A seed determines the plan and the faults, but the interleaving depends on the
+//! machine and can differ between runs.
 
 mod caller;
 mod http;

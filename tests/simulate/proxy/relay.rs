@@ -1,6 +1,5 @@
 //! The proxy: forwards the functions' calls from real sockets to the embedded DynamoDB or to the models, and breaks
-//! them
-//! as a network or a server would.
+//! them as a network or a server would.
 
 use std::sync::Arc;
 

@@ -79,8 +79,7 @@ impl World {
     }
 
     /// Checks bookings by key: exactly the delivered rewards, with the contents of the table, regardless of the number
-    /// of
-    /// calls.
+    /// of calls.
     async fn bookings_match_rewards(&self, referrals: &[Referral]) {
         let mut booked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let own = self.stand_ins.iter().flat_map(StandIn::deliveries);

@@ -43,8 +43,7 @@ pub(crate) enum Reply {
     /// Answers this status with an endless body, one byte at a time.
     Trickle(u16),
     /// Fails three of ten calls, one of them after booking. Random, but determined by the seed, the key and the number
-    /// of
-    /// the call for that key, in whatever order calls arrive.
+    /// of the call for that key, in whatever order calls arrive.
     Flaky(u64),
 }
 

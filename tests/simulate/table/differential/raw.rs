@@ -165,8 +165,7 @@ impl Caller {
             }
             7 => {
                 // AWS always refuses bounds in the wrong order or of two types; Dynoxide does not check them in
-                // transactions. So
-                // bounds are in order here, and the other cases are in `tests`.
+                // transactions. So bounds are in order here, and the other cases are in `tests`.
                 let [low, high] = match self.rng.bool() {
                     true => ["a", "abc"].map(text),
                     false => ["0.5", "1e1"].map(|number| AttributeValue::N(number.to_owned())),

@@ -1,4 +1,4 @@
-//! Batches from queues: every message apart, and the failed ones given back by name.
+//! Batches from SQS: messages are handled concurrently, and the failed ones are reported by id.
 
 use std::future::Future;
 
@@ -9,22 +9,23 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use crate::{
+    log_outcome::LogOutcome,
     mutant::{self, Mutant},
     runtime::Deadline,
 };
 
-/// A message, as far as a handler may care.
+/// The parts of a message that handlers use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Its id, by which it is given back.
+    /// Names the message in the list of failures.
     pub id: String,
-    /// Names this one receipt; what its queue wants to hear when something is to be done with it.
+    /// The receipt handle of this delivery, with which its visibility can be changed.
     pub receipt: String,
-    /// The queue that it came from, by name.
+    /// The name of the queue that it came from.
     pub queue: String,
-    /// How often it was received, this time included.
+    /// How often it was received, including this time.
     pub receives: u32,
-    /// What it says, as JSON; text that is none becomes a JSON string, to be put aside as it is.
+    /// The body as JSON. Text that is not JSON becomes a JSON string, which can be quarantined unchanged.
     pub body: Value,
 }
 
@@ -42,30 +43,29 @@ impl Message {
     }
 }
 
-/// What becomes of a message.
+/// What the queue does with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// It is dealt with; the queue forgets it.
-    Done,
-    /// The queue brings it again.
-    Again,
+pub enum Disposition {
+    /// Deletes it.
+    Ack,
+    /// Delivers it again.
+    Retry,
 }
 
-/// Whether this is a batch from a queue.
+/// Whether this is a batch from SQS.
 pub fn is_batch(payload: &Value) -> bool {
     payload.get("Records").is_some_and(Value::is_array)
 }
 
-/// Handles the messages of a batch side by side, and answers which of them failed, so that the queue brings those again
-/// and no others. Who handles a message says in the log what came of it; what is still under way when time runs out has
-/// failed.
+/// Handles the messages of a batch concurrently, and returns which of them failed, so that the queue delivers only those
+/// again. The handler logs the outcome of each message. A message that is not finished at the deadline has failed.
 ///
 /// # Errors
-/// When it is no batch; then the whole of it comes again.
+/// Returns an error when the payload is not a batch. Lambda then delivers all of it again.
 pub async fn each<F, D>(payload: Value, deadline: Deadline, handle: F) -> Result<Value, Error>
 where
     F: Fn(Message) -> D,
-    D: Future<Output = Fate>,
+    D: Future<Output = Disposition>,
 {
     let batch: SqsEvent = serde_json::from_value(payload)?;
     let outcomes = join_all(batch.records.into_iter().map(Message::read).map(|message| {
@@ -73,11 +73,11 @@ where
         let work = timeout_at(deadline.last_call(), handle(message));
         async move {
             match work.await {
-                Ok(Fate::Done) => None,
-                Ok(Fate::Again) if mutant::is(Mutant::FailedMessageAcknowledged) => None,
-                Ok(Fate::Again) => Some(id),
+                Ok(Disposition::Ack) => None,
+                Ok(Disposition::Retry) if mutant::is(Mutant::FailedMessageAcknowledged) => None,
+                Ok(Disposition::Retry) => Some(id),
                 Err(_elapsed) => {
-                    tracing::warn!(outcome = "out of time", message = id);
+                    tracing::warn!(outcome = LogOutcome::OutOfTime.as_str(), message = id);
                     Some(id)
                 }
             }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_read_as_lambda_spells_it() {
+    fn a_message_is_read_from_the_event_of_lambda() {
         let event: SqsEvent = serde_json::from_value(json!({"Records": [
             {
                 "messageId": "m-1", "receiptHandle": "handle", "body": "{\"a\":1}",

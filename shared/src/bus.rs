@@ -4,7 +4,7 @@ use aws_sdk_eventbridge::{Client, primitives::DateTime, types::PutEventsRequestE
 
 use crate::{
     aws::Lazy,
-    life::announce::Announcement,
+    lifecycle::announce::Announcement,
     mutant::{self, Mutant},
     runtime::{self, Env, Misconfigured},
 };

@@ -6,7 +6,7 @@
 //!    next, as pure functions of what is known and of the time.
 //! 3. **The table**: [`table`] alone knows keys and attribute names; [`store`] reads and writes items, each write under
 //!    a condition that `store::guard` derives from the machine.
-//! 4. **The life**: [`touch`] (land), then [`life`]: mint, attribute, convert or withdraw, advance, announce. The last
+//! 4. **The life**: [`lifecycle`]: mint, attribute, convert or adjust, issue, announce. The last
 //!    step, delivery, is the delivery function's own.
 //! 5. **The figures**: [`analytics`], counted from the table's stream in a table of their own.
 //! 6. **The wires**: [`runtime`] (clock, chance, environment), [`aws`] (how it is reached), [`log`] (and metrics),
@@ -28,7 +28,7 @@ pub mod fraud;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod id;
-pub mod life;
+pub mod lifecycle;
 pub mod log;
 pub mod log_outcome;
 pub mod machine;
@@ -45,5 +45,4 @@ mod sample;
 pub mod store;
 pub mod table;
 pub mod time;
-pub mod touch;
 pub mod view;

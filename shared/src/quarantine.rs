@@ -1,5 +1,4 @@
-//! The quarantine: where what cannot be read is put aside, with its payload, so that it neither blocks the rest nor gets
-//! lost.
+//! The quarantine: a queue that keeps invalid input with its payload, so that it neither blocks other input nor gets lost.
 
 use aws_sdk_sqs::Client;
 use serde::Serialize;
@@ -7,14 +6,15 @@ use serde_json::Value;
 
 use crate::{
     aws::Lazy,
+    log_outcome::LogOutcome,
     runtime::{self, Env, Misconfigured},
     time::Timestamp,
 };
 
-/// The quarantine queue did not take the message.
+/// The quarantine queue did not accept the message.
 #[derive(Debug, thiserror::Error)]
-#[error("the quarantine queue did not answer: {0}")]
-pub struct NotParked(String);
+#[error("the quarantine queue is unavailable: {0}")]
+pub struct NotQuarantined(String);
 
 /// The stack's quarantine queue.
 #[derive(Clone, Debug)]
@@ -23,40 +23,41 @@ pub struct Quarantine {
     url: String,
 }
 
-/// A message in quarantine.
+/// The body of a message in the quarantine.
 #[derive(Serialize)]
-struct Parked<'a> {
+struct Quarantined<'a> {
     function: &'a str,
     reason: String,
-    parked_at: Timestamp,
+    #[serde(rename = "parked_at")]
+    quarantined_at: Timestamp,
     payload: &'a Value,
 }
 
 impl Quarantine {
-    /// The queue at `QUARANTINE_QUEUE_URL`.
+    /// Reads `QUARANTINE_QUEUE_URL`.
     ///
     /// # Errors
-    /// When `QUARANTINE_QUEUE_URL` is missing.
+    /// Returns an error when `QUARANTINE_QUEUE_URL` is missing.
     pub fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, url: env.required("QUARANTINE_QUEUE_URL")?.to_owned() })
     }
 
-    /// Puts a payload aside that `function` cannot read, and says why.
+    /// Adds a payload that is invalid for this `reason`.
     ///
     /// # Errors
-    /// When the queue does not take it; then the payload must not be acknowledged.
-    pub async fn park(
+    /// Returns an error when the queue does not accept the payload, which must then not be acknowledged.
+    pub async fn add(
         &self,
         function: &str,
         payload: &Value,
         reason: impl ToString,
         now: Timestamp,
-    ) -> Result<(), NotParked> {
-        let parked = Parked { function, reason: reason.to_string(), parked_at: now, payload };
-        // The reason may quote the payload, and with it people: it goes with the message, not into the log.
-        tracing::error!(outcome = "parked", function);
-        let body = serde_json::to_string(&parked).map_err(|problem| NotParked(problem.to_string()))?;
+    ) -> Result<(), NotQuarantined> {
+        let message = Quarantined { function, reason: reason.to_string(), quarantined_at: now, payload };
+        // The reason can quote personal data from the payload, so it belongs in the message and not in the log.
+        tracing::error!(outcome = LogOutcome::Quarantined.as_str(), function);
+        let body = serde_json::to_string(&message).map_err(|problem| NotQuarantined(problem.to_string()))?;
         let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
-        sent.map(drop).map_err(|problem| NotParked(runtime::explain(&problem)))
+        sent.map(drop).map_err(|problem| NotQuarantined(runtime::explain(&problem)))
     }
 }

@@ -436,6 +436,20 @@ mod tests {
     }
 
     #[test]
+    fn the_rule_lets_every_qualifying_event_through() {
+        let env = Env::default().with("QUALIFYING_EVENTS", "subscription.started, trial.ended");
+        let rules = Deployment::read(TEMPLATE, &env).unwrap().rules;
+        let passes = |kind: &str| {
+            let event = json!({"source": "shop", "detail-type": kind, "detail": {}});
+            rules.iter().any(|rule| rule.pattern.matches(&event))
+        };
+        for kind in ["order.completed", "subscription.started", "trial.ended", "account.flagged"] {
+            assert!(passes(kind), "{kind}");
+        }
+        assert!(!passes("order.shipped"));
+    }
+
+    #[test]
     fn the_incoming_queue_exists_only_when_enabled() {
         let is_there = |env: &Env| {
             let deployed = Deployment::read(TEMPLATE, env).unwrap();

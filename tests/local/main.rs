@@ -34,6 +34,7 @@ struct Arguments {
 const VARIABLES: &str = "\
 Environment variables (the same as those of the deployed functions), with defaults:
   QUALIFYING_EVENT         event that converts a referral    order.completed
+  QUALIFYING_EVENTS        events that report orders (list)  QUALIFYING_EVENT
   MINIMUM_AMOUNT           minimum order, in minor units     0
   CURRENCY                 currency of orders and rewards    USD
   HOLD_SECONDS             from conversion to rewards        0

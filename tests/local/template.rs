@@ -25,11 +25,13 @@ impl TemplateError {
 /// The template with its references resolved.
 pub(crate) fn read(source: &str, env: &Env) -> Result<Value, TemplateError> {
     let template = yaml(source)?;
-    let names = Names { env, parameters: &template["Parameters"], resources: &template["Resources"] };
+    let names =
+        Names { env, parameters: &template["Parameters"], resources: &template["Resources"], conditions: &Value::Null };
     if !names.resources.is_object() {
         return Err(TemplateError::new("it has no Resources"));
     }
-    let template = names.resolve(&template);
+    let conditions = names.resolve(&template["Conditions"]);
+    let template = Names { conditions: &conditions, ..names }.resolve(&template);
     check_rules(&template).map(|()| template)
 }
 
@@ -127,6 +129,8 @@ struct Names<'a> {
     env: &'a Env,
     parameters: &'a Value,
     resources: &'a Value,
+    /// The conditions, resolved.
+    conditions: &'a Value,
 }
 
 impl Names<'_> {
@@ -153,6 +157,35 @@ impl Names<'_> {
             (function, Value::String(name)) if function == "Ref" => self.named(name),
             (function, Value::Array(path)) if function == "Fn::GetAtt" => path.first().cloned(),
             (function, Value::String(text)) if function == "Fn::Sub" => Some(self.substituted(text)),
+            (function, Value::Array(arguments)) if function == "Fn::Join" => self.joined(arguments),
+            (function, Value::Array(arguments)) if function == "Fn::Split" => self.split(arguments),
+            _ => None,
+        }
+    }
+
+    /// `Fn::Join`, if all parts are known. A part can be a choice by a condition.
+    fn joined(&self, arguments: &[Value]) -> Option<Value> {
+        let [Value::String(separator), parts] = arguments else { return None };
+        let Value::Array(parts) = self.resolve(parts) else { return None };
+        let text = |part: &Value| Some(self.chosen(part).as_str()?.to_owned());
+        let parts = parts.iter().map(text).collect::<Option<Vec<String>>>()?;
+        Some(Value::String(parts.join(separator)))
+    }
+
+    /// The branch of a resolved `Fn::If`, or any other value unchanged.
+    fn chosen<'v>(&self, value: &'v Value) -> &'v Value {
+        match value.get("Fn::If") {
+            Some(choice) if holds(self.conditions, &json!({ "Condition": choice[0] })) => &choice[1],
+            Some(choice) => &choice[2],
+            None => value,
+        }
+    }
+
+    /// `Fn::Split`, if the text is known.
+    fn split(&self, arguments: &[Value]) -> Option<Value> {
+        let [Value::String(separator), text] = arguments else { return None };
+        match self.resolve(text) {
+            Value::String(text) => Some(text.split(separator.as_str()).collect()),
             _ => None,
         }
     }
@@ -166,8 +199,15 @@ impl Names<'_> {
             "AWS::StackName" => Some(json!("local")),
             _ if self.resources.get(name).is_some() => Some(json!(name)),
             _ => {
-                let default = self.parameters.get(name)?.get("Default");
-                self.env.get(&variable(name)).map(Value::from).or_else(|| default.cloned())
+                let parameter = self.parameters.get(name)?;
+                let value =
+                    self.env.get(&variable(name)).map(Value::from).or_else(|| parameter.get("Default").cloned());
+                match value {
+                    Some(Value::String(list)) if parameter["Type"] == "CommaDelimitedList" => {
+                        Some(list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect())
+                    }
+                    other => other,
+                }
             }
         }
     }
@@ -280,6 +320,27 @@ Resources: {}
         assert_eq!(deployed(&Env::default().with("ONE", "1")), [true, true, true, true, false]);
         assert_eq!(deployed(&Env::default().with("OTHER", "false")), [false; 5]);
         assert!(is_deployed(&Value::Null, &json!({})));
+    }
+
+    #[test]
+    fn lists_are_joined_and_split() {
+        let source = r#"
+Parameters:
+  Own: { Type: String, Default: one }
+  Many: { Type: CommaDelimitedList, Default: "" }
+Conditions:
+  HasMany: !Not [!Equals [!Join ["", !Ref Many], ""]]
+Resources:
+  Rule:
+    Text: !Join [",", !Ref Many]
+    List: !Split [",", !Join [",", [zero, !If [HasMany, !Join [",", !Ref Many], !Ref Own]]]]
+    Unknown: !Join [",", [!GetAtt Other.Arn, !ImportValue x]]
+"#;
+        let rule = |env: &Env| super::read(source, env).unwrap()["Resources"]["Rule"].clone();
+        let unknown = json!({"Fn::Join": [",", ["Other", {"Fn::ImportValue": "x"}]]});
+        assert_eq!(rule(&Env::default()), json!({"Text": "", "List": ["zero", "one"], "Unknown": unknown}));
+        let two = rule(&Env::default().with("MANY", "two, three"));
+        assert_eq!((&two["Text"], &two["List"]), (&json!("two,three"), &json!(["zero", "two", "three"])));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::{
 
 use referrals::{
     fraud::FraudReason,
-    life::{
-        advance::due_for_sweep,
+    lifecycle::{
         announce::{Announcement, announcements, reannouncement, reannouncements},
+        issue::due_for_sweep,
     },
     machine::{Command, Decision, Transition, next},
     order::{AdjustmentCause, Order, OrderAdjustment},

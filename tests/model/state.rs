@@ -8,7 +8,7 @@ use std::{
 };
 
 use referrals::{
-    life::advance::due_for_sweep,
+    lifecycle::issue::due_for_sweep,
     referral::{Lane, Referral, State, Status, Work},
     reward::Side,
     time::Timestamp,

@@ -14,8 +14,8 @@ use crate::{
     world::{SCHEMAS, Schema, World, schema_folder},
 };
 
-const NEWS: &str = include_str!("../../functions/conversion/src/news.rs");
-const ANNOUNCE: &str = include_str!("../../shared/src/life/announce.rs");
+const EVENT: &str = include_str!("../../functions/conversion/src/event.rs");
+const ANNOUNCE: &str = include_str!("../../shared/src/lifecycle/announce.rs");
 
 /// The detail types in a source file.
 fn named(source: &str) -> BTreeSet<String> {
@@ -65,7 +65,7 @@ fn enveloped(value: &Value, found: &mut Vec<Value>) {
 
 #[test]
 fn every_type_that_is_read_or_published_has_a_schema() {
-    assert_eq!(named(NEWS), described(false), "read by news.rs, described");
+    assert_eq!(named(EVENT), described(false), "read by event.rs, described");
     assert_eq!(named(ANNOUNCE), described(true), "published by announce.rs, described");
     let template = local::template().unwrap();
     let pattern = &template["Resources"]["IncomingRule"]["Properties"]["EventPattern"]["detail-type"];

@@ -26,7 +26,7 @@ use referrals::{
     bus::Bus,
     cache::Server,
     http::{self, input, problem::Problem},
-    life::advance::LONGEST_PAUSE,
+    lifecycle::issue::LONGEST_PAUSE,
     runtime::{Call, Env, Misconfigured},
     store::Store,
     time::Timestamp,

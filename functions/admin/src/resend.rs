@@ -9,7 +9,7 @@ use referrals::{
         input::{self, Cursor},
         problem::Problem,
     },
-    life::announce::reannouncement,
+    lifecycle::announce::reannouncement,
     machine::Command,
     referral::Referral,
     reward::{RewardId, RewardType, Side},

@@ -1,15 +1,15 @@
-//! Bodies of this API.
+//! The request bodies of this API.
 
 use referrals::{
     code::Code,
     device::DeviceFingerprint,
     id::{ProgramId, UserId},
-    life::attribute::Report,
+    lifecycle::attribute::SignUpDetails,
     time::Timestamp,
 };
 use serde::Deserialize;
 
-/// The body of `PUT /v1/users/{user_id}/code`; every field may be left out, and so may the body.
+/// The body of `PUT /v1/users/{user_id}/code`; every field is optional, and so is the body.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct MintBody {
     pub(crate) program: Option<ProgramId>,
@@ -23,7 +23,7 @@ pub(crate) struct MintBody {
 pub(crate) struct AttributeBody {
     pub(crate) referee_id: UserId,
     #[serde(flatten)]
-    pub(crate) report: Report,
+    pub(crate) details: SignUpDetails,
 }
 
 #[cfg(test)]
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_type_is_named() {
+    fn an_invalid_body_is_explained() {
         let problem = input::json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err();
         assert!(problem.detail().contains("invalid type: integer"), "{problem:?}");
         for body in [

@@ -1,9 +1,10 @@
 //! Behind API Gateway: mint, land, attribute, and reads.
 //!
-//! A request is parsed into a `route::Route` and its input, decided on by the shared crate, and answered.
+//! A request is parsed into a `route::Route` and its input. The shared crate decides, and the result becomes the answer.
 
 mod answer;
 mod body;
+mod cookie;
 mod problem;
 mod read;
 mod route;
@@ -15,18 +16,17 @@ use referrals::{
     code::Code,
     http::{self, input, problem::Problem},
     id::ProgramId,
-    life::Intake,
+    lifecycle::SignUps,
     runtime::{Call, Env, Misconfigured},
     table,
-    touch::TouchCookie,
 };
 use serde::Serialize;
 
-use crate::{answer::Links, route::Route};
+use crate::{answer::Links, cookie::TouchCookie, route::Route};
 
 /// The function's state.
 pub struct App {
-    intake: Intake,
+    sign_ups: SignUps,
     cookie: TouchCookie,
     links: Links,
 }
@@ -36,23 +36,23 @@ impl App {
     /// `CACHE_TIMEOUT_MS` and the program's settings.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error, which names the variable, when a setting is missing or invalid.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
-        let intake = Intake::from_env(env, &dynamodb, CodeCache::from_env(env)?)?;
-        let cookie = TouchCookie::from_env(env, intake.program.window)?;
-        Ok(Self { intake, cookie, links: Links::from_env(env)? })
+        let sign_ups = SignUps::from_env(env, &dynamodb, CodeCache::from_env(env)?)?;
+        let cookie = TouchCookie::from_env(env, sign_ups.program.window)?;
+        Ok(Self { sign_ups, cookie, links: Links::from_env(env)? })
     }
 }
 
-/// Answers one request as API Gateway sends it, with what it expects back.
+/// Answers one request in the formats of API Gateway.
 ///
 /// # Errors
-/// None: whatever goes wrong is an answer.
+/// Never: a failure is an answer too.
 pub async fn invoke(app: &App, event: http::Event, context: Context, call: Call) -> Result<impl Serialize, Error> {
     http::invoke(event, context, move |request| handle(app, request, call)).await
 }
 
-/// Answers one request; whatever goes wrong is an answer too.
+/// Answers one request. A failure is an answer too.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
     dispatch(app, &request, &call).await.unwrap_or_else(|problem| problem.respond())
 }
@@ -75,15 +75,15 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     }
 }
 
-/// Whether a cursor names a place in the index of a referrer's referrals.
+/// Whether a cursor names a position in the index of a referrer's referrals.
 fn is_place(place: &str) -> bool {
     table::referee_at(place).is_some()
 }
 
-/// All `Cookie` headers as one: a proxy may split them.
+/// All `Cookie` headers as one, because a proxy can split them.
 fn cookies(request: &Request) -> Option<String> {
     let headers = request.headers().get_all(header::COOKIE);
-    // Lossy, for a strange letter in somebody else's cookie must not cost us ours.
+    // Lossy: an invalid character in another cookie must not hide the referral cookie.
     let parts: Vec<_> = headers.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }

@@ -3,7 +3,7 @@
 use referrals::{
     fraud::FraudReason,
     http::problem::{Problem, Reason},
-    life::attribute::AttributionRefusal,
+    lifecycle::attribute::AttributionRefusal,
 };
 
 /// The vanity code belongs to another member.

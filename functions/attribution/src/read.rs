@@ -1,4 +1,4 @@
-//! Reads: codes, referrals and rewards as they are now.
+//! Reads: the current codes, referrals and rewards.
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
@@ -9,7 +9,7 @@ use referrals::{
         problem::Problem,
     },
     id::{ProgramId, UserId},
-    life::attribute::AttributionRefusal,
+    lifecycle::attribute::AttributionRefusal,
     referral::Referral,
     reward::Side,
     view::{ReferralView, RewardView},
@@ -22,28 +22,28 @@ use crate::{
 
 pub(crate) async fn code_of(app: &App, user: &str, wanted: Option<ProgramId>) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let program = &app.intake.program.id;
+    let program = &app.sign_ups.program.id;
     if wanted.is_some_and(|wanted| wanted != *program) {
         return Err(refused(AttributionRefusal::ProgramNotFound));
     }
     let owned =
-        app.intake.store.code_of(&user, program).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
+        app.sign_ups.store.code_of(&user, program).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn code(app: &App, code: &str) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let owned = app.intake.store.code(&code).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
+    let owned = app.sign_ups.store.code(&code).await?.ok_or_else(|| refused(AttributionRefusal::CodeNotFound))?;
     Ok(json(StatusCode::OK, &app.links.show(&owned)))
 }
 
 pub(crate) async fn referral(app: &App, referee: &str) -> Result<Response<Body>, Problem> {
     let referee: UserId = parse("referee_id", referee)?;
-    let referral = app.intake.store.referral(&referee).await?.ok_or_else(referral_not_found)?;
+    let referral = app.sign_ups.store.referral(&referee).await?.ok_or_else(referral_not_found)?;
     Ok(json(StatusCode::OK, &ReferralView::of(&referral)))
 }
 
-/// All of the user's referrals as referrer, or those by one of their codes.
+/// The referrals of which the user is the referrer, or only those by one of their codes.
 pub(crate) async fn referrals_of(
     app: &App,
     user: &str,
@@ -51,7 +51,7 @@ pub(crate) async fn referrals_of(
     query: &PageQuery,
 ) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let page = app.intake.store.referrals_by(&user, query.limit, place(query)).await?;
+    let page = app.sign_ups.store.referrals_by(&user, query.limit, place(query)).await?;
     let is_wanted = |referral: &&Referral| code.as_ref().is_none_or(|code| referral.code == *code);
     let items = page.items.iter().filter(is_wanted).map(ReferralView::of).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
@@ -59,12 +59,12 @@ pub(crate) async fn referrals_of(
 
 pub(crate) async fn rewards_of(app: &App, user: &str, query: &PageQuery) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let page = app.intake.store.referrals_with(&user, query.limit, place(query)).await?;
+    let page = app.sign_ups.store.referrals_with(&user, query.limit, place(query)).await?;
     let items = page.items.iter().filter_map(|referral| reward_of(referral, &user)).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
 }
 
-/// What this referral brought the user, on whichever side they are.
+/// The user's own reward of this referral.
 fn reward_of<'a>(referral: &'a Referral, user: &UserId) -> Option<RewardView<'a>> {
     let side = if referral.referee == *user { Side::Referee } else { Side::Referrer };
     RewardView::of(referral, side)

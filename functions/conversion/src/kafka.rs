@@ -1,48 +1,49 @@
-//! Batches from Kafka: each partition in its order, the partitions side by side, and of each the first record that
-//! failed given back, from which Lambda brings it again.
+//! Batches from Kafka. Partitions are processed concurrently, and the records of a partition in their order. The answer
+//! names the first failed record of each partition, from which Lambda delivers again.
 
 use std::{collections::BTreeMap, future::Future};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use lambda_runtime::Error;
-use referrals::runtime::Deadline;
+use referrals::{log_outcome::LogOutcome, runtime::Deadline};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
-/// What is read of a batch. The library's type insists on all the rest too, down to the bytes of headers: one odd record
-/// would fail its batch for ever. And a record that is put aside is kept as it came.
+/// The parts of a batch that this function needs. The type of the library requires all other fields too, including the
+/// bytes of headers, so one unusual record would fail its batch forever. Records stay JSON values, because a quarantined
+/// record is stored unchanged.
 #[derive(Deserialize)]
 struct Batch {
-    /// By topic and partition (`orders-0`), which is also how an answer names a partition.
+    /// The records by topic and partition (`orders-0`). The answer names a partition in the same way.
     #[serde(default)]
     records: BTreeMap<String, Vec<Value>>,
 }
 
-/// Whether this is a batch from a cluster, Amazon's or one's own.
+/// Whether this is a batch from a Kafka cluster, managed by Amazon or not.
 pub(crate) fn is_batch(payload: &Value) -> bool {
     matches!(payload["eventSource"].as_str(), Some("aws:kafka" | "SelfManagedKafka"))
 }
 
-/// Handles the events of a batch, each given with its record, and answers where each partition has to go on. What is
-/// still under way when time runs out has failed.
+/// Handles the events of a batch, each with its record, and returns from where each partition must continue. Records that
+/// are not finished at the deadline have failed.
 ///
 /// # Errors
-/// When it is no batch; then the whole of it comes again.
+/// Returns an error when the payload is not a batch. Lambda then delivers all of it again.
 pub(crate) async fn each<F, D>(payload: Value, deadline: Deadline, handle: F) -> Result<Value, Error>
 where
     F: Fn(Value, Value) -> D,
     D: Future<Output = Result<(), Error>>,
 {
     let Batch { records } = serde_json::from_value(payload)?;
-    let partitions = records.into_iter().map(|(partition, records)| take(partition, records, deadline, &handle));
+    let partitions = records.into_iter().map(|(partition, records)| each_record(partition, records, deadline, &handle));
     let failures: Vec<Value> = join_all(partitions).await.into_iter().flatten().collect();
     Ok(json!({ "batchItemFailures": failures }))
 }
 
-/// Takes the records of a partition one after another, as far as all goes well; the one that failed, if one did.
-async fn take<F, D>(partition: String, records: Vec<Value>, deadline: Deadline, handle: &F) -> Option<Value>
+/// Handles the records of a partition one after another, and returns the first one that failed.
+async fn each_record<F, D>(partition: String, records: Vec<Value>, deadline: Deadline, handle: &F) -> Option<Value>
 where
     F: Fn(Value, Value) -> D,
     D: Future<Output = Result<(), Error>>,
@@ -52,16 +53,20 @@ where
         let offset = record["offset"].clone();
         match timeout_at(deadline.last_call(), handle(event, record)).await {
             Ok(Ok(())) => continue,
-            Ok(Err(problem)) => tracing::warn!(outcome = "failed", partition, %offset, %problem),
-            Err(_elapsed) => tracing::warn!(outcome = "out of time", partition, %offset),
+            Ok(Err(problem)) => {
+                tracing::warn!(outcome = LogOutcome::Failed.as_str(), partition, %offset, %problem);
+            }
+            Err(_elapsed) => {
+                tracing::warn!(outcome = LogOutcome::OutOfTime.as_str(), partition, %offset);
+            }
         }
         return Some(json!({ "itemIdentifier": { "partition": partition, "offset": offset } }));
     }
     None
 }
 
-/// The event that a record holds; what is no JSON becomes `null`, which is no event either. None of it in a tombstone,
-/// a record without a value.
+/// The event in a record. A value that is not JSON becomes `null`, which is an invalid event. A tombstone, which is a record
+/// without a value, holds no event.
 fn event(record: &Value) -> Option<Value> {
     let value = record.get("value").filter(|value| !value.is_null())?;
     let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
@@ -88,17 +93,17 @@ mod tests {
         Deadline::after(Duration::from_secs(10))
     }
 
-    /// Takes a batch; a record that holds a text fails with it, one that holds `true` never ends. What was taken, and
-    /// the answer.
-    async fn taken(batch: Value, deadline: Deadline) -> (Vec<Value>, Value) {
-        let taken = RefCell::new(Vec::new());
+    /// Handles a batch: a record with a string fails, and one with `true` never ends. Returns the offsets of the records
+    /// that were started, and the answer.
+    async fn handled(batch: Value, deadline: Deadline) -> (Vec<Value>, Value) {
+        let started = RefCell::new(Vec::new());
         let answer = each(batch, deadline, |event, record| {
-            taken.borrow_mut().push(record["offset"].clone());
+            started.borrow_mut().push(record["offset"].clone());
             async move {
                 match event {
                     Value::String(problem) => Err(problem.into()),
                     Value::Bool(true) => std::future::pending().await,
-                    // So that partitions get the chance to overtake each other.
+                    // Gives the other partitions a chance to run.
                     _ => {
                         sleep(Duration::from_millis(1)).await;
                         Ok(())
@@ -107,11 +112,11 @@ mod tests {
             }
         });
         let answer = answer.await.unwrap();
-        (taken.into_inner(), answer)
+        (started.into_inner(), answer)
     }
 
     #[test]
-    fn both_kinds_of_cluster_are_known_and_nothing_else() {
+    fn batches_of_both_kinds_of_cluster_are_recognized() {
         assert!(is_batch(&json!({"eventSource": "aws:kafka", "records": {}})));
         assert!(is_batch(&json!({"eventSource": "SelfManagedKafka", "records": {}})));
         for other in [json!(null), json!({"Records": []}), json!({"detail-type": "x", "records": {}})] {
@@ -120,12 +125,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_partition_stops_at_its_first_failure_and_no_other_does() {
+    async fn only_the_partition_with_a_failed_record_stops() {
         let records = json!({
             "orders-0": [record(7, "{}"), record(8, "\"broken\""), record(9, "{}")],
             "orders-1": [record(70, "{}"), record(71, "{}")],
         });
-        let (mut all, answer) = taken(batch(records), soon()).await;
+        let (mut all, answer) = handled(batch(records), soon()).await;
         let failed = json!([{"itemIdentifier": {"partition": "orders-0", "offset": 8}}]);
         assert_eq!(answer, json!({ "batchItemFailures": failed }));
         all.sort_by_key(Value::as_u64);
@@ -133,27 +138,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn partitions_are_side_by_side_and_records_one_after_another() {
+    async fn partitions_run_concurrently_and_their_records_in_order() {
         let three = |first| (first..first + 3).map(|offset| record(offset, "{}")).collect::<Value>();
-        let (all, answer) = taken(batch(json!({"orders-0": three(0), "orders-1": three(10)})), soon()).await;
+        let (all, answer) = handled(batch(json!({"orders-0": three(0), "orders-1": three(10)})), soon()).await;
         assert_eq!(answer, json!({"batchItemFailures": []}));
-        assert_eq!(all[..2], [0, 10], "both have begun before one is done");
+        assert_eq!(all[..2], [0, 10], "both start before one is finished");
         let of = |partition: u64| all.iter().filter_map(Value::as_u64).filter(move |offset| offset / 10 == partition);
         assert!(of(0).is_sorted() && of(1).is_sorted() && all.len() == 6, "{all:?}");
     }
 
     #[tokio::test]
-    async fn what_is_under_way_when_time_runs_out_has_failed() {
+    async fn a_record_that_is_not_finished_at_the_deadline_has_failed() {
         let short = Deadline::after(Duration::from_millis(1020));
         let records =
             json!({"orders-0": [record(1, "{}"), record(2, "true"), record(3, "{}")], "orders-1": [record(4, "{}")]});
-        let (_, answer) = taken(batch(records), short).await;
+        let (_, answer) = handled(batch(records), short).await;
         let failed = json!([{"itemIdentifier": {"partition": "orders-0", "offset": 2}}]);
         assert_eq!(answer, json!({ "batchItemFailures": failed }));
     }
 
     #[test]
-    fn a_tombstone_holds_no_event_and_what_cannot_be_read_an_empty_one() {
+    fn a_tombstone_holds_no_event_and_an_invalid_value_is_null() {
         assert_eq!(event(&record(1, "{\"a\":1}")), Some(json!({"a": 1})));
         assert_eq!(event(&json!({"offset": 1, "value": null})), None);
         assert_eq!(event(&json!({"offset": 1})), None);
@@ -164,11 +169,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn odd_headers_are_nobodys_concern_and_no_batch_is_an_error() {
+    async fn headers_are_ignored_and_an_invalid_batch_is_an_error() {
         let mut odd = record(1, "{}");
         odd["headers"] = json!([{"trace": [255]}, null]);
-        assert_eq!(taken(batch(json!({"orders-0": [odd]})), soon()).await.1, json!({"batchItemFailures": []}));
-        assert_eq!(taken(json!({"eventSource": "aws:kafka"}), soon()).await.1, json!({"batchItemFailures": []}));
+        assert_eq!(handled(batch(json!({"orders-0": [odd]})), soon()).await.1, json!({"batchItemFailures": []}));
+        assert_eq!(handled(json!({"eventSource": "aws:kafka"}), soon()).await.1, json!({"batchItemFailures": []}));
         assert!(each(batch(json!({"orders-0": 7})), soon(), |_, _| async { Ok(()) }).await.is_err());
     }
 }

@@ -1,27 +1,29 @@
-//! Behind EventBridge: convert, withdraw, flag, and sign up by event.
+//! Behind EventBridge: converts, adjusts, flags and signs up by event.
 //!
-//! One event comes from the rule; batches of the same come from the delay queue, which brings every event once more,
-//! and from the function's own dead-letter queue. Where the product has no bus, they come from a queue or from Kafka,
-//! and the function itself sends them on to the delay queue. Each is read as `news::News`, acted upon, and acknowledged
-//! only when the table has it. What cannot be read is put aside first.
+//! The rule sends single events. The delay queue, which delivers every event again, and the function's own dead-letter
+//! queue send batches of the same events. A product without an event bus sends events through an SQS queue or Kafka, and
+//! the function itself forwards them to the delay queue. Each event is parsed into an [`event::InboundEvent`], applied, and
+//! acknowledged only after DynamoDB has stored the result. Invalid input is quarantined.
 
-mod echo;
+mod delay;
+mod event;
 mod kafka;
-mod news;
 
 use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
-    batch::{self, Fate, Message},
+    batch::{self, Disposition, Message},
     cache::CodeCache,
-    life::{
-        Intake,
-        attribute::Outcome as Attribution,
+    lifecycle::{
+        SignUps,
+        attribute::Attribution,
         convert::{adjust, convert},
         mint::Mint,
     },
+    log_outcome::LogOutcome,
     machine::Refusal,
     mutant::{self, Mutant},
+    program::QualifyingEvents,
     quarantine::Quarantine,
     referral::Status,
     runtime::{Call, Env, Misconfigured},
@@ -30,15 +32,16 @@ use referrals::{
 use serde_json::Value;
 
 use crate::{
-    echo::Echo,
-    news::{News, Reading, SignedUp},
+    delay::DelayQueue,
+    event::{InboundEvent, Parsed, SignedUp},
 };
 
 /// The function's state.
 pub struct App {
-    intake: Intake,
+    sign_ups: SignUps,
+    qualifying: QualifyingEvents,
     quarantine: Quarantine,
-    echo: Echo,
+    delay: DelayQueue,
 }
 
 impl App {
@@ -46,7 +49,7 @@ impl App {
     /// program's settings.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error, which names the variable, when a setting is missing or invalid.
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -54,107 +57,130 @@ impl App {
     ) -> Result<Self, Misconfigured> {
         let sqs = sqs.into();
         Ok(Self {
-            // By memory alone: nobody waits for a sign-up by event, so a server would save a read unit and no more.
-            intake: Intake::from_env(env, &dynamodb, CodeCache::default())?,
+            // Without a cache server: no client waits for a sign-up by event, so it would save one read unit and nothing
+            // else.
+            sign_ups: SignUps::from_env(env, &dynamodb, CodeCache::default())?,
+            qualifying: QualifyingEvents::from_env(env)?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,
-            echo: Echo::from_env(env, sqs)?,
+            delay: DelayQueue::from_env(env, sqs)?,
         })
     }
 }
 
-/// Handles an event, or a batch of them from a queue or from Kafka.
+/// Where an event came from.
+enum Origin {
+    /// The rule, which itself sends a copy to the delay queue; or the delay queue or the dead-letter queue, whose events
+    /// have already been sent there.
+    Bus,
+    /// The incoming SQS queue.
+    Queue,
+    /// Kafka, in this record.
+    KafkaRecord(Value),
+}
+
+/// Handles one event, or a batch of events from a queue or from Kafka.
 ///
 /// # Errors
-/// When the event did not become certain: it must come again.
+/// Returns an error when the event must be delivered again.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     if kafka::is_batch(&payload) {
-        return kafka::each(payload, call.deadline, |event, record| take_in(app, event, Some(record), true, call))
-            .await;
+        let handle = |event, record| process(app, event, Origin::KafkaRecord(record), call);
+        return kafka::each(payload, call.deadline, handle).await;
     }
     if batch::is_batch(&payload) {
         return batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
     }
-    take_in(app, payload, None, false, call).await.map(|()| Value::Null)
+    process(app, payload, Origin::Bus, call).await.map(|()| Value::Null)
 }
 
-async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
-    let once_more = app.echo.is_wanted(&message);
-    match take_in(app, message.body, None, once_more, call).await {
-        Ok(()) => Fate::Done,
+async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
+    let origin = if app.delay.is_incoming(&message) { Origin::Queue } else { Origin::Bus };
+    match process(app, message.body, origin, call).await {
+        Ok(()) => Disposition::Ack,
         Err(problem) => {
-            tracing::warn!(outcome = "failed", message = message.id, attempt = message.receives, %problem);
-            Fate::Again
+            let outcome = LogOutcome::Failed.as_str();
+            tracing::warn!(outcome, message = message.id, attempt = message.receives, %problem);
+            Disposition::Retry
         }
     }
 }
 
-/// Takes an event in. What cannot be read is put aside: the record that the event came in, where there is one, for that
-/// says where it was. What came past the rule has to come `once_more`, which is the rule's second target for the rest.
-async fn take_in(app: &App, event: Value, record: Option<Value>, once_more: bool, call: Call) -> Result<(), Error> {
-    match news::read(&event, &app.intake.program.terms.qualifying_event, call.now) {
-        Reading::News(news) => {
-            // Boxed, for it is many states in one: the compiler would not follow it through the runtime's layers.
-            let (who, outcome) = (news.user().hashed(), Box::pin(act(app, news, &call)).await);
-            let outcome = if mutant::is(Mutant::EventAcknowledgedEarly) { outcome.unwrap_or("lost") } else { outcome? };
-            if once_more {
-                app.echo.send(&event).await?;
+/// Processes one event, and sends it to the delay queue if it did not come through the bus. An invalid event from Kafka is
+/// quarantined with its record, which shows its topic, partition and offset.
+async fn process(app: &App, event: Value, origin: Origin, call: Call) -> Result<(), Error> {
+    match event::parse(&event, &app.qualifying, call.now) {
+        Parsed::Event(inbound) => {
+            let correlation_id = inbound.user().hashed();
+            // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
+            let applied = Box::pin(apply(app, inbound, &call)).await;
+            let outcome = match applied {
+                Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => LogOutcome::Failed,
+                applied => applied?,
+            };
+            match origin {
+                Origin::Bus => {}
+                Origin::Queue | Origin::KafkaRecord(_) => app.delay.send(&event).await?,
             }
-            tracing::info!(outcome, correlation_id = who);
+            tracing::info!(outcome = outcome.as_str(), correlation_id);
         }
-        Reading::Unknown => tracing::debug!(outcome = "ignored"),
-        Reading::Broken(reason) => {
-            app.quarantine.park("conversion", record.as_ref().unwrap_or(&event), reason, call.now).await?;
+        Parsed::Ignored => tracing::debug!(outcome = LogOutcome::EventIgnored.as_str()),
+        Parsed::Invalid(reason) => {
+            let payload = match &origin {
+                Origin::KafkaRecord(record) => record,
+                Origin::Bus | Origin::Queue => &event,
+            };
+            app.quarantine.add("conversion", payload, reason, call.now).await?;
         }
     }
     Ok(())
 }
 
-/// Does what the news asks for, and says what came of it.
-async fn act(app: &App, news: News, call: &Call) -> Result<&'static str, StoreError> {
-    let store = &app.intake.store;
-    Ok(match news {
-        News::Order(order) => match convert(store, &order, call.now).await? {
-            Some(Outcome::Applied(voided)) if voided.status() == Status::Voided => "voided: withdrawn before it came",
-            stepped => say(stepped, "converted"),
+/// Applies an event, and returns the outcome for the log.
+async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<LogOutcome, StoreError> {
+    let store = &app.sign_ups.store;
+    Ok(match event {
+        InboundEvent::Order(order) => match convert(store, &order, call.now).await? {
+            Some(Outcome::Applied(voided)) if voided.status() == Status::Voided => LogOutcome::VoidedOnArrival,
+            outcome => log_outcome(outcome, LogOutcome::Converted),
         },
-        News::Withdrawal(withdrawal) => match adjust(store, &withdrawal, call.now).await? {
-            Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => "withdrawn before its order came",
-            stepped => say(stepped, "voided"),
+        InboundEvent::Adjustment(adjustment) => match adjust(store, &adjustment, call.now).await? {
+            Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => LogOutcome::AdjustmentNoted,
+            outcome => log_outcome(outcome, LogOutcome::Voided),
         },
-        News::Standing(user, standing) => match (store.set_standing(&user, &standing).await?, standing.flag) {
-            (true, Some(_)) => "flagged",
-            (true, None) => "cleared",
-            (false, _) => "later news was known",
+        InboundEvent::Flag(user, flag) => match (store.set_standing(&user, &flag).await?, flag.flag) {
+            (true, Some(_)) => LogOutcome::Flagged,
+            (true, None) => LogOutcome::Cleared,
+            (false, _) => LogOutcome::Superseded,
         },
-        News::SignedUp(sign_up) => take_up(app, sign_up, call).await?,
+        InboundEvent::SignedUp(sign_up) => sign_up_by_event(app, sign_up, call).await?,
     })
 }
 
-/// Mints the new member's own code, and attributes them if they came by somebody's.
-async fn take_up(app: &App, sign_up: SignedUp, call: &Call) -> Result<&'static str, StoreError> {
+/// Mints the new member's own code, and attributes the sign-up if it names a code.
+async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<LogOutcome, StoreError> {
     let SignedUp { user, device_fingerprint, attribution } = sign_up;
-    let minted = app.intake.mint(Mint { user, code: None, expires_at: None, device_fingerprint }, call).await?;
+    let minted = app.sign_ups.mint(Mint { user, code: None, expires_at: None, device_fingerprint }, call).await?;
     let Some(attribution) = attribution else {
-        return Ok(if matches!(minted, Minted::New(_)) { "minted" } else { "minted before" });
+        return Ok(if matches!(minted, Minted::New(_)) { LogOutcome::Minted } else { LogOutcome::AlreadyMinted });
     };
-    Ok(match app.intake.attribute(attribution, call).await? {
-        Attribution::New(_) => "attributed",
-        Attribution::Existing(_) => "attributed before",
-        Attribution::Refused(reason) => {
-            tracing::warn!(?reason, "a sign-up was not attributed");
-            "attribution refused"
+    Ok(match app.sign_ups.attribute(attribution, call).await? {
+        Attribution::New(_) => LogOutcome::Attributed,
+        Attribution::Existing(_) => LogOutcome::AlreadyAttributed,
+        Attribution::Refused(refusal) => {
+            tracing::warn!(reason = refusal.as_str(), "a sign-up by event was refused");
+            LogOutcome::AttributionRefused
         }
     })
 }
 
-fn say(stepped: Option<Outcome>, done: &'static str) -> &'static str {
-    match stepped {
-        None => "not referred",
-        Some(Outcome::Applied(_)) => done,
-        Some(Outcome::AlreadyDone(_)) => "repeated",
-        Some(Outcome::Refused(Refusal::Unqualified, _)) => "does not qualify",
-        Some(Outcome::Refused(Refusal::OtherOrder, _)) => "another order converted",
-        Some(Outcome::Refused(Refusal::PartialRefund, _)) => "a partial refund changes nothing",
-        Some(Outcome::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => "changes nothing in this state",
+fn log_outcome(outcome: Option<Outcome>, applied: LogOutcome) -> LogOutcome {
+    match outcome {
+        None => LogOutcome::NotReferred,
+        Some(Outcome::Applied(_)) => applied,
+        Some(Outcome::AlreadyDone(_)) => LogOutcome::Duplicate,
+        Some(Outcome::Refused(Refusal::Unqualified, _)) => LogOutcome::NotQualifying,
+        Some(Outcome::Refused(Refusal::OtherOrder, _)) => LogOutcome::OtherOrderConverted,
+        Some(Outcome::Refused(Refusal::PartialRefund, _)) => LogOutcome::PartialRefundIgnored,
+        Some(Outcome::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => LogOutcome::NoTransition,
     }
 }

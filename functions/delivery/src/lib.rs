@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
-    batch::{self, Fate, Message},
+    batch::{self, Disposition, Message},
     machine::Command,
     mutant::{self, Mutant},
     quarantine::Quarantine,
@@ -66,24 +66,24 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
     batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await
 }
 
-async fn from_queue(app: &App, message: Message, call: Call) -> Fate {
+async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
     let id = match Issued::deserialize(&message.body) {
         Ok(issued) => issued.detail.reward_id,
         Err(problem) => return put_aside(app, &message, problem, call).await,
     };
-    let Err(Retry { reason, not_before }) = deliver(app, &id, call).await else { return Fate::Done };
+    let Err(Retry { reason, not_before }) = deliver(app, &id, call).await else { return Disposition::Ack };
     let pause = app.backoff.put_off(&message, not_before, call).await.map(|pause| pause.as_secs());
     let (correlation_id, side, attempt) = (id.referee.hashed(), id.side.as_str(), message.receives);
     tracing::warn!(outcome = "to be tried again", correlation_id, side, attempt, pause, reason, retried = 1);
-    Fate::Again
+    Disposition::Retry
 }
 
-async fn put_aside(app: &App, message: &Message, problem: serde_json::Error, call: Call) -> Fate {
-    match app.quarantine.park("delivery", &message.body, problem, call.now).await {
-        Ok(()) => Fate::Done,
+async fn put_aside(app: &App, message: &Message, problem: serde_json::Error, call: Call) -> Disposition {
+    match app.quarantine.add("delivery", &message.body, problem, call.now).await {
+        Ok(()) => Disposition::Ack,
         Err(problem) => {
             tracing::error!(outcome = "failed", message = message.id, %problem);
-            Fate::Again
+            Disposition::Retry
         }
     }
 }

@@ -9,7 +9,7 @@ use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
     bus::Bus,
-    life::{advance::advance, announce::announcements},
+    lifecycle::{announce::announcements, issue::issue_or_void},
     mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::{Referral, Status},
@@ -54,7 +54,7 @@ impl App {
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     let mut response = DynamoDbEventResponse::default();
     match payload.get("Records").and_then(Value::as_array) {
-        None => app.quarantine.park("rewards", &payload, "not a batch of stream records", call.now).await?,
+        None => app.quarantine.add("rewards", &payload, "not a batch of stream records", call.now).await?,
         Some(records) => {
             for record in records {
                 if !is_done(app, record, &call).await {
@@ -96,7 +96,7 @@ async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
             issued
         }
         Reading::NothingNew => Ok(()),
-        Reading::Broken(reason) => Ok(app.quarantine.park("rewards", record, reason, call.now).await?),
+        Reading::Broken(reason) => Ok(app.quarantine.add("rewards", record, reason, call.now).await?),
     }
 }
 
@@ -106,7 +106,7 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
         return Ok(());
     }
     let correlation_id = referral.referee.hashed();
-    match advance(&app.store, referral, call.now).await? {
+    match issue_or_void(&app.store, referral, call.now).await? {
         Outcome::Applied(_) => {}
         Outcome::AlreadyDone(_) | Outcome::Refused(..) => tracing::info!(outcome = "not due", correlation_id),
     }

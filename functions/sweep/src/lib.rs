@@ -7,9 +7,9 @@ use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
     bus::Bus,
-    life::{
-        advance::{advance, claim, due_for_sweep},
+    lifecycle::{
         announce::reannouncements,
+        issue::{claim, due_for_sweep, issue_or_void},
     },
     machine::Command,
     mutant::{self, Mutant},
@@ -165,7 +165,7 @@ fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
 async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     if referral.status() == Status::Converted {
-        if let Outcome::Applied(_) = advance(&app.store, referral, call.now).await? {
+        if let Outcome::Applied(_) = issue_or_void(&app.store, referral, call.now).await? {
             swept.advanced = 1;
         }
     } else if let Outcome::Applied(claimed) = claim(&app.store, referral, app.grace, call.now).await? {

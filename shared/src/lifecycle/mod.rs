@@ -1,12 +1,12 @@
-//! A referral's life, step by step: mint, attribute, convert (or withdraw), advance, announce.
+//! The life cycle of a referral, one step per module: mint, attribute, convert or adjust, issue, announce.
 //!
-//! Landing comes between the first two and needs no table ([`crate::touch`]); delivery comes last and is the delivery
-//! function's own.
+//! Two steps are elsewhere: landing does not need the table and is part of the attribution function, and delivery is the
+//! delivery function.
 
-pub mod advance;
 pub mod announce;
 pub mod attribute;
 pub mod convert;
+pub mod issue;
 pub mod mint;
 
 use crate::{
@@ -17,23 +17,22 @@ use crate::{
     store::Store,
 };
 
-/// What it takes to let people in: to mint their codes and attribute their sign-ups.
+/// Mints codes and attributes sign-ups.
 #[derive(Clone)]
-pub struct Intake {
-    /// The table.
+pub struct SignUps {
     pub store: Store,
-    /// The program that sign-ups are attributed in.
+    /// The program of new codes and referrals.
     pub program: Program,
-    /// Codes looked up lately.
     pub codes: CodeCache,
     devices: DeviceKey,
 }
 
-impl Intake {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY` (at least 32 bytes) and the program's settings; looks codes up by `codes`.
+impl SignUps {
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY` (at least 32 bytes) and the program's settings. Codes are looked up through
+    /// `codes`.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error, which names the variable, when a setting is missing or invalid.
     pub fn from_env(env: &Env, dynamodb: &aws_sdk_dynamodb::Client, codes: CodeCache) -> Result<Self, Misconfigured> {
         let devices = DeviceKey::new(env.required("FINGERPRINT_KEY")?.as_bytes())
             .ok_or_else(|| Misconfigured::new("FINGERPRINT_KEY", "is shorter than 32 bytes"))?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::Intake;
+use super::SignUps;
 use crate::{
     code::{Code, OwnedCode},
     device::DeviceFingerprint,
@@ -18,7 +18,7 @@ use crate::{
 
 /// What a product can report about a sign-up, in a request or in an event. Every field is optional.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Report {
+pub struct SignUpDetails {
     pub code: Option<Code>,
     pub device_fingerprint: Option<DeviceFingerprint>,
     signed_up_at: Option<Timestamp>,
@@ -27,7 +27,7 @@ pub struct Report {
     email: Option<String>,
 }
 
-impl Report {
+impl SignUpDetails {
     /// The time of the sign-up, which is never later than the report.
     pub fn signed_up_at(&self, reported_at: Timestamp) -> Timestamp {
         self.signed_up_at.map_or(reported_at, |at| at.min(reported_at))
@@ -54,7 +54,7 @@ pub struct SignUp {
 
 /// The result of a sign-up.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum Attribution {
     New(Referral),
     /// The referee was already referred by this code.
     Existing(Referral),
@@ -86,19 +86,19 @@ impl AttributionRefusal {
     }
 }
 
-impl Intake {
+impl SignUps {
     /// Attributes a sign-up.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
-    pub async fn attribute(&self, sign_up: SignUp, call: &Call) -> Result<Outcome, StoreError> {
+    pub async fn attribute(&self, sign_up: SignUp, call: &Call) -> Result<Attribution, StoreError> {
         let Some(known) = self.codes.get(&self.store, &sign_up.code, call).await? else {
-            return Ok(Outcome::Refused(AttributionRefusal::CodeNotFound));
+            return Ok(Attribution::Refused(AttributionRefusal::CodeNotFound));
         };
         let (owned, SignUpEvidence { code: current, existing, mut evidence }) =
             self.evidence(known, &sign_up.referee).await?;
         if owned.program != self.program.id {
-            return Ok(Outcome::Refused(AttributionRefusal::ProgramNotFound));
+            return Ok(Attribution::Refused(AttributionRefusal::ProgramNotFound));
         }
         if let Some(existing) = existing {
             return Ok(repeated(existing, &sign_up.code));
@@ -106,10 +106,10 @@ impl Intake {
         evidence.device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
         evidence.reported = sign_up.reported;
         if let Some(refusal) = code_refusal(current.as_ref(), sign_up.judged_at) {
-            return Ok(Outcome::Refused(refusal));
+            return Ok(Attribution::Refused(refusal));
         }
         if let Some(reason) = fraud::check(Gate::Attribution, &evidence) {
-            return Ok(Outcome::Refused(AttributionRefusal::Fraud(reason)));
+            return Ok(Attribution::Refused(AttributionRefusal::Fraud(reason)));
         }
         let referral = Referral {
             mark: Some(call.mark(&sign_up.referee)),
@@ -124,7 +124,7 @@ impl Intake {
             state: State::Pending { adjustments: Vec::new() },
         };
         Ok(match self.store.attribute(referral).await? {
-            Attributed::New(referral) => Outcome::New(referral),
+            Attributed::New(referral) => Attribution::New(referral),
             Attributed::Existing(existing) => repeated(existing, &sign_up.code),
         })
     }
@@ -149,11 +149,11 @@ impl Intake {
 }
 
 /// The referee already has a referral: a sign-up by the same code finds it, and one by another code is refused.
-fn repeated(existing: Referral, code: &Code) -> Outcome {
+fn repeated(existing: Referral, code: &Code) -> Attribution {
     if existing.code == *code {
-        Outcome::Existing(existing)
+        Attribution::Existing(existing)
     } else {
-        Outcome::Refused(AttributionRefusal::AlreadyReferred)
+        Attribution::Refused(AttributionRefusal::AlreadyReferred)
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_repeated_sign_up_by_the_same_code_finds_the_referral() {
         let (existing, other) = (sample::pending(), "OTHER".parse().unwrap());
-        assert_eq!(repeated(existing.clone(), &"a-l-i-c-e".parse().unwrap()), Outcome::Existing(existing.clone()));
-        assert_eq!(repeated(existing, &other), Outcome::Refused(AttributionRefusal::AlreadyReferred));
+        assert_eq!(repeated(existing.clone(), &"a-l-i-c-e".parse().unwrap()), Attribution::Existing(existing.clone()));
+        assert_eq!(repeated(existing, &other), Attribution::Refused(AttributionRefusal::AlreadyReferred));
     }
 }

@@ -1,9 +1,11 @@
-//! Advance: decides what a referral's time has come for. Stream and sweep both call it, and the table lets one win.
+//! Issue: decides the rewards of a converted referral when its hold ends, and re-announces undelivered rewards. The stream
+//! and the sweep both do this; conditional writes let only one of them succeed.
 
 use std::time::Duration;
 
 use crate::{
     fraud::{self, Evidence, Gate},
+    log_outcome::LogOutcome,
     machine::{Command, Decision, Refusal},
     mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
@@ -12,12 +14,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// Issues a converted referral's rewards once its hold is over, or voids it where fraud has shown since; leaves every
-/// other referral alone.
+/// Issues the rewards of a converted referral whose hold is over, or voids it if it now breaks a fraud rule. Every other
+/// referral stays unchanged.
 ///
 /// # Errors
-/// When the table does not answer, or others get in between time and again.
-pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Outcome, StoreError> {
+/// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.
+pub async fn issue_or_void(store: &Store, read: Referral, now: Timestamp) -> Result<Outcome, StoreError> {
     let mut referral = read;
     for _ in 0..Store::DECISIONS {
         if let Some(reason) = not_due(&referral, now) {
@@ -29,7 +31,7 @@ pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Ou
             Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
             Decision::Apply(after, verb) => match store.write(&referral, *after, verb).await? {
                 Written::Done(after) => {
-                    tell(&after);
+                    log(&after);
                     return Ok(Outcome::Applied(after));
                 }
                 Written::Found(found) => found,
@@ -39,12 +41,15 @@ pub async fn advance(store: &Store, read: Referral, now: Timestamp) -> Result<Ou
     Err(store.contended(&referral))
 }
 
-/// One line in the log for what came of it, whoever advanced it.
-fn tell(after: &Referral) {
-    let (correlation_id, outcome) = (after.referee.hashed(), after.status().as_str());
+/// Logs the result in one line, in the same form for the stream and the sweep.
+fn log(after: &Referral) {
+    let correlation_id = after.referee.hashed();
     match after.rewards() {
-        Some(_) => tracing::info!(outcome, correlation_id, issued = Side::BOTH.len()),
-        None => tracing::info!(outcome, correlation_id),
+        Some(_) => {
+            let outcome = LogOutcome::Rewarded.as_str();
+            tracing::info!(outcome, correlation_id, issued = Side::BOTH.len());
+        }
+        None => tracing::info!(outcome = LogOutcome::Voided.as_str(), correlation_id),
     }
 }
 
@@ -61,22 +66,22 @@ fn verdict(evidence: &Evidence) -> Command<'static> {
     fraud::check(Gate::Issue, evidence).map_or(Command::Issue, |reason| Command::Void(reason.into()))
 }
 
-/// Takes it upon this caller alone to announce a referral's undelivered rewards again, by moving its due time on.
+/// Claims the right to re-announce a referral's undelivered rewards, by moving its due time.
 ///
-/// Only what has been on its way for longer than `grace` is announced again. The next look is as far away as the
-/// rewards are old, so the pauses double, up to [`LONGEST_PAUSE`].
+/// Only rewards issued longer than `grace` ago are re-announced. The time until the next attempt equals the age of the
+/// rewards, so the pauses double, up to [`LONGEST_PAUSE`].
 ///
 /// # Errors
-/// When the table does not answer, or others get in between time and again.
+/// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.
 pub async fn claim(store: &Store, read: Referral, grace: Duration, now: Timestamp) -> Result<Outcome, StoreError> {
     store.apply(read, |referral| reclaimed(referral, grace, now)).await
 }
 
-/// A subsystem that was down for days is tried at least this often.
+/// The longest time between two attempts, also for a subsystem that has been unavailable for days.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// From when on the sweep has something to do for this referral: issue it once its hold is over, or announce its rewards
-/// again once they have been on their way for longer than `grace` and nobody claimed them since. `None`: nothing.
+/// The time from which the sweep has work to do for this referral: issue its rewards after the hold, or re-announce them
+/// if they were issued longer than `grace` ago and no other sweep has claimed them since. `None`: it has none.
 pub fn due_for_sweep(referral: &Referral, grace: Duration) -> Option<Timestamp> {
     let work = referral.work().filter(|work| work.lane == Lane::Due)?;
     Some(referral.rewards().map_or(work.at, |rewards| work.at.max(rewards.issued_at.plus(grace))))
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_come_after_the_grace_with_doubling_pauses() {
+    fn claims_start_after_the_grace_period_and_their_pauses_double() {
         let grace = Duration::from_secs(10);
         let issued = sample::rewarded().rewards().unwrap().issued_at;
         let claim =

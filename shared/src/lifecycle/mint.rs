@@ -1,6 +1,6 @@
 //! Mint: a member gets a code, one per member and program.
 
-use super::Intake;
+use super::SignUps;
 use crate::{
     code::{Code, OwnedCode},
     device::DeviceFingerprint,
@@ -10,47 +10,45 @@ use crate::{
     time::Timestamp,
 };
 
-/// Who wants a code, and what kind.
+/// A request for a code.
 #[derive(Clone, Debug)]
 pub struct Mint {
-    /// The member.
     pub user: UserId,
-    /// A vanity code; none: one is drawn.
+    /// A vanity code. `None`: a random code.
     pub code: Option<Code>,
-    /// When it shall end; none: never.
+    /// `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// The member's device.
     pub device_fingerprint: Option<DeviceFingerprint>,
 }
 
-impl Intake {
-    /// Mints the code, or finds the one that the member has. Only a vanity code can be [`Minted::Taken`]: a drawn one
-    /// is drawn again.
+impl SignUps {
+    /// Mints the code, or finds the one that the member already has. Only a vanity code can be [`Minted::Taken`]; if a
+    /// random code belongs to another member, the next one is tried.
     ///
     /// # Errors
-    /// When the table does not answer.
-    pub async fn mint(&self, wish: Mint, call: &Call) -> Result<Minted, StoreError> {
-        let device = wish.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
-        let candidates = match &wish.code {
+    /// Returns an error when DynamoDB is unavailable, or when all random codes belong to other members.
+    pub async fn mint(&self, request: Mint, call: &Call) -> Result<Minted, StoreError> {
+        let device = request.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        let candidates = match &request.code {
             Some(code) => vec![code.clone()],
-            None => call.codes(&wish.user).to_vec(),
+            None => call.codes(&request.user).to_vec(),
         };
         for code in candidates {
             let code = OwnedCode {
                 code,
-                owner: wish.user.clone(),
+                owner: request.user.clone(),
                 program: self.program.id.clone(),
                 created_at: call.now,
-                expires_at: wish.expires_at,
+                expires_at: request.expires_at,
             };
             match self.store.mint(code, device.as_ref()).await? {
                 Minted::Taken => {}
                 minted @ (Minted::New(_) | Minted::Owned(_)) => return Ok(minted),
             }
         }
-        match wish.code {
+        match request.code {
             Some(_) => Ok(Minted::Taken),
-            None => Err(StoreError::Contended("the drawn codes".to_owned())),
+            None => Err(StoreError::Contended("the random codes".to_owned())),
         }
     }
 }

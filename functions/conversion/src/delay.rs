@@ -1,5 +1,5 @@
-//! The echo: what came past the bus is sent to the delay queue, so that it comes once more. An order that overtook its
-//! sign-up is then not lost, whichever way it came.
+//! The delay queue: events that did not arrive through the rule are sent there by the function, so that they too are
+//! processed again. An order that arrives before its sign-up is then not lost, whatever its source.
 
 use aws_sdk_sqs::Client;
 use referrals::{
@@ -9,39 +9,39 @@ use referrals::{
 };
 use serde_json::Value;
 
-/// The delay queue did not take the event.
+/// The delay queue did not accept the event.
 #[derive(Debug, thiserror::Error)]
-#[error("the delay queue did not answer: {0}")]
+#[error("the delay queue is unavailable: {0}")]
 pub(crate) struct NotSent(String);
 
-/// The way to the delay queue.
-pub(crate) struct Echo {
+/// A client of the delay queue.
+pub(crate) struct DelayQueue {
     client: Lazy<Client>,
     url: String,
-    /// The one queue whose events come past the bus, by name, where there is one.
+    /// The name of the incoming queue, if the stack has one.
     incoming: Option<String>,
 }
 
-impl Echo {
-    /// The queue at `DELAY_QUEUE_URL`, for what comes from `INCOMING_QUEUE_ARN`.
+impl DelayQueue {
+    /// Reads `DELAY_QUEUE_URL` and `INCOMING_QUEUE_ARN`.
     ///
     /// # Errors
-    /// When `DELAY_QUEUE_URL` is missing.
+    /// Returns an error when `DELAY_QUEUE_URL` is missing.
     pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let incoming = env.get("INCOMING_QUEUE_ARN").and_then(|arn| arn.rsplit(':').next()).map(str::to_owned);
         Ok(Self { client, url: env.required("DELAY_QUEUE_URL")?.to_owned(), incoming })
     }
 
-    /// Whether this message's event needs one: those from the delay queue are echoes, and those from the dead-letter
-    /// queue had theirs.
-    pub(crate) fn is_wanted(&self, message: &Message) -> bool {
+    /// Whether this message comes from the incoming queue. Messages from the delay queue are delayed copies themselves,
+    /// and the events in the dead-letter queue have already had theirs.
+    pub(crate) fn is_incoming(&self, message: &Message) -> bool {
         self.incoming.as_deref() == Some(message.queue.as_str())
     }
 
-    /// Sends an event that was taken in.
+    /// Sends a processed event.
     ///
     /// # Errors
-    /// When the queue does not take it; then the event must not be acknowledged.
+    /// Returns an error when the queue does not accept the event, which must then not be acknowledged.
     pub(crate) async fn send(&self, event: &Value) -> Result<(), NotSent> {
         let sent = self.client.send_message().queue_url(&self.url).message_body(event.to_string()).send().await;
         sent.map(drop).map_err(|problem| NotSent(runtime::explain(&problem)))

@@ -1,25 +1,22 @@
-//! Touches: what a visitor's cookie remembers of a referral link.
+//! The cookie: stores the last visit through a referral link in the visitor's browser.
 
 use std::time::Duration;
 
 use cookie::{Cookie, CookieJar, Key, SameSite};
 
-use crate::{
+use referrals::{
     code::Code,
     runtime::{Env, Misconfigured},
     time::Timestamp,
 };
 
-/// The cookie's name.
-pub const COOKIE: &str = "referral";
+const COOKIE: &str = "referral";
 
-/// A visit by a referral link.
+/// A visit through a referral link.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Touch {
-    /// The link's code.
-    pub code: Code,
-    /// When the link was opened.
-    pub at: Timestamp,
+pub(crate) struct Touch {
+    pub(crate) code: Code,
+    pub(crate) at: Timestamp,
 }
 
 impl Touch {
@@ -34,9 +31,9 @@ impl Touch {
     }
 }
 
-/// Signs touches into cookies and reads them back; what was not signed here does not exist.
+/// Writes touches into signed cookies and reads them back. Cookies without a valid signature are ignored.
 #[derive(Clone)]
-pub struct TouchCookie {
+pub(crate) struct TouchCookie {
     key: Key,
     domain: Option<String>,
     secure: bool,
@@ -44,15 +41,15 @@ pub struct TouchCookie {
 }
 
 impl TouchCookie {
-    /// The signing library derives its key from at least this much.
+    /// The minimum from which the signing library derives its key.
     const MIN_KEY_BYTES: usize = 32;
 
-    /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (none: this host alone) and
-    /// `PUBLIC_URL` (over https the cookie is sent over https alone). A touch counts for `window`.
+    /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (empty: only this host) and `PUBLIC_URL`
+    /// (if it is https, the cookie is sent only over https). A touch counts for `window`.
     ///
     /// # Errors
-    /// When `COOKIE_KEY` is missing or too short.
-    pub fn from_env(env: &Env, window: Duration) -> Result<Self, Misconfigured> {
+    /// Returns an error when `COOKIE_KEY` is missing or too short.
+    pub(crate) fn from_env(env: &Env, window: Duration) -> Result<Self, Misconfigured> {
         let secret = env.required("COOKIE_KEY")?.as_bytes();
         if secret.len() < Self::MIN_KEY_BYTES {
             return Err(Misconfigured::new("COOKIE_KEY", "is shorter than 32 bytes"));
@@ -65,8 +62,8 @@ impl TouchCookie {
         })
     }
 
-    /// The `Set-Cookie` header's value that makes a browser remember this touch.
-    pub fn set(&self, touch: &Touch) -> String {
+    /// The value of the `Set-Cookie` header that stores this touch in the browser.
+    pub(crate) fn set(&self, touch: &Touch) -> String {
         let mut cookie = Cookie::build((COOKIE, touch.to_value()))
             .path("/")
             .http_only(true)
@@ -81,13 +78,13 @@ impl TouchCookie {
         jar.get(COOKIE).map(|signed| signed.to_string()).unwrap_or_default()
     }
 
-    /// The last touch in a `Cookie` header that was signed here and still counts at `now`.
+    /// The latest touch in a `Cookie` header that has a valid signature and still counts at `now`.
     ///
-    /// A browser may send several cookies of one name (for a host and its parent domain); the latest touch wins.
+    /// A browser can send several cookies with the same name, for a host and for its parent domain.
     ///
     /// The header can differ from what the browser sent: a server that rebuilds it from parsed cookies may percent-encode
     /// the value (Next.js, npm `cookie`) or quote it (Python's aiohttp).
-    pub fn latest(&self, header: &str, now: Timestamp) -> Option<Touch> {
+    pub(crate) fn latest(&self, header: &str, now: Timestamp) -> Option<Touch> {
         let jar = CookieJar::new();
         Cookie::split_parse_encoded(header)
             .filter_map(Result::ok)
@@ -117,13 +114,13 @@ mod tests {
         Touch { code: code.parse().unwrap(), at: Timestamp::from_millis(millis).unwrap() }
     }
 
-    /// What a browser sends back for a `Set-Cookie`.
+    /// The cookie that a browser sends after this `Set-Cookie`.
     fn sent(set_cookie: &str) -> String {
         set_cookie.split(';').next().unwrap().to_owned()
     }
 
     #[test]
-    fn a_touch_survives_the_browser() {
+    fn a_touch_is_read_back_from_the_cookie() {
         let (cookies, touch) = (cookies(&"k".repeat(32)), touch("summer-fun", 1_000));
         let set = cookies.set(&touch);
         for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=7776000"] {
@@ -135,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn over_https_the_cookie_is_secure_and_may_span_a_domain() {
+    fn with_https_the_cookie_is_secure_and_can_have_a_domain() {
         let env = Env::default()
             .with("COOKIE_KEY", "k".repeat(32))
             .with("PUBLIC_URL", "https://go.example.com")
@@ -145,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_or_stale_touch_does_not_count() {
+    fn a_forged_or_expired_touch_does_not_count() {
         let (ours, theirs) = (cookies(&"k".repeat(32)), cookies(&"x".repeat(32)));
         let touch = touch("abc", 0);
         let (end, late) = (touch.at.plus(WINDOW), touch.at.plus(WINDOW + Duration::from_millis(1)));

@@ -1,5 +1,5 @@
-//! Convert: a qualifying order turns `pending` into `converted`. Withdraw: the news that it does not stand after all
-//! turns `converted` into `voided`.
+//! Convert: a qualifying order turns `pending` into `converted`. Adjust: a cancellation, full refund or dispute of that
+//! order turns `converted` into `voided`.
 
 use crate::{
     id::UserId,
@@ -10,29 +10,29 @@ use crate::{
     time::Timestamp,
 };
 
-/// Takes an order in; `None` when its user was never referred.
+/// Applies an order to the referral of its user. `None`: the user was never referred.
 ///
 /// # Errors
-/// When the table does not answer.
+/// Returns an error when DynamoDB is unavailable.
 pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Outcome>, StoreError> {
     let decide = |referral: &Referral| referral.decide(&Command::Convert(order), now);
-    step_of(store, &order.user, decide).await
+    apply(store, &order.user, decide).await
 }
 
-/// Takes the news in that an order does not stand any more; `None` when its user was never referred.
+/// Applies an adjustment to the referral of its user. `None`: the user was never referred.
 ///
 /// # Errors
-/// When the table does not answer.
+/// Returns an error when DynamoDB is unavailable.
 pub async fn adjust(
     store: &Store,
     adjustment: &OrderAdjustment,
     now: Timestamp,
 ) -> Result<Option<Outcome>, StoreError> {
     let decide = |referral: &Referral| referral.decide(&Command::Adjust(adjustment), now);
-    step_of(store, &adjustment.user, decide).await
+    apply(store, &adjustment.user, decide).await
 }
 
-async fn step_of(
+async fn apply(
     store: &Store,
     referee: &UserId,
     decide: impl Fn(&Referral) -> Decision + Send,

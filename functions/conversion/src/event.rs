@@ -1,0 +1,278 @@
+//! Events in: parses an event from the bus into what it asks for.
+
+use std::time::Duration;
+
+use aws_lambda_events::eventbridge::EventBridgeEvent;
+use referrals::{
+    account::Standing,
+    device::DeviceFingerprint,
+    id::{OrderId, RefundId, UserId},
+    lifecycle::attribute::{SignUp, SignUpDetails},
+    money::Money,
+    order::{AdjustmentCause, Order, OrderAdjustment},
+    program::QualifyingEvents,
+    time::Timestamp,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// A valid event.
+#[derive(Clone, Debug)]
+pub(crate) enum InboundEvent {
+    /// An order, which converts the referral if it meets the referral's terms.
+    Order(Order),
+    Adjustment(OrderAdjustment),
+    /// A user's account was flagged or cleared.
+    Flag(UserId, Standing),
+    SignedUp(SignedUp),
+}
+
+/// A new member.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedUp {
+    pub(crate) user: UserId,
+    pub(crate) device_fingerprint: Option<DeviceFingerprint>,
+    /// `None` if the event names no code.
+    pub(crate) attribution: Option<SignUp>,
+}
+
+/// The result of parsing.
+#[derive(Clone, Debug)]
+pub(crate) enum Parsed {
+    Event(InboundEvent),
+    /// The type is unknown.
+    Ignored,
+    /// The type is known, but the event is invalid. The text says why.
+    Invalid(String),
+}
+
+impl InboundEvent {
+    /// The user that the event is about.
+    pub(crate) fn user(&self) -> &UserId {
+        match self {
+            Self::Order(order) => &order.user,
+            Self::Adjustment(adjustment) => &adjustment.user,
+            Self::Flag(user, _) => user,
+            Self::SignedUp(sign_up) => &sign_up.user,
+        }
+    }
+}
+
+/// Parses an event. Types in `qualifying` report orders; whether an order qualifies is decided later, by the terms of the
+/// referral.
+pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, now: Timestamp) -> Parsed {
+    let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
+        Ok(event) => event,
+        Err(problem) => return Parsed::Invalid(format!("the envelope: {problem}")),
+    };
+    let sent_at = event.time.map_or(now, Timestamp::from);
+    let detail = event.detail;
+    let parsed = match event.detail_type.as_str() {
+        "order.refunded" => read::<Refunded>(detail).map(Refunded::event),
+        "order.cancelled" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Cancelled)),
+        "payment.disputed" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Disputed)),
+        "account.flagged" => read::<Flagged>(detail).and_then(|flagged| flagged.event(sent_at)),
+        "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(sent_at)),
+        "customer.signed_up" => read::<CustomerSignedUp>(detail).map(|customer| customer.event(sent_at.min(now))),
+        // Referrals keep the terms of their attribution, so the default type still converts when the setting has changed.
+        known if known == "order.completed" || qualifying.contains(known) => {
+            read::<Completed>(detail).map(|completed| completed.event(known))
+        }
+        _ => return Parsed::Ignored,
+    };
+    match parsed {
+        Ok(event) => Parsed::Event(event),
+        Err(problem) => Parsed::Invalid(format!("the detail of {}: {problem}", event.detail_type)),
+    }
+}
+
+/// Why a detail is invalid.
+#[derive(Debug, thiserror::Error)]
+enum InvalidDetail {
+    #[error(transparent)]
+    Form(#[from] serde_json::Error),
+    // Serde would otherwise accept an array as the fields in their order.
+    #[error("expected an object")]
+    NotAnObject,
+    // Until that time, it would override every later event of the account.
+    #[error("occurred_at is later than the event itself")]
+    InTheFuture,
+}
+
+fn read<T: DeserializeOwned>(detail: Value) -> Result<T, InvalidDetail> {
+    if !detail.is_object() {
+        return Err(InvalidDetail::NotAnObject);
+    }
+    Ok(serde_json::from_value(detail)?)
+}
+
+/// The time of a flag: `occurred_at`, or else the time at which the event was sent.
+fn decided_at(occurred_at: Option<Timestamp>, sent_at: Timestamp) -> Result<Timestamp, InvalidDetail> {
+    /// Clocks differ, and the time in the envelope has whole seconds only.
+    const TOLERANCE: Duration = Duration::from_secs(300);
+    let at = occurred_at.unwrap_or(sent_at);
+    if at > sent_at.plus(TOLERANCE) { Err(InvalidDetail::InTheFuture) } else { Ok(at) }
+}
+
+#[derive(Deserialize)]
+struct Completed {
+    order_id: OrderId,
+    user_id: UserId,
+    #[serde(flatten)]
+    paid: Money,
+    #[serde(rename = "occurred_at")]
+    _occurred_at: Option<Timestamp>,
+}
+
+impl Completed {
+    fn event(self, event: &str) -> InboundEvent {
+        InboundEvent::Order(Order { id: self.order_id, event: event.to_owned(), user: self.user_id, paid: self.paid })
+    }
+}
+
+#[derive(Deserialize)]
+struct OfOrder {
+    order_id: OrderId,
+    user_id: UserId,
+}
+
+impl OfOrder {
+    fn event(self, cause: AdjustmentCause) -> InboundEvent {
+        InboundEvent::Adjustment(OrderAdjustment { order: self.order_id, user: self.user_id, cause })
+    }
+}
+
+#[derive(Deserialize)]
+struct Refunded {
+    #[serde(rename = "refund_id")]
+    _refund_id: RefundId,
+    #[serde(flatten)]
+    of: OfOrder,
+    #[serde(flatten)]
+    refund: Money,
+}
+
+impl Refunded {
+    fn event(self) -> InboundEvent {
+        self.of.event(AdjustmentCause::Refunded(self.refund))
+    }
+}
+
+#[derive(Deserialize)]
+struct Flagged {
+    user_id: UserId,
+    reason: String,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Flagged {
+    /// Longer reasons are truncated, so that the item of the account stays small.
+    const LONGEST_REASON: usize = 256;
+
+    fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
+        let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
+        let at = decided_at(self.occurred_at, sent_at)?;
+        Ok(InboundEvent::Flag(self.user_id, Standing { flag: Some(reason), at }))
+    }
+}
+
+#[derive(Deserialize)]
+struct Cleared {
+    user_id: UserId,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Cleared {
+    fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
+        Ok(InboundEvent::Flag(self.user_id, Standing { flag: None, at: decided_at(self.occurred_at, sent_at)? }))
+    }
+}
+
+#[derive(Deserialize)]
+struct CustomerSignedUp {
+    user_id: UserId,
+    #[serde(flatten)]
+    details: SignUpDetails,
+}
+
+impl CustomerSignedUp {
+    fn event(self, sent_at: Timestamp) -> InboundEvent {
+        let Self { user_id: user, details } = self;
+        let judged_at = details.signed_up_at(sent_at);
+        let device_fingerprint = details.device_fingerprint.clone();
+        let attribution = details.code.clone().map(|code| details.sign_up(user.clone(), code, judged_at));
+        InboundEvent::SignedUp(SignedUp { user, device_fingerprint, attribution })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use referrals::runtime::Env;
+    use serde_json::json;
+
+    use super::*;
+
+    fn qualifying() -> QualifyingEvents {
+        let env = Env::default()
+            .with("QUALIFYING_EVENT", "subscription.started")
+            .with("QUALIFYING_EVENTS", "subscription.started,trial.ended");
+        QualifyingEvents::from_env(&env).unwrap()
+    }
+
+    fn parse_event(detail_type: &str, detail: Value) -> Parsed {
+        let event =
+            json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
+        parse(&event, &qualifying(), Timestamp::from_millis(0).unwrap())
+    }
+
+    #[test]
+    fn every_qualifying_event_is_an_order() {
+        let detail = json!({"order_id": "o-1", "user_id": "bob", "amount": 500, "currency": "USD", "new": "field"});
+        for detail_type in ["order.completed", "subscription.started", "trial.ended"] {
+            match parse_event(detail_type, detail.clone()) {
+                Parsed::Event(InboundEvent::Order(order)) => assert_eq!(order.event, detail_type),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(parse_event("order.shipped", detail), Parsed::Ignored));
+    }
+
+    #[test]
+    fn the_time_in_the_detail_is_preferred_to_the_envelopes_time() {
+        let at = |detail| match parse_event("account.flagged", detail) {
+            Parsed::Event(InboundEvent::Flag(_, flag)) => flag.at.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(at(json!({"user_id": "bob", "reason": "x"})), "2026-01-31T09:30:00.000Z");
+        let own = json!({"user_id": "bob", "reason": "x", "occurred_at": "2026-01-30T00:00:00Z"});
+        assert_eq!(at(own), "2026-01-30T00:00:00.000Z");
+    }
+
+    #[test]
+    fn an_invalid_event_of_a_known_type_says_why() {
+        for (detail_type, detail) in [
+            ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": -1, "currency": "USD"})),
+            ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": 1.5, "currency": "USD"})),
+            ("order.completed", json!({"order_id": "o-1", "user_id": "b b", "amount": 1, "currency": "USD"})),
+            ("order.completed", json!("text")),
+            ("order.refunded", json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"})),
+            ("order.cancelled", json!({"order_id": "o-1"})),
+            ("payment.disputed", json!(null)),
+            ("account.flagged", json!({"user_id": "bob"})),
+            ("account.cleared", json!({"user_id": 7})),
+            ("account.cleared", json!({"user_id": "bob", "occurred_at": "2026-02-01T00:00:00Z"})),
+            ("order.cancelled", json!(["o-1", "bob"])),
+            ("customer.signed_up", json!({"user_id": "bob", "code": "!"})),
+            ("customer.signed_up", json!({"user_id": "bob", "ip": "somewhere"})),
+        ] {
+            match parse_event(detail_type, detail) {
+                Parsed::Invalid(reason) => assert!(reason.contains(detail_type), "{reason}"),
+                other => panic!("{detail_type}: {other:?}"),
+            }
+        }
+        assert!(matches!(
+            parse(&json!("no event"), &qualifying(), Timestamp::from_millis(0).unwrap()),
+            Parsed::Invalid(_)
+        ));
+    }
+}

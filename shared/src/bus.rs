@@ -1,20 +1,19 @@
-//! The bus: announcing on EventBridge.
+//! The event bus: publishes events on EventBridge.
 
 use aws_sdk_eventbridge::{Client, primitives::DateTime, types::PutEventsRequestEntry};
 
 use crate::{
-    aws::Lazy,
-    lifecycle::announce::Announcement,
+    aws::{Announcement, Lazy},
     mutant::{self, Mutant},
     runtime::{self, Env, Misconfigured},
 };
 
-/// The source of every event of ours.
+/// The `source` of every event of this service.
 pub const SOURCE: &str = "referrals";
 
-/// The bus did not take all events, or we do not know whether it did.
+/// The bus did not accept all events, or its answer is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("the bus did not take every event: {0}")]
+#[error("the bus did not accept every event: {0}")]
 pub struct PublishError(String);
 
 /// The stack's event bus.
@@ -25,27 +24,28 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// The most that `PutEvents` takes in one call.
+    /// The maximum number of entries of one `PutEvents` call.
     const BATCH: usize = 10;
 
-    /// The bus named by `BUS_NAME`.
+    /// Reads the bus name from `BUS_NAME`.
     ///
     /// # Errors
-    /// When `BUS_NAME` is missing.
+    /// Returns an error when `BUS_NAME` is missing.
     pub fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         Ok(Self { client, name: env.required("BUS_NAME")?.to_owned() })
     }
 
-    /// Puts these announcements on the bus.
+    /// Publishes these events.
     ///
     /// # Errors
-    /// When the bus does not answer, or answers that it lost one: then all may be published again, under the same ids.
-    pub async fn publish(&self, news: &[Announcement]) -> Result<(), PublishError> {
-        for batch in news.chunks(Self::BATCH) {
+    /// Returns an error when the bus does not answer or reports a failed entry. The caller may then publish all events
+    /// again, with the same ids.
+    pub async fn publish(&self, events: &[Announcement]) -> Result<(), PublishError> {
+        for batch in events.chunks(Self::BATCH) {
             let entries = batch.iter().map(|announcement| self.entry(announcement)).collect();
             let answer = self.client.put_events().set_entries(Some(entries)).send().await;
             let answer = answer.map_err(|problem| PublishError(runtime::explain(&problem)))?;
-            // The bus can answer 200 and still have lost an entry.
+            // The bus may answer 200 although an entry failed.
             if answer.failed_entry_count > 0 && !mutant::is(Mutant::LostEntryNotSeen) {
                 let lost = answer.entries.iter().flatten().find_map(|entry| entry.error_code.clone());
                 return Err(PublishError(lost.unwrap_or_else(|| "an entry was refused".to_owned())));
@@ -59,7 +59,7 @@ impl Bus {
             .event_bus_name(&self.name)
             .source(SOURCE)
             .detail_type(announcement.detail_type)
-            // The bus keeps no more than the second; the detail has the rest.
+            // The bus truncates the time to seconds. The detail contains the milliseconds.
             .time(DateTime::from_secs(announcement.occurred_at.seconds()))
             .detail(announcement.detail.to_string())
             .build()

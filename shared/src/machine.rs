@@ -1,55 +1,53 @@
-//! The machine: every way from one state of a referral to the next, written once.
+//! The state machine of a referral: every transition and its conditions, in one place.
 //!
-//! [`next`] is the machine itself. The table's conditions are derived from it ([`Transition::allowed_from`]), and
-//! [`Referral::decide`] makes the referral that is to be written. Both are pure: what is known and what time it is come in
-//! as arguments.
+//! [`next`] is the transition table. The store derives its write conditions from it ([`Transition::allowed_from`]).
+//! [`Referral::decide`] computes the referral that a command writes. Both are pure functions: the current time and
+//! everything read from outside are arguments.
 
 use crate::{
     id::OrderId,
     mutant::{self, Mutant},
     order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment},
     referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
-    reward::{Reward, RewardStatus, Side},
+    reward::{Delivery, InstructionId, RewardStatus},
     time::Timestamp,
 };
 
-/// What can be done to a referral.
+/// A row group of the transition table. A [`Command`] is a transition with its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transition {
     /// A qualifying order arrived.
     Convert,
-    /// The hold is over and nobody is flagged: decide both rewards.
+    /// The hold has ended and neither account is flagged: decide both rewards.
     Issue,
-    /// Fraud was found before the rewards were issued.
+    /// Fraud was detected before the rewards were issued.
     Void,
-    /// An order does not stand any more: the one that had converted it, or one that is yet to come.
+    /// An order was cancelled, refunded or disputed. The order may have converted the referral or may not have arrived yet.
     Adjust,
-    /// A subsystem took a reward, or refused it for good.
+    /// A subsystem accepted a reward or refused it permanently.
     RecordAnswer,
-    /// The sweep takes it upon itself to announce the rewards again.
+    /// The sweep reserves the right to announce the rewards again.
     Claim,
-    /// An operator has a reward sent again, one that was refused for good too.
+    /// An operator requests another delivery of a reward, including a permanently refused one.
     Resend,
 }
 
 impl Transition {
-    /// All of them.
+    /// All transitions.
     pub const ALL: [Self; 7] =
         [Self::Convert, Self::Issue, Self::Void, Self::Adjust, Self::RecordAnswer, Self::Claim, Self::Resend];
 
-    /// The states from which this can be done: the table's write demands one of them.
+    /// The states from which this transition is allowed. The write requires one of them.
     pub fn allowed_from(self) -> impl Iterator<Item = Status> {
-        Status::ALL.into_iter().filter(move |from| next(*from, self).is_some())
+        Status::ALL.into_iter().filter(move |from| allowed(*from, self).is_some())
     }
 }
 
-/// The machine: where a transition leads from a state, if anywhere.
+/// The transition table: the state after `transition`, or `None` if it is not allowed in state `from`.
 pub fn next(from: Status, transition: Transition) -> Option<Status> {
     match (from, transition) {
         (Status::Pending, Transition::Convert) => Some(Status::Converted),
         (Status::Pending, Transition::Adjust) => Some(Status::Pending),
-        (Status::Converted, Transition::Convert) if mutant::is(Mutant::SecondOrderConverts) => Some(Status::Converted),
-        (Status::Voided, Transition::Convert) if mutant::is(Mutant::VoidedConverts) => Some(Status::Converted),
         (Status::Converted, Transition::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Transition::Void) => Some(Status::Voided),
         (Status::Converted, Transition::Adjust) => Some(Status::Voided),
@@ -64,7 +62,17 @@ pub fn next(from: Status, transition: Transition) -> Option<Status> {
     }
 }
 
-/// A transition with what it needs to be done.
+/// [`next`], extended by the transitions that two mutants allow. Without the feature `mutants` it equals [`next`].
+fn allowed(from: Status, transition: Transition) -> Option<Status> {
+    let mistake = match (from, transition) {
+        (Status::Converted, Transition::Convert) => mutant::is(Mutant::SecondOrderConverts),
+        (Status::Voided, Transition::Convert) => mutant::is(Mutant::VoidedConverts),
+        _ => false,
+    };
+    if mistake { Some(Status::Converted) } else { next(from, transition) }
+}
+
+/// A transition with its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
     /// See [`Transition::Convert`].
@@ -75,19 +83,19 @@ pub enum Command<'a> {
     Void(VoidReason),
     /// See [`Transition::Adjust`].
     Adjust(&'a OrderAdjustment),
-    /// See [`Transition::RecordAnswer`]: the subsystem took this side's reward.
-    MarkDelivered(Side),
-    /// See [`Transition::RecordAnswer`]: the subsystem refused this side's reward for good, with this answer to a call that was made
-    /// when an operator had had it sent again so many times.
-    MarkFailed(Side, &'a str, u32),
-    /// See [`Transition::Claim`]: the rewards are this sweep's until then.
+    /// See [`Transition::RecordAnswer`]: the subsystem accepted this instruction.
+    MarkDelivered(&'a InstructionId),
+    /// See [`Transition::RecordAnswer`]: the subsystem refused this instruction permanently. Carries the subsystem's answer
+    /// and the value of [`Delivery::resent`] at the time of the call.
+    MarkFailed(&'a InstructionId, &'a str, u32),
+    /// See [`Transition::Claim`]: no other sweep announces the rewards before this time.
     Claim(Timestamp),
-    /// See [`Transition::Resend`]: this side's reward, which the sweep leaves alone until then.
-    Resend(Side, Timestamp),
+    /// See [`Transition::Resend`]: the sweep does not announce this instruction before this time.
+    Resend(&'a InstructionId, Timestamp),
 }
 
 impl Command<'_> {
-    /// The transition alone.
+    /// The transition without its data.
     pub fn transition(&self) -> Transition {
         match self {
             Self::Convert(_) => Transition::Convert,
@@ -101,39 +109,39 @@ impl Command<'_> {
     }
 }
 
-/// What an event comes to.
+/// The result of deciding a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// The referral as it is to be written, if it is still as it was read.
+    /// Write this referral, on the condition that the table still holds the referral that was read.
     Apply(Box<Referral>, Transition),
-    /// This very event has done its work before.
+    /// The same command was applied before.
     AlreadyDone,
-    /// It changes nothing here.
+    /// The command changes nothing, for this reason.
     Refuse(Refusal),
 }
 
-/// Why an event changes nothing.
+/// The reason why a command changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The referral is past (or not yet in) the state that this needs.
+    /// The referral is in this state, which does not allow the transition.
     Status(Status),
     /// The order does not meet the terms.
     Unqualified,
     /// Another order converted the referral.
     OtherOrder,
-    /// Only part of the order was paid back.
+    /// The refund covers only part of the order.
     PartialRefund,
-    /// Its time has not come.
+    /// The hold or the grace period has not ended.
     NotDue,
 }
 
 impl Referral {
-    /// What `event` makes of this referral at `now`.
+    /// Decides what `command` changes at the time `now`.
     pub fn decide(&self, command: &Command<'_>, now: Timestamp) -> Decision {
         if self.has_seen(command) {
             return Decision::AlreadyDone;
         }
-        if next(self.status(), command.transition()).is_none() {
+        if allowed(self.status(), command.transition()).is_none() {
             return self.refuse();
         }
         match command {
@@ -141,20 +149,20 @@ impl Referral {
             Command::Issue => self.issue(now),
             Command::Void(reason) => self.void(*reason, Transition::Void, now),
             Command::Adjust(adjustment) => self.adjust(adjustment, now),
-            Command::MarkDelivered(side) => self.settle(*side, |reward| reward.delivered_at = Some(now)),
-            Command::MarkFailed(side, answer, _) => self.settle(*side, |reward| {
-                reward.failed_at = Some(now);
-                reward.failure = Some((*answer).to_owned());
+            Command::MarkDelivered(id) => self.record_answer(id, |delivery| delivery.delivered_at = Some(now)),
+            Command::MarkFailed(id, answer, _) => self.record_answer(id, |delivery| {
+                delivery.failed_at = Some(now);
+                delivery.failure = Some((*answer).to_owned());
             }),
             Command::Claim(until) => self.claim(*until),
-            Command::Resend(side, until) => self.resend(*side, *until),
+            Command::Resend(id, until) => self.resend(id, *until),
         }
     }
 
-    /// Whether this very event did its work here before, so that its repetition needs no write.
+    /// Whether this command was applied before, so that repeating it needs no write.
     fn has_seen(&self, command: &Command<'_>) -> bool {
         let converted_by = |order: &OrderId| self.conversion().is_some_and(|conversion| conversion.order == *order);
-        let reward = |side: &Side| self.rewards().map(|rewards| rewards.of(*side).status());
+        let status = |id| self.delivery(id).map(Delivery::status);
         match command {
             Command::Convert(order) => converted_by(&order.id),
             Command::Adjust(adjustment) => match &self.state {
@@ -162,11 +170,11 @@ impl Referral {
                 _ => self.status() == Status::Voided && converted_by(&adjustment.order),
             },
             Command::Void(_) => self.status() == Status::Voided,
-            Command::MarkDelivered(side) | Command::Resend(side, _) => reward(side) == Some(RewardStatus::Delivered),
-            // A refusal from before it was sent again is old news: the call that counts is yet to come.
-            Command::MarkFailed(side, _, resent) => {
-                let is_old = self.rewards().is_some_and(|rewards| rewards.of(*side).resent != *resent);
-                is_old || matches!(reward(side), Some(RewardStatus::Delivered | RewardStatus::Failed))
+            Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
+            // A refusal of a call from before the last resend is outdated: a later call will be answered.
+            Command::MarkFailed(id, _, resent) => {
+                let is_outdated = self.delivery(id).is_some_and(|delivery| delivery.resent != *resent);
+                is_outdated || matches!(status(id), Some(RewardStatus::Delivered | RewardStatus::Failed))
             }
             Command::Issue | Command::Claim(_) => false,
         }
@@ -178,28 +186,28 @@ impl Referral {
         }
         let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
         if let Some(cause) = self.adjusted_before(order).filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten)) {
-            // As it would have come out the other way round.
-            return self
-                .take(State::Voided { at: now, reason: cause.into(), conversion: Some(conversion) }, Transition::Void);
+            // The same result as if the order had arrived before its adjustment.
+            let voided = State::Voided { at: now, reason: cause.into(), conversion: Some(conversion) };
+            return self.write(voided, Transition::Void);
         }
-        self.take(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Transition::Convert)
+        self.write(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Transition::Convert)
     }
 
-    /// Why the order does not stand, if that was known before it came.
+    /// The cause of a noted adjustment that voids this order.
     fn adjusted_before(&self, order: &Order) -> Option<AdjustmentCause> {
         let State::Pending { adjustments } = &self.state else { return None };
-        let mut of_it = adjustments.iter().filter(|adjustments| adjustments.order == order.id);
-        of_it.find(|adjustments| adjustments.cause.undoes(&order.paid)).map(|adjustments| adjustments.cause)
+        let mut of_order = adjustments.iter().filter(|noted| noted.order == order.id).map(|noted| noted.cause);
+        of_order.find(|cause| cause.undoes(&order.paid))
     }
 
     fn issue(&self, now: Timestamp) -> Decision {
         let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
         let rewards = Rewards::issued(&self.terms, now);
-        self.take(State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at }, Transition::Issue)
+        self.write(State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at }, Transition::Issue)
     }
 
     fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
-        self.take(State::Voided { at: now, reason, conversion: self.conversion().cloned() }, transition)
+        self.write(State::Voided { at: now, reason, conversion: self.conversion().cloned() }, transition)
     }
 
     fn adjust(&self, adjustment: &OrderAdjustment, now: Timestamp) -> Decision {
@@ -219,40 +227,41 @@ impl Referral {
         self.void(adjustment.cause.into(), Transition::Adjust, now)
     }
 
-    /// The order may have been overtaken and is yet to come. The latest few are enough: who cancels more orders than
-    /// that before the first of them arrives is no customer.
-    fn note(&self, noted: &[NotedAdjustment], adjustments: NotedAdjustment) -> Decision {
-        const MOST: usize = 4;
-        let kept = noted.iter().skip((noted.len() + 1).saturating_sub(MOST)).cloned();
-        self.take(State::Pending { adjustments: kept.chain([adjustments]).collect() }, Transition::Adjust)
+    /// Stores an adjustment whose order may still arrive. Only the latest four are kept: a genuine customer does not
+    /// cancel more orders before the first one arrives.
+    fn note(&self, noted: &[NotedAdjustment], adjustment: NotedAdjustment) -> Decision {
+        const MAX_NOTED: usize = 4;
+        let kept = noted.iter().skip((noted.len() + 1).saturating_sub(MAX_NOTED)).cloned();
+        self.write(State::Pending { adjustments: kept.chain([adjustment]).collect() }, Transition::Adjust)
     }
 
-    fn settle(&self, side: Side, fact: impl FnOnce(&mut Reward)) -> Decision {
-        let mut settled = self.state.clone();
-        let State::Rewarded { rewards, .. } = &mut settled else { return self.refuse() };
-        fact(rewards.of_mut(side));
-        self.take(settled, Transition::RecordAnswer)
+    fn record_answer(&self, id: &InstructionId, record: impl FnOnce(&mut Delivery)) -> Decision {
+        let mut recorded = self.state.clone();
+        let Some(delivery) = self.delivery_in(&mut recorded, id) else { return self.refuse() };
+        record(delivery);
+        self.write(recorded, Transition::RecordAnswer)
     }
 
     fn claim(&self, until: Timestamp) -> Decision {
         let mut claimed = self.state.clone();
         let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
         *due_at = if mutant::is(Mutant::ClaimLeavesDueTime) { *due_at } else { until };
-        self.take(claimed, Transition::Claim)
+        self.write(claimed, Transition::Claim)
     }
 
-    /// A refusal is forgotten, so that the reward is on its way again and the sweep stands behind it.
-    fn resend(&self, side: Side, until: Timestamp) -> Decision {
+    /// Removes a refusal, so that the instruction is undelivered again and the sweep takes care of it.
+    fn resend(&self, id: &InstructionId, until: Timestamp) -> Decision {
         let mut resent = self.state.clone();
-        let State::Rewarded { rewards, due_at, .. } = &mut resent else { return self.refuse() };
-        let reward = rewards.of_mut(side);
-        (reward.failed_at, reward.failure) = (None, None);
-        reward.resent = reward.resent.saturating_add(1);
-        *due_at = until;
-        self.take(resent, Transition::Resend)
+        let Some(delivery) = self.delivery_in(&mut resent, id) else { return self.refuse() };
+        (delivery.failed_at, delivery.failure) = (None, None);
+        delivery.resent = delivery.resent.saturating_add(1);
+        if let State::Rewarded { due_at, .. } = &mut resent {
+            *due_at = until;
+        }
+        self.write(resent, Transition::Resend)
     }
 
-    fn take(&self, state: State, transition: Transition) -> Decision {
+    fn write(&self, state: State, transition: Transition) -> Decision {
         let rev = if mutant::is(Mutant::RevisionUnchanged) { self.rev } else { self.rev + 1 };
         Decision::Apply(Box::new(Self { state, rev, ..self.clone() }), transition)
     }
@@ -268,7 +277,8 @@ mod tests {
     use crate::{
         fraud::FraudReason,
         referral::{Lane, Work},
-        sample::{at, converted, money, order, pending, rewarded, taken},
+        reward::{InstructionKind, Side},
+        sample::{applied, at, converted, grant, money, order, pending, rewarded},
     };
 
     fn adjustment(order: &str, cause: AdjustmentCause) -> OrderAdjustment {
@@ -276,35 +286,36 @@ mod tests {
     }
 
     fn voided() -> Referral {
-        taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)))
+        applied(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)))
     }
 
-    /// Every phase against every transition: what the machine allows is taken, raises `rev` by one and lands where the
-    /// machine says; what it does not allow never becomes a write.
+    /// Tries every command in every state. An allowed command raises `rev` by one and leads to the state in the table; any
+    /// other command writes nothing.
     #[test]
-    fn every_phase_against_every_event() {
+    fn every_state_against_every_command() {
         let (order, cancelled) = (order("o-1"), adjustment("o-1", AdjustmentCause::Cancelled));
-        let events = [
+        let (referrers, referees) = (grant(Side::Referrer), grant(Side::Referee));
+        let commands = [
             Command::Convert(&order),
             Command::Issue,
             Command::Void(FraudReason::ReferrerFlagged.into()),
             Command::Adjust(&cancelled),
-            Command::MarkDelivered(Side::Referee),
-            Command::MarkFailed(Side::Referrer, "400", 0),
+            Command::MarkDelivered(&referees),
+            Command::MarkFailed(&referrers, "400", 0),
             Command::Claim(at(99)),
-            Command::Resend(Side::Referrer, at(99)),
+            Command::Resend(&referrers, at(99)),
         ];
-        for phase in [pending(), converted(), rewarded(), voided()] {
-            for event in &events {
-                let expected = next(phase.status(), event.transition());
-                match phase.decide(event, at(30)) {
-                    Decision::Apply(taken, transition) => {
-                        assert_eq!(transition, event.transition());
-                        assert_eq!(Some(taken.status()), expected, "{:?} {event:?}", phase.status());
-                        assert_eq!(taken.rev, phase.rev + 1);
+        for referral in [pending(), converted(), rewarded(), voided()] {
+            for command in &commands {
+                let expected = next(referral.status(), command.transition());
+                match referral.decide(command, at(30)) {
+                    Decision::Apply(applied, transition) => {
+                        assert_eq!(transition, command.transition());
+                        assert_eq!(Some(applied.status()), expected, "{:?} {command:?}", referral.status());
+                        assert_eq!(applied.rev, referral.rev + 1);
                     }
                     Decision::AlreadyDone | Decision::Refuse(_) => {
-                        assert_eq!(expected, None, "{:?} {event:?}", phase.status())
+                        assert_eq!(expected, None, "{:?} {command:?}", referral.status())
                     }
                 }
             }
@@ -312,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_demands_what_the_machine_allows() {
+    fn writes_require_the_states_that_the_table_allows() {
         let from = |transition: Transition| transition.allowed_from().collect::<Vec<_>>();
         assert_eq!(from(Transition::Convert), [Status::Pending]);
         assert_eq!(from(Transition::Issue), [Status::Converted]);
@@ -324,21 +335,24 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_event_finds_its_own_work() {
-        for phase in [converted(), rewarded(), voided()] {
-            assert_eq!(phase.decide(&Command::Convert(&order("o-1")), at(30)), Decision::AlreadyDone);
+    fn a_repeated_command_is_recognised() {
+        for referral in [converted(), rewarded(), voided()] {
+            assert_eq!(referral.decide(&Command::Convert(&order("o-1")), at(30)), Decision::AlreadyDone);
             assert!(matches!(
-                phase.decide(&Command::Convert(&order("o-2")), at(30)),
+                referral.decide(&Command::Convert(&order("o-2")), at(30)),
                 Decision::Refuse(Refusal::Status(_))
             ));
         }
-        let delivered = taken(rewarded().decide(&Command::MarkDelivered(Side::Referee), at(30)));
-        assert_eq!(delivered.decide(&Command::MarkDelivered(Side::Referee), at(40)), Decision::AlreadyDone);
-        assert_eq!(delivered.decide(&Command::MarkFailed(Side::Referee, "400", 0), at(40)), Decision::AlreadyDone);
+        let delivered = applied(rewarded().decide(&Command::MarkDelivered(&grant(Side::Referee)), at(30)));
+        assert_eq!(delivered.decide(&Command::MarkDelivered(&grant(Side::Referee)), at(40)), Decision::AlreadyDone);
+        assert_eq!(
+            delivered.decide(&Command::MarkFailed(&grant(Side::Referee), "400", 0), at(40)),
+            Decision::AlreadyDone
+        );
     }
 
     #[test]
-    fn only_the_order_that_converted_takes_it_back_and_only_as_a_whole() {
+    fn only_a_full_adjustment_of_the_converting_order_voids() {
         let after = |adjustment: &OrderAdjustment| converted().decide(&Command::Adjust(adjustment), at(30));
         let refund = |amount| adjustment("o-1", AdjustmentCause::Refunded(money(amount)));
         assert_eq!(after(&adjustment("o-2", AdjustmentCause::Cancelled)), Decision::Refuse(Refusal::OtherOrder));
@@ -348,15 +362,15 @@ mod tests {
             (adjustment("o-1", AdjustmentCause::Cancelled), VoidReason::OrderCancelled),
             (adjustment("o-1", AdjustmentCause::Disputed), VoidReason::PaymentDisputed),
         ] {
-            let voided = taken(after(&adjustment));
+            let voided = applied(after(&adjustment));
             assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
             assert_eq!(voided.decide(&Command::Adjust(&adjustment), at(40)), Decision::AlreadyDone);
         }
     }
 
-    /// Whichever of the two comes first, it comes to the same.
+    /// An order and its adjustment have the same result in both orders of arrival.
     #[test]
-    fn an_order_that_was_adjusted_before_it_came_voids() {
+    fn an_adjustment_that_arrives_before_its_order_voids() {
         for (cause, status) in [
             (AdjustmentCause::Cancelled, Status::Voided),
             (AdjustmentCause::Disputed, Status::Voided),
@@ -364,46 +378,49 @@ mod tests {
             (AdjustmentCause::Refunded(money(499)), Status::Converted),
         ] {
             let adjustment = adjustment("o-1", cause);
-            let noted = taken(pending().decide(&Command::Adjust(&adjustment), at(5)));
+            let noted = applied(pending().decide(&Command::Adjust(&adjustment), at(5)));
             assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
             assert_eq!(noted.decide(&Command::Adjust(&adjustment), at(6)), Decision::AlreadyDone);
-            let came = taken(noted.decide(&Command::Convert(&order("o-1")), at(10)));
-            assert_eq!((came.status(), came.rev), (status, 3), "{cause:?}");
-            assert_eq!(came.decide(&Command::Convert(&order("o-1")), at(20)), Decision::AlreadyDone);
-            let other_way = taken(pending().decide(&Command::Convert(&order("o-1")), at(10)));
-            match other_way.decide(&Command::Adjust(&adjustment), at(10)) {
-                Decision::Apply(voided, _) => assert_eq!(voided.state, came.state, "{cause:?}"),
-                step => assert_eq!((step, &other_way.state), (Decision::Refuse(Refusal::PartialRefund), &came.state)),
+            let arrived = applied(noted.decide(&Command::Convert(&order("o-1")), at(10)));
+            assert_eq!((arrived.status(), arrived.rev), (status, 3), "{cause:?}");
+            assert_eq!(arrived.decide(&Command::Convert(&order("o-1")), at(20)), Decision::AlreadyDone);
+            let reversed = applied(pending().decide(&Command::Convert(&order("o-1")), at(10)));
+            match reversed.decide(&Command::Adjust(&adjustment), at(10)) {
+                Decision::Apply(voided, _) => assert_eq!(voided.state, arrived.state, "{cause:?}"),
+                step => assert_eq!((step, &reversed.state), (Decision::Refuse(Refusal::PartialRefund), &arrived.state)),
             }
-            assert_eq!(taken(noted.decide(&Command::Convert(&order("o-2")), at(10))).status(), Status::Converted);
+            assert_eq!(applied(noted.decide(&Command::Convert(&order("o-2")), at(10))).status(), Status::Converted);
         }
     }
 
     #[test]
-    fn the_latest_withdrawn_orders_are_kept() {
+    fn the_latest_four_adjustments_are_kept() {
         let mut referral = pending();
         for number in 1..=6 {
             let adjustment = adjustment(&format!("o-{number}"), AdjustmentCause::Cancelled);
-            referral = taken(referral.decide(&Command::Adjust(&adjustment), at(5)));
+            referral = applied(referral.decide(&Command::Adjust(&adjustment), at(5)));
         }
         let State::Pending { adjustments } = &referral.state else { panic!("{referral:?}") };
-        let kept: Vec<_> = adjustments.iter().map(|adjustments| adjustments.order.as_str()).collect();
+        let kept: Vec<_> = adjustments.iter().map(|noted| noted.order.as_str()).collect();
         assert_eq!(kept, ["o-3", "o-4", "o-5", "o-6"]);
     }
 
     #[test]
-    fn a_refused_reward_can_be_sent_again_and_a_delivered_one_cannot() {
-        let failed = taken(rewarded().decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(30)));
-        let failed = taken(failed.decide(&Command::MarkDelivered(Side::Referee), at(40)));
+    fn a_refused_reward_can_be_resent_and_a_delivered_one_cannot() {
+        let failed = applied(rewarded().decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(30)));
+        let failed = applied(failed.decide(&Command::MarkDelivered(&grant(Side::Referee)), at(40)));
         assert_eq!(failed.work().map(|work| work.lane), Some(Lane::Attention));
-        let resent = taken(failed.decide(&Command::Resend(Side::Referrer, at(99)), at(50)));
+        let resent = applied(failed.decide(&Command::Resend(&grant(Side::Referrer), at(99)), at(50)));
         assert_eq!(resent.work(), Some(Work { lane: Lane::Due, at: at(99) }));
-        assert_eq!(resent.rewards().unwrap().on_their_way().collect::<Vec<_>>(), [Side::Referrer]);
-        assert_eq!(failed.decide(&Command::Resend(Side::Referee, at(99)), at(50)), Decision::AlreadyDone);
-        // The refusal of a call from before does not undo it; that of a later one counts.
-        assert_eq!(resent.decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(60)), Decision::AlreadyDone);
-        let again = taken(resent.decide(&Command::MarkFailed(Side::Referrer, "422", 1), at(60)));
-        assert_eq!(again.rewards().unwrap().referrer.failure.as_deref(), Some("422"));
+        assert_eq!(resent.undelivered().collect::<Vec<_>>(), [grant(Side::Referrer)]);
+        assert_eq!(failed.decide(&Command::Resend(&grant(Side::Referee), at(99)), at(50)), Decision::AlreadyDone);
+        // A refusal of a call from before the resend is ignored. A refusal of a later call counts.
+        assert_eq!(
+            resent.decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(60)),
+            Decision::AlreadyDone
+        );
+        let again = applied(resent.decide(&Command::MarkFailed(&grant(Side::Referrer), "422", 1), at(60)));
+        assert_eq!(again.rewards().unwrap().referrer.delivery.failure.as_deref(), Some("422"));
     }
 
     #[test]
@@ -411,5 +428,19 @@ mod tests {
         let mut strict = pending();
         strict.terms.minimum = money(501);
         assert_eq!(strict.decide(&Command::Convert(&order("o-1")), at(10)), Decision::Refuse(Refusal::Unqualified));
+    }
+
+    #[test]
+    fn an_instruction_that_does_not_exist_cannot_be_marked_or_resent() {
+        let reversal = InstructionId { kind: InstructionKind::FullReversal, ..grant(Side::Referrer) };
+        let other = InstructionId { referee: "carol".parse().unwrap(), ..grant(Side::Referrer) };
+        for id in [reversal, other] {
+            for command in
+                [Command::MarkDelivered(&id), Command::MarkFailed(&id, "400", 0), Command::Resend(&id, at(99))]
+            {
+                let refused = Decision::Refuse(Refusal::Status(Status::Rewarded));
+                assert_eq!(rewarded().decide(&command, at(30)), refused, "{command:?}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The referral: every state it can be in, and what is known in each.
+//! A referral: its states and the data that each state holds.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,66 +11,58 @@ use crate::{
     mutant::{self, Mutant},
     order::{AdjustmentCause, NotedAdjustment},
     program::Terms,
-    reward::{Benefit, Reward, RewardId, RewardStatus, Side},
+    reward::{Delivery, InstructionId, InstructionKind, Reward, RewardStatus, Side},
     time::Timestamp,
 };
 
-/// Who invited whom, on which terms, and what came of it. There is one per referee, for ever.
+/// A referral. There is at most one per referee, and it is never deleted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Referral {
-    /// Who was invited; this is the referral's address.
+    /// The invited user. The referral is stored under this id.
     pub referee: UserId,
-    /// Who invited.
     pub referrer: UserId,
-    /// By which code.
     pub code: Code,
-    /// In which program.
     pub program: ProgramId,
-    /// What was promised when it was attributed.
+    /// The program's terms at the time of the attribution. Later changes of the program do not affect them.
     pub terms: Terms,
-    /// The device that the referee signed up with, where it was reported.
+    /// The device used at sign-up, if it was reported.
     pub device: Option<Device>,
-    /// When it was attributed.
+    /// The time of the attribution.
     pub created_at: Timestamp,
-    /// By whom: drawn by the invocation that wrote it. Older items have none.
+    /// Random marker of the invocation that wrote the referral. A retry recognises its own write by it. Items written by
+    /// older versions have none.
     pub mark: Option<u32>,
-    /// How many writes it has seen. A write decided from a read holds only if this has not moved since.
+    /// Incremented by every write. A write that was decided from a read is conditioned on the `rev` that was read.
     pub rev: u64,
-    /// How far it got.
     pub state: State,
 }
 
-/// How far a referral got, with all that is known only from there on.
+/// The state of a referral, with the data that exists only in this state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Attributed; no order yet.
+    /// Attributed, without a qualifying order.
     Pending {
-        /// Orders that were withdrawn before they came, so that they convert nothing when they do.
+        /// Adjustments of orders that have not arrived yet. Such an order voids the referral when it arrives.
         adjustments: Vec<NotedAdjustment>,
     },
-    /// An order qualified; the rewards are due when the hold ends.
+    /// An order qualified. The rewards are issued when the hold ends.
     Converted {
-        /// By which order, and when.
         conversion: Conversion,
-        /// When the hold ends.
+        /// The end of the hold.
         due_at: Timestamp,
     },
     /// Both rewards are decided.
     Rewarded {
-        /// By which order, and when.
         conversion: Conversion,
-        /// What each side gets, and how far that got.
         rewards: Rewards,
-        /// When the sweep looks after them again, as long as one of them is on its way.
+        /// When the sweep checks the rewards next, as long as one of them is undelivered.
         due_at: Timestamp,
     },
-    /// Called off; nothing is paid.
+    /// Voided. No reward is paid.
     Voided {
-        /// When.
         at: Timestamp,
-        /// Why.
         reason: VoidReason,
-        /// The order that had converted it, if one had.
+        /// The conversion, if the referral had one.
         conversion: Option<Conversion>,
     },
 }
@@ -78,35 +70,30 @@ pub enum State {
 /// The order that converted a referral.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conversion {
-    /// The event type.
+    /// The type of the event that reported the order.
     pub event: String,
-    /// The order's id.
     pub order: OrderId,
-    /// What it was worth.
     #[serde(flatten)]
     pub paid: Money,
-    /// When it was taken in.
+    /// When the event was processed.
     pub at: Timestamp,
 }
 
 /// Both rewards of a referral.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rewards {
-    /// When they were decided.
     pub issued_at: Timestamp,
-    /// The referrer's.
     pub referrer: Reward,
-    /// The referee's.
     pub referee: Reward,
 }
 
 impl Rewards {
     pub(crate) fn issued(terms: &Terms, at: Timestamp) -> Self {
-        let issued = |benefit: Benefit| Reward::issued(benefit);
-        Self { issued_at: at, referrer: issued(terms.referrer.decide()), referee: issued(terms.referee.decide()) }
+        let (referrer, referee) = (terms.referrer.decide(), terms.referee.decide());
+        Self { issued_at: at, referrer: Reward::issued(referrer), referee: Reward::issued(referee) }
     }
 
-    /// This side's.
+    /// The reward of this side.
     pub fn of(&self, side: Side) -> &Reward {
         match side {
             Side::Referrer => &self.referrer,
@@ -114,35 +101,32 @@ impl Rewards {
         }
     }
 
-    pub(crate) fn of_mut(&mut self, side: Side) -> &mut Reward {
+    fn of_mut(&mut self, side: Side) -> &mut Reward {
         match side {
             Side::Referrer => &mut self.referrer,
             Side::Referee => &mut self.referee,
         }
     }
 
-    /// The sides whose reward is on its way: issued, and neither delivered nor refused.
-    pub fn on_their_way(&self) -> impl Iterator<Item = Side> {
+    /// The sides whose reward is neither delivered nor permanently refused.
+    pub fn undelivered(&self) -> impl Iterator<Item = Side> {
         Side::BOTH.into_iter().filter(|side| self.of(*side).status() == RewardStatus::Issued)
     }
 }
 
-/// The states by name, as the API shows them and the table's conditions compare them.
+/// The name of a [`State`], as the API shows it and as write conditions compare it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Attributed.
     Pending,
-    /// An order qualified.
     Converted,
-    /// Both rewards are decided.
     Rewarded,
-    /// Called off. Final.
+    /// Final.
     Voided,
 }
 
 impl Status {
-    /// All of them, in the order of a referral's life.
+    /// All statuses, in the order of a referral's life.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Converted, Self::Rewarded, Self::Voided];
 
     /// The name in the table and in the API.
@@ -215,7 +199,7 @@ impl From<AdjustmentCause> for VoidReason {
 }
 
 impl Referral {
-    /// The state by name.
+    /// The name of the state.
     pub fn status(&self) -> Status {
         match self.state {
             State::Pending { .. } => Status::Pending,
@@ -225,7 +209,7 @@ impl Referral {
         }
     }
 
-    /// The order that converted it.
+    /// The conversion, also after the referral was voided.
     pub fn conversion(&self) -> Option<&Conversion> {
         match &self.state {
             State::Pending { .. } => None,
@@ -234,7 +218,7 @@ impl Referral {
         }
     }
 
-    /// Both rewards, once they are decided.
+    /// Both rewards, or `None` until they are decided.
     pub fn rewards(&self) -> Option<&Rewards> {
         match &self.state {
             State::Rewarded { rewards, .. } => Some(rewards),
@@ -242,63 +226,92 @@ impl Referral {
         }
     }
 
-    /// Whose this side is.
-    pub fn person(&self, side: Side) -> &UserId {
+    /// The user on this side of the referral.
+    pub fn user_id(&self, side: Side) -> &UserId {
         match side {
             Side::Referrer => &self.referrer,
             Side::Referee => &self.referee,
         }
     }
 
-    /// The name of this side's reward.
-    pub fn reward_id(&self, side: Side) -> RewardId {
-        RewardId { referee: self.referee.clone(), side }
+    /// The id of this side's reward, which is the id of the instruction that grants it.
+    pub fn reward_id(&self, side: Side) -> InstructionId {
+        InstructionId { referee: self.referee.clone(), side, kind: InstructionKind::Grant }
     }
 
-    /// What it still owes, and since or until when: its place in the table's index of work.
-    pub fn work(&self) -> Option<Work> {
-        match &self.state {
-            State::Pending { .. } | State::Voided { .. } => None,
-            State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
-            State::Rewarded { rewards, due_at, .. } => match rewards.on_their_way().next() {
-                Some(_) if mutant::is(Mutant::WorkDroppedAtIssue) => None,
-                Some(Side::Referee) if mutant::is(Mutant::WorkDroppedAtFirstDelivery) => None,
-                None if mutant::is(Mutant::WorkKeptAtLastDelivery) => Some(Work { lane: Lane::Due, at: *due_at }),
-                None if mutant::is(Mutant::WorkDroppedAtRefusal) => None,
-                Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
-                None => attention(rewards),
-            },
+    /// The delivery of this instruction, or `None` if the referral has no such instruction.
+    pub fn delivery(&self, id: &InstructionId) -> Option<&Delivery> {
+        match id.kind {
+            InstructionKind::Grant if id.referee == self.referee => Some(&self.rewards()?.of(id.side).delivery),
+            InstructionKind::Grant | InstructionKind::FullReversal | InstructionKind::PartialReversal(_) => None,
         }
+    }
+
+    /// The delivery of this instruction in `state`, which is a copy of this referral's state.
+    pub(crate) fn delivery_in<'a>(&self, state: &'a mut State, id: &InstructionId) -> Option<&'a mut Delivery> {
+        self.delivery(id)?;
+        let State::Rewarded { rewards, .. } = state else { return None };
+        Some(&mut rewards.of_mut(id.side).delivery)
+    }
+
+    /// The instructions that are neither delivered nor permanently refused.
+    pub fn undelivered(&self) -> impl Iterator<Item = InstructionId> {
+        self.rewards().into_iter().flat_map(Rewards::undelivered).map(|side| self.reward_id(side))
+    }
+
+    /// The referral's place in the index of work, or `None` if no work is left.
+    pub fn work(&self) -> Option<Work> {
+        with_mutants(&self.state, work(&self.state))
     }
 }
 
 /// A referral's place in the index of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Work {
-    /// For whom it waits.
     pub lane: Lane,
-    /// Since when, or until when.
+    /// In the lane `Due`: when the work is due. In the lane `Attention`: when the last reward was refused.
     pub at: Timestamp,
 }
 
-/// Who does what is owed. Two lanes, so that what waits for a person never stands in front of the sweep.
+/// Who has to do the work. The lanes are separate so that the sweep never reads what only an operator can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
-    /// The sweep, from this time on.
+    /// The sweep.
     Due,
-    /// An operator, since this time.
+    /// An operator, because a subsystem refused a reward permanently.
     Attention,
 }
 
-/// Nothing is on its way any more; what was refused for good waits for an operator.
+/// The work that is left in this state. An undelivered reward takes precedence over a refused one.
+fn work(state: &State) -> Option<Work> {
+    match state {
+        State::Pending { .. } | State::Voided { .. } => None,
+        State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
+        State::Rewarded { rewards, due_at, .. } => match rewards.undelivered().next() {
+            Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
+            None => attention(rewards),
+        },
+    }
+}
+
+/// The work of an operator: the permanently refused rewards.
 fn attention(rewards: &Rewards) -> Option<Work> {
-    Side::BOTH
-        .into_iter()
-        .map(|side| rewards.of(side))
-        .filter(|reward| reward.status() == RewardStatus::Failed)
-        .filter_map(|reward| reward.failed_at)
-        .max()
-        .map(|at| Work { lane: if mutant::is(Mutant::AttentionAsDue) { Lane::Due } else { Lane::Attention }, at })
+    let deliveries = Side::BOTH.into_iter().map(|side| &rewards.of(side).delivery);
+    let failed = deliveries.filter(|delivery| delivery.status() == RewardStatus::Failed);
+    failed.filter_map(|delivery| delivery.failed_at).max().map(|at| Work { lane: Lane::Attention, at })
+}
+
+/// Applies the mutants of the index of work. Without the feature `mutants` it returns `work`.
+fn with_mutants(state: &State, work: Option<Work>) -> Option<Work> {
+    let State::Rewarded { rewards, due_at, .. } = state else { return work };
+    match rewards.undelivered().next() {
+        Some(_) if mutant::is(Mutant::WorkDroppedAtIssue) => None,
+        Some(Side::Referee) if mutant::is(Mutant::WorkDroppedAtFirstDelivery) => None,
+        None if mutant::is(Mutant::WorkKeptAtLastDelivery) => Some(Work { lane: Lane::Due, at: *due_at }),
+        None if mutant::is(Mutant::WorkDroppedAtRefusal) => None,
+        None if mutant::is(Mutant::AttentionAsDue) => work.map(|work| Work { lane: Lane::Due, ..work }),
+        Some(_) | None => work,
+    }
 }
 
 #[cfg(test)]
@@ -306,25 +319,25 @@ mod tests {
     use super::*;
     use crate::{
         machine::Command,
-        sample::{at, converted, pending, rewarded, taken},
+        sample::{applied, at, converted, grant, pending, rewarded},
     };
 
     #[test]
-    fn what_is_owed_is_in_the_index_and_nothing_else_is() {
+    fn only_referrals_with_work_left_are_in_the_index() {
         let due = |millis| Some(Work { lane: Lane::Due, at: at(millis) });
         assert_eq!(pending().work(), None);
         assert_eq!(converted().work(), due(1010));
         assert_eq!(rewarded().work(), due(1010));
-        let voided = taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)));
+        let voided = applied(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)));
         assert_eq!(voided.work(), None);
 
-        let claimed = taken(rewarded().decide(&Command::Claim(at(9000)), at(30)));
+        let claimed = applied(rewarded().decide(&Command::Claim(at(9000)), at(30)));
         assert_eq!(claimed.work(), due(9000));
-        let one_failed = taken(claimed.decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(40)));
+        let one_failed = applied(claimed.decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(40)));
         assert_eq!(one_failed.work(), due(9000));
-        let settled = taken(one_failed.decide(&Command::MarkDelivered(Side::Referee), at(50)));
-        assert_eq!(settled.work(), Some(Work { lane: Lane::Attention, at: at(40) }));
-        let delivered = taken(settled.decide(&Command::MarkDelivered(Side::Referrer), at(60)));
+        let both_answered = applied(one_failed.decide(&Command::MarkDelivered(&grant(Side::Referee)), at(50)));
+        assert_eq!(both_answered.work(), Some(Work { lane: Lane::Attention, at: at(40) }));
+        let delivered = applied(both_answered.decide(&Command::MarkDelivered(&grant(Side::Referrer)), at(60)));
         assert_eq!(delivered.work(), None);
     }
 

@@ -1,4 +1,4 @@
-//! Rewards: what each side gets, and how far it got.
+//! Rewards: what each side gets, the instructions that deliver it, and the state of each delivery.
 
 use std::fmt;
 
@@ -6,17 +6,15 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::program::benefit::{Benefit, InvalidRewardType, RewardType};
 use crate::{
-    id::{InvalidId, UserId},
+    id::{InvalidId, RefundId, UserId},
     time::Timestamp,
 };
 
-/// The two people of a referral.
+/// One of the two people of a referral.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Who invited.
     Referrer,
-    /// Who was invited.
     Referee,
 }
 
@@ -24,7 +22,7 @@ impl Side {
     /// Both, in the order in which they are listed.
     pub const BOTH: [Self; 2] = [Self::Referrer, Self::Referee];
 
-    /// The name used in ids and answers.
+    /// The name in ids, in the table and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Referrer => "referrer",
@@ -33,72 +31,115 @@ impl Side {
     }
 }
 
-/// A reward's name: `{referee_id}:{side}`. It follows from the referral, so every delivery of one reward carries the
-/// same one, which is what the subsystems know it by (`Idempotency-Key`).
+/// The id of an instruction to a subsystem. It is derived from the referral, so every delivery of one instruction carries
+/// the same id. Subsystems use it as their idempotency key (`Idempotency-Key`).
+///
+/// A reward has the id of the instruction that grants it: `{referee_id}:{side}`. A reversal's id adds `:reversal` (full) or
+/// `:refund:{refund_id}` (partial). The service does not produce reversals yet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct RewardId {
-    /// Whose referral it is.
+pub struct InstructionId {
     pub referee: UserId,
-    /// For which of the two.
+    /// The side whose reward the instruction grants or reverses.
     pub side: Side,
+    pub kind: InstructionKind,
 }
 
-impl fmt::Display for RewardId {
+/// What an instruction asks a subsystem to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InstructionKind {
+    /// Give the reward.
+    Grant,
+    /// Take back the whole reward.
+    FullReversal,
+    /// Take back the part of the reward that this refund affects.
+    PartialReversal(RefundId),
+}
+
+impl fmt::Display for InstructionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.referee, self.side.as_str())
+        write!(f, "{}:{}", self.referee, self.side.as_str())?;
+        match &self.kind {
+            InstructionKind::Grant => Ok(()),
+            InstructionKind::FullReversal => f.write_str(":reversal"),
+            InstructionKind::PartialReversal(refund) => write!(f, ":refund:{refund}"),
+        }
     }
 }
 
-impl From<RewardId> for String {
-    fn from(id: RewardId) -> Self {
+impl From<InstructionId> for String {
+    fn from(id: InstructionId) -> Self {
         id.to_string()
     }
 }
 
-impl TryFrom<String> for RewardId {
+impl TryFrom<String> for InstructionId {
     type Error = InvalidId;
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
-        let (referee, side) = text.split_once(':').ok_or(InvalidId)?;
+        // No part of the id contains a colon.
+        let mut parts = text.split(':');
+        let referee = parts.next().ok_or(InvalidId)?.parse()?;
+        let side = parts.next().ok_or(InvalidId)?;
         let side = Side::BOTH.into_iter().find(|known| known.as_str() == side).ok_or(InvalidId)?;
-        Ok(Self { referee: referee.parse()?, side })
+        let kind = match (parts.next(), parts.next(), parts.next()) {
+            (None, None, None) => InstructionKind::Grant,
+            (Some("reversal"), None, None) => InstructionKind::FullReversal,
+            (Some("refund"), Some(refund), None) => InstructionKind::PartialReversal(refund.parse()?),
+            _ => return Err(InvalidId),
+        };
+        Ok(Self { referee, side, kind })
     }
 }
 
-/// An issued reward. Delivered and failed are separate facts, each set once: what was refused for good can still be
-/// delivered when an operator sends it again.
+/// An issued reward.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reward {
-    /// What the referral's terms promised this side.
+    /// What the referral's terms promised to this side.
     #[serde(flatten)]
     pub benefit: Benefit,
-    /// When the subsystem answered 2xx.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered_at: Option<Timestamp>,
-    /// When the subsystem refused it for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_at: Option<Timestamp>,
-    /// What the subsystem said when it refused: status and a short excerpt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// How often an operator had it sent again: each may end in a refusal of its own.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub resent: u32,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+    /// The delivery of the grant.
+    #[serde(flatten)]
+    pub delivery: Delivery,
 }
 
 impl Reward {
     /// A reward that was decided and has not been sent yet.
     pub fn issued(benefit: Benefit) -> Self {
-        Self { benefit, delivered_at: None, failed_at: None, failure: None, resent: 0 }
+        Self { benefit, delivery: Delivery::default() }
     }
 
-    /// Where it stands, derived from the facts.
+    /// The status of the grant.
+    pub fn status(&self) -> RewardStatus {
+        self.delivery.status()
+    }
+}
+
+/// How far the delivery of one instruction has progressed. Delivery and failure are separate facts, because a permanently
+/// refused instruction can still be delivered when an operator sends it again.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Delivery {
+    /// When the subsystem answered 2xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
+    /// When the subsystem refused it permanently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
+    /// The subsystem's refusal: status and the beginning of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How many times an operator sent it again. Each time may end in another refusal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resent: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Delivery {
+    /// The status that follows from the facts.
     pub fn status(&self) -> RewardStatus {
         match (self.delivered_at, self.failed_at) {
             (Some(_), _) => RewardStatus::Delivered,
@@ -108,52 +149,89 @@ impl Reward {
     }
 }
 
-/// What the API says of a reward.
+/// The delivery status of a reward, as the API shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RewardStatus {
-    /// Decided and recorded; on its way.
+    /// Decided and recorded, not yet delivered.
     Issued,
-    /// The subsystem said 2xx.
+    /// The subsystem answered 2xx.
     Delivered,
-    /// The subsystem refused it for good; it waits for an operator.
+    /// The subsystem refused it permanently. An operator has to act.
     Failed,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Amount;
+    use crate::money::Money;
+
+    fn grant() -> InstructionId {
+        InstructionId { referee: "bob".parse().unwrap(), side: Side::Referee, kind: InstructionKind::Grant }
+    }
 
     #[test]
-    fn a_rewards_name_can_be_read_back() {
-        let id = RewardId { referee: "bob".parse().unwrap(), side: Side::Referee };
-        assert_eq!(id.to_string(), "bob:referee");
-        assert_eq!(RewardId::try_from(id.to_string()), Ok(id));
-        for text in ["bob", "bob:nobody", ":referee", "b b:referee", "a:b:referee"] {
-            assert!(RewardId::try_from(text.to_owned()).is_err(), "{text}");
+    fn instruction_ids_are_parsed_and_displayed() {
+        let partial = InstructionKind::PartialReversal("r-1".parse().unwrap());
+        for (text, kind) in [
+            ("bob:referee", InstructionKind::Grant),
+            ("bob:referee:reversal", InstructionKind::FullReversal),
+            ("bob:referee:refund:r-1", partial),
+        ] {
+            let id = InstructionId { kind, ..grant() };
+            assert_eq!(id.to_string(), text);
+            assert_eq!(InstructionId::try_from(text.to_owned()), Ok(id));
+        }
+        for text in [
+            "bob",
+            "bob:nobody",
+            ":referee",
+            "b b:referee",
+            "a:b:referee",
+            "bob:referee:",
+            "bob:referee:grant",
+            "bob:referee:reversal:r-1",
+            "bob:referee:refund",
+            "bob:referee:refund:",
+            "bob:referee:refund:r-1:x",
+        ] {
+            assert!(InstructionId::try_from(text.to_owned()).is_err(), "{text}");
         }
     }
 
-    /// So that a reward that went well is no larger in the table than it was before there were resends.
+    /// Items of older versions and of this one have the same form. A delivered reward has no `resent`, which keeps it small.
     #[test]
-    fn how_often_it_was_sent_again_is_written_once_it_was() {
-        let mut reward = Reward::issued(Benefit::Points(Amount::ZERO));
-        let written = |reward: &Reward| serde_json::to_value(reward).unwrap();
-        assert_eq!(written(&reward).get("resent"), None);
-        reward.resent = 2;
-        assert_eq!(written(&reward)["resent"], 2);
-        assert_eq!(serde_json::from_value(written(&reward)).ok(), Some(reward));
+    fn a_stored_reward_keeps_its_form() {
+        let credit = || Benefit::Credit(Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() });
+        let at = Timestamp::from_millis(0);
+        let failed = Delivery { failed_at: at, failure: Some("400: no".to_owned()), resent: 2, ..Delivery::default() };
+        for (delivery, stored) in [
+            (Delivery::default(), r#"{"type":"credit","amount":500,"currency":"USD"}"#),
+            (
+                Delivery { delivered_at: at, ..Delivery::default() },
+                r#"{"type":"credit","amount":500,"currency":"USD","delivered_at":"1970-01-01T00:00:00.000Z"}"#,
+            ),
+            (
+                failed,
+                r#"{"type":"credit","amount":500,"currency":"USD","failed_at":"1970-01-01T00:00:00.000Z","failure":"400: no","resent":2}"#,
+            ),
+        ] {
+            let reward = Reward { benefit: credit(), delivery };
+            assert_eq!(serde_json::to_string(&reward).unwrap(), stored);
+            assert_eq!(serde_json::from_str::<Reward>(stored).unwrap(), reward);
+            let item: serde_dynamo::Item = serde_dynamo::to_item(&reward).unwrap();
+            assert_eq!(serde_dynamo::from_item::<_, Reward>(item).unwrap(), reward);
+        }
     }
 
     #[test]
-    fn a_delivery_outweighs_an_earlier_refusal() {
+    fn a_delivery_takes_precedence_over_an_earlier_refusal() {
         let at = Timestamp::from_millis(0);
-        let mut reward = Reward::issued(Benefit::Points(Amount::ZERO));
-        assert_eq!(reward.status(), RewardStatus::Issued);
-        reward.failed_at = at;
-        assert_eq!(reward.status(), RewardStatus::Failed);
-        reward.delivered_at = at;
-        assert_eq!(reward.status(), RewardStatus::Delivered);
+        let mut delivery = Delivery::default();
+        assert_eq!(delivery.status(), RewardStatus::Issued);
+        delivery.failed_at = at;
+        assert_eq!(delivery.status(), RewardStatus::Failed);
+        delivery.delivered_at = at;
+        assert_eq!(delivery.status(), RewardStatus::Delivered);
     }
 }

@@ -1,4 +1,4 @@
-//! A referral in each phase, for the unit tests: alice referred bob, who ordered; hold of one second.
+//! Sample referrals for the unit tests: alice referred bob, who placed an order. The hold is one second.
 
 use crate::{
     machine::{Command, Decision},
@@ -6,6 +6,7 @@ use crate::{
     order::Order,
     program::Program,
     referral::{Referral, State},
+    reward::{InstructionId, Side},
     runtime::Env,
     time::Timestamp,
 };
@@ -28,9 +29,9 @@ pub(crate) fn order(id: &str) -> Order {
     }
 }
 
-/// The referral that an event makes.
-pub(crate) fn taken(step: Decision) -> Referral {
-    match step {
+/// The referral that a decision writes.
+pub(crate) fn applied(decision: Decision) -> Referral {
+    match decision {
         Decision::Apply(referral, _) => *referral,
         other => panic!("{other:?}"),
     }
@@ -52,9 +53,14 @@ pub(crate) fn pending() -> Referral {
 }
 
 pub(crate) fn converted() -> Referral {
-    taken(pending().decide(&Command::Convert(&order("o-1")), at(10)))
+    applied(pending().decide(&Command::Convert(&order("o-1")), at(10)))
 }
 
 pub(crate) fn rewarded() -> Referral {
-    taken(converted().decide(&Command::Issue, at(20)))
+    applied(converted().decide(&Command::Issue, at(20)))
+}
+
+/// The id of this side's grant.
+pub(crate) fn grant(side: Side) -> InstructionId {
+    pending().reward_id(side)
 }

@@ -1,4 +1,4 @@
-//! What others see: referrals and rewards as the API and the bus show them.
+//! Views: referrals and rewards as the API and the published events show them.
 
 use serde::Serialize;
 
@@ -6,11 +6,11 @@ use crate::{
     id::UserId,
     money::{Amount, Currency},
     referral::{Referral, State, VoidReason},
-    reward::{RewardId, RewardStatus, RewardType, Side},
+    reward::{InstructionId, RewardStatus, RewardType, Side},
     time::Timestamp,
 };
 
-/// A referral. What has not happened is `null`; without rewards the list is empty.
+/// A referral. Times and reasons of what has not happened are `null`, and `rewards` is empty until both are decided.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ReferralView<'a> {
     referee_id: &'a str,
@@ -29,7 +29,7 @@ pub struct ReferralView<'a> {
 }
 
 impl<'a> ReferralView<'a> {
-    /// Shows this referral.
+    /// The view of this referral.
     pub fn of(referral: &'a Referral) -> Self {
         let conversion = referral.conversion();
         let (voided_at, void_reason) = match &referral.state {
@@ -54,44 +54,37 @@ impl<'a> ReferralView<'a> {
     }
 }
 
-/// A reward. The amount is in minor units; points are a plain count without a currency.
+/// A reward. The amount is in minor units of the currency. Points have no currency.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct RewardView<'a> {
-    /// Its name, and the idempotency key of its delivery.
-    pub reward_id: RewardId,
-    /// For which of the two.
+    /// Also the idempotency key of the delivery.
+    pub reward_id: InstructionId,
     pub side: Side,
-    /// Whose it is.
     pub user_id: &'a UserId,
-    /// Which subsystem gives it.
     pub r#type: RewardType,
-    /// Minor units, or points.
     pub amount: Amount,
-    /// Of this currency.
     pub currency: Option<Currency>,
-    /// Where it stands.
     pub status: RewardStatus,
-    /// When it was decided.
     pub issued_at: Timestamp,
-    /// When the subsystem took it.
+    /// When the subsystem answered 2xx.
     pub delivered_at: Option<Timestamp>,
 }
 
 impl<'a> RewardView<'a> {
-    /// Shows this side's reward, once there is one.
+    /// The view of this side's reward, or `None` until the rewards are decided.
     pub fn of(referral: &'a Referral, side: Side) -> Option<Self> {
         let rewards = referral.rewards()?;
         let reward = rewards.of(side);
         Some(Self {
             reward_id: referral.reward_id(side),
             side,
-            user_id: referral.person(side),
+            user_id: referral.user_id(side),
             r#type: reward.benefit.kind(),
             amount: reward.benefit.amount(),
             currency: reward.benefit.currency(),
             status: reward.status(),
             issued_at: rewards.issued_at,
-            delivered_at: reward.delivered_at,
+            delivered_at: reward.delivery.delivered_at,
         })
     }
 }

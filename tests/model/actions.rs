@@ -9,9 +9,10 @@ use std::{
 };
 
 use referrals::{
+    aws::Announcement,
     fraud::FraudReason,
     lifecycle::{
-        announce::{Announcement, announcements, reannouncement, reannouncements},
+        announce::{announcements, reannouncement, reannouncements},
         issue::due_for_sweep,
     },
     machine::{Command, Decision, Transition, next},
@@ -144,7 +145,7 @@ impl Protocol {
                 let process = world.running.remove(index);
                 let (read, side) = (process.read.clone(), side_of(process.task));
                 let rewards = read.as_ref().and_then(|read| read.rewards());
-                let resent = rewards.map_or(0, |rewards| rewards.of(side).resent);
+                let resent = rewards.map_or(0, |rewards| rewards.of(side).delivery.resent);
                 self.decide(world, process, Change::Fail(side, resent), read);
             }
             Fault::Late => world.now = world.due().unwrap_or(world.now),
@@ -483,9 +484,9 @@ fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
         Change::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
         Change::Claim => claim(found, world),
         Change::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
-        Change::Deliver(side) => found.decide(&Command::MarkDelivered(side), now),
-        Change::Fail(side, resent) => found.decide(&Command::MarkFailed(side, "400", resent), now),
-        Change::Resend(side) => found.decide(&Command::Resend(side, now.plus(GRACE)), now),
+        Change::Deliver(side) => found.decide(&Command::MarkDelivered(&found.reward_id(side)), now),
+        Change::Fail(side, resent) => found.decide(&Command::MarkFailed(&found.reward_id(side), "400", resent), now),
+        Change::Resend(side) => found.decide(&Command::Resend(&found.reward_id(side), now.plus(GRACE)), now),
     }
 }
 
@@ -517,7 +518,7 @@ fn announced(before: &Referral, after: &Referral) -> BySide<bool> {
 /// The rewards that a claim or an operator announces again.
 fn reannounced(referral: &Referral, side: Option<Side>) -> BySide<bool> {
     cached((None, facts(referral), side), || match side {
-        Some(side) => reannouncement(referral, side).into_iter().collect(),
+        Some(side) => reannouncement(referral, &referral.reward_id(side)).into_iter().collect(),
         None => reannouncements(referral),
     })
 }
@@ -528,8 +529,8 @@ type CacheKey = (Option<Facts>, Facts, Option<Side>);
 /// Everything in a referral that can influence an announcement's type and side.
 fn facts(referral: &Referral) -> Facts {
     let of = |side| {
-        let reward = referral.rewards()?.of(side);
-        Some((reward.delivered_at.is_some(), reward.failed_at.is_some()))
+        let delivery = &referral.rewards()?.of(side).delivery;
+        Some((delivery.delivered_at.is_some(), delivery.failed_at.is_some()))
     };
     (referral.status(), Side::BOTH.map(of))
 }

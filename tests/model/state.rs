@@ -241,7 +241,8 @@ impl World {
             let reward = referral.rewards().map(|rewards| rewards.of(side));
             let resent = |count: u32| u8::try_from(count.min(7)).unwrap_or(7) << 4;
             reward.map_or(9, |reward| {
-                bits(&[reward.delivered_at.is_some(), reward.failed_at.is_some()]) | resent(reward.resent)
+                bits(&[reward.delivery.delivered_at.is_some(), reward.delivery.failed_at.is_some()])
+                    | resent(reward.delivery.resent)
             })
         };
         let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);

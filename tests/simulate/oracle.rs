@@ -227,10 +227,10 @@ impl Oracle {
         if was.status() == RewardStatus::Delivered && was != is {
             self.fail(format!("{key}: the {side:?}'s delivered reward changed"));
         }
-        if was.delivered_at.is_none() && is.delivered_at.is_some() && !self.keys.contains_key(&id) {
+        if was.delivery.delivered_at.is_none() && is.delivery.delivered_at.is_some() && !self.keys.contains_key(&id) {
             self.fail(format!("{id}: marked delivered, but it was not booked"));
         }
-        if was.failed_at.is_none() && is.failed_at.is_some() && !self.refused.contains(&id) {
+        if was.delivery.failed_at.is_none() && is.delivery.failed_at.is_some() && !self.refused.contains(&id) {
             self.fail(format!("{id}: marked failed, but no subsystem refused it"));
         }
     }

@@ -667,7 +667,7 @@ async fn the_log_says_who_asked() {
     }
     drop(logging);
     let lines = lines.lock().unwrap().clone();
-    let asked: Vec<_> = lines.iter().filter(|line| line["outcome"] == "asked").collect();
+    let asked: Vec<_> = lines.iter().filter(|line| line["outcome"] == "admin_request").collect();
     let told: Vec<_> = asked.iter().map(|line| (text(&line["operator"]), text(&line["route"]))).collect();
     let olga = "arn:aws:sts::123456789012:assumed-role/referrals-operator/olga";
     let expected = [
@@ -676,7 +676,7 @@ async fn the_log_says_who_asked() {
         (olga, "POST /admin/dead-letters/{queue}/redrive"),
     ];
     assert_eq!(told, expected.map(|(who, what)| (who.to_owned(), what.to_owned())));
-    let sent = lines.iter().find(|line| line["outcome"] == "sent again").unwrap();
+    let sent = lines.iter().find(|line| line["outcome"] == "reward_resent").unwrap();
     assert_eq!((&sent["side"], sent["correlation_id"].is_string()), (&json!("referee"), true), "{sent}");
     for line in &lines {
         for user in ["bob", "alice"] {

@@ -101,7 +101,8 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         now = now.plus(pause(rng));
         let last = revisions.last().unwrap();
         let side = *rng.choice(&Side::BOTH).unwrap();
-        let resent = last.rewards().map_or(0, |rewards| rewards.of(side).resent);
+        let id = last.reward_id(side);
+        let resent = last.delivery(&id).map_or(0, |delivery| delivery.resent);
         let cause = *rng
             .choice(&[AdjustmentCause::Cancelled, AdjustmentCause::Disputed, AdjustmentCause::Refunded(paid)])
             .unwrap();
@@ -113,9 +114,9 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
                 (*rng.choice(&[FraudReason::ReferrerFlagged, FraudReason::ReciprocalReferral]).unwrap()).into(),
             ),
             8 => Command::Adjust(&adjustment),
-            9..12 => Command::MarkDelivered(side),
-            12 | 13 => Command::MarkFailed(side, "400", resent),
-            14 => Command::Resend(side, now),
+            9..12 => Command::MarkDelivered(&id),
+            12 | 13 => Command::MarkFailed(&id, "400", resent),
+            14 => Command::Resend(&id, now),
             _ => Command::Claim(now),
         };
         if let Decision::Apply(next, _) = last.decide(&event, now) {

@@ -101,7 +101,7 @@ async fn a_life_is_counted_and_told_without_names() {
     assert_eq!(counted("cache_misses"), Some(1.0));
 
     // By type of reward, too.
-    for (outcome, kind) in [("delivered", "credit"), ("refused for good", "points")] {
+    for (outcome, kind) in [("delivered", "credit"), ("refused_permanently", "points")] {
         let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
         assert_eq!(
             (&line["type"], &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]),
@@ -111,7 +111,7 @@ async fn a_life_is_counted_and_told_without_names() {
 
     // One life, one id, from the API through bus, stream and queues; and nobody's name.
     let life = "bob-the-referee".parse::<UserId>().unwrap().hashed();
-    for outcome in ["attributed", "converted", "rewarded", "to be tried again", "delivered", "refused for good"] {
+    for outcome in ["attributed", "converted", "rewarded", "retry_scheduled", "delivered", "refused_permanently"] {
         let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
         assert_eq!(line["correlation_id"], life, "{line}");
     }

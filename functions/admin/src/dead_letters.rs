@@ -1,4 +1,4 @@
-//! The dead-letter queues: how much is in them, and back with it to where it came from.
+//! The dead-letter queues: their message counts, and redriving their messages to the source queues.
 
 use aws_sdk_sqs::{
     Client,
@@ -9,6 +9,7 @@ use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     aws::Lazy,
     http::{answer::json, input, problem::Problem},
+    log_outcome::LogOutcome,
     runtime::{self, Env, Misconfigured},
 };
 use serde::{Deserialize, Serialize};
@@ -18,29 +19,29 @@ use crate::{
     whole::within,
 };
 
-/// The dead-letter queues that can be drained back.
+/// The dead-letter queues that can be redriven.
 pub(crate) struct DeadLetters {
     client: Lazy<Client>,
     queues: [(&'static str, String); 4],
 }
 
-/// A queue as an operator sees it.
+/// A queue in the form that operators see.
 #[derive(Serialize)]
 struct QueueView {
     queue: &'static str,
-    /// About how many messages are in it.
+    /// The approximate number of messages.
     messages: u64,
     #[serde(skip)]
     arn: String,
 }
 
-/// All of them.
+/// The answer of `GET /admin/dead-letters`.
 #[derive(Serialize)]
 struct Queues {
     items: Vec<QueueView>,
 }
 
-/// The body of `POST /admin/dead-letters/{queue}/redrive`; it may be left out.
+/// The body of `POST /admin/dead-letters/{queue}/redrive`. The body is optional.
 #[derive(Debug, Default, Deserialize)]
 struct RedriveBody {
     per_second: Option<f64>,
@@ -60,26 +61,26 @@ impl DeadLetters {
         })
     }
 
-    /// How many messages are in each.
+    /// `GET /admin/dead-letters`: the number of messages in each queue.
     pub(crate) async fn list(&self) -> Result<Response<Body>, Problem> {
         let mut items = Vec::new();
         for (name, url) in &self.queues {
-            items.push(self.look(name, url).await?);
+            items.push(self.describe(name, url).await?);
         }
         Ok(json(StatusCode::OK, &Queues { items }))
     }
 
-    /// Begins to move all messages of a queue back to where they came from, at so many a second.
+    /// `POST /admin/dead-letters/{queue}/redrive`: starts moving all messages of a queue back to their source queue.
     pub(crate) async fn redrive(&self, queue: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
         let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { input::json(body)? };
         let per_second = i32::try_from(within("per_second", body.per_second, 10, 500)?).unwrap_or(1);
         let known = self.queues.iter().find(|(name, _)| *name == queue);
         let (name, url) = known.ok_or_else(queue_not_found)?;
-        let found = self.look(name, url).await?;
+        let found = self.describe(name, url).await?;
         let task = self.client.start_message_move_task().source_arn(&found.arn);
         match task.max_number_of_messages_per_second(per_second).send().await {
             Ok(_) => {
-                tracing::info!(outcome = "drained back", queue, messages = found.messages);
+                tracing::info!(outcome = LogOutcome::DeadLettersRedriven.as_str(), queue, messages = found.messages);
                 Ok(json(StatusCode::ACCEPTED, &found))
             }
             Err(problem) if is_under_way(&problem) => Err(under_way()),
@@ -87,19 +88,19 @@ impl DeadLetters {
         }
     }
 
-    async fn look(&self, queue: &'static str, url: &str) -> Result<QueueView, Problem> {
-        let question = self.client.get_queue_attributes().queue_url(url);
-        let question = question.attribute_names(ApproximateNumberOfMessages).attribute_names(QueueArn);
-        let answer = question.send().await.map_err(|problem| Problem::unavailable(runtime::explain(&problem)))?;
+    async fn describe(&self, queue: &'static str, url: &str) -> Result<QueueView, Problem> {
+        let request = self.client.get_queue_attributes().queue_url(url);
+        let request = request.attribute_names(ApproximateNumberOfMessages).attribute_names(QueueArn);
+        let answer = request.send().await.map_err(|problem| Problem::unavailable(runtime::explain(&problem)))?;
         let attribute = |name| answer.attributes.as_ref().and_then(|attributes| attributes.get(&name)).cloned();
         let messages = attribute(ApproximateNumberOfMessages).and_then(|count| count.parse().ok());
-        let arn = attribute(QueueArn).ok_or_else(|| Problem::unavailable("the queue did not say its ARN"))?;
+        let arn = attribute(QueueArn).ok_or_else(|| Problem::unavailable("the answer of the queue has no ARN"))?;
         Ok(QueueView { queue, messages: messages.unwrap_or_default(), arn })
     }
 }
 
-/// One such task may be under way for a queue. SQS documents `UnsupportedOperation` for it and says `InvalidParameterValue`,
-/// which it says of much else too.
+/// Whether a redrive of this queue is already running. SQS documents the error `UnsupportedOperation` for this case, but
+/// answers `InvalidParameterValue`, which also has other causes.
 fn is_under_way<E: ProvideErrorMetadata, R>(problem: &SdkError<E, R>) -> bool {
     let Some(error) = problem.as_service_error() else { return false };
     error.code().is_some_and(|code| code.ends_with("UnsupportedOperation"))

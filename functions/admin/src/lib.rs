@@ -1,5 +1,5 @@
-//! For operators, behind an API of its own: what was not delivered or refused for good, listed and sent again, the
-//! dead-letter queues, drained back, codes, ended, and what the figures say, with a page that shows them.
+//! The operators' API, behind an API Gateway of its own: list undelivered rewards and send them again, redrive dead-letter
+//! queues, change the expiry of codes, query the analytics and show them on a dashboard.
 
 mod analytics;
 mod codes;
@@ -27,6 +27,7 @@ use referrals::{
     cache::Server,
     http::{self, input, problem::Problem},
     lifecycle::issue::LONGEST_PAUSE,
+    log_outcome::LogOutcome,
     runtime::{Call, Env, Misconfigured},
     store::Store,
     time::Timestamp,
@@ -41,7 +42,7 @@ pub struct App {
     metrics: Metrics,
     bus: Bus,
     dead_letters: DeadLetters,
-    /// Keeps codes for whoever lands, and must be told of changes.
+    /// Caches codes for landing. Changes of codes are written through.
     cache: Option<Server>,
     grace: Duration,
 }
@@ -52,7 +53,7 @@ impl App {
     /// `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error that names the variable when one is missing or invalid.
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -69,21 +70,21 @@ impl App {
         })
     }
 
-    /// The latest time for which a reward that is on its way now can be due.
+    /// The latest time at which a currently undelivered reward can be due.
     fn horizon(&self, call: &Call) -> Timestamp {
         call.now.plus(LONGEST_PAUSE.max(self.grace))
     }
 }
 
-/// Answers one request as API Gateway sends it, with what it expects back.
+/// Handles one API Gateway request.
 ///
 /// # Errors
-/// None: whatever goes wrong is an answer.
+/// None. Every failure is an HTTP answer.
 pub async fn invoke(app: &App, event: http::Event, context: Context, call: Call) -> Result<impl Serialize, Error> {
     http::invoke(event, context, move |request| handle(app, request, call)).await
 }
 
-/// Answers one request; whatever goes wrong is an answer too.
+/// Handles one request. Every failure is an HTTP answer.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
     dispatch(app, &request, &call).await.unwrap_or_else(|problem| problem.respond())
 }
@@ -92,8 +93,8 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     let route = Route::of(request.method(), request.raw_http_path())?;
     let body = || input::bounded(request.body());
     if request.method() != "GET" {
-        // Who did it, for the record; what came of it is another line.
-        tracing::info!(outcome = "asked", route = route.name(), operator = operator(request));
+        // The audit record. The result of the request is logged separately.
+        tracing::info!(outcome = LogOutcome::AdminRequest.as_str(), route = route.name(), operator = operator(request));
     }
     match route {
         Route::Rewards => rewards::list(app, request, call).await,
@@ -111,7 +112,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     }
 }
 
-/// The caller, as the gateway made sure of.
+/// The caller, as authenticated by the gateway.
 fn operator(request: &Request) -> Option<String> {
     let RequestContext::ApiGatewayV2(context) = request.request_context_ref()? else { return None };
     let authorizer = context.authorizer.as_ref()?;

@@ -1,4 +1,4 @@
-//! The `admin` function, behind an API of its own.
+//! Entry point of the `admin` function.
 
 use lambda_http::{
     Error, LambdaEvent,

@@ -1,4 +1,4 @@
-//! Sending rewards again, under the keys that they always had: one, or all of a type since a time.
+//! Sends rewards again with their original keys: one reward, or all of a type since a given time.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use referrals::{
         problem::Problem,
     },
     lifecycle::announce::reannouncement,
+    log_outcome::LogOutcome,
     machine::Command,
     referral::Referral,
-    reward::{RewardId, RewardType, Side},
+    reward::{InstructionId, RewardType},
     runtime::Call,
     store::Outcome,
     time::Timestamp,
@@ -24,36 +25,37 @@ use crate::{
     App,
     place::Place,
     problem::{already_delivered, reward_not_found},
-    rewards::{RewardItem, Undelivered, Wanted},
+    rewards::{RewardItem, Selection, Undelivered},
     whole::within,
 };
 
-/// Sends one reward again.
+/// `POST /admin/rewards/{reward_id}/resend`: sends one reward again.
 pub(crate) async fn one(app: &App, reward: &str, call: &Call) -> Result<Response<Body>, Problem> {
-    let id = RewardId::try_from(reward.to_owned());
+    let id = InstructionId::try_from(reward.to_owned());
     let id =
         id.map_err(|_| Problem::invalid("reward_id: expected a referee's id, a colon, and referrer or referee"))?;
     let found = app.store.referral(&id.referee).await?.filter(|referral| referral.rewards().is_some());
     let referral = found.ok_or_else(reward_not_found)?;
-    match resend(app, referral, id.side, call).await? {
-        Some(referral) => Ok(json(StatusCode::ACCEPTED, &RewardItem::of(&referral, id.side))),
+    match resend(app, referral, &id, call).await? {
+        Some(referral) => Ok(json(StatusCode::ACCEPTED, &RewardItem::of(&referral, &id))),
         None => Err(already_delivered()),
     }
 }
 
-/// Makes a reward one that is on its way, and announces it; `None` when it was delivered meanwhile.
+/// Marks an instruction as undelivered and publishes its event again. Returns `None` when it has been delivered meanwhile.
 ///
-/// The write comes first: should the bus fail, the sweep announces after the grace.
-async fn resend(app: &App, referral: Referral, side: Side, call: &Call) -> Result<Option<Referral>, Problem> {
-    let event = Command::Resend(side, call.now.plus(app.grace));
-    let resent = match app.store.apply(referral, |found| found.decide(&event, call.now)).await? {
+/// The write comes first. If the bus fails, the sweep publishes the event after the grace period.
+async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) -> Result<Option<Referral>, Problem> {
+    let command = Command::Resend(id, call.now.plus(app.grace));
+    let resent = match app.store.apply(referral, |found| found.decide(&command, call.now)).await? {
         Outcome::Applied(resent) => resent,
         Outcome::AlreadyDone(_) => return Ok(None),
         Outcome::Refused(..) => return Err(reward_not_found()),
     };
-    let news: Vec<_> = reannouncement(&resent, side).into_iter().collect();
-    app.bus.publish(&news).await.map_err(Problem::unavailable)?;
-    tracing::info!(outcome = "sent again", correlation_id = resent.referee.hashed(), side = side.as_str());
+    let events: Vec<_> = reannouncement(&resent, id).into_iter().collect();
+    app.bus.publish(&events).await.map_err(Problem::unavailable)?;
+    let (correlation_id, side) = (resent.referee.hashed(), id.side.as_str());
+    tracing::info!(outcome = LogOutcome::RewardResent.as_str(), correlation_id, side);
     Ok(Some(resent))
 }
 
@@ -68,16 +70,17 @@ struct ResendBody {
     cursor: Option<String>,
 }
 
-/// What a call came to.
+/// The answer of `POST /admin/rewards/resend`.
 #[derive(Serialize)]
 struct Resent {
-    /// How many rewards were sent again.
+    /// The number of rewards that were sent again.
     resent: u32,
     next_cursor: Option<String>,
 }
 
-/// Sends all of a type again that were issued (or refused) since a time: those of `limit` referrals in a call at most,
-/// or of as many as there is time for, at so many rewards a second. The cursor says whether there are more.
+/// `POST /admin/rewards/resend`: sends again all rewards of a type that were issued (or refused) since a given time, at most
+/// `per_second` rewards per second. A call processes at most `limit` referrals, and fewer if its time runs out. The answer
+/// has a cursor if more referrals are left.
 pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     const PAGE: u32 = 100;
     let body: ResendBody = input::json(body)?;
@@ -89,8 +92,8 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
     let cursor = body.cursor.map(|text| input::cursor(&text, is_place)).transpose()?;
     let start = cursor.as_ref().map(Cursor::place).and_then(|place| Place::from_text(place, lanes));
     let start = start.unwrap_or_else(|| Place::start(lanes, call.now));
-    // What is refused again while the walk is under way would be met again, and sent again without end.
-    let wanted = Wanted { status, r#type: Some(body.r#type), since: Some(body.since), until: start.began_at };
+    // Without this limit, a reward that is refused again during the scan would be found and sent again without end.
+    let selection = Selection { status, r#type: Some(body.r#type), since: Some(body.since), until: start.began_at };
 
     let mut pace = interval(Duration::from_secs(1) / per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,21 +102,21 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
         let (page, rest) = place.walk(&app.store, PAGE.min(limit - referrals), app.horizon(call)).await?;
         next = rest;
         for mut referral in page {
-            let sides: Vec<Side> = wanted.of(&referral).collect();
-            if sides.is_empty() || was_resent(app, status, &referral, place.began_at, call) {
+            let ids: Vec<InstructionId> = selection.of(&referral).collect();
+            if ids.is_empty() || was_resent(app, status, &referral, place.began_at, call) {
                 continue;
             }
-            // Both sides' pauses come first: whoever is begun with is done with.
-            for _ in &sides {
+            // Wait for all rewards of the referral first, so that a started referral is always completed.
+            for _ in &ids {
                 pace.tick().await;
             }
             if call.deadline.is_near() {
-                // This page once more: what was sent again is not wanted any longer.
+                // Repeat this page in the next call. What was sent again is not selected any more.
                 next = Some(place);
                 break;
             }
-            for side in sides {
-                if let Some(sent) = resend(app, referral.clone(), side, call).await? {
+            for id in ids {
+                if let Some(sent) = resend(app, referral.clone(), &id, call).await? {
                     (referral, resent) = (sent, resent + 1);
                 }
             }
@@ -123,10 +126,10 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
     Ok(json(StatusCode::OK, &Resent { resent, next_cursor: next.map(|place| Cursor::new(place.to_text()).to_text()) }))
 }
 
-/// Whether this walk has been here: what is on its way and is sent again stays that, and moves on in the index, to where
-/// the walk has yet to come.
+/// Whether this scan has already sent this referral's rewards again. An undelivered reward stays undelivered when it is sent
+/// again, and moves to a later place of the index, where the scan finds it a second time.
 fn was_resent(app: &App, status: Undelivered, referral: &Referral, began_at: Timestamp, call: &Call) -> bool {
     let due_at = referral.work().map(|work| work.at);
-    let of_this_walk = began_at.plus(app.grace)..=call.now.plus(app.grace);
-    status == Undelivered::Issued && due_at.is_some_and(|due_at| of_this_walk.contains(&due_at))
+    let of_this_scan = began_at.plus(app.grace)..=call.now.plus(app.grace);
+    status == Undelivered::Issued && due_at.is_some_and(|due_at| of_this_scan.contains(&due_at))
 }

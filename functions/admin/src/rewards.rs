@@ -1,4 +1,4 @@
-//! Rewards that are not delivered: on their way, or refused for good.
+//! Lists undelivered rewards: still being delivered, or permanently refused.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use referrals::{
     },
     id::UserId,
     referral::Referral,
-    reward::{RewardStatus, RewardType, Side},
+    reward::{InstructionId, RewardStatus, RewardType, Side},
     runtime::Call,
     time::Timestamp,
     view::RewardView,
@@ -23,13 +23,13 @@ use crate::{
     place::{Lanes, Place},
 };
 
-/// Which of them are asked for.
+/// The status of the rewards to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Undelivered {
-    /// On their way. The sweep sends them again by itself.
+    /// Not delivered yet. The sweep sends them again automatically.
     Issued,
-    /// Refused for good. They wait for an operator.
+    /// Permanently refused. They need an operator.
     #[default]
     Failed,
 }
@@ -62,62 +62,62 @@ impl Undelivered {
     }
 }
 
-/// Which rewards are wanted.
+/// Selects undelivered rewards.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Selection {
     pub(crate) status: Undelivered,
     pub(crate) r#type: Option<RewardType>,
-    /// Issued, or refused, at this time or later.
+    /// The earliest time of the issue or refusal.
     pub(crate) since: Option<Timestamp>,
-    /// And not after this one.
+    /// The latest time of the issue or refusal.
     pub(crate) until: Timestamp,
 }
 
-impl Wanted {
-    /// The sides of this referral whose reward is wanted.
-    pub(crate) fn of(self, referral: &Referral) -> impl Iterator<Item = Side> {
-        Side::BOTH.into_iter().filter(move |side| {
+impl Selection {
+    /// The ids of this referral's selected rewards.
+    pub(crate) fn of(self, referral: &Referral) -> impl Iterator<Item = InstructionId> {
+        Side::BOTH.into_iter().map(|side| referral.reward_id(side)).filter(move |id| {
             let Some(rewards) = referral.rewards() else { return false };
-            let reward = rewards.of(*side);
-            let at = reward.failed_at.unwrap_or(rewards.issued_at);
+            let reward = rewards.of(id.side);
+            let at = reward.delivery.failed_at.unwrap_or(rewards.issued_at);
             reward.status() == self.status.status()
-                && self.r#type.is_none_or(|wanted| reward.benefit.kind() == wanted)
+                && self.r#type.is_none_or(|r#type| reward.benefit.kind() == r#type)
                 && self.since.is_none_or(|since| at >= since)
                 && at <= self.until
         })
     }
 }
 
-/// A reward as an operator sees it.
+/// A reward in the form that operators see.
 #[derive(Serialize)]
 pub(crate) struct RewardItem<'a> {
     #[serde(flatten)]
     reward: RewardView<'a>,
     referee_id: &'a UserId,
     failed_at: Option<Timestamp>,
-    /// What the subsystem said: status and a short excerpt.
+    /// The subsystem's refusal: status and the beginning of the body.
     failure: Option<&'a str>,
 }
 
 impl<'a> RewardItem<'a> {
-    /// Shows this side's reward, once there is one.
-    pub(crate) fn of(referral: &'a Referral, side: Side) -> Option<Self> {
-        let reward = referral.rewards()?.of(side);
+    /// The view of this reward, or `None` if the referral has no such reward.
+    pub(crate) fn of(referral: &'a Referral, id: &InstructionId) -> Option<Self> {
+        let delivery = referral.delivery(id)?;
         Some(Self {
-            reward: RewardView::of(referral, side)?,
+            reward: RewardView::of(referral, id.side)?,
             referee_id: &referral.referee,
-            failed_at: reward.failed_at,
-            failure: reward.failure.as_deref(),
+            failed_at: delivery.failed_at,
+            failure: delivery.failure.as_deref(),
         })
     }
 }
 
-/// A page of them, the longest waiting of each partition of the index first. `limit` counts referrals, each of which may
-/// bring two.
+/// `GET /admin/rewards`: a page of undelivered rewards, the oldest of each index partition first. `limit` counts referrals,
+/// and each can have two rewards.
 pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let status: Undelivered = input::parameter(request, "status")?.unwrap_or_default();
     let r#type = input::parameter(request, "type")?;
-    let wanted = Wanted { status, r#type, since: input::parameter(request, "since")?, until: Timestamp::LAST };
+    let selection = Selection { status, r#type, since: input::parameter(request, "since")?, until: Timestamp::LAST };
     let lanes = status.lanes();
     let query = input::page(request, |place| Place::from_text(place, lanes).is_some())?;
     let start = query.cursor.and_then(|cursor| Place::from_text(cursor.place(), lanes));
@@ -126,9 +126,9 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     while let Some(place) = next.take_if(|_| found.len() < query.limit as usize && !call.deadline.is_near()) {
         let left = query.limit - u32::try_from(found.len()).unwrap_or(query.limit);
         let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;
-        found.extend(page.into_iter().filter(|referral| wanted.of(referral).next().is_some()));
+        found.extend(page.into_iter().filter(|referral| selection.of(referral).next().is_some()));
         next = rest;
     }
-    let items = found.iter().flat_map(|referral| wanted.of(referral).map(move |side| RewardItem::of(referral, side)));
-    Ok(json(StatusCode::OK, &PageView::new(items.flatten().collect(), next.map(|place| place.to_text()))))
+    let items = found.iter().flat_map(|referral| selection.of(referral).filter_map(|id| RewardItem::of(referral, &id)));
+    Ok(json(StatusCode::OK, &PageView::new(items.collect(), next.map(|place| place.to_text()))))
 }

@@ -1,9 +1,9 @@
-//! Routes: which call a method and a path name.
+//! Routes: maps method and path to a call.
 
 use lambda_http::http::Method;
 use referrals::http::{decoded, problem::Problem};
 
-/// A call, with the parts of the path that it names, decoded and otherwise as they came.
+/// A call with its percent-decoded path parameters. The parameters are not validated yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
     /// `GET /admin/rewards`
@@ -33,7 +33,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Its name in the log, which holds no ids of users.
+    /// The name in log lines. It contains no user ids.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Rewards => "GET /admin/rewards",
@@ -51,7 +51,7 @@ impl Route {
         }
     }
 
-    /// Routes on the raw path, which every kind of gateway sends.
+    /// Finds the route of a raw path, which every type of gateway sends.
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (allowed, route) = match parts.as_slice() {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_and_a_method_name_a_call() {
+    fn paths_and_methods_are_mapped_to_calls() {
         let route = |method: Method, path| Route::of(&method, path);
         let resend = Route::Resend { reward: "bob:referrer".to_owned() };
         assert_eq!(route(Method::POST, "/admin/rewards/bob:referrer/resend"), Ok(resend.clone()));

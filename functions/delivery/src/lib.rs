@@ -1,7 +1,7 @@
-//! Behind a queue per reward type: hand each reward to its subsystem, and mark it when that said yes.
+//! The function behind the reward queues: sends each instruction to its subsystem and marks it when the subsystem answered.
 //!
-//! The message only names a reward. What is paid, and whether it still has to be, comes from the table. The mark is
-//! written after the answer, so a crash in between means another call under the same key, never a lost reward.
+//! A message contains only the id of an instruction. Amount and state come from the table. The mark is written after the
+//! answer, so a crash in between causes another call with the same key, never a lost reward.
 
 mod backoff;
 mod subsystem;
@@ -11,11 +11,12 @@ use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
     batch::{self, Disposition, Message},
+    log_outcome::LogOutcome,
     machine::Command,
     mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::Referral,
-    reward::{RewardId, RewardStatus},
+    reward::{InstructionId, RewardStatus},
     runtime::{Call, Env, Misconfigured},
     store::{Outcome, Store},
     view::RewardView,
@@ -41,7 +42,7 @@ impl App {
     /// `QUARANTINE_QUEUE_URL`, `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and `RETRY_SECONDS`.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error that names the variable when one is missing or invalid.
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -58,91 +59,106 @@ impl App {
     }
 }
 
-/// Handles a batch of messages that each name an issued reward.
+/// Handles a batch of messages, each with an instruction event.
 ///
 /// # Errors
-/// When it is no batch.
+/// Returns an error when the payload is not a batch.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await
 }
 
 async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
-    let id = match Issued::deserialize(&message.body) {
-        Ok(issued) => issued.detail.reward_id,
-        Err(problem) => return put_aside(app, &message, problem, call).await,
+    let id = match InstructionEvent::deserialize(&message.body) {
+        Ok(event) => event.detail.id(),
+        Err(problem) => return quarantine(app, &message, problem, call).await,
     };
     let Err(Retry { reason, not_before }) = deliver(app, &id, call).await else { return Disposition::Ack };
-    let pause = app.backoff.put_off(&message, not_before, call).await.map(|pause| pause.as_secs());
+    let pause = app.backoff.delay(&message, not_before, call).await.map(|pause| pause.as_secs());
     let (correlation_id, side, attempt) = (id.referee.hashed(), id.side.as_str(), message.receives);
-    tracing::warn!(outcome = "to be tried again", correlation_id, side, attempt, pause, reason, retried = 1);
+    let outcome = LogOutcome::RetryScheduled.as_str();
+    tracing::warn!(outcome, correlation_id, side, attempt, pause, reason, retried = 1);
     Disposition::Retry
 }
 
-async fn put_aside(app: &App, message: &Message, problem: serde_json::Error, call: Call) -> Disposition {
+async fn quarantine(app: &App, message: &Message, problem: serde_json::Error, call: Call) -> Disposition {
     match app.quarantine.add("delivery", &message.body, problem, call.now).await {
         Ok(()) => Disposition::Ack,
         Err(problem) => {
-            tracing::error!(outcome = "failed", message = message.id, %problem);
+            tracing::error!(outcome = LogOutcome::Failed.as_str(), message = message.id, %problem);
             Disposition::Retry
         }
     }
 }
 
-/// What we read of `reward.issued`.
+/// The part of an instruction event (`reward.issued`, later `reward.reversed`) that this function reads.
 #[derive(Deserialize)]
-struct Issued {
-    detail: Named,
+struct InstructionEvent {
+    detail: InstructionDetail,
 }
 
 #[derive(Deserialize)]
-struct Named {
-    reward_id: RewardId,
+struct InstructionDetail {
+    reward_id: InstructionId,
+    /// The id of the reversal, in events about a reversal.
+    reversal_id: Option<InstructionId>,
 }
 
-async fn deliver(app: &App, id: &RewardId, call: Call) -> Result<(), Retry> {
+impl InstructionDetail {
+    /// The id of the instruction to deliver.
+    fn id(self) -> InstructionId {
+        self.reversal_id.unwrap_or(self.reward_id)
+    }
+}
+
+async fn deliver(app: &App, id: &InstructionId, call: Call) -> Result<(), Retry> {
     let correlation_id = id.referee.hashed();
     let Some(referral) = app.store.referral(&id.referee).await? else {
-        return Err(format!("there is no referral for a reward of {correlation_id}").into());
+        return Err(format!("there is no referral for the reward of {correlation_id}").into());
     };
-    let Some(reward) = RewardView::of(&referral, id.side).filter(|reward| reward.status == RewardStatus::Issued) else {
-        tracing::info!(outcome = "nothing to deliver", correlation_id);
+    let delivery = referral.delivery(id).filter(|delivery| delivery.status() == RewardStatus::Issued);
+    let (Some(delivery), Some(reward)) = (delivery, RewardView::of(&referral, id.side)) else {
+        tracing::info!(outcome = LogOutcome::NothingToDeliver.as_str(), correlation_id);
         return Ok(());
     };
+    let delivered = Command::MarkDelivered(id);
     if mutant::is(Mutant::MarkedBeforeTheCall) {
-        mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await?;
+        mark(app, &referral, &reward, &delivered, call).await?;
     }
-    match app.subsystems.send(&referral, &reward, call.now).await {
-        Answer::Accepted => mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await,
+    match app.subsystems.send(id, &referral, &reward, call.now).await {
+        Answer::Accepted => mark(app, &referral, &reward, &delivered, call).await,
         Answer::Refused(answer) => {
-            let resent = referral.rewards().map_or(0, |rewards| rewards.of(id.side).resent);
-            mark(app, &referral, &reward, &Command::MarkFailed(id.side, &answer, resent), call).await
+            mark(app, &referral, &reward, &Command::MarkFailed(id, &answer, delivery.resent), call).await
         }
         Answer::Retry(_) if mutant::is(Mutant::MarkedWithoutAnAnswer) => {
-            mark(app, &referral, &reward, &Command::MarkDelivered(id.side), call).await
+            mark(app, &referral, &reward, &delivered, call).await
         }
-        Answer::Retry(again) => Err(again),
+        Answer::Retry(retry) => Err(retry),
     }
 }
 
-/// Writes down what the subsystem said, and counts it.
+/// Records the subsystem's answer and logs it with its metrics.
 async fn mark(
     app: &App,
     referral: &Referral,
     reward: &RewardView<'_>,
-    event: &Command<'_>,
+    command: &Command<'_>,
     call: Call,
 ) -> Result<(), Retry> {
     let (correlation_id, side, r#type) = (referral.referee.hashed(), reward.side.as_str(), reward.r#type.as_str());
-    match app.store.apply(referral.clone(), |found| found.decide(event, call.now)).await? {
-        Outcome::Applied(_) if matches!(event, Command::MarkFailed(..)) => {
-            tracing::error!(outcome = "refused for good", correlation_id, side, r#type, failed = 1);
+    match app.store.apply(referral.clone(), |found| found.decide(command, call.now)).await? {
+        Outcome::Applied(_) if matches!(command, Command::MarkFailed(..)) => {
+            let outcome = LogOutcome::RefusedPermanently.as_str();
+            tracing::error!(outcome, correlation_id, side, r#type, failed = 1);
         }
         Outcome::Applied(_) => {
+            let outcome = LogOutcome::Delivered.as_str();
             let delivery_age = call.now.since(reward.issued_at).as_secs_f64();
-            tracing::info!(outcome = "delivered", correlation_id, side, r#type, delivered = 1, delivery_age);
+            tracing::info!(outcome, correlation_id, side, r#type, delivered = 1, delivery_age);
         }
-        Outcome::AlreadyDone(_) => tracing::info!(outcome = "marked before", correlation_id, side),
-        Outcome::Refused(..) => tracing::warn!(outcome = "cannot be marked in this state", correlation_id, side),
+        Outcome::AlreadyDone(_) => {
+            tracing::info!(outcome = LogOutcome::AlreadyMarked.as_str(), correlation_id, side);
+        }
+        Outcome::Refused(..) => tracing::warn!(outcome = LogOutcome::MarkRefused.as_str(), correlation_id, side),
     }
     Ok(())
 }

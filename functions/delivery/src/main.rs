@@ -1,4 +1,4 @@
-//! The `delivery` function, behind a queue per reward type.
+//! Entry point of the `delivery` function.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

@@ -1,4 +1,4 @@
-//! The subsystems that give rewards: one HTTP call, signed, under a key that never changes.
+//! The reward subsystems: one signed HTTP call per instruction, with an idempotency key that never changes.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ use http::{
 use referrals::{
     mutant::{self, Mutant},
     referral::Referral,
-    reward::RewardType,
+    reward::{InstructionId, RewardType},
     runtime::{self, Env, Misconfigured},
     time::Timestamp,
     view::RewardView,
@@ -26,21 +26,22 @@ use serde::Serialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio::time::{Sleep, sleep, timeout};
 
-/// What a subsystem's answer means.
+/// The meaning of a subsystem's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
-    /// 2xx: it has the reward.
+    /// 2xx.
     Accepted,
-    /// It may or may not have it: ask again.
+    /// The subsystem may or may not have processed the call: send it again.
     Retry(Retry),
-    /// It will not take it: status and a short excerpt.
+    /// The subsystem refused permanently: status and the beginning of the body.
     Refused(String),
 }
 
-/// Why a reward has to be offered again, and when at the earliest, if the subsystem said so.
+/// Why an instruction has to be sent again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Retry {
     pub(crate) reason: String,
+    /// The minimum delay, if the subsystem asked for one (`Retry-After`).
     pub(crate) not_before: Option<Duration>,
 }
 
@@ -50,17 +51,17 @@ impl<E: std::fmt::Display> From<E> for Retry {
     }
 }
 
-/// Where each type of reward goes, and how calls are signed.
+/// The endpoint of each reward type and the keys that sign the calls.
 pub(crate) struct Subsystems {
     http: SharedHttpConnector,
     credit: Option<Uri>,
     coupon: Option<Uri>,
     points: Option<Uri>,
-    /// More than one while a secret is being replaced.
+    /// Several while a secret is rotated.
     secrets: Vec<Webhook>,
 }
 
-/// The body of the call.
+/// The body of the call that grants a reward.
 #[derive(Serialize)]
 struct RewardRequest<'a> {
     reward_id: String,
@@ -74,15 +75,15 @@ struct RewardRequest<'a> {
 }
 
 impl Subsystems {
-    /// Half of what the function has, so that the mark has its time too.
+    /// Half of the function's timeout, which leaves enough time for the mark.
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Reads the endpoints and `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64) parted by spaces.
+    /// Reads the endpoints and `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64), separated by spaces.
     pub(crate) fn from_env(env: &Env, http: SharedHttpConnector) -> Result<Self, Misconfigured> {
         let secrets: Result<Vec<_>, _> = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect();
         let secrets = secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?;
         if secrets.is_empty() {
-            return Err(Misconfigured::new("WEBHOOK_SECRET", "holds no secret"));
+            return Err(Misconfigured::new("WEBHOOK_SECRET", "contains no secret"));
         }
         Ok(Self {
             http,
@@ -93,8 +94,14 @@ impl Subsystems {
         })
     }
 
-    /// Hands a reward over.
-    pub(crate) async fn send(&self, referral: &Referral, reward: &RewardView<'_>, now: Timestamp) -> Answer {
+    /// Sends an instruction about this reward.
+    pub(crate) async fn send(
+        &self,
+        id: &InstructionId,
+        referral: &Referral,
+        reward: &RewardView<'_>,
+        now: Timestamp,
+    ) -> Answer {
         let endpoint = match reward.r#type {
             RewardType::Credit => &self.credit,
             RewardType::Coupon => &self.coupon,
@@ -103,18 +110,18 @@ impl Subsystems {
         let Some(endpoint) = endpoint else {
             return Answer::Retry(format!("no endpoint is configured for {:?}", reward.r#type).into());
         };
-        match self.request(endpoint, referral, reward, now) {
+        match self.request(endpoint, id, referral, reward, now) {
             Ok(request) => self.call(request, now).await,
             Err(problem) => Answer::Retry(problem.into()),
         }
     }
 
-    /// Redirects are not followed: the connector follows none.
+    /// The connector does not follow redirects.
     async fn call(&self, request: HttpRequest, now: Timestamp) -> Answer {
         let call = self.http.call(request);
         let (call, rest) = (timeout(Self::TIMEOUT, call), sleep(Self::TIMEOUT));
         match call.await {
-            Ok(Ok(response)) => judge(response, rest, now).await,
+            Ok(Ok(response)) => classify(response, rest, now).await,
             Ok(Err(problem)) => Answer::Retry(format!("no answer: {}", runtime::explain(&problem)).into()),
             Err(_elapsed) => Answer::Retry(format!("no answer within {} s", Self::TIMEOUT.as_secs()).into()),
         }
@@ -123,11 +130,12 @@ impl Subsystems {
     fn request(
         &self,
         endpoint: &Uri,
+        id: &InstructionId,
         referral: &Referral,
         reward: &RewardView<'_>,
         now: Timestamp,
-    ) -> Result<HttpRequest, Unsendable> {
-        let id = reward.reward_id.to_string();
+    ) -> Result<HttpRequest, InvalidRequest> {
+        let id = id.to_string();
         let body = serde_json::to_string(&RewardRequest {
             reward_id: id.clone(),
             referee_id: referral.referee.as_str(),
@@ -151,9 +159,9 @@ impl Subsystems {
     }
 }
 
-/// A call that cannot be put together. Ids and bases of signatures are plain ASCII, so this is not expected.
+/// The request cannot be built. This is not expected, because ids and signatures are ASCII.
 #[derive(Debug, thiserror::Error)]
-enum Unsendable {
+enum InvalidRequest {
     #[error(transparent)]
     Body(#[from] serde_json::Error),
     #[error(transparent)]
@@ -169,24 +177,28 @@ fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
     let uri: Uri = url.parse().map_err(|problem| Misconfigured::new(name, problem))?;
     match uri.scheme_str() {
         Some("http" | "https") => Ok(Some(uri)),
-        _ => Err(Misconfigured::new(name, "expected a URL that begins with http:// or https://")),
+        _ => Err(Misconfigured::new(name, "expected a URL that starts with http:// or https://")),
     }
 }
 
-/// What an answer means, whose body is read until `end` at most.
-async fn judge(mut response: HttpResponse, end: Sleep, now: Timestamp) -> Answer {
+/// Classifies an answer. Reads its body at most until `end`.
+async fn classify(mut response: HttpResponse, end: Sleep, now: Timestamp) -> Answer {
     let status = response.status();
     if status.is_success() || (status.is_client_error() && mutant::is(Mutant::RefusalTakenForSuccess)) {
-        // Read to its end, where that is near, so that the connection can be used again.
+        // Read a short body to its end, so that the connection can be reused.
         excerpt(response.take_body(), sleep(Duration::from_millis(100))).await;
         return Answer::Accepted;
     }
     let not_before = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, now));
-    let said = format!("{}: {}", status.as_u16(), excerpt(response.take_body(), end).await);
-    if passes(status.as_u16()) { Answer::Retry(Retry { reason: said, not_before }) } else { Answer::Refused(said) }
+    let answer = format!("{}: {}", status.as_u16(), excerpt(response.take_body(), end).await);
+    if is_temporary(status.as_u16()) {
+        Answer::Retry(Retry { reason: answer, not_before })
+    } else {
+        Answer::Refused(answer)
+    }
 }
 
-/// `Retry-After`: seconds, or a date.
+/// Parses `Retry-After`: seconds or an HTTP date.
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     match value.trim().parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -198,29 +210,29 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     }
 }
 
-/// Whether the same call may well be answered otherwise later. A redirect is not followed: it would take the signed
-/// reward to wherever the answer says.
-fn passes(status: u16) -> bool {
+/// Whether the same call may succeed later. A redirect is a permanent refusal, because following it would send the signed
+/// request to another server.
+fn is_temporary(status: u16) -> bool {
     (status >= 500 && !mutant::is(Mutant::FailureTakenForRefusal)) || matches!(status, 408 | 409 | 425 | 429)
 }
 
-/// The beginning of what the subsystem said, for the operator; a longer answer is not read to its end.
+/// The beginning of the subsystem's answer, for the operator. A longer body is not read to its end.
 async fn excerpt(body: SdkBody, end: Sleep) -> String {
-    const LONGEST: usize = 160;
-    let (mut said, mut body) = (Vec::new(), ByteStream::new(body));
+    const MAX_BYTES: usize = 160;
+    let (mut excerpt, mut body) = (Vec::new(), ByteStream::new(body));
     let reading = async {
-        while said.len() < LONGEST
+        while excerpt.len() < MAX_BYTES
             && let Some(Ok(chunk)) = body.next().await
         {
-            said.extend_from_slice(&chunk);
+            excerpt.extend_from_slice(&chunk);
         }
     };
     tokio::select! {
         () = reading => {}
         () = end => {}
     }
-    said.truncate(LONGEST);
-    String::from_utf8_lossy(&said).trim().to_owned()
+    excerpt.truncate(MAX_BYTES);
+    String::from_utf8_lossy(&excerpt).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -233,8 +245,8 @@ mod tests {
         let seconds = |value| retry_after(value, now).map(|pause| pause.as_secs());
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("Sat, 31 Jan 2026 09:31:30 GMT"), Some(90));
-        for useless in ["Sat, 31 Jan 2026 09:29:00 GMT", "-1", "soon", ""] {
-            assert_eq!(seconds(useless), None, "{useless}");
+        for invalid in ["Sat, 31 Jan 2026 09:29:00 GMT", "-1", "soon", ""] {
+            assert_eq!(seconds(invalid), None, "{invalid}");
         }
     }
 }

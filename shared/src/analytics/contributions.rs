@@ -141,7 +141,7 @@ mod tests {
         machine::Command,
         referral::Referral,
         reward::RewardType,
-        sample::{at, converted, order, pending, rewarded, taken},
+        sample::{applied, at, converted, grant, order, pending, rewarded},
     };
 
     fn counted(referral: &Referral) -> Counts {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_called_off_came_to_pass_and_is_not_owed() {
-        let counts = counted(&taken(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20))));
+        let counts = counted(&applied(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20))));
         assert_eq!((day(&counts).get("converted"), day(&counts).get("voided.referee_flagged")), (1, 1));
         assert_eq!(referrer(&counts, Period::All).get("lasting"), 0);
         assert_eq!(owed(&counts), Figures::default());
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_reward_is_owed_until_it_is_delivered() {
-        let failed = taken(rewarded().decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(30)));
-        let delivered = taken(failed.decide(&Command::MarkDelivered(Side::Referee), at(40)));
+        let failed = applied(rewarded().decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(30)));
+        let delivered = applied(failed.decide(&Command::MarkDelivered(&grant(Side::Referee)), at(40)));
         let counts = counted(&delivered);
         let expected = [("failed.credit.USD", 1000), ("failed.credit.USD.n", 1)];
         assert_eq!(owed(&counts), figures(&expected));
@@ -203,8 +203,8 @@ mod tests {
         let own = referrer(&counts, Period::All);
         assert_eq!((own.get("issued.credit.USD.n"), own.get("delivered.credit.USD.n")), (1, 0));
 
-        let resent = taken(delivered.decide(&Command::Resend(Side::Referrer, at(99)), at(50)));
-        let settled = taken(resent.decide(&Command::MarkDelivered(Side::Referrer), at(60)));
+        let resent = applied(delivered.decide(&Command::Resend(&grant(Side::Referrer), at(99)), at(50)));
+        let settled = applied(resent.decide(&Command::MarkDelivered(&grant(Side::Referrer)), at(60)));
         assert_eq!(owed(&counted(&resent)).get("issued.credit.USD.n"), 1);
         assert_eq!(owed(&counted(&settled)), Figures::default());
         assert_eq!(day(&counted(&settled)).get("failed.credit.USD.n"), 0);
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn any_way_through_the_revisions_comes_to_the_latest() {
-        let failed = taken(rewarded().decide(&Command::MarkFailed(Side::Referrer, "400", 0), at(30)));
-        let resent = taken(failed.decide(&Command::Resend(Side::Referrer, at(99)), at(50)));
+        let failed = applied(rewarded().decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(30)));
+        let resent = applied(failed.decide(&Command::Resend(&grant(Side::Referrer), at(99)), at(50)));
         let revisions = [pending(), converted(), rewarded(), failed, resent];
         let latest = counted(revisions.last().unwrap());
         // Each subset of the revisions that holds the latest: the others got lost, or came too late.
@@ -248,7 +248,7 @@ mod tests {
             ("2027-11-23T00:00:00Z", "after.26", "took.9"),
             ("2026-11-20T00:00:00Z", "after.0", "took.0"),
         ] {
-            let converted = taken(cohort.decide(&Command::Convert(&order), converted_at.parse().unwrap()));
+            let converted = applied(cohort.decide(&Command::Convert(&order), converted_at.parse().unwrap()));
             let counts = counted(&converted);
             let all = |name: &str| -> i128 { counts.0.values().map(|figures| figures.get(name)).sum() };
             assert_eq!((all(week), all(took)), (1, 1), "{converted_at}");

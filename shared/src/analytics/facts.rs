@@ -129,8 +129,8 @@ impl From<&Reward> for Share {
         let is = |status| reward.status() == status;
         Self {
             benefit: reward.benefit,
-            delivered_at: reward.delivered_at.filter(|_| is(RewardStatus::Delivered)),
-            failed_at: reward.failed_at.filter(|_| is(RewardStatus::Failed)),
+            delivered_at: reward.delivery.delivered_at.filter(|_| is(RewardStatus::Delivered)),
+            failed_at: reward.delivery.failed_at.filter(|_| is(RewardStatus::Failed)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A Lambda function is told its region and its credentials by environment variables, so nobody looks for them anywhere
 //! else: the SDK's own search through profiles, containers and the instance is a tenth of a binary, and of a start.
 
+mod event;
 mod lazy;
 pub mod tls;
 pub mod warm_up;
@@ -20,7 +21,7 @@ use aws_types::{
     service_config::{LoadServiceConfig, ServiceConfigKey},
 };
 
-pub use self::lazy::Lazy;
+pub use self::{event::Announcement, lazy::Lazy};
 use crate::runtime::{Env, Misconfigured};
 
 /// How long a function waits for a connection to AWS.

@@ -1,82 +1,70 @@
-//! Announce: what subscribers are told of a change, as a pure function of the item before and after it.
+//! Announce: the events that a change of a referral publishes, as a pure function of the item before and after it.
 //!
-//! A later write of the same referral shows a reward that was there before, and so announces nothing again. What is
-//! told twice is told in the same words, for all of it comes from the item. `schemas/` says what each type holds.
+//! A later write of the same referral contains the same rewards and publishes nothing again for them. A repeated event is
+//! identical to the first one, because everything in it comes from the item. `schemas/` describes the detail of each type.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
+    aws::Announcement,
     mutant::{self, Mutant},
     referral::{Referral, State},
-    reward::Side,
+    reward::{InstructionId, Side},
     time::Timestamp,
     view::{ReferralView, RewardView},
 };
 
-/// An event of ours, for the bus.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Announcement {
-    /// Its type, such as `reward.issued`.
-    pub detail_type: &'static str,
-    /// When it came to pass, however late it is told.
-    pub occurred_at: Timestamp,
-    /// The referral or the reward, with the event's id and time.
-    pub detail: Value,
-}
-
-/// A detail: what it is about, and an id that is the same however often it is told.
+/// The detail of an event. Its id is the same each time it is published.
 #[derive(Serialize)]
 struct Detail<T> {
     event_id: String,
     occurred_at: Timestamp,
-    /// The referee's id, hashed as log lines show it. A referee has one referral for ever, so this names all of its
-    /// life: every event of it, and the lines that every function wrote of the referee.
+    /// The hashed id of the referee, as in log lines. A referee has at most one referral, so this value identifies all
+    /// events of the referral and all log lines about the referee.
     correlation_id: String,
     #[serde(flatten)]
-    about: T,
+    subject: T,
 }
 
-/// A reward does not say in its API form whose referral it comes from.
+/// A reward with the id of its referee, which the reward's API form does not contain.
 #[derive(Serialize)]
-struct OfReferee<'a> {
+struct RewardOfReferee<'a> {
     referee_id: &'a str,
     #[serde(flatten)]
     reward: RewardView<'a>,
 }
 
-/// What is to be told when a referral changes from `before` (nothing, when it is new) to `after`.
+/// The events for the change of a referral from `before` (`None` if it is new) to `after`.
 pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announcement> {
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     if before.map(Referral::status) != Some(after.status()) {
-        news.push(of_referral(after));
+        events.push(of_referral(after));
     }
-    let was = |side| before.and_then(Referral::rewards).map(|rewards| rewards.of(side));
-    let Some(rewards) = after.rewards() else { return news };
-    for side in Side::BOTH {
-        let (before, now) = (was(side), rewards.of(side));
-        let is_delivered = before.is_some_and(|was| was.delivered_at.is_some());
-        let has_failed = before.is_some_and(|was| was.failed_at.is_some());
+    let Some(rewards) = after.rewards() else { return events };
+    for id in Side::BOTH.map(|side| after.reward_id(side)) {
+        let Some(now) = after.delivery(&id) else { continue };
+        let was = before.and_then(|before| before.delivery(&id));
+        let was_delivered = was.is_some_and(|was| was.delivered_at.is_some());
+        let had_failed = was.is_some_and(|was| was.failed_at.is_some());
         let facts = [
-            ("reward.issued", before.is_none().then_some(rewards.issued_at)),
-            ("reward.delivered", now.delivered_at.filter(|_| !is_delivered)),
-            ("reward.failed", now.failed_at.filter(|_| !has_failed)),
+            ("reward.issued", was.is_none().then_some(rewards.issued_at)),
+            ("reward.delivered", now.delivered_at.filter(|_| !was_delivered)),
+            ("reward.failed", now.failed_at.filter(|_| !had_failed)),
         ];
-        news.extend(facts.into_iter().filter_map(|(what, new)| of_reward(after, side, what, new?)));
+        events.extend(facts.into_iter().filter_map(|(detail_type, at)| of_reward(after, &id, detail_type, at?)));
     }
-    news
+    events
 }
 
-/// The rewards that are on their way, announced once more.
+/// The instruction events of all undelivered rewards, to be published again.
 pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
-    let sides = referral.rewards().into_iter().flat_map(crate::referral::Rewards::on_their_way);
-    sides.filter_map(|side| reannouncement(referral, side)).collect()
+    referral.undelivered().filter_map(|id| reannouncement(referral, &id)).collect()
 }
 
-/// This side's reward, announced once more.
-pub fn reannouncement(referral: &Referral, side: Side) -> Option<Announcement> {
+/// The event of this instruction, to be published again.
+pub fn reannouncement(referral: &Referral, id: &InstructionId) -> Option<Announcement> {
     let at = if mutant::is(Mutant::RepetitionRedated) { referral.work()?.at } else { referral.rewards()?.issued_at };
-    of_reward(referral, side, "reward.issued", at)
+    of_reward(referral, id, "reward.issued", at)
 }
 
 fn of_referral(referral: &Referral) -> Announcement {
@@ -92,23 +80,24 @@ fn of_referral(referral: &Referral) -> Announcement {
 
 fn of_reward(
     referral: &Referral,
-    side: Side,
+    id: &InstructionId,
     detail_type: &'static str,
     occurred_at: Timestamp,
 ) -> Option<Announcement> {
-    let reward = RewardView::of(referral, side)?;
-    let id = event_id(&reward.reward_id.to_string(), detail_type);
-    // What was sent again can be refused again: another fact, by another name.
-    let id = match referral.rewards()?.of(side).resent {
-        again @ 1.. if detail_type == "reward.failed" => format!("{id}:{again}"),
-        _ => id,
+    let delivery = referral.delivery(id)?;
+    let event_id = event_id(&id.to_string(), detail_type);
+    // A refusal after a resend is another fact, so it needs another id.
+    let event_id = match delivery.resent {
+        resent @ 1.. if detail_type == "reward.failed" => format!("{event_id}:{resent}"),
+        _ => event_id,
     };
-    let id = if mutant::is(Mutant::EventNamedByRevision) { format!("{id}:{}", referral.rev) } else { id };
-    let about = OfReferee { referee_id: referral.referee.as_str(), reward };
-    Some(announcement(detail_type, occurred_at, referral, id, about))
+    let event_id =
+        if mutant::is(Mutant::EventNamedByRevision) { format!("{event_id}:{}", referral.rev) } else { event_id };
+    let subject = RewardOfReferee { referee_id: referral.referee.as_str(), reward: RewardView::of(referral, id.side)? };
+    Some(announcement(detail_type, occurred_at, referral, event_id, subject))
 }
 
-/// The id is the subject and the past tense: `bob:referrer:issued`, `bob:converted`.
+/// The id consists of the subject and the past tense: `bob:referrer:issued`, `bob:converted`.
 fn event_id(subject: &str, detail_type: &'static str) -> String {
     format!("{subject}:{}", detail_type.rsplit('.').next().unwrap_or(detail_type))
 }
@@ -118,10 +107,10 @@ fn announcement(
     occurred_at: Timestamp,
     referral: &Referral,
     event_id: String,
-    about: impl Serialize,
+    subject: impl Serialize,
 ) -> Announcement {
     let correlation_id = referral.referee.hashed();
-    let detail = Detail { event_id, occurred_at, correlation_id, about };
+    let detail = Detail { event_id, occurred_at, correlation_id, subject };
     Announcement { detail_type, occurred_at, detail: serde_json::to_value(detail).unwrap_or_default() }
 }
 
@@ -131,16 +120,16 @@ mod tests {
     use crate::{
         machine::Command,
         order::{AdjustmentCause, OrderAdjustment},
-        sample,
+        sample::{self, grant},
     };
 
-    fn after(referral: &Referral, event: &Command<'_>) -> Referral {
-        sample::taken(referral.decide(event, sample::at(50)))
+    fn after(referral: &Referral, command: &Command<'_>) -> Referral {
+        sample::applied(referral.decide(command, sample::at(50)))
     }
 
-    fn told(before: Option<&Referral>, after: &Referral) -> Vec<(&'static str, String)> {
-        let id = |news: &Announcement| news.detail["event_id"].as_str().unwrap().to_owned();
-        announcements(before, after).iter().map(|news| (news.detail_type, id(news))).collect()
+    fn published(before: Option<&Referral>, after: &Referral) -> Vec<(&'static str, String)> {
+        let id = |event: &Announcement| event.detail["event_id"].as_str().unwrap().to_owned();
+        announcements(before, after).iter().map(|event| (event.detail_type, id(event))).collect()
     }
 
     fn names<const N: usize>(expected: [(&'static str, &str); N]) -> Vec<(&'static str, String)> {
@@ -148,24 +137,24 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once() {
+    fn each_change_is_published_once() {
         let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
-        assert_eq!(told(None, &pending), names([("referral.attributed", "bob:attributed")]));
-        assert_eq!(told(Some(&pending), &converted), names([("referral.converted", "bob:converted")]));
+        assert_eq!(published(None, &pending), names([("referral.attributed", "bob:attributed")]));
+        assert_eq!(published(Some(&pending), &converted), names([("referral.converted", "bob:converted")]));
         assert_eq!(
-            told(Some(&converted), &rewarded),
+            published(Some(&converted), &rewarded),
             names([
                 ("referral.rewarded", "bob:rewarded"),
                 ("reward.issued", "bob:referrer:issued"),
                 ("reward.issued", "bob:referee:issued"),
             ])
         );
-        let delivered = after(&rewarded, &Command::MarkDelivered(Side::Referee));
-        assert_eq!(told(Some(&rewarded), &delivered), names([("reward.delivered", "bob:referee:delivered")]));
-        let failed = after(&delivered, &Command::MarkFailed(Side::Referrer, "400", 0));
-        assert_eq!(told(Some(&delivered), &failed), names([("reward.failed", "bob:referrer:failed")]));
+        let delivered = after(&rewarded, &Command::MarkDelivered(&grant(Side::Referee)));
+        assert_eq!(published(Some(&rewarded), &delivered), names([("reward.delivered", "bob:referee:delivered")]));
+        let failed = after(&delivered, &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
+        assert_eq!(published(Some(&delivered), &failed), names([("reward.failed", "bob:referrer:failed")]));
         let claimed = after(&rewarded, &Command::Claim(sample::at(99)));
-        assert_eq!(told(Some(&rewarded), &claimed), names([]));
+        assert_eq!(published(Some(&rewarded), &claimed), names([]));
     }
 
     #[test]
@@ -174,8 +163,8 @@ mod tests {
         let order = sample::order("o-1");
         let cancelled = OrderAdjustment { order: order.id, user: order.user, cause: AdjustmentCause::Cancelled };
         let voided = after(&converted, &Command::Adjust(&cancelled));
-        let delivered = after(&rewarded, &Command::MarkDelivered(Side::Referee));
-        let failed = after(&rewarded, &Command::MarkFailed(Side::Referrer, "400", 0));
+        let delivered = after(&rewarded, &Command::MarkDelivered(&grant(Side::Referee)));
+        let failed = after(&rewarded, &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
         for (before, after, millis) in [
             (None, &pending, 0),
             (Some(&pending), &converted, 10),
@@ -184,38 +173,38 @@ mod tests {
             (Some(&rewarded), &delivered, 50),
             (Some(&rewarded), &failed, 50),
         ] {
-            for news in announcements(before, after) {
-                assert_eq!(news.occurred_at, sample::at(millis), "{news:?}");
-                assert_eq!(news.detail["occurred_at"], sample::at(millis).to_string());
-                assert_eq!(news.detail["correlation_id"], pending.referee.hashed());
+            for event in announcements(before, after) {
+                assert_eq!(event.occurred_at, sample::at(millis), "{event:?}");
+                assert_eq!(event.detail["occurred_at"], sample::at(millis).to_string());
+                assert_eq!(event.detail["correlation_id"], pending.referee.hashed());
             }
         }
     }
 
     #[test]
-    fn what_is_refused_again_is_another_fact() {
-        let refused = after(&sample::rewarded(), &Command::MarkFailed(Side::Referrer, "400", 0));
-        let resent = after(&refused, &Command::Resend(Side::Referrer, sample::at(60)));
-        let again = after(&resent, &Command::MarkFailed(Side::Referrer, "400", 1));
-        assert_eq!(told(Some(&resent), &again), names([("reward.failed", "bob:referrer:failed:1")]));
-        let delivered = after(&resent, &Command::MarkDelivered(Side::Referrer));
-        assert_eq!(told(Some(&resent), &delivered), names([("reward.delivered", "bob:referrer:delivered")]));
+    fn a_second_refusal_has_another_event_id() {
+        let refused = after(&sample::rewarded(), &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
+        let resent = after(&refused, &Command::Resend(&grant(Side::Referrer), sample::at(60)));
+        let again = after(&resent, &Command::MarkFailed(&grant(Side::Referrer), "400", 1));
+        assert_eq!(published(Some(&resent), &again), names([("reward.failed", "bob:referrer:failed:1")]));
+        let delivered = after(&resent, &Command::MarkDelivered(&grant(Side::Referrer)));
+        assert_eq!(published(Some(&resent), &delivered), names([("reward.delivered", "bob:referrer:delivered")]));
     }
 
     #[test]
-    fn a_record_that_skips_steps_still_tells_of_the_rewards() {
-        let told = told(None, &sample::rewarded());
-        assert_eq!(told.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);
+    fn a_record_that_skips_states_publishes_the_rewards() {
+        let published = published(None, &sample::rewarded());
+        assert_eq!(published.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);
     }
 
     #[test]
-    fn only_what_is_on_its_way_is_told_again() {
+    fn only_undelivered_rewards_are_published_again() {
         assert_eq!(reannouncements(&sample::converted()), []);
-        // In the words of the first time.
+        // The repeated events are identical to the first ones.
         let first = announcements(Some(&sample::converted()), &sample::rewarded());
-        let issued = first.into_iter().filter(|news| news.detail_type == "reward.issued");
+        let issued = first.into_iter().filter(|event| event.detail_type == "reward.issued");
         assert_eq!(reannouncements(&sample::rewarded()), issued.collect::<Vec<_>>());
-        let delivered = after(&sample::rewarded(), &Command::MarkDelivered(Side::Referee));
+        let delivered = after(&sample::rewarded(), &Command::MarkDelivered(&grant(Side::Referee)));
         let again = reannouncements(&delivered);
         assert_eq!(again.len(), 1);
         assert_eq!(again[0].detail["reward_id"], "bob:referrer");

@@ -105,7 +105,7 @@ fn refusals(said: &mut Said, life: &[Referral]) {
         let reward = |referral: &Referral| referral.rewards().map(|rewards| rewards.of(side).clone());
         let mut was_refused = false;
         for (before, after) in life.iter().zip(&life[1..]) {
-            let at = |referral| reward(referral).and_then(|reward| reward.failed_at);
+            let at = |referral| reward(referral).and_then(|reward| reward.delivery.failed_at);
             if let (None, Some(at)) = (at(before), at(after)) {
                 let (name, amount) = kind(reward(after).unwrap().benefit);
                 let about = format!("day {} {}", after.program, Day::of(at));
@@ -113,7 +113,7 @@ fn refusals(said: &mut Said, life: &[Referral]) {
                 was_refused = true;
             }
         }
-        if let Some(reward) = reward(last).filter(|reward| was_refused && reward.delivered_at.is_none()) {
+        if let Some(reward) = reward(last).filter(|reward| was_refused && reward.delivery.delivered_at.is_none()) {
             let (name, amount) = kind(reward.benefit);
             said.add_rewards("owed", &format!("{name} refused"), 1, amount);
         }

@@ -73,8 +73,7 @@ impl World {
         for referral in referrals {
             let is_late = referral.status() == Status::Converted && referral.work().is_some_and(|work| work.at <= now);
             assert!(!is_late, "due but not issued: {referral:?}");
-            let on_their_way = referral.rewards().map_or(0, |rewards| rewards.on_their_way().count());
-            assert_eq!(on_their_way, 0, "undelivered at the end: {referral:?}");
+            assert_eq!(referral.undelivered().count(), 0, "undelivered at the end: {referral:?}");
         }
     }
 
@@ -106,7 +105,7 @@ impl World {
                 assert_eq!(bodies.len(), 1, "one reward with different bodies: {bodies:?}");
                 let body: Value = serde_json::from_str(bodies.first().unwrap()).unwrap();
                 assert_eq!(body["amount"], u64::from(reward.benefit.amount()), "{id}");
-                assert_eq!(body["user_id"], referral.person(side).as_str(), "{id}");
+                assert_eq!(body["user_id"], referral.user_id(side).as_str(), "{id}");
             }
         }
         assert!(booked.is_empty(), "paid without a referral: {booked:?}");

@@ -76,8 +76,10 @@ fn count(tally: &mut Tally, referral: &Referral) {
         let reward = rewards.of(side);
         let stages = match reward.status() {
             RewardStatus::Issued => vec![("issued", rewards.issued_at)],
-            RewardStatus::Delivered => vec![("issued", rewards.issued_at), ("delivered", reward.delivered_at.unwrap())],
-            RewardStatus::Failed => vec![("issued", rewards.issued_at), ("failed", reward.failed_at.unwrap())],
+            RewardStatus::Delivered => {
+                vec![("issued", rewards.issued_at), ("delivered", reward.delivery.delivered_at.unwrap())]
+            }
+            RewardStatus::Failed => vec![("issued", rewards.issued_at), ("failed", reward.delivery.failed_at.unwrap())],
         };
         if reward.status() != RewardStatus::Delivered {
             worth(format!("owed {program}"), stages.last().unwrap().0, &reward.benefit);

@@ -176,7 +176,7 @@ impl History {
             (self.order(&referee), self.rng.choice([AdjustmentCause::Cancelled, AdjustmentCause::Disputed]).unwrap());
         let converted_by = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
         let adjustment = OrderAdjustment { order: converted_by, user: referee, cause };
-        let side = self.rng.choice(Side::BOTH).unwrap();
+        let id = read.reward_id(self.rng.choice(Side::BOTH).unwrap());
         let now = self.at();
         let until = now.plus(Duration::from_secs(self.rng.u64(0..3)));
         let fit = match read.state {
@@ -184,10 +184,10 @@ impl History {
             State::Converted { .. } if self.rng.u32(0..3) > 0 => Command::Issue,
             State::Converted { .. } => Command::Adjust(&adjustment),
             State::Rewarded { .. } => match self.rng.u32(0..6) {
-                0 => Command::MarkDelivered(side),
-                1..=3 => Command::MarkFailed(side, "400 no", 0),
+                0 => Command::MarkDelivered(&id),
+                1..=3 => Command::MarkFailed(&id, "400 no", 0),
                 4 => Command::Claim(until),
-                _ => Command::Resend(side, until),
+                _ => Command::Resend(&id, until),
             },
             State::Voided { .. } => Command::Void(FraudReason::RefereeFlagged.into()),
         };
@@ -205,10 +205,11 @@ impl History {
             before.rev += 1;
         }
         let order = self.order(&before.referee);
+        let id = before.reward_id(self.rng.choice(Side::BOTH).unwrap());
         let event = match before.state {
             State::Pending { .. } => Command::Convert(&order),
             State::Converted { .. } => Command::Issue,
-            State::Rewarded { .. } => Command::MarkDelivered(self.rng.choice(Side::BOTH).unwrap()),
+            State::Rewarded { .. } => Command::MarkDelivered(&id),
             State::Voided { .. } => return,
         };
         let now = self.at();

@@ -10,7 +10,7 @@ use crate::{
     mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
     reward::Side,
-    store::{Outcome, Store, StoreError, Written},
+    store::{Outcome, Store, StoreError, WriteResult},
     time::Timestamp,
 };
 
@@ -30,11 +30,11 @@ pub async fn issue_or_void(store: &Store, read: Referral, now: Timestamp) -> Res
             Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
             Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
             Decision::Apply(after, verb) => match store.write(&referral, *after, verb).await? {
-                Written::Done(after) => {
+                WriteResult::Written(after) => {
                     log(&after);
                     return Ok(Outcome::Applied(after));
                 }
-                Written::Found(found) => found,
+                WriteResult::Conflict(found) => found,
             },
         };
     }

@@ -1,34 +1,20 @@
 //! Accounts: flags and devices.
 
-use aws_sdk_dynamodb::{error::SdkError, operation::update_item::UpdateItemError};
-
-use super::{Store, StoreError, guard};
+use super::{Store, StoreError, WriteResult, guard};
 use crate::{account::Standing, device::Device, id::UserId, table::Key};
 
 impl Store {
-    /// Flags or clears an account; `false` when the same or later news had come before.
+    /// Flags or clears an account. Returns `false` when the same or later news had come before.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn set_standing(&self, user: &UserId, standing: &Standing) -> Result<bool, StoreError> {
-        let write = guard::standing(&self.client, &Key::account(user), standing).table_name(&self.table);
-        held(write.send().await)
+        let written = self.send(guard::standing(&Key::account(user), standing), None).await?;
+        Ok(matches!(written, WriteResult::Written(_)))
     }
 
-    /// Adds a device to an account; `false` when it has too many.
-    pub(super) async fn remember_device(&self, user: &UserId, device: &Device) -> Result<bool, StoreError> {
-        let write = guard::remember_device(&self.client, &Key::account(user), device).table_name(&self.table);
-        held(write.send().await)
-    }
-}
-
-/// Whether the write's condition held.
-fn held<T, R: std::fmt::Debug + 'static>(answer: Result<T, SdkError<UpdateItemError, R>>) -> Result<bool, StoreError> {
-    match answer {
-        Ok(_) => Ok(true),
-        Err(problem) => match problem.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
-            Some(_) | None => Err(problem.into()),
-        },
+    /// Adds a device to an account, unless the account has the maximum number of devices.
+    pub(super) async fn remember_device(&self, user: &UserId, device: &Device) -> Result<(), StoreError> {
+        self.send(guard::remember_device(&Key::account(user), device), None).await.map(drop)
     }
 }

@@ -8,15 +8,9 @@
 //! | [`end_code`] | a code's end changes only where there is a code, and who disables it does not make it live longer |
 //! | [`remember_device`] | an account's devices stay few |
 
-use aws_sdk_dynamodb::{
-    Client,
-    operation::{
-        put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
-        update_item::builders::UpdateItemFluentBuilder,
-    },
-    types::{AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, Update},
-};
+use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 
+use super::write::Write;
 use crate::{
     account::{Account, Standing},
     code::Ending,
@@ -40,146 +34,111 @@ fn kept(condition: &str, name: &str, loosened: Mutant) -> String {
     condition.to_owned()
 }
 
-/// Puts an item where nothing is; a refusal brings what is there.
-pub(super) fn create(client: &Client, item: Item) -> PutItemFluentBuilder {
-    client
-        .put_item()
-        .set_item(Some(item))
-        .condition_expression(kept(ABSENT, "#pk", Mutant::ReferralOverwritten))
-        .expression_attribute_names("#pk", PK)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-}
-
-/// The same as a part of a transaction.
-pub(super) fn create_in(table: &str, item: Item) -> Option<Put> {
-    Put::builder()
-        .table_name(table)
-        .set_item(Some(item))
-        .condition_expression(kept(ABSENT, "#pk", Mutant::CodeOverwritten))
-        .expression_attribute_names("#pk", PK)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .build()
-        .ok()
+/// Writes an item where there is none; a conflict returns the item that exists. `loosened` is the mutant that drops the
+/// condition.
+pub(super) fn create(item: Item, loosened: Mutant) -> Write {
+    Write::put(item).when(kept(ABSENT, "#pk", loosened)).name("#pk", PK).returning_found()
 }
 
 /// Writes what a step changed of a referral, if the table still holds the referral that was read, in a state from which
-/// the machine allows the verb; a refusal brings what is there.
+/// the machine allows the verb; a conflict returns the item that exists.
 ///
-/// Only attributes that differ are named, so whatever a newer version of this service keeps there stays.
-pub(super) fn step(client: &Client, before: &Item, after: &Item, verb: Transition) -> UpdateItemFluentBuilder {
-    let mut update = client
-        .update_item()
-        .set_key(Key::of(before).map(|key| key.attributes()))
-        .expression_attribute_names("#status", STATUS)
-        .expression_attribute_names("#rev", REV)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+/// Only attributes that differ are named, so attributes that a newer version of this service added stay.
+pub(super) fn step(before: &Item, after: &Item, verb: Transition) -> Write {
+    let mut write = difference(before, after).name("#status", STATUS).name("#rev", REV).returning_found();
     if let Some(rev) = before.get(REV) {
-        update = update.expression_attribute_values(":rev", rev.clone());
+        write = write.value(":rev", rev.clone());
     }
     let mut allowed = Vec::new();
     for status in verb.allowed_from() {
-        let place = format!(":{}", status.as_str());
-        update = update.expression_attribute_values(&place, text(status.as_str()));
-        allowed.push(place);
+        let placeholder = format!(":{}", status.as_str());
+        write = write.value(&placeholder, text(status.as_str()));
+        allowed.push(placeholder);
     }
     let same = if mutant::is(Mutant::StepWithoutRevision) { ">=" } else { "=" };
     let condition = format!("#rev {same} :rev AND #status IN ({})", allowed.join(", "));
-    difference(update.condition_expression(kept(&condition, "#rev", Mutant::StepWithoutCondition)), before, after)
+    write.when(kept(&condition, "#rev", Mutant::StepWithoutCondition))
 }
 
 /// `SET` what is new or different, `REMOVE` what is gone.
-fn difference(mut update: UpdateItemFluentBuilder, before: &Item, after: &Item) -> UpdateItemFluentBuilder {
+fn difference(before: &Item, after: &Item) -> Write {
     let (mut set, mut remove) = (Vec::new(), Vec::new());
     let mut changed: Vec<_> = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).collect();
     changed.sort_by_key(|(name, _)| *name);
-    for (name, value) in changed {
-        set.push(format!("#{name} = :new_{name}"));
-        update = update
-            .expression_attribute_names(format!("#{name}"), name)
-            .expression_attribute_values(format!(":new_{name}"), value.clone());
-    }
     let mut gone: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     gone.sort();
     gone.retain(|_| !mutant::is(Mutant::RemovedAttributesKept));
-    for name in gone {
+    for (name, _) in &changed {
+        set.push(format!("#{name} = :new_{name}"));
+    }
+    for name in &gone {
         remove.push(format!("#{name}"));
-        update = update.expression_attribute_names(format!("#{name}"), name);
     }
     let clause = |verb: &str, parts: Vec<String>| match parts.as_slice() {
         [] => String::new(),
         parts => format!("{verb} {} ", parts.join(", ")),
     };
     let expression = clause("SET", set) + &clause("REMOVE", remove);
-    update.update_expression(expression.trim_end())
+    let key = Key::of(before).map(|key| key.attributes()).unwrap_or_default();
+    let mut write = Write::update(key, expression.trim_end());
+    for (name, value) in changed {
+        write = write.name(format!("#{name}"), name).value(format!(":new_{name}"), value.clone());
+    }
+    for name in gone {
+        write = write.name(format!("#{name}"), name);
+    }
+    write
 }
 
 /// Writes an account's standing unless a later one is known. At one and the same time a flag outweighs a clearance, so
 /// the result does not depend on the order of arrival.
-pub(super) fn standing(client: &Client, account: &Key, standing: &Standing) -> UpdateItemFluentBuilder {
+pub(super) fn standing(account: &Key, standing: &Standing) -> Write {
     const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
     const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
-    let update = client
-        .update_item()
-        .set_key(Some(account.attributes()))
-        .expression_attribute_names("#flagged", FLAGGED)
-        .expression_attribute_names("#at", FLAG_AT)
-        .expression_attribute_names("#reason", FLAG_REASON)
-        .expression_attribute_values(":at", text(standing.at.to_string()))
-        .expression_attribute_values(":flagged", AttributeValue::Bool(standing.flag.is_some()));
-    match &standing.flag {
-        Some(reason) => update
-            .update_expression("SET #flagged = :flagged, #at = :at, #reason = :reason")
-            .condition_expression(kept(LATER_OR_EQUAL, "#at", Mutant::FlagWithoutTimeCheck))
-            .expression_attribute_values(":reason", text(reason)),
-        None => update
-            .update_expression("SET #flagged = :flagged, #at = :at REMOVE #reason")
-            .condition_expression(kept(LATER, "#at", Mutant::ClearanceWithoutTimeCheck)),
-    }
-}
-
-/// Changes when a code ends, if there is such a code; brings what is there then, or, of a code that had ended already, as
-/// a refusal.
-pub(super) fn end_code(client: &Client, code: &Key, ending: Ending) -> UpdateItemFluentBuilder {
-    let update = client
-        .update_item()
-        .set_key(Some(code.attributes()))
-        .expression_attribute_names("#pk", PK)
-        .expression_attribute_names("#end", EXPIRES_AT)
-        .return_values(ReturnValue::AllNew)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let set = |update: UpdateItemFluentBuilder, end: Timestamp| {
-        update.update_expression("SET #end = :end").expression_attribute_values(":end", text(end.to_string()))
+    let write = match &standing.flag {
+        Some(reason) => Write::update(account.attributes(), "SET #flagged = :flagged, #at = :at, #reason = :reason")
+            .when(kept(LATER_OR_EQUAL, "#at", Mutant::FlagWithoutTimeCheck))
+            .value(":reason", text(reason)),
+        None => Write::update(account.attributes(), "SET #flagged = :flagged, #at = :at REMOVE #reason").when(kept(
+            LATER,
+            "#at",
+            Mutant::ClearanceWithoutTimeCheck,
+        )),
     };
-    match ending {
-        Ending::At(end) => set(update, end).condition_expression("attribute_exists(#pk)"),
-        Ending::Never => update.update_expression("REMOVE #end").condition_expression("attribute_exists(#pk)"),
-        Ending::Now(now) => set(update, now)
-            .condition_expression("attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)"),
-    }
+    write
+        .name("#flagged", FLAGGED)
+        .name("#at", FLAG_AT)
+        .name("#reason", FLAG_REASON)
+        .value(":at", text(standing.at.to_string()))
+        .value(":flagged", AttributeValue::Bool(standing.flag.is_some()))
 }
 
-/// Adds a device to an account, as long as there are few.
-pub(super) fn remember_device(client: &Client, account: &Key, device: &Device) -> UpdateItemFluentBuilder {
-    client
-        .update_item()
-        .set_key(Some(account.attributes()))
-        .update_expression("ADD #devices :devices")
-        .condition_expression("attribute_not_exists(#devices) OR size(#devices) < :most")
-        .expression_attribute_names("#devices", DEVICES)
-        .expression_attribute_values(":devices", AttributeValue::Ss(vec![device.as_str().to_owned()]))
-        .expression_attribute_values(":most", AttributeValue::N(Account::MAX_DEVICES.to_string()))
+/// Changes when a code ends, if there is such a code. Returns the code as it is then, or, as a conflict, a code that had
+/// ended already.
+pub(super) fn end_code(code: &Key, ending: Ending) -> Write {
+    const EXISTS: &str = "attribute_exists(#pk)";
+    const STILL_LIVE: &str = "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)";
+    let set = |end: Timestamp| Write::update(code.attributes(), "SET #end = :end").value(":end", text(end.to_string()));
+    let write = match ending {
+        Ending::At(end) => set(end).when(EXISTS),
+        Ending::Never => Write::update(code.attributes(), "REMOVE #end").when(EXISTS),
+        Ending::Now(now) => set(now).when(STILL_LIVE),
+    };
+    write.name("#pk", PK).name("#end", EXPIRES_AT).returning_new().returning_found()
 }
 
-/// The same as a part of the mint's transaction: unconditional, for a user mints once per program.
-pub(super) fn remember_device_in(table: &str, account: &Key, device: &Device) -> Option<Update> {
-    Update::builder()
-        .table_name(table)
-        .set_key(Some(account.attributes()))
-        .update_expression("ADD #devices :devices")
-        .expression_attribute_names("#devices", DEVICES)
-        .expression_attribute_values(":devices", AttributeValue::Ss(vec![device.as_str().to_owned()]))
-        .build()
-        .ok()
+/// Adds a device to an account. The mint's transaction sends it as it is: a user mints once per program.
+pub(super) fn add_device(account: &Key, device: &Device) -> Write {
+    Write::update(account.attributes(), "ADD #devices :devices")
+        .name("#devices", DEVICES)
+        .value(":devices", AttributeValue::Ss(vec![device.as_str().to_owned()]))
+}
+
+/// Adds a device to an account that has fewer than [`Account::MAX_DEVICES`].
+pub(super) fn remember_device(account: &Key, device: &Device) -> Write {
+    add_device(account, device)
+        .when("attribute_not_exists(#devices) OR size(#devices) < :most")
+        .value(":most", AttributeValue::N(Account::MAX_DEVICES.to_string()))
 }
 
 /// Reads the index of a referrer's referrals, newest first, from just before a place.
@@ -213,7 +172,7 @@ pub(super) fn due_by(client: &Client, lane: Lane, shard: u32, now: Timestamp) ->
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::{Config, config::BehaviorVersion};
+    use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
     use super::*;
     use crate::{
@@ -223,37 +182,32 @@ mod tests {
         sample::{at, pending},
     };
 
-    fn client() -> Client {
-        Client::from_conf(Config::builder().behavior_version(BehaviorVersion::latest()).build())
-    }
-
-    /// The update that this event makes of this referral.
-    fn update(before: &Referral, event: &Command<'_>) -> UpdateItemFluentBuilder {
+    /// The write that this event makes of this referral.
+    fn write(before: &Referral, event: &Command<'_>) -> Write {
         let Decision::Apply(after, verb) = before.decide(event, at(5)) else { panic!("{event:?} is refused") };
         let item = |referral| table::referral_item(referral).unwrap();
-        super::step(&client(), &item(before), &item(&after), verb)
+        super::step(&item(before), &item(&after), verb)
     }
 
     #[test]
     fn a_step_demands_the_revision_that_was_read_and_an_allowed_state() {
-        let update = update(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
-        let condition = update.get_condition_expression().as_deref();
-        assert_eq!(condition, Some("#rev = :rev AND #status IN (:pending, :converted)"));
-        let values = update.get_expression_attribute_values().as_ref().unwrap();
+        let write = write(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
+        assert_eq!(write.condition(), Some("#rev = :rev AND #status IN (:pending, :converted)"));
+        let update = write.into_update();
+        let values = update.expression_attribute_values().unwrap();
         assert_eq!(values[":rev"], AttributeValue::N("1".to_owned()));
         assert_eq!(values[":pending"], text("pending"));
         assert_eq!(values[":converted"], text("converted"));
         assert_eq!(
-            update.get_return_values_on_condition_check_failure(),
-            &Some(ReturnValuesOnConditionCheckFailure::AllOld)
+            update.return_values_on_condition_check_failure(),
+            Some(&ReturnValuesOnConditionCheckFailure::AllOld)
         );
     }
 
     #[test]
     fn a_step_names_what_changed_and_nothing_else() {
-        let voided = update(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
-        let expression = voided.get_update_expression().as_deref();
-        assert_eq!(expression, Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
+        let voided = write(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
+        assert_eq!(voided.expression(), Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
     }
 
     #[test]
@@ -261,26 +215,24 @@ mod tests {
         let before = Item::from([("a".to_owned(), text("1")), ("b".to_owned(), text("2")), (PK.to_owned(), text("p"))]);
         let mut after = before.clone();
         after.remove("b");
-        let update = difference(client().update_item(), &before, &after);
-        assert_eq!(update.get_update_expression().as_deref(), Some("REMOVE #b"));
+        assert_eq!(difference(&before, &after).expression(), Some("REMOVE #b"));
     }
 
     #[test]
     fn what_must_exist_once_is_put_where_nothing_is() {
-        let item = || table::referral_item(&pending()).unwrap();
-        let put = create(&client(), item());
-        assert_eq!(put.get_condition_expression().as_deref(), Some("attribute_not_exists(#pk)"));
-        let part = create_in("table", item()).unwrap();
-        assert_eq!(part.condition_expression(), Some("attribute_not_exists(#pk)"));
-        assert_eq!(part.expression_attribute_names().unwrap()["#pk"], "pk");
+        for loosened in [Mutant::ReferralOverwritten, Mutant::CodeOverwritten] {
+            let put = create(table::referral_item(&pending()).unwrap(), loosened).into_put();
+            assert_eq!(put.condition_expression(), Some("attribute_not_exists(#pk)"));
+            assert_eq!(put.expression_attribute_names().unwrap()["#pk"], "pk");
+        }
     }
 
     #[test]
     fn the_latest_news_of_an_account_holds() {
         let condition = |flag: Option<&str>| {
             let news = Standing { flag: flag.map(str::to_owned), at: at(5) };
-            let update = standing(&client(), &Key::account(&"bob".parse().unwrap()), &news);
-            update.get_condition_expression().clone().unwrap()
+            let write = standing(&Key::account(&"bob".parse().unwrap()), &news);
+            write.condition().unwrap().to_owned()
         };
         assert_eq!(
             condition(Some("fraud")),
@@ -291,8 +243,8 @@ mod tests {
 
     #[test]
     fn a_code_is_ended_where_there_is_one_and_never_later_than_it_was() {
-        let (client, key) = (client(), Key::code(&"ada-invites".parse().unwrap()));
-        let condition = |ending| super::end_code(&client, &key, ending).get_condition_expression().clone().unwrap();
+        let key = Key::code(&"ada-invites".parse().unwrap());
+        let condition = |ending| end_code(&key, ending).condition().unwrap().to_owned();
         assert_eq!(condition(Ending::Never), "attribute_exists(#pk)");
         assert_eq!(condition(Ending::At(at(5))), "attribute_exists(#pk)");
         let now = condition(Ending::Now(at(5)));
@@ -301,12 +253,11 @@ mod tests {
 
     #[test]
     fn devices_stay_few() {
-        let device = serde_json::from_str("\"digest\"").unwrap();
-        let update = remember_device(&client(), &Key::account(&"bob".parse().unwrap()), &device);
-        let condition = update.get_condition_expression().as_deref();
-        assert_eq!(condition, Some("attribute_not_exists(#devices) OR size(#devices) < :most"));
-        // With the mint it is the first of this program, or one of few.
-        let part = remember_device_in("table", &Key::account(&"bob".parse().unwrap()), &device).unwrap();
+        let (account, device) = (Key::account(&"bob".parse().unwrap()), serde_json::from_str("\"digest\"").unwrap());
+        let write = remember_device(&account, &device);
+        assert_eq!(write.condition(), Some("attribute_not_exists(#devices) OR size(#devices) < :most"));
+        // The mint adds at most one device per program, so it needs no condition.
+        let part = add_device(&account, &device).into_update();
         assert_eq!((part.table_name(), part.update_expression()), ("table", "ADD #devices :devices"));
         assert_eq!(
             part.expression_attribute_values().unwrap()[":devices"],

@@ -10,6 +10,7 @@ mod referrals;
 mod retry;
 mod scan;
 mod work;
+mod write;
 
 use std::{error::Error, time::Duration};
 
@@ -22,9 +23,11 @@ use crate::{
 };
 
 pub use codes::Minted;
-pub use referrals::{Attributed, Outcome, Page, SignUpEvidence, Written};
+pub use referrals::{Attributed, Outcome, Page, SignUpEvidence};
 pub use scan::Scanned;
 pub use work::Due;
+pub(crate) use write::Write;
+pub use write::WriteResult;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,6 +71,15 @@ impl Store {
     /// become those that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
         Self { client: steady(client), table: table.to_owned() }
+    }
+
+    /// Sends one write as a single call.
+    async fn send(
+        &self,
+        write: Write,
+        attempts: Option<&retry::Attempts>,
+    ) -> Result<WriteResult<Option<Item>>, StoreError> {
+        write.send(&self.client, &self.table, attempts).await
     }
 
     /// Reads an item, as it is after every write that was acknowledged before.

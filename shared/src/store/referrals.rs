@@ -1,8 +1,6 @@
 //! Referrals: writing the first item, every step after it, and reading them back.
 
-use aws_sdk_dynamodb::operation::{put_item::PutItemError, update_item::UpdateItemError};
-
-use super::{Store, StoreError, guard, retry::Attempts, take};
+use super::{Store, StoreError, WriteResult, guard, retry::Attempts, take};
 use crate::{
     account::Account,
     code::{Code, OwnedCode},
@@ -21,15 +19,6 @@ pub enum Attributed {
     New(Referral),
     /// The referee had one: this one.
     Existing(Referral),
-}
-
-/// What one conditional write came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Written {
-    /// The table holds what was to be written.
-    Done(Referral),
-    /// The table holds something else: this.
-    Found(Referral),
 }
 
 /// What an event came to, after deciding as often as the table asked for.
@@ -128,12 +117,11 @@ impl Store {
     /// # Errors
     /// When the table does not answer.
     pub async fn attribute(&self, referral: Referral) -> Result<Attributed, StoreError> {
-        let write = guard::create(&self.client, table::referral_item(&referral)?).table_name(&self.table);
-        let Err(problem) = write.send().await else { return Ok(Attributed::New(referral)) };
-        let Some(PutItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
-            return Err(problem.into());
+        let write = guard::create(table::referral_item(&referral)?, Mutant::ReferralOverwritten);
+        let found = match self.send(write, None).await? {
+            WriteResult::Written(_) => return Ok(Attributed::New(referral)),
+            WriteResult::Conflict(found) => self.found(found, &referral)?,
         };
-        let found = self.evidence(refusal.item(), &referral)?;
         // Our own write, whose first answer got lost, bears our mark, whatever has been built upon it since.
         let is_twin = found.created_at == referral.created_at && mutant::is(Mutant::TwinsTakenForOne);
         let is_marked = found.mark == referral.mark || is_twin || mutant::is(Mutant::OthersReferralTakenForOurs);
@@ -145,19 +133,21 @@ impl Store {
     ///
     /// # Errors
     /// When the table does not answer.
-    pub async fn write(&self, before: &Referral, after: Referral, verb: Transition) -> Result<Written, StoreError> {
-        let (from, to) = (table::referral_item(before)?, table::referral_item(&after)?);
-        let write = guard::step(&self.client, &from, &to, verb).table_name(&self.table);
+    pub async fn write(
+        &self,
+        before: &Referral,
+        after: Referral,
+        verb: Transition,
+    ) -> Result<WriteResult<Referral>, StoreError> {
+        let write = guard::step(&table::referral_item(before)?, &table::referral_item(&after)?, verb);
         let attempts = Attempts::default();
-        let answer = write.customize().interceptor(attempts.clone()).send().await;
-        let Err(problem) = answer else { return Ok(Written::Done(after)) };
-        let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = problem.as_service_error() else {
-            return Err(problem.into());
+        let found = match self.send(write, Some(&attempts)).await? {
+            WriteResult::Written(_) => return Ok(WriteResult::Written(after)),
+            WriteResult::Conflict(found) => self.found(found, before)?,
         };
-        let found = self.evidence(refusal.item(), before)?;
         // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
         let is_ours = attempts.were_many() && (found == after || mutant::is(Mutant::OthersStepTakenForOurs));
-        Ok(if is_ours { Written::Done(found) } else { Written::Found(found) })
+        Ok(if is_ours { WriteResult::Written(found) } else { WriteResult::Conflict(found) })
     }
 
     /// Decides and writes, and decides again from what was found as long as others get in between.
@@ -175,12 +165,12 @@ impl Store {
                 Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
                 Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
                 Decision::Apply(after, verb) => match self.write(&referral, *after, verb).await? {
-                    Written::Done(after) => return Ok(Outcome::Applied(after)),
-                    Written::Found(found) if mutant::is(Mutant::RefusedStepIsDone) => {
+                    WriteResult::Written(after) => return Ok(Outcome::Applied(after)),
+                    WriteResult::Conflict(found) if mutant::is(Mutant::RefusedStepIsDone) => {
                         return Ok(Outcome::AlreadyDone(found));
                     }
-                    Written::Found(_) if mutant::is(Mutant::StepNotDecidedAgain) => break,
-                    Written::Found(found) => found,
+                    WriteResult::Conflict(_) if mutant::is(Mutant::StepNotDecidedAgain) => break,
+                    WriteResult::Conflict(found) => found,
                 },
             };
         }
@@ -248,10 +238,11 @@ impl Store {
         Ok(found.map(table::referral_from).collect::<Result<_, _>>()?)
     }
 
-    /// The referral that a refusal brought. It brings none only when there is none, which nothing here brings about.
-    fn evidence(&self, found: Option<&Item>, wanted: &Referral) -> Result<Referral, StoreError> {
+    /// The referral that a conflict returned. It returns none only if the referral was deleted, which this service does
+    /// not do.
+    fn found(&self, found: Option<Item>, wanted: &Referral) -> Result<Referral, StoreError> {
         match found {
-            Some(item) => Ok(table::referral_from(item.clone())?),
+            Some(item) => Ok(table::referral_from(item)?),
             None => Err(self.contended(wanted)),
         }
     }

@@ -1,26 +1,25 @@
-//! Accounts: what is known of a user apart from their referrals.
+//! Accounts: what the service stores about a user, apart from referrals.
 
 use crate::{device::Device, time::Timestamp};
 
-/// A user's account. One of whom nothing is known is in good standing and has no devices.
+/// A user's account. A user without an item is not flagged and has no devices.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Account {
-    /// Whether the account is flagged now.
     pub flagged: bool,
-    /// The devices reported when its codes were minted.
+    /// The devices that were reported when the user's codes were minted.
     pub devices: Vec<Device>,
 }
 
 impl Account {
-    /// How many devices are remembered; a person has a handful, and an item must not grow without bound.
+    /// The maximum number of stored devices. A user has a few, and an item must not grow without bound.
     pub const MAX_DEVICES: usize = 20;
 }
 
-/// News of an account's standing. Whatever the order of arrival, the latest by `at` holds.
+/// A change of an account's flag. The change with the latest `at` counts, in whichever order the changes arrive.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Standing {
-    /// Flagged, and why; or cleared.
-    pub flag: Option<String>,
-    /// When it was decided.
+pub struct AccountFlag {
+    /// Why the account is flagged; `None` clears the flag.
+    pub reason: Option<String>,
+    /// When the change was decided.
     pub at: Timestamp,
 }

@@ -67,14 +67,13 @@ impl OwnedCode {
     }
 }
 
-/// A change of when a code ends.
+/// A change of a code's expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// At this moment, which may be over.
+pub enum ExpiryChange {
+    /// The code expires at this time, which can be in the past.
     At(Timestamp),
-    /// It never ends.
     Never,
-    /// At this moment, which is now, unless it has ended before.
+    /// The code expires at this time, which is now, unless it has expired before.
     Now(Timestamp),
 }
 

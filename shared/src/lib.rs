@@ -4,8 +4,8 @@
 //!    [`reward`]. Text from outside becomes one of these types at the edge, or an answer that says what is wrong.
 //! 2. **The machine**: [`referral`] holds every state that a referral can be in, [`machine`] every way from one to the
 //!    next, as pure functions of what is known and of the time.
-//! 3. **The table**: [`table`] alone knows keys and attribute names; [`store`] reads and writes items, each write under
-//!    a condition that `store::guard` derives from the machine.
+//! 3. **The table**: [`store`] reads and writes items, each write under a condition that `store::guard` derives from the
+//!    machine. [`store::keys`] holds all keys and attribute names, [`store::items`] the shapes of the items.
 //! 4. **The life**: [`lifecycle`]: mint, attribute, convert or adjust, issue, announce. The last
 //!    step, delivery, is the delivery function's own.
 //! 5. **The figures**: [`analytics`], counted from the table's stream in a table of their own.
@@ -43,6 +43,5 @@ pub mod runtime;
 #[cfg(test)]
 mod sample;
 pub mod store;
-pub mod table;
 pub mod time;
 pub mod view;

@@ -9,7 +9,10 @@ use referrals::{
     id::UserId,
     referral::{Lane, Referral, State as Phase, Status},
     reward::{RewardStatus, Side},
-    table::{self, Unreadable},
+    store::{
+        items::{InvalidItem, referral::from_referral_image},
+        keys,
+    },
 };
 use serde_json::Value;
 
@@ -93,7 +96,7 @@ impl Oracle {
         let (key, sk) = key(record);
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
         if let ("ACCOUNT", Some(user)) = (sk, key.strip_prefix("USER#")) {
-            if new[table::FLAGGED]["BOOL"] == true {
+            if new[keys::FLAGGED]["BOOL"] == true {
                 self.flagged.insert(user.to_owned());
             } else if self.flagged.remove(user) {
                 self.cleared.insert(user.to_owned());
@@ -197,8 +200,8 @@ impl Oracle {
 
     /// Checks a flag update: the latest update wins, and of two at the same time the flag.
     fn check_flag(&mut self, user: &str, account: &Value) {
-        let Some(at) = account[table::FLAG_AT]["S"].as_str() else { return };
-        let now = (at.to_owned(), account[table::FLAGGED]["BOOL"] == true);
+        let Some(at) = account[keys::FLAG_AT]["S"].as_str() else { return };
+        let now = (at.to_owned(), account[keys::FLAGGED]["BOOL"] == true);
         let before = self.flag_updates.insert(user.to_owned(), now.clone());
         if before.is_some_and(|before| now < before) {
             self.fail(format!("{user}: an older flag update overwrote a later one"));
@@ -249,9 +252,9 @@ impl Oracle {
                 }
             }),
         };
-        let lane = item[table::WORK]["S"].as_str().and_then(|work| work.split('#').next());
+        let lane = item[keys::WORK]["S"].as_str().and_then(|work| work.split('#').next());
         let expected = expected_lane.map(|lane| if lane == Lane::Due { "due" } else { "parked" });
-        if lane != expected || item.get(table::DUE_AT).is_some() != expected_lane.is_some() {
+        if lane != expected || item.get(keys::DUE_AT).is_some() != expected_lane.is_some() {
             self.fail(format!("{key}: in the index as {lane:?}, expected {expected:?}"));
         }
     }
@@ -324,10 +327,10 @@ const TRANSITIONS: [(Status, Status); 6] = [
 /// The key of a stream record's item.
 pub(crate) fn key(record: &Value) -> (&str, &str) {
     let part = |name: &str| record["dynamodb"]["Keys"][name]["S"].as_str().unwrap_or_default();
-    (part(table::PK), part(table::SK))
+    (part(keys::PK), part(keys::SK))
 }
 
 /// Parses a referral from its item in DynamoDB JSON.
-pub(crate) fn referral(item: &Value) -> Result<Referral, Unreadable> {
-    table::referral_from_image(serde_json::from_value(item.clone()).unwrap_or_default())
+pub(crate) fn referral(item: &Value) -> Result<Referral, InvalidItem> {
+    from_referral_image(serde_json::from_value(item.clone()).unwrap_or_default())
 }

@@ -8,7 +8,10 @@ use referrals::{
     analytics::{Facts, Metrics, Taken},
     referral::Referral,
     runtime::Call,
-    table,
+    store::{
+        items::referral::{from_referral_item, to_referral_item},
+        keys,
+    },
 };
 use serde_json::{Value, json};
 
@@ -30,8 +33,8 @@ fn metrics(world: &World) -> Metrics {
 
 /// A stream record of a referral as it is after a write.
 pub(crate) fn record(referral: &Referral, sequence: &str) -> Value {
-    let item = serde_dynamo::Item::from(table::referral_item(referral).unwrap());
-    let keys = serde_dynamo::Item::from(table::Key::referral(&referral.referee).attributes());
+    let item = serde_dynamo::Item::from(to_referral_item(referral).unwrap());
+    let keys = serde_dynamo::Item::from(keys::Key::referral(&referral.referee).attributes());
     json!({
         "eventID": format!("e-{sequence}"), "eventName": "MODIFY", "eventVersion": "1.1",
         "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",
@@ -45,7 +48,7 @@ pub(crate) fn record(referral: &Referral, sequence: &str) -> Value {
 }
 
 async fn stored(world: &World, referee: &str) -> Referral {
-    table::referral_from(world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap()).unwrap()
+    from_referral_item(world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap()).unwrap()
 }
 
 /// Hands records to the function, and gives what it gave back.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use referrals::table::Item;
+use referrals::store::keys::Item;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 

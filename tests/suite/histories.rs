@@ -20,8 +20,11 @@ use referrals::{
     program::Terms,
     referral::{Referral, State},
     reward::{Benefit, RewardType, Side},
-    store::Store,
-    table::{self, Item},
+    store::{
+        Store,
+        items::referral::{from_referral_item, to_referral_item},
+        keys::Item,
+    },
     time::Timestamp,
 };
 use serde_json::{Value, json};
@@ -211,7 +214,7 @@ async fn each_history_counts_once_under_any_delivery() {
     let service = service(&wire).await;
     let (client, began) = (patient(&service), std::time::Instant::now());
     let lives: Vec<_> = (0..count).map(|number| life(&mut rng, number, count)).collect();
-    let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
+    let items = lives.iter().map(|life| to_referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
 
     let workers = lives.chunks(count.div_ceil(WORKERS)).map(|lives| (rng.fork(), lives));
@@ -228,7 +231,7 @@ async fn each_history_counts_once_under_any_delivery() {
     println!("{count} lives, {records} records, processed after {:?}", began.elapsed());
 
     let stored = all(&client, "referrals").await;
-    let stored: Vec<_> = stored.into_iter().map(|item| table::referral_from(item).unwrap()).collect();
+    let stored: Vec<_> = stored.into_iter().map(|item| from_referral_item(item).unwrap()).collect();
     assert_eq!(stored.len(), count);
     let live = counted(&all(&client, "metrics").await);
     assert!(live.len() > 100, "{live:?}");
@@ -252,7 +255,7 @@ async fn a_rebuild_finds_differences_and_repairs_lost_records() {
     let service = service(&wire).await;
     let (client, mut rng) = (patient(&service), Rng::with_seed(SEED));
     let lives: Vec<_> = (0..12).map(|number| life(&mut rng, number, 12)).collect();
-    let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
+    let items = lives.iter().map(|life| to_referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
     let (store, live) = (Store::new(&client, "referrals"), Metrics::new(&client, "metrics"));
     // The live table knows the latest revision of most referrals, an older one of one, and nothing of another.

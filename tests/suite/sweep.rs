@@ -4,7 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use local::Options;
-use referrals::{referral::Referral, table, time::Timestamp};
+use referrals::{
+    referral::Referral,
+    store::{
+        items::referral::{from_referral_item, to_referral_item},
+        keys,
+    },
+    time::Timestamp,
+};
 use serde_json::{Value, json};
 use tokio::{join, net::TcpSocket, time::sleep};
 
@@ -41,7 +48,7 @@ fn time(value: &Value) -> Timestamp {
 async fn lanes(world: &World) -> BTreeMap<String, String> {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let scan = world.service().dynamodb().scan().table_name(table).index_name("work").send().await.unwrap();
-    let entry = |item: &table::Item| {
+    let entry = |item: &keys::Item| {
         let item = plain(item);
         let text = |name: &str| item[name].as_str().unwrap().to_owned();
         let lane = text("work").split_once('#').unwrap().0.to_owned();
@@ -332,11 +339,11 @@ async fn reciprocal_referrals_that_raced_are_voided_at_the_issue() {
     world.attribute("alice", "bobs-code").await.refused(422, "reciprocal_referral");
 
     // What the race would have left behind.
-    let bobs = table::referral_from(world.item("REFEREE#bob", "REFERRAL").await.unwrap()).unwrap();
+    let bobs = from_referral_item(world.item("REFEREE#bob", "REFERRAL").await.unwrap()).unwrap();
     let alices = Referral { referee: bobs.referrer.clone(), referrer: bobs.referee.clone(), ..bobs };
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let put = world.service().dynamodb().put_item().table_name(table);
-    put.set_item(Some(table::referral_item(&alices).unwrap())).send().await.unwrap();
+    put.set_item(Some(to_referral_item(&alices).unwrap())).send().await.unwrap();
 
     for user in ["alice", "bob"] {
         world.order(user, &format!("o-{user}")).await;

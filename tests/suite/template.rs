@@ -9,7 +9,7 @@ use referrals::{
     aws::tls,
     log,
     runtime::{Call, Env},
-    table,
+    store::{items::referral::from_referral_item, keys},
 };
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ async fn stream_record(world: &World) -> Value {
 async fn count(world: &World, referee: &str) {
     let metrics = Metrics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
     let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
-    metrics.take(&Facts::from(&table::referral_from(item).unwrap())).await.unwrap();
+    metrics.take(&Facts::from(&from_referral_item(item).unwrap())).await.unwrap();
 }
 
 async fn pending(world: &World) {
@@ -316,11 +316,11 @@ fn optional_sources_have_exactly_their_own_permissions() {
 fn keys_and_indexes_are_the_tables() {
     let table = resource("Table")["Properties"].clone();
     let schema = |hash: &str, range: &str| json!([{"AttributeName": hash, "KeyType": "HASH"}, {"AttributeName": range, "KeyType": "RANGE"}]);
-    assert_eq!(table["KeySchema"], schema(table::PK, table::SK));
+    assert_eq!(table["KeySchema"], schema(keys::PK, keys::SK));
     let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
     let expected = [
-        (table::BY_REFERRER, schema(table::REFERRER, table::REFERRED_AT)),
-        (table::WORK, schema(table::WORK, table::DUE_AT)),
+        (keys::BY_REFERRER, schema(keys::REFERRER, keys::REFERRED_AT)),
+        (keys::WORK, schema(keys::WORK, keys::DUE_AT)),
     ];
     assert_eq!(indexes.len(), expected.len());
     for (name, keys) in expected {
@@ -347,9 +347,9 @@ fn the_stream_is_filtered_to_written_referrals() {
         let filters = stream["Properties"]["FilterCriteria"]["Filters"].as_array().unwrap();
         assert_eq!(filters.len(), 1);
         let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
-        let key = table::Key::referral(&"bob".parse().unwrap()).attributes();
-        let sort_key = key[table::SK].as_s().unwrap();
-        assert_eq!(pattern["dynamodb"]["Keys"][table::SK]["S"], json!([sort_key]), "{name}");
+        let key = keys::Key::referral(&"bob".parse().unwrap()).attributes();
+        let sort_key = key[keys::SK].as_s().unwrap();
+        assert_eq!(pattern["dynamodb"]["Keys"][keys::SK]["S"], json!([sort_key]), "{name}");
         assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]), "{name}");
     }
 }

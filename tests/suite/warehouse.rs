@@ -19,7 +19,7 @@ use referrals::{
     order::Order,
     referral::Referral,
     runtime::Call,
-    table,
+    store::items::referral::to_referral_item,
 };
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ fn records(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
         for _ in 0..=u8::from(rng.u8(..5) == 0) {
             let mut record = record(&life[revision], &format!("{:020}", records.len()));
             if let Some(before) = revision.checked_sub(1) {
-                let image = serde_dynamo::Item::from(table::referral_item(&life[before]).unwrap());
+                let image = serde_dynamo::Item::from(to_referral_item(&life[before]).unwrap());
                 record["dynamodb"]["OldImage"] = json!(image);
             }
             records.push(record);
@@ -184,7 +184,7 @@ async fn the_views_say_what_the_metrics_say() {
     let client = patient(&service);
     let mut lives: Vec<_> = (0..count).map(|number| life(&mut rng, number, count)).collect();
     lives.extend(at_the_bounds(&mut rng, count));
-    let items = lives.iter().map(|life| table::referral_item(life.last().unwrap()).unwrap()).collect();
+    let items = lives.iter().map(|life| to_referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
 
     let events = told(&service, &wire, &records(&mut rng, &lives)).await;

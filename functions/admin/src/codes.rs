@@ -2,7 +2,7 @@
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    code::{Code, Ending, OwnedCode},
+    code::{Code, ExpiryChange, OwnedCode},
     http::{
         answer::json,
         input::{self, parse},
@@ -30,11 +30,11 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Timestamp>
 }
 
 impl ChangeBody {
-    fn ending(&self, now: Timestamp) -> Result<Ending, Problem> {
+    fn expiry_change(&self, now: Timestamp) -> Result<ExpiryChange, Problem> {
         match (self.expires_at, self.disabled) {
-            (Some(Some(end)), None) => Ok(Ending::At(end)),
-            (Some(None), None) => Ok(Ending::Never),
-            (None, Some(true)) => Ok(Ending::Now(now)),
+            (Some(Some(end)), None) => Ok(ExpiryChange::At(end)),
+            (Some(None), None) => Ok(ExpiryChange::Never),
+            (None, Some(true)) => Ok(ExpiryChange::Now(now)),
             _ => Err(Problem::invalid("the body: expected either expires_at, or disabled, which is true")),
         }
     }
@@ -54,8 +54,8 @@ struct CodeItem<'a> {
 /// the caller is told so, and does it again.
 pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let ending = input::json::<ChangeBody>(body)?.ending(call.now)?;
-    let changed = app.store.end_code(&code, ending).await?.ok_or_else(code_not_found)?;
+    let change = input::json::<ChangeBody>(body)?.expiry_change(call.now)?;
+    let changed = app.store.change_expiry(&code, change).await?.ok_or_else(code_not_found)?;
     let expires_at = changed.expires_at.map(String::from);
     tracing::info!(outcome = "code changed", code = code.canonical(), expires_at);
     if let Some(server) = &app.cache {

@@ -4,11 +4,11 @@
 mod analytics;
 mod codes;
 mod cohorts;
+mod cursor;
 mod daily;
 mod dashboard;
 mod dead_letters;
 mod liability;
-mod place;
 mod problem;
 mod referrers;
 mod resend;

@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     App,
-    place::Place,
+    cursor::WalkCursor,
     problem::{already_delivered, reward_not_found},
     rewards::{RewardItem, Selection, Undelivered},
     whole::within,
@@ -88,10 +88,10 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
         (within("limit", body.limit, 100, 1000)?, within("per_second", body.per_second, 10, 100)?);
     let status = body.status.unwrap_or_default();
     let lanes = status.lanes();
-    let is_place = |place: &str| Place::from_text(place, lanes).is_some();
+    let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
     let cursor = body.cursor.map(|text| input::cursor(&text, is_place)).transpose()?;
-    let start = cursor.as_ref().map(Cursor::place).and_then(|place| Place::from_text(place, lanes));
-    let start = start.unwrap_or_else(|| Place::start(lanes, call.now));
+    let start = cursor.as_ref().map(Cursor::place).and_then(|place| WalkCursor::from_text(place, lanes));
+    let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
     // Without this limit, a reward that is refused again during the scan would be found and sent again without end.
     let selection = Selection { status, r#type: Some(body.r#type), since: Some(body.since), until: start.began_at };
 

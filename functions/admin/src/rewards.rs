@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     App,
-    place::{Lanes, Place},
+    cursor::{Lanes, WalkCursor},
 };
 
 /// The status of the rewards to list.
@@ -50,7 +50,7 @@ impl Undelivered {
     pub(crate) fn lanes(self) -> Lanes {
         match self {
             Self::Issued => Lanes::Due,
-            Self::Failed => Lanes::ParkedAndDue,
+            Self::Failed => Lanes::AttentionAndDue,
         }
     }
 
@@ -119,10 +119,10 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     let r#type = input::parameter(request, "type")?;
     let selection = Selection { status, r#type, since: input::parameter(request, "since")?, until: Timestamp::LAST };
     let lanes = status.lanes();
-    let query = input::page(request, |place| Place::from_text(place, lanes).is_some())?;
-    let start = query.cursor.and_then(|cursor| Place::from_text(cursor.place(), lanes));
+    let query = input::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
+    let start = query.cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
 
-    let (mut found, mut next) = (Vec::new(), Some(start.unwrap_or_else(|| Place::start(lanes, call.now))));
+    let (mut found, mut next) = (Vec::new(), Some(start.unwrap_or_else(|| WalkCursor::start(lanes, call.now))));
     while let Some(place) = next.take_if(|_| found.len() < query.limit as usize && !call.deadline.is_near()) {
         let left = query.limit - u32::try_from(found.len()).unwrap_or(query.limit);
         let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;

@@ -1,7 +1,10 @@
 //! A stream record: the facts of a referral as it is after a write.
 
 use aws_lambda_events::dynamodb::EventRecord;
-use referrals::{analytics::Facts, table};
+use referrals::{
+    analytics::Facts,
+    store::items::referral::{from_referral_image, is_referral_key},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,10 +21,10 @@ pub(crate) enum Reading {
 
 pub(crate) fn read(record: &Value) -> Reading {
     let Ok(EventRecord { change, .. }) = EventRecord::deserialize(record) else { return Reading::Broken };
-    if !table::is_referral(&change.keys) || change.new_image.is_empty() {
+    if !is_referral_key(&change.keys) || change.new_image.is_empty() {
         return Reading::NothingNew;
     }
-    match table::referral_from_image(change.new_image) {
+    match from_referral_image(change.new_image) {
         Ok(referral) => Reading::Written(Box::new(Facts::from(&referral))),
         Err(_unreadable) => Reading::Broken,
     }

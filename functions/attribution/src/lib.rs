@@ -18,7 +18,7 @@ use referrals::{
     id::ProgramId,
     lifecycle::SignUps,
     runtime::{Call, Env, Misconfigured},
-    table,
+    store::ListCursor,
 };
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
 
 /// Whether a cursor names a position in the index of a referrer's referrals.
 fn is_place(place: &str) -> bool {
-    table::referee_at(place).is_some()
+    place.parse::<ListCursor>().is_ok()
 }
 
 /// All `Cookie` headers as one, because a proxy can split them.

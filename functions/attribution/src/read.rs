@@ -5,13 +5,14 @@ use referrals::{
     code::Code,
     http::{
         answer::{PageView, json},
-        input::{Cursor, PageQuery, parse},
+        input::{PageQuery, parse},
         problem::Problem,
     },
     id::{ProgramId, UserId},
     lifecycle::attribute::AttributionRefusal,
     referral::Referral,
     reward::Side,
+    store::ListCursor,
     view::{ReferralView, RewardView},
 };
 
@@ -51,17 +52,17 @@ pub(crate) async fn referrals_of(
     query: &PageQuery,
 ) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let page = app.sign_ups.store.referrals_by(&user, query.limit, place(query)).await?;
+    let page = app.sign_ups.store.referrals_by(&user, query.limit, place(query).as_ref()).await?;
     let is_wanted = |referral: &&Referral| code.as_ref().is_none_or(|code| referral.code == *code);
     let items = page.items.iter().filter(is_wanted).map(ReferralView::of).collect();
-    Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
+    Ok(json(StatusCode::OK, &PageView::new(items, page.next.map(String::from))))
 }
 
 pub(crate) async fn rewards_of(app: &App, user: &str, query: &PageQuery) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let page = app.sign_ups.store.referrals_with(&user, query.limit, place(query)).await?;
+    let page = app.sign_ups.store.referrals_with(&user, query.limit, place(query).as_ref()).await?;
     let items = page.items.iter().filter_map(|referral| reward_of(referral, &user)).collect();
-    Ok(json(StatusCode::OK, &PageView::new(items, page.next)))
+    Ok(json(StatusCode::OK, &PageView::new(items, page.next.map(String::from))))
 }
 
 /// The user's own reward of this referral.
@@ -70,6 +71,6 @@ fn reward_of<'a>(referral: &'a Referral, user: &UserId) -> Option<RewardView<'a>
     RewardView::of(referral, side)
 }
 
-fn place(query: &PageQuery) -> Option<&str> {
-    query.cursor.as_ref().map(Cursor::place)
+fn place(query: &PageQuery) -> Option<ListCursor> {
+    query.cursor.as_ref().and_then(|cursor| cursor.place().parse().ok())
 }

@@ -49,7 +49,7 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
         match app.sign_ups.mint(Mint { user, code, expires_at, device_fingerprint }, call).await? {
             Minted::New(owned) => (StatusCode::CREATED, LogOutcome::Minted, owned),
             Minted::Owned(owned) => (StatusCode::OK, LogOutcome::AlreadyMinted, owned),
-            Minted::Taken => return Err(code_taken()),
+            Minted::Conflict => return Err(code_taken()),
         };
     tracing::info!(outcome = outcome.as_str(), user = user_hash);
     Ok(json(status, &app.links.show(&owned)))

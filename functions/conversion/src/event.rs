@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
-    account::Standing,
+    account::AccountFlag,
     device::DeviceFingerprint,
     id::{OrderId, RefundId, UserId},
     lifecycle::attribute::{SignUp, SignUpDetails},
@@ -23,7 +23,7 @@ pub(crate) enum InboundEvent {
     Order(Order),
     Adjustment(OrderAdjustment),
     /// A user's account was flagged or cleared.
-    Flag(UserId, Standing),
+    Flag(UserId, AccountFlag),
     SignedUp(SignedUp),
 }
 
@@ -172,7 +172,7 @@ impl Flagged {
     fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
         let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
         let at = decided_at(self.occurred_at, sent_at)?;
-        Ok(InboundEvent::Flag(self.user_id, Standing { flag: Some(reason), at }))
+        Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: Some(reason), at }))
     }
 }
 
@@ -184,7 +184,7 @@ struct Cleared {
 
 impl Cleared {
     fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
-        Ok(InboundEvent::Flag(self.user_id, Standing { flag: None, at: decided_at(self.occurred_at, sent_at)? }))
+        Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: None, at: decided_at(self.occurred_at, sent_at)? }))
     }
 }
 

@@ -147,7 +147,7 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<LogOutcome
             Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => LogOutcome::AdjustmentNoted,
             outcome => log_outcome(outcome, LogOutcome::Voided),
         },
-        InboundEvent::Flag(user, flag) => match (store.set_standing(&user, &flag).await?, flag.flag) {
+        InboundEvent::Flag(user, flag) => match (store.set_flag(&user, &flag).await?, flag.reason) {
             (true, Some(_)) => LogOutcome::Flagged,
             (true, None) => LogOutcome::Cleared,
             (false, _) => LogOutcome::Superseded,

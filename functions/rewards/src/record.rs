@@ -3,7 +3,10 @@
 use aws_lambda_events::dynamodb::EventRecord;
 use referrals::{
     referral::Referral,
-    table::{self, Unreadable},
+    store::items::{
+        InvalidItem,
+        referral::{from_referral_image, is_referral_key},
+    },
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,7 +36,7 @@ pub(crate) fn read(record: &Value) -> Reading {
         Err(problem) => return Reading::Broken(problem.to_string()),
     };
     // A referral that was taken out by hand leaves an empty image behind.
-    if !table::is_referral(&record.keys) || record.new_image.is_empty() {
+    if !is_referral_key(&record.keys) || record.new_image.is_empty() {
         return Reading::NothingNew;
     }
     match change(record.old_image, record.new_image) {
@@ -43,7 +46,7 @@ pub(crate) fn read(record: &Value) -> Reading {
     }
 }
 
-fn change(old: serde_dynamo::Item, new: serde_dynamo::Item) -> Result<Change, Unreadable> {
-    let before = (!old.is_empty()).then(|| table::referral_from_image(old)).transpose()?;
-    Ok(Change { before, after: table::referral_from_image(new)? })
+fn change(old: serde_dynamo::Item, new: serde_dynamo::Item) -> Result<Change, InvalidItem> {
+    let before = (!old.is_empty()).then(|| from_referral_image(old)).transpose()?;
+    Ok(Change { before, after: from_referral_image(new)? })
 }

@@ -1,4 +1,4 @@
-//! On a schedule: whatever still owes work and did not get it from the stream, found from the index of work alone.
+//! Runs every minute: finds in the index of work what is due and was not done by the stream, and does it.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use referrals::{
         announce::reannouncements,
         issue::{claim, due_for_sweep, issue_or_void},
     },
+    log_outcome::LogOutcome,
     machine::Command,
     mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
     runtime::{Call, Env, Misconfigured},
-    store::{Outcome, Store},
-    table::WORK_SHARDS,
+    store::{Outcome, Store, WorkPartition},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -30,11 +30,11 @@ pub struct App {
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `BUS_NAME` and `GRACE_SECONDS` (600): how long a reward may be on its way before it is
+    /// Reads `TABLE_NAME`, `BUS_NAME` and `GRACE_SECONDS` (600): how long a reward can be without an answer before it is
     /// announced again.
     ///
     /// # Errors
-    /// When one of them is missing or cannot be read; it names the variable.
+    /// Returns an error that names the variable when one is missing or invalid.
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -48,20 +48,19 @@ impl App {
     }
 }
 
-/// What a sweep found and did, in referrals.
+/// What a sweep found and did, as numbers of referrals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 struct Swept {
-    /// Waiting for the sweep.
     due: u64,
     /// Issued or voided.
     advanced: u64,
     /// Announced again.
     announced: u64,
-    /// Left for the next sweep because something did not answer.
+    /// Left for the next sweep because of an error.
     failed: u64,
-    /// Left for the next sweep for lack of time, as far as this one had come to them.
+    /// Found by this sweep and left for the next one because time ran out.
     left: u64,
-    /// How long the longest waiting had waited, in seconds.
+    /// The longest time that one of them had waited.
     lag_seconds: u64,
 }
 
@@ -82,38 +81,45 @@ impl Swept {
     }
 }
 
-/// Sweeps once through all that is due. What the schedule sends with it does not matter.
+/// Processes everything that is due. The payload of the schedule is ignored.
 ///
 /// # Errors
-/// When part of it failed; the rest is done, and the next sweep finds what is left. To run out of time is no failure: there
-/// was more than one sweep can do.
+/// Returns an error when a part failed. The rest is done, and the next sweep finds what is left. Running out of time is
+/// not an error: there was more work than one sweep can do.
 pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Error> {
-    let shards = if mutant::is(Mutant::SweepForgetsHalf) { WORK_SHARDS / 2 } else { WORK_SHARDS };
-    let shards = join_all((0..shards).map(|shard| sweep_shard(app, shard, &call))).await;
-    let swept = shards.into_iter().fold(Swept::default(), Swept::and);
+    let mut partitions = WorkPartition::all(Lane::Due);
+    if mutant::is(Mutant::SweepForgetsHalf) {
+        partitions.truncate(partitions.len() / 2);
+    }
+    let swept = join_all(partitions.into_iter().map(|partition| sweep_partition(app, partition, &call))).await;
+    let swept = swept.into_iter().fold(Swept::default(), Swept::and);
     let Swept { due: sweep_backlog, advanced, announced, failed, left, lag_seconds: sweep_lag } = swept;
-    let parked = parked(app, &call).await;
-    tracing::info!(outcome = "swept", sweep_backlog, sweep_lag, advanced, announced, failed, left, parked);
+    let parked = needing_attention(app, &call).await;
+    let outcome = LogOutcome::Swept.as_str();
+    tracing::info!(outcome, sweep_backlog, sweep_lag, advanced, announced, failed, left, parked);
     if failed > 0 {
         return Err(format!("{failed} referrals or pages are left for the next sweep").into());
     }
     Ok(serde_json::to_value(swept)?)
 }
 
-/// How many referrals wait for an operator; `None` when that could not be found out, which is no failure of the sweep.
-async fn parked(app: &App, call: &Call) -> Option<u64> {
-    let shards = join_all((0..WORK_SHARDS).map(|shard| app.store.waiting(Lane::Attention, shard)));
-    let counts = timeout_at(call.deadline.last_call(), shards).await.ok()?;
+/// The number of referrals that need attention, for the metric `parked`. `None` when they could not be counted, which
+/// does not fail the sweep.
+async fn needing_attention(app: &App, call: &Call) -> Option<u64> {
+    let partitions = WorkPartition::all(Lane::Attention).into_iter();
+    let counts = join_all(partitions.map(|partition| app.store.waiting(partition)));
+    let counts = timeout_at(call.deadline.last_call(), counts).await.ok()?;
     let counts: Result<Vec<u64>, _> = counts.into_iter().collect();
-    let counts = counts.inspect_err(|problem| tracing::warn!(outcome = "what is parked was not counted", %problem));
+    let outcome = LogOutcome::AttentionNotCounted.as_str();
+    let counts = counts.inspect_err(|problem| tracing::warn!(outcome, %problem));
     counts.ok().map(|counts| counts.iter().sum())
 }
 
-async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
+async fn sweep_partition(app: &App, partition: WorkPartition, call: &Call) -> Swept {
     const PAGE: u32 = 100;
     let (mut swept, mut next) = (Swept::default(), None);
     while !call.deadline.is_near() {
-        let page = timeout_at(call.deadline.last_call(), app.store.due(Lane::Due, shard, call.now, PAGE, next)).await;
+        let page = timeout_at(call.deadline.last_call(), app.store.due(partition, call.now, PAGE, next)).await;
         match page {
             Ok(Ok(page)) => {
                 swept.failed += page.unreadable as u64;
@@ -121,7 +127,7 @@ async fn sweep_shard(app: &App, shard: u32, call: &Call) -> Swept {
                 next = page.next;
             }
             Ok(Err(problem)) => {
-                tracing::error!(outcome = "a page of work was not read", %problem);
+                tracing::error!(outcome = LogOutcome::WorkPageNotRead.as_str(), %problem);
                 return swept.and(Swept::FAILED);
             }
             Err(_elapsed) => break,
@@ -137,10 +143,10 @@ async fn sweep_page(app: &App, referrals: Vec<Referral>, call: &Call) -> Swept {
     const AT_ONCE: usize = 8;
     let work = referrals.into_iter().filter_map(|referral| Some((waited(app, &referral, call)?, referral)));
     let work = work.map(|(waited, referral)| async move {
-        let done = match timeout_at(call.deadline.last_call(), look_after(app, referral, call)).await {
+        let done = match timeout_at(call.deadline.last_call(), process(app, referral, call)).await {
             Ok(Ok(swept)) => swept,
             Ok(Err(problem)) => {
-                tracing::error!(outcome = "failed", %problem);
+                tracing::error!(outcome = LogOutcome::Failed.as_str(), %problem);
                 Swept::FAILED
             }
             Err(_elapsed) => Swept::LEFT,
@@ -150,7 +156,7 @@ async fn sweep_page(app: &App, referrals: Vec<Referral>, call: &Call) -> Swept {
     stream::iter(work).buffer_unordered(AT_ONCE).fold(Swept::default(), async |sum, one| sum.and(one)).await
 }
 
-/// How long a referral has waited for the sweep; `None` when its turn has not come.
+/// How long a referral has waited for the sweep; `None` when it is not due yet.
 fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
     let since = due_for_sweep(referral, app.grace).filter(|since| *since <= call.now)?;
     let is_issued = referral.status() == Status::Rewarded;
@@ -160,9 +166,9 @@ fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
     Some(call.now.since(since))
 }
 
-/// Issues what is due, or announces again what has been on its way for too long, after claiming it. Somebody else may
-/// get there first.
-async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept, Error> {
+/// Issues rewards that are due, or claims rewards without an answer and announces them again. Another invocation can
+/// do either first.
+async fn process(app: &App, referral: Referral, call: &Call) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     if referral.status() == Status::Converted {
         if let Outcome::Applied(_) = issue_or_void(&app.store, referral, call.now).await? {
@@ -175,8 +181,8 @@ async fn look_after(app: &App, referral: Referral, call: &Call) -> Result<Swept,
     Ok(swept)
 }
 
-/// Announces what was claimed. What the bus would not take is claimed for a minute only, so that the next sweep finds
-/// it and not one hours later.
+/// Announces the rewards of a claimed referral again. If the bus does not accept them, the claim is shortened to one
+/// minute, so that the next sweep finds the referral and not one hours later.
 async fn announce(app: &App, claimed: Referral, call: &Call) -> Result<(), Error> {
     const MINUTE: Duration = Duration::from_secs(60);
     let Err(problem) = app.bus.publish(&reannouncements(&claimed)).await else { return Ok(()) };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     id::UserId,
-    table::{Item, text},
+    store::keys::{Item, text},
 };
 
 /// Puts facts in the place of those that were read, or where none were; a refusal brings what is there.

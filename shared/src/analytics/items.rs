@@ -30,10 +30,13 @@ use super::{
 };
 use crate::{
     id::{ProgramId, UserId},
-    table::{self, Item, Unreadable, text},
+    store::{
+        items::InvalidItem,
+        keys::{self, Item, text},
+    },
 };
 
-pub use crate::table::{PK, SK};
+pub use crate::store::keys::{PK, SK};
 
 /// The index of referrers by rank; also its partition key: `<program>#<month or all>#<shard>`.
 pub const BOARD: &str = "board";
@@ -61,7 +64,7 @@ pub(super) fn facts_key(referee: &UserId) -> Item {
 
 /// Where a counter is that this referee's referral adds to.
 pub(super) fn counter_key(subject: &Subject, referee: &UserId) -> Item {
-    let shard = table::shard_of(referee, SHARDS);
+    let shard = keys::shard_of(referee, SHARDS);
     match subject {
         Subject::Day(program, day) => key(days_partition(program, shard), day.to_string()),
         Subject::Referrer(program, referrer, period) => referrer_key(program, referrer, *period),
@@ -86,7 +89,7 @@ pub(super) fn referrer_key(program: &ProgramId, referrer: &UserId, period: Perio
 
 /// The shard of a board that a referrer is in.
 pub(super) fn board_shard(referrer: &UserId) -> u32 {
-    table::shard_of(referrer, SHARDS)
+    keys::shard_of(referrer, SHARDS)
 }
 
 /// A shard of a board.
@@ -133,9 +136,9 @@ fn whole(value: &AttributeValue) -> Option<i128> {
 ///
 /// # Errors
 /// When the library refuses the value.
-pub(super) fn facts_item(facts: &Facts) -> Result<Item, Unreadable> {
+pub(super) fn facts_item(facts: &Facts) -> Result<Item, InvalidItem> {
     let mut item: Item =
-        serde_dynamo::to_item(facts).map_err(|problem| table::unreadable(&facts_key(&facts.referee), &problem))?;
+        serde_dynamo::to_item(facts).map_err(|problem| InvalidItem::at(&facts_key(&facts.referee), &problem))?;
     item.extend(facts_key(&facts.referee));
     Ok(item)
 }
@@ -144,9 +147,9 @@ pub(super) fn facts_item(facts: &Facts) -> Result<Item, Unreadable> {
 ///
 /// # Errors
 /// When it is not an item of facts.
-pub(super) fn facts_from(item: Item) -> Result<Facts, Unreadable> {
+pub(super) fn facts_from(item: Item) -> Result<Facts, InvalidItem> {
     let key = item.clone();
-    serde_dynamo::from_item(item).map_err(|problem| table::unreadable(&key, &problem))
+    serde_dynamo::from_item(item).map_err(|problem| InvalidItem::at(&key, &problem))
 }
 
 /// The figures of a counter's item.

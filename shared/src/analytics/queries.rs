@@ -14,8 +14,7 @@ use super::{
 };
 use crate::{
     id::{ProgramId, UserId},
-    store::{self, StoreError},
-    table::Item,
+    store::{self, StoreError, keys::Item},
 };
 
 /// For how long a referrer's referrals are counted together.

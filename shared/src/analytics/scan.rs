@@ -5,10 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::{error::SdkError, operation::describe_table::DescribeTableError, types::TableStatus};
 
 use super::{items, store::Metrics};
-use crate::{
-    store::{self, StoreError},
-    table::Item,
-};
+use crate::store::{self, StoreError, keys::Item};
 
 impl Metrics {
     /// How many items can be asked for at once.

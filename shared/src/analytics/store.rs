@@ -13,8 +13,7 @@ use super::{
 use crate::{
     id::UserId,
     runtime::{Env, Misconfigured},
-    store::{self, Store, StoreError},
-    table::Item,
+    store::{self, Store, StoreError, keys::Item},
 };
 
 /// What became of facts.
@@ -39,7 +38,7 @@ type Refused = Option<Option<Facts>>;
 impl Metrics {
     /// The metrics table of this name. The client's retries become those that fit a table.
     pub fn new(client: &Client, table: &str) -> Self {
-        Self { client: store::steady(client), table: table.to_owned() }
+        Self { client: store::with_table_retries(client), table: table.to_owned() }
     }
 
     /// The metrics table that `METRICS_TABLE_NAME` names.
@@ -56,7 +55,7 @@ impl Metrics {
     /// When the table does not answer, or others keep counting the same referral.
     pub async fn take(&self, facts: &Facts) -> Result<Taken, StoreError> {
         let mut known = self.known(&facts.referee).await?;
-        for _ in 0..Store::DECISIONS {
+        for _ in 0..Store::MAX_DECISIONS {
             if known.as_ref().is_some_and(|known| known.rev >= facts.rev) {
                 return Ok(Taken::Known);
             }

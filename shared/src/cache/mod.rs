@@ -23,9 +23,9 @@ use crate::{
 };
 
 use memory::Memory;
-pub use server::Server;
 #[cfg(feature = "cache")]
-pub use server::Untold;
+pub use server::CacheUpdateFailed;
+pub use server::Server;
 
 /// What this process knows of codes, and whom it asks.
 #[derive(Clone, Debug, Default)]

@@ -37,7 +37,7 @@ pub struct Server {
 
 /// The server was not told of a change, which counts all the same.
 #[derive(Debug, thiserror::Error)]
-pub enum Untold {
+pub enum CacheUpdateFailed {
     /// It gave no answer, or said no.
     #[error("the code is changed, the cache server was not told: {0}")]
     Server(String),
@@ -114,11 +114,11 @@ impl Server {
     ///
     /// # Errors
     /// When the server, or the table, does not answer, or others keep changing the code.
-    pub async fn tell(&self, store: &Store, changed: OwnedCode, call: &Call) -> Result<(), Untold> {
+    pub async fn tell(&self, store: &Store, changed: OwnedCode, call: &Call) -> Result<(), CacheUpdateFailed> {
         let mut latest = changed;
-        for _ in 0..Store::DECISIONS {
+        for _ in 0..Store::MAX_DECISIONS {
             let told = self.link.ask::<()>(&self.set(&latest, call), PATIENCE).await;
-            told.inspect_err(tell).map_err(|trouble| Untold::Server(trouble.to_string()))?;
+            told.inspect_err(tell).map_err(|trouble| CacheUpdateFailed::Server(trouble.to_string()))?;
             match store.code(&latest.code).await? {
                 Some(found) if found != latest => latest = found,
                 Some(_) | None => return Ok(()),

@@ -21,7 +21,7 @@ use crate::{
 /// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.
 pub async fn issue_or_void(store: &Store, read: Referral, now: Timestamp) -> Result<Outcome, StoreError> {
     let mut referral = read;
-    for _ in 0..Store::DECISIONS {
+    for _ in 0..Store::MAX_DECISIONS {
         if let Some(reason) = not_due(&referral, now) {
             return Ok(Outcome::Refused(reason, referral));
         }

@@ -22,7 +22,7 @@ pub struct Mint {
 }
 
 impl SignUps {
-    /// Mints the code, or finds the one that the member already has. Only a vanity code can be [`Minted::Taken`]; if a
+    /// Mints the code, or finds the one that the member already has. Only a vanity code can be [`Minted::Conflict`]; if a
     /// random code belongs to another member, the next one is tried.
     ///
     /// # Errors
@@ -42,12 +42,12 @@ impl SignUps {
                 expires_at: request.expires_at,
             };
             match self.store.mint(code, device.as_ref()).await? {
-                Minted::Taken => {}
+                Minted::Conflict => {}
                 minted @ (Minted::New(_) | Minted::Owned(_)) => return Ok(minted),
             }
         }
         match request.code {
-            Some(_) => Ok(Minted::Taken),
+            Some(_) => Ok(Minted::Conflict),
             None => Err(StoreError::Contended("the random codes".to_owned())),
         }
     }

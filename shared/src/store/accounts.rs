@@ -1,15 +1,15 @@
 //! Accounts: flags and devices.
 
-use super::{Store, StoreError, WriteResult, guard};
-use crate::{account::Standing, device::Device, id::UserId, table::Key};
+use super::{Store, StoreError, WriteResult, guard, keys::Key};
+use crate::{account::AccountFlag, device::Device, id::UserId};
 
 impl Store {
-    /// Flags or clears an account. Returns `false` when the same or later news had come before.
+    /// Flags or clears an account. Returns `false` when a change of the same time or a later one is stored.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
-    pub async fn set_standing(&self, user: &UserId, standing: &Standing) -> Result<bool, StoreError> {
-        let written = self.send(guard::standing(&Key::account(user), standing), None).await?;
+    pub async fn set_flag(&self, user: &UserId, flag: &AccountFlag) -> Result<bool, StoreError> {
+        let written = self.send(guard::set_flag(&Key::account(user), flag), None).await?;
         Ok(matches!(written, WriteResult::Written(_)))
     }
 

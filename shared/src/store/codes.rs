@@ -1,12 +1,17 @@
 //! Minting and looking up codes.
 
-use super::{Store, StoreError, WriteResult, guard, retry::Attempts, write};
+use super::{
+    Store, StoreError, WriteResult, guard,
+    items::code::{from_code_item, from_owner_item, to_code_item, to_owner_item},
+    keys::{Item, Key},
+    retry::Attempts,
+    write,
+};
 use crate::{
-    code::{Code, Ending, OwnedCode},
+    code::{Code, ExpiryChange, OwnedCode},
     device::Device,
     id::{ProgramId, UserId},
     mutant::Mutant,
-    table::{self, Item, Key},
 };
 
 /// What a mint came to.
@@ -16,8 +21,8 @@ pub enum Minted {
     New(OwnedCode),
     /// The user had a code in this program: this one.
     Owned(OwnedCode),
-    /// The code is somebody else's.
-    Taken,
+    /// Another user has this code.
+    Conflict,
 }
 
 impl Store {
@@ -28,8 +33,8 @@ impl Store {
     /// When the table does not answer.
     pub async fn mint(&self, code: OwnedCode, device: Option<&Device>) -> Result<Minted, StoreError> {
         let mut writes = vec![
-            guard::create(table::code_item(&code)?, Mutant::CodeOverwritten),
-            guard::create(table::code_owner_item(&code)?, Mutant::CodeOverwritten),
+            guard::create(to_code_item(&code)?, Mutant::CodeOverwritten),
+            guard::create(to_owner_item(&code)?, Mutant::CodeOverwritten),
         ];
         if let Some(device) = device {
             writes.push(guard::add_device(&Key::account(&code.owner), device));
@@ -40,7 +45,7 @@ impl Store {
             WriteResult::Conflict(conflicts) => conflicts,
         };
         if !conflicts.is_at(1) {
-            return Ok(Minted::Taken);
+            return Ok(Minted::Conflict);
         }
         let owned = self.owned(&code, conflicts.take_found(1)).await?;
         // If the answer to our own first attempt was lost, the table contains exactly what we wanted to write.
@@ -56,7 +61,7 @@ impl Store {
     /// The code that the user has already, of which the refusal says which it is.
     async fn owned(&self, wanted: &OwnedCode, found: Option<Item>) -> Result<OwnedCode, StoreError> {
         let owned = match found {
-            Some(item) => self.code(&table::owned_code_from(item)?).await?,
+            Some(item) => self.code(&from_owner_item(item)?).await?,
             None => None,
         };
         owned.ok_or_else(|| StoreError::Contended(format!("the code of {}", wanted.owner.hashed())))
@@ -67,20 +72,20 @@ impl Store {
     /// # Errors
     /// When the table does not answer, or holds something else there.
     pub async fn code(&self, code: &Code) -> Result<Option<OwnedCode>, StoreError> {
-        Ok(self.get(&Key::code(code)).await?.map(table::code_from).transpose()?)
+        Ok(self.get(&Key::code(code)).await?.map(from_code_item).transpose()?)
     }
 
     /// Changes when a code ends, and gives the code as it is then; `None` when nobody has it.
     ///
     /// # Errors
     /// When the table does not answer, or holds something else there.
-    pub async fn end_code(&self, code: &Code, ending: Ending) -> Result<Option<OwnedCode>, StoreError> {
-        let found = match self.send(guard::end_code(&Key::code(code), ending), None).await? {
+    pub async fn change_expiry(&self, code: &Code, change: ExpiryChange) -> Result<Option<OwnedCode>, StoreError> {
+        let found = match self.send(guard::change_expiry(&Key::code(code), change), None).await? {
             WriteResult::Written(changed) => changed,
             // The code had ended before, or does not exist.
             WriteResult::Conflict(found) => found,
         };
-        Ok(found.map(table::code_from).transpose()?)
+        Ok(found.map(from_code_item).transpose()?)
     }
 
     /// The code that this user has in this program.
@@ -89,7 +94,7 @@ impl Store {
     /// When the table does not answer, or holds something else there.
     pub async fn code_of(&self, user: &UserId, program: &ProgramId) -> Result<Option<OwnedCode>, StoreError> {
         match self.get(&Key::code_owner(user, program)).await? {
-            Some(owner) => self.code(&table::owned_code_from(owner)?).await,
+            Some(owner) => self.code(&from_owner_item(owner)?).await,
             None => Ok(None),
         }
     }

@@ -4,22 +4,24 @@
 //! |---|---|
 //! | [`create`] | a thing that must exist once is written once (UNIQUE) |
 //! | [`step`] | a referral moves only as its machine allows, and only from what was read (`WHERE status = ...`) |
-//! | [`standing`] | of all news of an account, the latest holds |
-//! | [`end_code`] | a code's end changes only where there is a code, and who disables it does not make it live longer |
+//! | [`set_flag`] | of all news of an account, the latest holds |
+//! | [`change_expiry`] | a code's end changes only where there is a code, and who disables it does not make it live longer |
 //! | [`remember_device`] | an account's devices stay few |
 
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 
-use super::write::Write;
+use super::{
+    cursor::{ListCursor, WorkPartition},
+    keys::{self, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
+    write::Write,
+};
 use crate::{
-    account::{Account, Standing},
-    code::Ending,
+    account::{Account, AccountFlag},
+    code::ExpiryChange,
     device::Device,
     id::UserId,
     machine::Transition,
     mutant::{self, Mutant},
-    referral::Lane,
-    table::{self, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     time::Timestamp,
 };
 
@@ -44,13 +46,13 @@ pub(super) fn create(item: Item, loosened: Mutant) -> Write {
 /// the machine allows the verb; a conflict returns the item that exists.
 ///
 /// Only attributes that differ are named, so attributes that a newer version of this service added stay.
-pub(super) fn step(before: &Item, after: &Item, verb: Transition) -> Write {
+pub(super) fn step(before: &Item, after: &Item, transition: Transition) -> Write {
     let mut write = difference(before, after).name("#status", STATUS).name("#rev", REV).returning_found();
     if let Some(rev) = before.get(REV) {
         write = write.value(":rev", rev.clone());
     }
     let mut allowed = Vec::new();
-    for status in verb.allowed_from() {
+    for status in transition.allowed_from() {
         let placeholder = format!(":{}", status.as_str());
         write = write.value(&placeholder, text(status.as_str()));
         allowed.push(placeholder);
@@ -92,10 +94,10 @@ fn difference(before: &Item, after: &Item) -> Write {
 
 /// Writes an account's standing unless a later one is known. At one and the same time a flag outweighs a clearance, so
 /// the result does not depend on the order of arrival.
-pub(super) fn standing(account: &Key, standing: &Standing) -> Write {
+pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
     const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
     const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
-    let write = match &standing.flag {
+    let write = match &flag.reason {
         Some(reason) => Write::update(account.attributes(), "SET #flagged = :flagged, #at = :at, #reason = :reason")
             .when(kept(LATER_OR_EQUAL, "#at", Mutant::FlagWithoutTimeCheck))
             .value(":reason", text(reason)),
@@ -109,20 +111,20 @@ pub(super) fn standing(account: &Key, standing: &Standing) -> Write {
         .name("#flagged", FLAGGED)
         .name("#at", FLAG_AT)
         .name("#reason", FLAG_REASON)
-        .value(":at", text(standing.at.to_string()))
-        .value(":flagged", AttributeValue::Bool(standing.flag.is_some()))
+        .value(":at", text(flag.at.to_string()))
+        .value(":flagged", AttributeValue::Bool(flag.reason.is_some()))
 }
 
 /// Changes when a code ends, if there is such a code. Returns the code as it is then, or, as a conflict, a code that had
 /// ended already.
-pub(super) fn end_code(code: &Key, ending: Ending) -> Write {
+pub(super) fn change_expiry(code: &Key, change: ExpiryChange) -> Write {
     const EXISTS: &str = "attribute_exists(#pk)";
     const STILL_LIVE: &str = "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)";
     let set = |end: Timestamp| Write::update(code.attributes(), "SET #end = :end").value(":end", text(end.to_string()));
-    let write = match ending {
-        Ending::At(end) => set(end).when(EXISTS),
-        Ending::Never => Write::update(code.attributes(), "REMOVE #end").when(EXISTS),
-        Ending::Now(now) => set(now).when(STILL_LIVE),
+    let write = match change {
+        ExpiryChange::At(end) => set(end).when(EXISTS),
+        ExpiryChange::Never => Write::update(code.attributes(), "REMOVE #end").when(EXISTS),
+        ExpiryChange::Now(now) => set(now).when(STILL_LIVE),
     };
     write.name("#pk", PK).name("#end", EXPIRES_AT).returning_new().returning_found()
 }
@@ -142,31 +144,31 @@ pub(super) fn remember_device(account: &Key, device: &Device) -> Write {
 }
 
 /// Reads the index of a referrer's referrals, newest first, from just before a place.
-pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option<&str>) -> QueryFluentBuilder {
+pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option<&ListCursor>) -> QueryFluentBuilder {
     let query = client
         .query()
-        .index_name(table::BY_REFERRER)
+        .index_name(keys::BY_REFERRER)
         .scan_index_forward(false)
-        .expression_attribute_names("#referrer", table::REFERRER)
-        .expression_attribute_values(":referrer", text(table::referrer_partition(referrer)));
+        .expression_attribute_names("#referrer", keys::REFERRER)
+        .expression_attribute_values(":referrer", text(keys::referrer_partition(referrer)));
     match before {
         Some(before) => query
             .key_condition_expression("#referrer = :referrer AND #at < :before")
-            .expression_attribute_names("#at", table::REFERRED_AT)
-            .expression_attribute_values(":before", text(before)),
+            .expression_attribute_names("#at", keys::REFERRED_AT)
+            .expression_attribute_values(":before", text(before.as_sort_key())),
         None => query.key_condition_expression("#referrer = :referrer"),
     }
 }
 
 /// Reads one partition of the index of work up to a time, the longest waiting first.
-pub(super) fn due_by(client: &Client, lane: Lane, shard: u32, now: Timestamp) -> QueryFluentBuilder {
+pub(super) fn due_by(client: &Client, partition: WorkPartition, now: Timestamp) -> QueryFluentBuilder {
     client
         .query()
-        .index_name(table::WORK)
+        .index_name(keys::WORK)
         .key_condition_expression("#work = :work AND #due_at <= :now")
-        .expression_attribute_names("#work", table::WORK)
-        .expression_attribute_names("#due_at", table::DUE_AT)
-        .expression_attribute_values(":work", text(table::work_partition(lane, shard)))
+        .expression_attribute_names("#work", keys::WORK)
+        .expression_attribute_names("#due_at", keys::DUE_AT)
+        .expression_attribute_values(":work", text(partition.key()))
         .expression_attribute_values(":now", text(now.to_string()))
 }
 
@@ -180,13 +182,14 @@ mod tests {
         machine::{Command, Decision},
         referral::Referral,
         sample::{at, pending},
+        store::items::referral::to_referral_item,
     };
 
     /// The write that this event makes of this referral.
     fn write(before: &Referral, event: &Command<'_>) -> Write {
-        let Decision::Apply(after, verb) = before.decide(event, at(5)) else { panic!("{event:?} is refused") };
-        let item = |referral| table::referral_item(referral).unwrap();
-        super::step(&item(before), &item(&after), verb)
+        let Decision::Apply(after, transition) = before.decide(event, at(5)) else { panic!("{event:?} is refused") };
+        let item = |referral| to_referral_item(referral).unwrap();
+        super::step(&item(before), &item(&after), transition)
     }
 
     #[test]
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn what_must_exist_once_is_put_where_nothing_is() {
         for loosened in [Mutant::ReferralOverwritten, Mutant::CodeOverwritten] {
-            let put = create(table::referral_item(&pending()).unwrap(), loosened).into_put();
+            let put = create(to_referral_item(&pending()).unwrap(), loosened).into_put();
             assert_eq!(put.condition_expression(), Some("attribute_not_exists(#pk)"));
             assert_eq!(put.expression_attribute_names().unwrap()["#pk"], "pk");
         }
@@ -229,9 +232,9 @@ mod tests {
 
     #[test]
     fn the_latest_news_of_an_account_holds() {
-        let condition = |flag: Option<&str>| {
-            let news = Standing { flag: flag.map(str::to_owned), at: at(5) };
-            let write = standing(&Key::account(&"bob".parse().unwrap()), &news);
+        let condition = |reason: Option<&str>| {
+            let news = AccountFlag { reason: reason.map(str::to_owned), at: at(5) };
+            let write = set_flag(&Key::account(&"bob".parse().unwrap()), &news);
             write.condition().unwrap().to_owned()
         };
         assert_eq!(
@@ -244,10 +247,10 @@ mod tests {
     #[test]
     fn a_code_is_ended_where_there_is_one_and_never_later_than_it_was() {
         let key = Key::code(&"ada-invites".parse().unwrap());
-        let condition = |ending| end_code(&key, ending).condition().unwrap().to_owned();
-        assert_eq!(condition(Ending::Never), "attribute_exists(#pk)");
-        assert_eq!(condition(Ending::At(at(5))), "attribute_exists(#pk)");
-        let now = condition(Ending::Now(at(5)));
+        let condition = |change| change_expiry(&key, change).condition().unwrap().to_owned();
+        assert_eq!(condition(ExpiryChange::Never), "attribute_exists(#pk)");
+        assert_eq!(condition(ExpiryChange::At(at(5))), "attribute_exists(#pk)");
+        let now = condition(ExpiryChange::Now(at(5)));
         assert_eq!(now, "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)");
     }
 

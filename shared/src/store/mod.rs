@@ -1,11 +1,15 @@
-//! The store: every question to the table and every write, as methods that answer with what was found.
+//! The store: every read and write of the table.
 //!
-//! `Ok` is what the table said. `Err` is "we do not know": the caller gives the work back and it is tried again, which
-//! is safe because every write is conditional and recognises itself.
+//! `Ok` means that the table answered, and contains what was found. `Err` means that the result is unknown: the caller
+//! returns the work to its queue, and it is tried again. That is safe because every write is conditional and recognises
+//! its own earlier attempts.
 
 mod accounts;
 mod codes;
+mod cursor;
 mod guard;
+pub mod items;
+pub mod keys;
 mod referrals;
 mod retry;
 mod scan;
@@ -19,27 +23,28 @@ use aws_sdk_dynamodb::{Client, config::retry::RetryConfig, error::SdkError, type
 use crate::{
     mutant::{self, Mutant},
     runtime,
-    table::{Item, Key, Unreadable},
 };
 
 pub use codes::Minted;
+pub use cursor::{InvalidCursor, ListCursor, WorkCursor, WorkPartition};
+use items::InvalidItem;
+use keys::{Item, Key};
 pub use referrals::{Attributed, Outcome, Page, SignUpEvidence};
 pub use scan::Scanned;
 pub use work::Due;
 pub(crate) use write::Write;
 pub use write::WriteResult;
 
-/// Why there is no answer.
+/// Why the result of a read or write is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The table did not answer, or pushed back.
-    #[error("the table did not answer: {0}")]
+    /// DynamoDB did not answer, or throttled the call.
+    #[error("DynamoDB is unavailable: {0}")]
     Unavailable(String),
-    /// What it answered is not what the key says it is.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// Others changed the item each time between our reading and our writing.
-    #[error("others kept changing {0}")]
+    InvalidItem(#[from] InvalidItem),
+    /// Each attempt met a conflicting write.
+    #[error("too many conflicting writes to {0}")]
     Contended(String),
 }
 
@@ -61,16 +66,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// How often a decision is made again after somebody else's write got in between.
-    pub(crate) const DECISIONS: usize = 5;
+    /// How many times a step is decided before a conflict becomes an error.
+    pub(crate) const MAX_DECISIONS: usize = 5;
 
-    /// The most keys that one batch read takes.
+    /// DynamoDB's limit of keys in a batch read.
     const BATCH: usize = 100;
 
-    /// The store in the table of this name. The client's region, credentials, endpoint and timeouts stay; its retries
-    /// become those that fit the table (see `retry`).
+    /// The store in the table with this name. It uses the client's region, credentials, endpoint and timeouts, with
+    /// retries that fit the table (see `retry`).
     pub fn new(client: &Client, table: &str) -> Self {
-        Self { client: steady(client), table: table.to_owned() }
+        Self { client: with_table_retries(client), table: table.to_owned() }
     }
 
     /// Sends one write as a single call.
@@ -82,7 +87,7 @@ impl Store {
         write.send(&self.client, &self.table, attempts).await
     }
 
-    /// Reads an item, as it is after every write that was acknowledged before.
+    /// Reads an item with strong consistency.
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         let found = self
             .client
@@ -95,12 +100,12 @@ impl Store {
         Ok(found.item)
     }
 
-    /// Reads these items at once, as they are after every write that was acknowledged before. In no order; what is not
-    /// there is left out.
+    /// Reads items in batches, with strong consistency. The result has no defined order and leaves out items that do not
+    /// exist.
     async fn get_all(&self, keys: impl IntoIterator<Item = Key>) -> Result<Vec<Item>, StoreError> {
         let mut wanted: Vec<Key> = Vec::new();
         for key in keys {
-            // A key named twice would have the whole read refused.
+            // DynamoDB rejects a batch that contains a key twice.
             if !wanted.contains(&key) {
                 wanted.push(key);
             }
@@ -114,22 +119,22 @@ impl Store {
     }
 }
 
-/// Takes the item with this key out of a batch.
+/// Removes the item with this key from a batch and returns it.
 fn take(items: &mut Vec<Item>, key: &Key) -> Option<Item> {
     let at = items.iter().position(|item| Key::of(item).as_ref() == Some(key))?;
     Some(items.swap_remove(at))
 }
 
-/// The same client with those retries that fit a table (see `retry`).
-pub(crate) fn steady(client: &Client) -> Client {
+/// The same client, with retries that fit a table (see `retry`).
+pub(crate) fn with_table_retries(client: &Client) -> Client {
     let retries = RetryConfig::standard().with_max_attempts(if mutant::is(Mutant::CallNotRetried) { 1 } else { 4 });
     let retries = retries.with_initial_backoff(Duration::from_millis(40));
     let config = client.config().to_builder().retry_config(retries).retry_classifier(retry::Conflicts).build();
     Client::from_conf(config)
 }
 
-/// Reads up to a hundred items at once, as they are after every write that was acknowledged before. In no order; what
-/// is not there is left out.
+/// Reads up to 100 items with strong consistency. The result has no defined order and leaves out items that do not
+/// exist.
 pub(crate) async fn read_batch(client: &Client, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
     let (mut items, mut wanted) = (Vec::with_capacity(keys.len()), keys);
     for attempt in 0..4_u32 {
@@ -142,7 +147,7 @@ pub(crate) async fn read_batch(client: &Client, table: &str, keys: Vec<Item>) ->
         let answer = client.batch_get_item().request_items(table, request).send().await?;
         items.extend(answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
         match answer.unprocessed_keys.and_then(|mut tables| tables.remove(table)) {
-            // The table answers a part when it is throttled; the SDK takes that for success.
+            // A throttled table returns a part of the items, which the SDK treats as a success.
             Some(rest) if !rest.keys.is_empty() && !mutant::is(Mutant::BatchRestForgotten) => wanted = rest.keys,
             Some(_) | None => return Ok(items),
         }
@@ -150,5 +155,5 @@ pub(crate) async fn read_batch(client: &Client, table: &str, keys: Vec<Item>) ->
             break;
         }
     }
-    Err(StoreError::Unavailable("throttled: a batch read stayed incomplete".to_owned()))
+    Err(StoreError::Unavailable("throttled: a batch read remained incomplete".to_owned()))
 }

@@ -1,6 +1,18 @@
-//! Referrals: writing the first item, every step after it, and reading them back.
+//! Referrals: the first write, every step after it, and reads.
 
-use super::{Store, StoreError, WriteResult, guard, retry::Attempts, take};
+use super::{
+    Store, StoreError, WriteResult,
+    cursor::ListCursor,
+    guard,
+    items::{
+        account,
+        code::from_code_item,
+        referral::{from_referral_item, to_referral_item},
+    },
+    keys::{Item, Key, REFERRED_AT},
+    retry::Attempts,
+    take,
+};
 use crate::{
     account::Account,
     code::{Code, OwnedCode},
@@ -9,26 +21,24 @@ use crate::{
     machine::{Decision, Refusal, Transition},
     mutant::{self, Mutant},
     referral::Referral,
-    table::{self, Item, Key},
 };
 
-/// What an attribution came to.
+/// The result of writing a new referral.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Attributed {
-    /// The referral is new.
     New(Referral),
-    /// The referee had one: this one.
+    /// The referee already had this referral.
     Existing(Referral),
 }
 
-/// What an event came to, after deciding as often as the table asked for.
+/// The result of a command. It contains the referral as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The step was written.
     Applied(Referral),
-    /// It had been written before.
+    /// An earlier command had the same effect.
     AlreadyDone(Referral),
-    /// It changes nothing, for this reason.
+    /// The command changes nothing.
     Refused(Refusal, Referral),
 }
 
@@ -44,22 +54,21 @@ pub struct SignUpEvidence {
     pub evidence: Evidence,
 }
 
-/// Part of a list, newest first.
+/// A page of a list, newest first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// The referrals.
     pub items: Vec<Referral>,
-    /// Where the next page begins (see [`table::place`]); `None` after the last.
-    pub next: Option<String>,
+    /// Where the next page begins; `None` on the last page.
+    pub next: Option<ListCursor>,
 }
 
 impl Store {
     /// The referral of this referee.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn referral(&self, referee: &UserId) -> Result<Option<Referral>, StoreError> {
-        Ok(self.get(&Key::referral(referee)).await?.map(table::referral_from).transpose()?)
+        Ok(self.get(&Key::referral(referee)).await?.map(from_referral_item).transpose()?)
     }
 
     /// Reads what decides whether `referee` can be attributed to `referrer` by this code.
@@ -77,16 +86,16 @@ impl Store {
         let keys = [code.clone(), account.clone(), own.clone(), existing.clone()];
         let mut items = self.get_all(keys).await?;
         // In a self-referral both keys are the same, and the batch returns one item for them.
-        let existing = take(&mut items, &existing).map(table::referral_from).transpose()?;
+        let existing = take(&mut items, &existing).map(from_referral_item).transpose()?;
         Ok(SignUpEvidence {
-            code: take(&mut items, &code).map(table::code_from).transpose()?,
+            code: take(&mut items, &code).map(from_code_item).transpose()?,
             existing,
             evidence: Evidence {
                 referrer: referrer.clone(),
                 referee: referee.clone(),
                 referrer_account: take_account(&mut items, &account)?,
                 referee_account: Account::default(),
-                referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+                referrers_own: take(&mut items, &own).map(from_referral_item).transpose()?,
                 device: None,
                 reported: Reported::default(),
             },
@@ -106,65 +115,66 @@ impl Store {
             referee: referral.referee.clone(),
             referrer_account: take_account(&mut items, &referrer)?,
             referee_account: take_account(&mut items, &referee)?,
-            referrers_own: take(&mut items, &own).map(table::referral_from).transpose()?,
+            referrers_own: take(&mut items, &own).map(from_referral_item).transpose()?,
             device: referral.device.clone(),
             reported: Reported::default(),
         })
     }
 
-    /// Writes a new referral, unless its referee has one.
+    /// Writes a new referral, unless its referee already has one.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn attribute(&self, referral: Referral) -> Result<Attributed, StoreError> {
-        let write = guard::create(table::referral_item(&referral)?, Mutant::ReferralOverwritten);
+        let write = guard::create(to_referral_item(&referral)?, Mutant::ReferralOverwritten);
         let found = match self.send(write, None).await? {
             WriteResult::Written(_) => return Ok(Attributed::New(referral)),
             WriteResult::Conflict(found) => self.found(found, &referral)?,
         };
-        // Our own write, whose first answer got lost, bears our mark, whatever has been built upon it since.
+        // If the answer to our own first attempt was lost, the item has our mark, even if later steps changed it.
         let is_twin = found.created_at == referral.created_at && mutant::is(Mutant::TwinsTakenForOne);
         let is_marked = found.mark == referral.mark || is_twin || mutant::is(Mutant::OthersReferralTakenForOurs);
         let is_ours = is_marked && !mutant::is(Mutant::OwnReferralNotRecognised);
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
-    /// Writes what a step made of a referral, if the table still holds the referral from which it was decided.
+    /// Writes the result of a step, if the table still contains the referral from which it was decided.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn write(
         &self,
         before: &Referral,
         after: Referral,
-        verb: Transition,
+        transition: Transition,
     ) -> Result<WriteResult<Referral>, StoreError> {
-        let write = guard::step(&table::referral_item(before)?, &table::referral_item(&after)?, verb);
+        let write = guard::step(&to_referral_item(before)?, &to_referral_item(&after)?, transition);
         let attempts = Attempts::default();
         let found = match self.send(write, Some(&attempts)).await? {
             WriteResult::Written(_) => return Ok(WriteResult::Written(after)),
             WriteResult::Conflict(found) => self.found(found, before)?,
         };
-        // Our own write, whose first answer got lost, looks like this: exactly what we wanted is there.
+        // If the answer to our own first attempt was lost, the table contains exactly what we wanted to write.
         let is_ours = attempts.were_many() && (found == after || mutant::is(Mutant::OthersStepTakenForOurs));
         Ok(if is_ours { WriteResult::Written(found) } else { WriteResult::Conflict(found) })
     }
 
-    /// Decides and writes, and decides again from what was found as long as others get in between.
+    /// Decides and writes. On a conflict, decides again from the referral that was found, at most
+    /// [`Self::MAX_DECISIONS`] times in all.
     ///
     /// # Errors
-    /// When the table does not answer, or others get in between time and again.
+    /// Returns an error when DynamoDB is unavailable or each attempt met a conflict.
     pub async fn apply(
         &self,
         read: Referral,
         decide: impl Fn(&Referral) -> Decision + Send,
     ) -> Result<Outcome, StoreError> {
         let mut referral = read;
-        for _ in 0..Self::DECISIONS {
+        for _ in 0..Self::MAX_DECISIONS {
             referral = match decide(&referral) {
                 Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
                 Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
-                Decision::Apply(after, verb) => match self.write(&referral, *after, verb).await? {
+                Decision::Apply(after, transition) => match self.write(&referral, *after, transition).await? {
                     WriteResult::Written(after) => return Ok(Outcome::Applied(after)),
                     WriteResult::Conflict(found) if mutant::is(Mutant::RefusedStepIsDone) => {
                         return Ok(Outcome::AlreadyDone(found));
@@ -181,73 +191,86 @@ impl Store {
         StoreError::Contended(format!("the referral of {}", referral.referee.hashed()))
     }
 
-    /// A page of the referrals by this referrer that are older than `before` (all of them when `None`), newest first.
+    /// A page of the referrals by this referrer, newest first, from the cursor on.
     ///
     /// # Errors
-    /// When the table does not answer, or an item cannot be read.
-    pub async fn referrals_by(&self, referrer: &UserId, limit: u32, before: Option<&str>) -> Result<Page, StoreError> {
-        let (places, more) = self.places(referrer, limit, before).await?;
-        let next = more.then(|| places.last().cloned()).flatten();
-        Ok(Page { items: self.at_places(&places).await?, next })
-    }
-
-    /// The same, with the referral by which the user came themselves in its place among them: all that can hold a
-    /// reward for this user.
-    ///
-    /// # Errors
-    /// When the table does not answer, or an item cannot be read.
-    pub async fn referrals_with(&self, user: &UserId, limit: u32, before: Option<&str>) -> Result<Page, StoreError> {
-        let (mut places, mut more) = self.places(user, limit, before).await?;
-        if let Some(own) = self.referral(user).await? {
-            let own = table::place(own.created_at, &own.referee);
-            let begins_here = before.is_none_or(|before| own.as_str() < before);
-            let ends_here = !more || places.last().is_some_and(|last| own > *last);
-            if begins_here && ends_here {
-                let at = places.partition_point(|place| *place > own);
-                places.insert(at, own);
-                more |= places.len() > limit as usize;
-                places.truncate(limit as usize);
-            }
-        }
-        let next = more.then(|| places.last().cloned()).flatten();
-        Ok(Page { items: self.at_places(&places).await?, next })
-    }
-
-    /// Places in the index, newest first, and whether there are more behind.
-    async fn places(
+    /// Returns an error when DynamoDB is unavailable or an item is invalid.
+    pub async fn referrals_by(
         &self,
         referrer: &UserId,
         limit: u32,
-        before: Option<&str>,
-    ) -> Result<(Vec<String>, bool), StoreError> {
+        before: Option<&ListCursor>,
+    ) -> Result<Page, StoreError> {
+        let (positions, more) = self.positions(referrer, limit, before).await?;
+        let next = more.then(|| positions.last().cloned()).flatten();
+        Ok(Page { items: self.at_positions(&positions).await?, next })
+    }
+
+    /// The same list, with the referral of the user as referee at its position in time: all referrals that can contain
+    /// a reward for this user.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable or an item is invalid.
+    pub async fn referrals_with(
+        &self,
+        user: &UserId,
+        limit: u32,
+        before: Option<&ListCursor>,
+    ) -> Result<Page, StoreError> {
+        let (mut positions, mut more) = self.positions(user, limit, before).await?;
+        if let Some(own) = self.referral(user).await? {
+            let own = ListCursor::at(&own);
+            let begins_here = before.is_none_or(|before| own < *before);
+            let ends_here = !more || positions.last().is_some_and(|last| own > *last);
+            if begins_here && ends_here {
+                let at = positions.partition_point(|position| *position > own);
+                positions.insert(at, own);
+                more |= positions.len() > limit as usize;
+                positions.truncate(limit as usize);
+            }
+        }
+        let next = more.then(|| positions.last().cloned()).flatten();
+        Ok(Page { items: self.at_positions(&positions).await?, next })
+    }
+
+    /// Positions in the index, newest first, and whether more follow.
+    async fn positions(
+        &self,
+        referrer: &UserId,
+        limit: u32,
+        before: Option<&ListCursor>,
+    ) -> Result<(Vec<ListCursor>, bool), StoreError> {
         let query = guard::referred_before(&self.client, referrer, before)
             .table_name(&self.table)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let answer = query.send().await?;
         let more = answer.last_evaluated_key.is_some();
-        let place = |item: Item| item.get(table::REFERRED_AT).and_then(|place| place.as_s().ok()).cloned();
-        Ok((answer.items.unwrap_or_default().into_iter().filter_map(place).collect(), more))
+        let position = |item: Item| {
+            let sort_key = item.get(REFERRED_AT).and_then(|sort_key| sort_key.as_s().ok());
+            sort_key.cloned().map(ListCursor::from_sort_key)
+        };
+        Ok((answer.items.unwrap_or_default().into_iter().filter_map(position).collect(), more))
     }
 
-    /// The referrals at these places, in this order.
-    async fn at_places(&self, places: &[String]) -> Result<Vec<Referral>, StoreError> {
+    /// The referrals at these positions, in this order.
+    async fn at_positions(&self, positions: &[ListCursor]) -> Result<Vec<Referral>, StoreError> {
         let keys: Vec<Key> =
-            places.iter().filter_map(|place| Some(Key::referral(&table::referee_at(place)?))).collect();
+            positions.iter().filter_map(|position| Some(Key::referral(&position.referee()?))).collect();
         let mut items = self.get_all(keys.iter().cloned()).await?;
         let found = keys.iter().filter_map(|key| take(&mut items, key));
-        Ok(found.map(table::referral_from).collect::<Result<_, _>>()?)
+        Ok(found.map(from_referral_item).collect::<Result<_, _>>()?)
     }
 
     /// The referral that a conflict returned. It returns none only if the referral was deleted, which this service does
     /// not do.
     fn found(&self, found: Option<Item>, wanted: &Referral) -> Result<Referral, StoreError> {
         match found {
-            Some(item) => Ok(table::referral_from(item)?),
+            Some(item) => Ok(from_referral_item(item)?),
             None => Err(self.contended(wanted)),
         }
     }
 }
 
 fn take_account(items: &mut Vec<Item>, key: &Key) -> Result<Account, StoreError> {
-    Ok(take(items, key).map(table::account_from).transpose()?.unwrap_or_default())
+    Ok(take(items, key).map(account::from_item).transpose()?.unwrap_or_default())
 }

@@ -61,7 +61,7 @@ fn is_passing(reason: &CancellationReason) -> bool {
 /// Two callers who ask for the same in the same millisecond write the same item. Only who sent the write again may take
 /// what they find there for their own.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attempts(Arc<AtomicU32>);
+pub(crate) struct Attempts(Arc<AtomicU32>);
 
 impl Attempts {
     /// Whether an earlier attempt may have done the work, and only its answer got lost.

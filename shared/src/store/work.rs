@@ -1,63 +1,65 @@
-//! The index of work: what still owes something.
+//! The index of work: referrals that still need something done.
 
 use aws_sdk_dynamodb::types::Select;
 
-use super::{Store, StoreError, guard};
-use crate::{
-    referral::{Lane, Referral},
-    table::{self, Item, Key},
-    time::Timestamp,
+use super::{
+    Store, StoreError,
+    cursor::{WorkCursor, WorkPartition},
+    guard,
+    items::referral::from_referral_item,
+    keys::{Item, Key},
 };
+use crate::{log_outcome::LogOutcome, referral::Referral, time::Timestamp};
 
-/// A page of what is due.
+/// A page of one partition of the index of work.
 #[derive(Clone, Debug)]
 pub struct Due {
-    /// The referrals.
     pub referrals: Vec<Referral>,
-    /// How many items more could not be read; they are in the log, and stay in the index.
+    /// The number of further items that could not be read. Each is logged and stays in the index.
     pub unreadable: usize,
     /// Where the next page begins.
-    pub next: Option<Item>,
+    pub next: Option<WorkCursor>,
 }
 
 impl Store {
-    /// Up to `limit` of the referrals in one partition of a lane whose time has come `by` then, as they are now.
+    /// Reads up to `limit` referrals of a partition that are due at the time `by` or earlier, as they are now.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn due(
         &self,
-        lane: Lane,
-        shard: u32,
+        partition: WorkPartition,
         by: Timestamp,
         limit: u32,
-        after: Option<Item>,
+        after: Option<WorkCursor>,
     ) -> Result<Due, StoreError> {
-        let query = guard::due_by(&self.client, lane, shard, by)
+        let query = guard::due_by(&self.client, partition, by)
             .table_name(&self.table)
-            .set_exclusive_start_key(after)
+            .set_exclusive_start_key(after.map(WorkCursor::into_key))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let answer = query.send().await?;
         let keys: Vec<Key> = answer.items.iter().flatten().filter_map(Key::of).collect();
-        // The index lags behind and holds keys alone: what is really owed is decided from the items.
+        // The index is eventually consistent and contains only keys. The items decide what is really due.
         let items = self.get_all(keys).await?;
         let found = items.len();
         let referrals: Vec<Referral> = items.into_iter().filter_map(readable).collect();
-        Ok(Due { unreadable: found - referrals.len(), referrals, next: answer.last_evaluated_key })
+        let next = answer.last_evaluated_key.map(WorkCursor::from_key);
+        Ok(Due { unreadable: found - referrals.len(), referrals, next })
     }
 
-    /// How many referrals wait in one partition of a lane, counted up to a thousand.
+    /// Counts the referrals in a partition, up to a thousand.
     ///
     /// # Errors
-    /// When the table does not answer.
-    pub async fn waiting(&self, lane: Lane, shard: u32) -> Result<u64, StoreError> {
-        let query = guard::due_by(&self.client, lane, shard, Timestamp::LAST).table_name(&self.table);
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn waiting(&self, partition: WorkPartition) -> Result<u64, StoreError> {
+        let query = guard::due_by(&self.client, partition, Timestamp::LAST).table_name(&self.table);
         let answer = query.select(Select::Count).limit(1000).send().await?;
         Ok(u64::try_from(answer.count).unwrap_or_default())
     }
 }
 
-/// One item that cannot be read must not stop the others; it stays in the index and in the log.
+/// An item that cannot be read must not block the others. It is logged and stays in the index.
 fn readable(item: Item) -> Option<Referral> {
-    table::referral_from(item).inspect_err(|problem| tracing::error!(%problem, outcome = "unreadable")).ok()
+    let read = from_referral_item(item);
+    read.inspect_err(|problem| tracing::error!(%problem, outcome = LogOutcome::UnreadableItem.as_str())).ok()
 }

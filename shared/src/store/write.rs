@@ -19,11 +19,8 @@ use aws_sdk_dynamodb::{
     },
 };
 
-use super::{StoreError, retry::Attempts};
-use crate::{
-    mutant::{self, Mutant},
-    table::Item,
-};
+use super::{StoreError, keys::Item, retry::Attempts};
+use crate::mutant::{self, Mutant};
 
 /// One conditional write of one item.
 #[derive(Clone, PartialEq, Debug)]

@@ -3,7 +3,10 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use local::Service;
-use referrals::{referral::Status, store::Store as Referrals, table::WORK_SHARDS};
+use referrals::{
+    referral::Status,
+    store::{Store as Referrals, keys::WORK_SHARDS},
+};
 use serde_json::Value;
 
 use super::{

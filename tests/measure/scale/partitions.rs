@@ -10,7 +10,7 @@ use std::{
 };
 
 use local::Service;
-use referrals::table::{BY_REFERRER, REFERRER};
+use referrals::store::keys::{BY_REFERRER, REFERRER};
 use serde_json::{Value, json};
 
 use super::{Recorded, growth::grouped, population::Cast};
@@ -128,7 +128,7 @@ fn units(consumed: &Value) -> f64 {
     consumed["CapacityUnits"].as_f64().unwrap_or_default()
 }
 
-fn item(key: &Value) -> Result<referrals::table::Item, Trouble> {
+fn item(key: &Value) -> Result<referrals::store::keys::Item, Trouble> {
     Ok(serde_json::from_value::<serde_dynamo::Item>(key.clone())?.into())
 }
 

@@ -7,7 +7,7 @@ use referrals::{
     id::UserId,
     referral::{Lane, Referral, Status},
     reward::{RewardStatus, Side},
-    table,
+    store::{items::referral::from_referral_item, keys},
     time::Timestamp,
 };
 use serde_json::Value;
@@ -149,11 +149,11 @@ fn delivered(referral: &Referral) -> impl Iterator<Item = String> {
 }
 
 /// Every referral in the table. Each must be readable, and in the work index exactly if it has outstanding work.
-fn referrals(items: &[table::Item]) -> Vec<Referral> {
+fn referrals(items: &[keys::Item]) -> Vec<Referral> {
     let referrals = items.iter().filter(|item| plain(item)["sk"] == "REFERRAL");
     referrals
         .map(|item| {
-            let referral = table::referral_from(item.clone()).unwrap();
+            let referral = from_referral_item(item.clone()).unwrap();
             let raw = plain(item);
             match referral.work() {
                 None => assert!(raw.get("work").is_none() && raw.get("due_at").is_none(), "has no work: {raw:#}"),
@@ -171,7 +171,7 @@ fn referrals(items: &[table::Item]) -> Vec<Referral> {
 }
 
 /// Checks that each code has one owner, and that each owner's item names a code of that owner.
-fn codes_have_one_owner(items: &[table::Item]) {
+fn codes_have_one_owner(items: &[keys::Item]) {
     let (mut codes, mut owners) = (BTreeSet::new(), BTreeSet::new());
     for item in items {
         let item = plain(item);

@@ -299,17 +299,17 @@ impl World {
     }
 
     /// Every item of the table.
-    pub(crate) async fn items(&self) -> Vec<referrals::table::Item> {
+    pub(crate) async fn items(&self) -> Vec<referrals::store::keys::Item> {
         self.items_of("TABLE_NAME").await
     }
 
     /// Every item of the analytics table.
-    pub(crate) async fn analytics_items(&self) -> Vec<referrals::table::Item> {
+    pub(crate) async fn analytics_items(&self) -> Vec<referrals::store::keys::Item> {
         self.items_of("METRICS_TABLE_NAME").await
     }
 
     /// Every item of the table that this environment variable names.
-    async fn items_of(&self, setting: &str) -> Vec<referrals::table::Item> {
+    async fn items_of(&self, setting: &str) -> Vec<referrals::store::keys::Item> {
         let table = self.service().env().get(setting).unwrap().to_owned();
         // Pages that are small enough for an unoptimised build to answer in time.
         let scan = self.service().dynamodb().scan().table_name(table).consistent_read(true).limit(250);
@@ -325,8 +325,8 @@ impl World {
     }
 
     /// The item with this key.
-    pub(crate) async fn item(&self, pk: &str, sk: &str) -> Option<referrals::table::Item> {
-        let is = |item: &referrals::table::Item, name: &str, value: &str| {
+    pub(crate) async fn item(&self, pk: &str, sk: &str) -> Option<referrals::store::keys::Item> {
+        let is = |item: &referrals::store::keys::Item, name: &str, value: &str| {
             item.get(name) == Some(&AttributeValue::S(value.to_owned()))
         };
         self.items().await.into_iter().find(|item| is(item, "pk", pk) && is(item, "sk", sk))
@@ -391,7 +391,7 @@ impl Drop for World {
 }
 
 /// An item as plain JSON, for comparing and printing.
-pub(crate) fn plain(item: &referrals::table::Item) -> Value {
+pub(crate) fn plain(item: &referrals::store::keys::Item) -> Value {
     serde_dynamo::from_item(item.clone()).unwrap()
 }
 

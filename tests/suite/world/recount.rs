@@ -6,7 +6,7 @@ use chrono::{Datelike, NaiveDate, Weekday};
 use referrals::{
     referral::{Referral, State},
     reward::{Benefit, RewardStatus, Side},
-    table::Item,
+    store::keys::Item,
     time::Timestamp,
 };
 

@@ -10,8 +10,7 @@ use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use referrals::{
     analytics::{Facts, Metrics, Taken, items},
-    store::{Scanned, Store, StoreError},
-    table::Item,
+    store::{Scanned, Store, StoreError, keys::Item},
 };
 
 /// How many referrals are taken in at once. More would get into each other's way at the counters.

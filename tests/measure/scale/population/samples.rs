@@ -7,7 +7,7 @@ use local::Service;
 use referrals::{
     analytics::items::{BOARD, SCORE},
     referral::Lane,
-    table::{self, DUE_AT, Key, PK, REFERRED_AT, WORK, WORK_SHARDS},
+    store::keys::{self, DUE_AT, Key, PK, REFERRED_AT, WORK, WORK_SHARDS},
     time::Timestamp,
 };
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Samples {
     pub(crate) fn referral(&self, cast: &Cast, referee: usize, stage: Stage) -> [Item; 2] {
         let mut item = self.copy(&self.referral[&stage], cast);
         if item.contains_key(WORK) {
-            item.insert(WORK.to_owned(), text(table::work_partition(Lane::Due, shard(&cast.referee))));
+            item.insert(WORK.to_owned(), text(keys::work_partition(Lane::Due, shard(&cast.referee))));
             item.insert(DUE_AT.to_owned(), text(self.due_at(referee, stage).to_string()));
         }
         [item, self.copy(&self.facts, cast)]
@@ -177,7 +177,7 @@ pub(crate) fn score(referrer: usize) -> String {
 }
 
 pub(crate) fn shard(user: &str) -> u32 {
-    user.parse().map(|user| table::shard_of(&user, WORK_SHARDS)).unwrap_or_default()
+    user.parse().map(|user| keys::shard_of(&user, WORK_SHARDS)).unwrap_or_default()
 }
 
 fn text(text: String) -> AttributeValue {
@@ -230,7 +230,7 @@ impl Life<'_> {
     }
 }
 
-fn json_of(item: table::Item) -> Result<Value, Trouble> {
+fn json_of(item: keys::Item) -> Result<Value, Trouble> {
     Ok(serde_json::to_value(serde_dynamo::Item::from(item))?)
 }
 

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 use referrals::{
-    account::Standing,
+    account::AccountFlag,
     code::{Code, OwnedCode},
     device::Device,
     fraud::FraudReason,
@@ -16,8 +16,7 @@ use referrals::{
     referral::{Lane, Referral, State},
     reward::Side,
     runtime::Env,
-    store::{Outcome, Store},
-    table,
+    store::{Outcome, Store, WorkCursor, WorkPartition, keys::WORK_SHARDS},
     time::Timestamp,
 };
 
@@ -220,8 +219,8 @@ impl History {
 
     async fn standing(&mut self) {
         let (user, at) = (format!("user-{}", self.rng.u32(0..4)).parse().unwrap(), self.at());
-        let flag = self.rng.bool().then(|| self.rng.choice(["fraud", "dispute"]).unwrap().to_owned());
-        self.store.set_standing(&user, &Standing { flag, at }).await.unwrap();
+        let reason = self.rng.bool().then(|| self.rng.choice(["fraud", "dispute"]).unwrap().to_owned());
+        self.store.set_flag(&user, &AccountFlag { reason, at }).await.unwrap();
     }
 
     async fn facts(&mut self) {
@@ -235,15 +234,16 @@ impl History {
     async fn work(&mut self) {
         let lane = self.rng.choice([Lane::Due, Lane::Due, Lane::Attention]).unwrap();
         for _ in 0..2 {
-            let shard = self.rng.u32(0..table::WORK_SHARDS);
-            self.store.waiting(lane, shard).await.unwrap();
+            let shard = self.rng.u32(0..WORK_SHARDS);
+            let partition = WorkPartition::nth(&[lane], shard).unwrap();
+            self.store.waiting(partition).await.unwrap();
             let (by, limit, mut after) = (self.at().plus(Duration::from_secs(2)), self.rng.u32(1..3), None);
             if self.rng.u32(0..6) == 0 {
                 let (at, referee) = (self.at(), self.person());
-                after = Some(table::work_key(lane, shard, at, &referee));
+                after = Some(WorkCursor::from_text(partition, &format!("{at}#{referee}")).unwrap());
             }
             loop {
-                let due = self.store.due(lane, shard, by, limit, after).await.unwrap();
+                let due = self.store.due(partition, by, limit, after).await.unwrap();
                 self.read.extend(due.referrals);
                 match due.next {
                     Some(next) => after = Some(next),
@@ -257,8 +257,8 @@ impl History {
         let (user, limit) = (self.person(), self.rng.u32(1..4));
         let mut before = None;
         loop {
-            let page = self.store.referrals_by(&user, limit, before.as_deref()).await.unwrap();
-            self.store.referrals_with(&user, limit, before.as_deref()).await.unwrap();
+            let page = self.store.referrals_by(&user, limit, before.as_ref()).await.unwrap();
+            self.store.referrals_with(&user, limit, before.as_ref()).await.unwrap();
             match page.next {
                 Some(next) => before = Some(next),
                 None => break,

@@ -1,0 +1,108 @@
+//! Cursors of the lists of undelivered rewards. A walk through the index of work can stop at the end of any page and
+//! continue later.
+
+use referrals::{
+    referral::{Lane, Referral},
+    store::{Store, StoreError, WorkCursor, WorkPartition},
+    time::Timestamp,
+};
+
+/// A position of a walk, and when the walk began.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct WalkCursor {
+    pub(crate) began_at: Timestamp,
+    lanes: Lanes,
+    /// Counts the partitions of the first lane, then those of the second.
+    partition: u32,
+    /// The last referral that was returned from this partition.
+    after: Option<WorkCursor>,
+}
+
+/// The lanes of a walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lanes {
+    Due,
+    /// A refused reward can be in the other lane, while the reward of the other side has no answer yet.
+    AttentionAndDue,
+}
+
+impl Lanes {
+    fn at(self, partition: u32) -> Option<WorkPartition> {
+        let lanes: &[Lane] = match self {
+            Self::Due => &[Lane::Due],
+            Self::AttentionAndDue => &[Lane::Attention, Lane::Due],
+        };
+        WorkPartition::nth(lanes, partition)
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::Due => 'd',
+            Self::AttentionAndDue => 'p',
+        }
+    }
+}
+
+impl WalkCursor {
+    pub(crate) fn start(lanes: Lanes, now: Timestamp) -> Self {
+        Self { began_at: now, lanes, partition: 0, after: None }
+    }
+
+    /// Returns up to `limit` referrals, those that are due first at the front, and the next position; `None` at the end.
+    ///
+    /// `horizon` is the latest time for which a reward can be due. Conversions whose hold ends later are left out.
+    pub(crate) async fn walk(
+        &self,
+        store: &Store,
+        limit: u32,
+        horizon: Timestamp,
+    ) -> Result<(Vec<Referral>, Option<Self>), StoreError> {
+        let Some(partition) = self.lanes.at(self.partition) else { return Ok((Vec::new(), None)) };
+        let by = if partition.lane() == Lane::Due { horizon } else { Timestamp::LAST };
+        let mut page = store.due(partition, by, limit, self.after.clone()).await?;
+        page.referrals.sort_by_key(|referral| referral.work().map(|work| work.at));
+        let next = match page.next.filter(|next| next.to_text().is_some()) {
+            Some(after) => Self { after: Some(after), ..self.clone() },
+            None => Self { partition: self.partition + 1, after: None, ..self.clone() },
+        };
+        let there_is_more = next.lanes.at(next.partition).is_some();
+        Ok((page.referrals, there_is_more.then_some(next)))
+    }
+
+    /// The cursor as text. Clients keep it across releases, so its format does not change.
+    pub(crate) fn to_text(&self) -> String {
+        let after = self.after.as_ref().and_then(WorkCursor::to_text).map(|after| format!("#{after}"));
+        format!("{}#{}{}{}", self.began_at, self.lanes.letter(), self.partition, after.unwrap_or_default())
+    }
+
+    /// Reads the cursor of a walk through these lanes; `None` when the text is not one.
+    pub(crate) fn from_text(text: &str, lanes: Lanes) -> Option<Self> {
+        let mut parts = text.splitn(3, '#');
+        let began_at = Timestamp::try_from(parts.next()?.to_owned()).ok()?;
+        let partition = parts.next()?.strip_prefix(lanes.letter())?.parse().ok()?;
+        let in_partition = lanes.at(partition)?;
+        let after = parts.next().map(|after| WorkCursor::from_text(in_partition, after)).transpose().ok()?;
+        Some(Self { began_at, lanes, partition, after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_keeps_its_text_and_a_forged_one_is_refused() {
+        let now = Timestamp::from_millis(0).unwrap();
+        let start = WalkCursor::start(Lanes::AttentionAndDue, now);
+        let after = WorkCursor::from_text(Lanes::AttentionAndDue.at(13).unwrap(), "1970-01-01T00:00:00.000Z#bob|x");
+        let later = WalkCursor { partition: 13, after: Some(after.unwrap()), ..start.clone() };
+        assert_eq!(later.to_text(), "1970-01-01T00:00:00.000Z#p13#1970-01-01T00:00:00.000Z#bob|x");
+        for cursor in [start, later] {
+            assert_eq!(WalkCursor::from_text(&cursor.to_text(), Lanes::AttentionAndDue), Some(cursor.clone()));
+            assert_eq!(WalkCursor::from_text(&cursor.to_text(), Lanes::Due), None);
+        }
+        for text in ["", "#", "1970-01-01T00:00:00.000Z#p20", "1970-01-01T00:00:00.000Z#p1#x", "x#p0"] {
+            assert_eq!(WalkCursor::from_text(text, Lanes::AttentionAndDue), None, "{text}");
+        }
+    }
+}

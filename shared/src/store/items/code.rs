@@ -1,0 +1,62 @@
+//! The two items of a code: the code itself, and the item that names it as the code of its owner.
+
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidItem, from_image, to_item};
+use crate::{
+    code::{Code, OwnedCode},
+    id::{ProgramId, UserId},
+    store::keys::{Item, Key},
+    time::Timestamp,
+};
+
+#[derive(Serialize, Deserialize)]
+struct CodeItem {
+    code: Code,
+    owner: UserId,
+    program: ProgramId,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+}
+
+/// The owner's item names only the code. The code's own item holds the rest.
+#[derive(Serialize, Deserialize)]
+struct CodeOwnerItem {
+    code: Code,
+}
+
+/// The item of a code.
+///
+/// # Errors
+/// Returns an error when the code cannot be serialized.
+pub fn to_code_item(code: &OwnedCode) -> Result<Item, InvalidItem> {
+    let OwnedCode { code: display, owner, program, created_at, expires_at } = code.clone();
+    let item = CodeItem { code: display, owner, program, created_at, expires_at };
+    to_item(&Key::code(&code.code), &item)
+}
+
+/// Reads a code from its item.
+///
+/// # Errors
+/// Returns an error when the item is not a code.
+pub fn from_code_item(item: Item) -> Result<OwnedCode, InvalidItem> {
+    let CodeItem { code, owner, program, created_at, expires_at } = from_image(item.into())?;
+    Ok(OwnedCode { code, owner, program, created_at, expires_at })
+}
+
+/// The item that names this code as the code of its owner.
+///
+/// # Errors
+/// Returns an error when the code cannot be serialized.
+pub fn to_owner_item(code: &OwnedCode) -> Result<Item, InvalidItem> {
+    to_item(&Key::code_owner(&code.owner, &code.program), &CodeOwnerItem { code: code.code.clone() })
+}
+
+/// Reads which code its owner has.
+///
+/// # Errors
+/// Returns an error when the item does not name a code.
+pub fn from_owner_item(item: Item) -> Result<Code, InvalidItem> {
+    from_image::<CodeOwnerItem>(item.into()).map(|owner| owner.code)
+}

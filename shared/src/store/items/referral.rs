@@ -1,0 +1,146 @@
+//! The item of a referral. It stays below 1 KB, so that every write costs one write unit.
+
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidItem, from_image, key_text, to_item};
+use crate::{
+    code::Code,
+    device::Device,
+    id::ProgramId,
+    order::NotedAdjustment,
+    program::Terms,
+    referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
+    store::keys::{self, Item, Key, WORK_SHARDS},
+    time::Timestamp,
+};
+
+#[derive(Serialize, Deserialize)]
+struct ReferralItem {
+    referrer: String,
+    referred_at: String,
+    code: Code,
+    program: ProgramId,
+    terms: Terms,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<u32>,
+    rev: u64,
+    status: Status,
+    #[serde(rename = "withdrawn", default, skip_serializing_if = "Vec::is_empty")]
+    adjustments: Vec<NotedAdjustment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversion: Option<Conversion>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rewards: Option<Rewards>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voided: Option<Voided>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    work: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Voided {
+    at: Timestamp,
+    reason: VoidReason,
+}
+
+/// The item of a referral.
+///
+/// # Errors
+/// Returns an error when the referral cannot be serialized.
+pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
+    let work = referral.work();
+    let voided = match &referral.state {
+        State::Voided { at, reason, .. } => Some(Voided { at: *at, reason: *reason }),
+        State::Pending { .. } | State::Converted { .. } | State::Rewarded { .. } => None,
+    };
+    let item = ReferralItem {
+        referrer: keys::referrer_partition(&referral.referrer),
+        referred_at: keys::referred_at(referral.created_at, &referral.referee),
+        code: referral.code.clone(),
+        program: referral.program.clone(),
+        terms: referral.terms.clone(),
+        device: referral.device.clone(),
+        mark: referral.mark,
+        rev: referral.rev,
+        status: referral.status(),
+        adjustments: match &referral.state {
+            State::Pending { adjustments } => adjustments.clone(),
+            _ => Vec::new(),
+        },
+        conversion: referral.conversion().cloned(),
+        rewards: referral.rewards().cloned(),
+        voided,
+        work: work.map(|work| keys::work_partition(work.lane, keys::shard_of(&referral.referee, WORK_SHARDS))),
+        due_at: work.map(|work| work.at),
+    };
+    to_item(&Key::referral(&referral.referee), &item)
+}
+
+/// Whether an item is a referral.
+pub(crate) fn is_referral_item(item: &Item) -> bool {
+    keys::is_referral_item(item)
+}
+
+/// Reads a referral from its item.
+///
+/// # Errors
+/// Returns an error when the item is not a referral, or its attributes do not form a valid state.
+pub fn from_referral_item(item: Item) -> Result<Referral, InvalidItem> {
+    from_referral_image(item.into())
+}
+
+/// Whether the keys of a stream record are those of a referral.
+pub fn is_referral_key(keys: &serde_dynamo::Item) -> bool {
+    keys::is_referral_key(keys)
+}
+
+/// Reads a referral from an image in a stream record.
+///
+/// # Errors
+/// Returns an error when the image is not a referral, or its attributes do not form a valid state.
+pub fn from_referral_image(image: serde_dynamo::Item) -> Result<Referral, InvalidItem> {
+    let key = key_text(&image);
+    read_referral(from_image(image)?).ok_or_else(|| InvalidItem { key, problem: "invalid state".to_owned() })
+}
+
+fn read_referral(item: ReferralItem) -> Option<Referral> {
+    let (created_at, referee) = keys::referred_at_parts(&item.referred_at)?;
+    Some(Referral {
+        referee,
+        referrer: keys::referrer_of(&item.referrer)?,
+        created_at,
+        state: read_state(item.status, item.adjustments, item.conversion, item.rewards, item.voided, item.due_at)?,
+        code: item.code,
+        program: item.program,
+        terms: item.terms,
+        device: item.device,
+        mark: item.mark,
+        rev: item.rev,
+    })
+}
+
+/// Builds the state from the attributes; `None` when some are missing.
+fn read_state(
+    status: Status,
+    adjustments: Vec<NotedAdjustment>,
+    conversion: Option<Conversion>,
+    rewards: Option<Rewards>,
+    voided: Option<Voided>,
+    due_at: Option<Timestamp>,
+) -> Option<State> {
+    match status {
+        Status::Pending => Some(State::Pending { adjustments }),
+        Status::Converted => Some(State::Converted { conversion: conversion?, due_at: due_at? }),
+        Status::Rewarded => {
+            let rewards = rewards?;
+            // When no reward is waiting for an answer, the item has no due time, and nothing reads this one.
+            let due_at = due_at.unwrap_or(rewards.issued_at);
+            Some(State::Rewarded { conversion: conversion?, rewards, due_at })
+        }
+        Status::Voided => voided.map(|voided| State::Voided { at: voided.at, reason: voided.reason, conversion }),
+    }
+}

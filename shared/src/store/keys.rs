@@ -1,0 +1,170 @@
+//! Keys: every key, index and attribute name of the table.
+//!
+//! | item | pk | sk |
+//! |---|---|---|
+//! | code | `CODE#<canonical>` | `CODE` |
+//! | code owner | `USER#<id>` | `CODE#<program>` |
+//! | account | `USER#<id>` | `ACCOUNT` |
+//! | referral | `REFEREE#<id>` | `REFERRAL` |
+//!
+//! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one code
+//! per program, and a referee has one referral.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::{
+    code::Code,
+    id::{ProgramId, UserId},
+    referral::Lane,
+    time::Timestamp,
+};
+
+/// An item, or a part of one.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The table's partition key.
+pub const PK: &str = "pk";
+/// The table's sort key.
+pub const SK: &str = "sk";
+/// The revision of a referral: the number of its writes.
+pub const REV: &str = "rev";
+/// The name of a referral's state.
+pub const STATUS: &str = "status";
+/// The index that lists the referrals of a referrer in order of creation.
+pub const BY_REFERRER: &str = "by_referrer";
+/// The partition key of `by_referrer`.
+pub const REFERRER: &str = "referrer";
+/// The sort key of `by_referrer`: `<created_at>#<referee>`.
+pub const REFERRED_AT: &str = "referred_at";
+/// The sparse index of referrals that still need work, and its partition key: `due#<0-9>` or `parked#<0-9>`.
+pub const WORK: &str = "work";
+/// The sort key of `work`.
+pub const DUE_AT: &str = "due_at";
+/// Whether an account is flagged.
+pub const FLAGGED: &str = "flagged";
+/// Why an account is flagged.
+pub const FLAG_REASON: &str = "flag_reason";
+/// The time of the last change of an account's flag.
+pub const FLAG_AT: &str = "flag_at";
+/// When a code expires.
+pub const EXPIRES_AT: &str = "expires_at";
+/// The devices of an account, a set.
+pub const DEVICES: &str = "devices";
+
+/// The number of partitions of each lane in the index `work`.
+pub const WORK_SHARDS: u32 = 10;
+
+const REFERRAL_SK: &str = "REFERRAL";
+
+/// An item's primary key.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Key {
+    pk: String,
+    sk: String,
+}
+
+impl Key {
+    fn new(pk: String, sk: impl Into<String>) -> Self {
+        Self { pk, sk: sk.into() }
+    }
+
+    /// The key of a code.
+    pub fn code(code: &Code) -> Self {
+        Self::new(format!("CODE#{}", code.canonical()), "CODE")
+    }
+
+    /// The key of the item that names the code of a user in a program.
+    pub fn code_owner(user: &UserId, program: &ProgramId) -> Self {
+        Self::new(format!("USER#{user}"), format!("CODE#{program}"))
+    }
+
+    /// The key of a user's account.
+    pub fn account(user: &UserId) -> Self {
+        Self::new(format!("USER#{user}"), "ACCOUNT")
+    }
+
+    /// The key of a referee's one referral.
+    pub fn referral(referee: &UserId) -> Self {
+        Self::new(format!("REFEREE#{referee}"), REFERRAL_SK)
+    }
+
+    /// The key as the API expects it.
+    pub fn attributes(&self) -> Item {
+        Item::from([(PK.to_owned(), text(&self.pk)), (SK.to_owned(), text(&self.sk))])
+    }
+
+    /// The key of an item that the API returned.
+    pub fn of(item: &Item) -> Option<Self> {
+        let part = |name| item.get(name).and_then(|value: &AttributeValue| value.as_s().ok()).cloned();
+        Some(Self { pk: part(PK)?, sk: part(SK)? })
+    }
+
+    pub(super) fn partition(&self) -> &str {
+        &self.pk
+    }
+}
+
+/// A string attribute.
+pub fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+/// Whether an item is a referral.
+pub(super) fn is_referral_item(item: &Item) -> bool {
+    item.get(SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == REFERRAL_SK)
+}
+
+/// Whether the keys of a stream record are those of a referral.
+pub(super) fn is_referral_key(keys: &serde_dynamo::Item) -> bool {
+    matches!(keys.inner().get(SK), Some(serde_dynamo::AttributeValue::S(sk)) if sk == REFERRAL_SK)
+}
+
+/// The partition of `by_referrer` that lists a referrer's referrals.
+pub fn referrer_partition(referrer: &UserId) -> String {
+    format!("REFERRER#{referrer}")
+}
+
+/// The referrer whose partition of `by_referrer` this is.
+pub(super) fn referrer_of(partition: &str) -> Option<UserId> {
+    partition.strip_prefix("REFERRER#")?.parse().ok()
+}
+
+/// The sort key of a referral in `by_referrer`. It sorts by time and is unique.
+pub(super) fn referred_at(created_at: Timestamp, referee: &UserId) -> String {
+    format!("{created_at}#{referee}")
+}
+
+/// The two parts of such a sort key.
+pub(super) fn referred_at_parts(referred_at: &str) -> Option<(Timestamp, UserId)> {
+    let (created_at, referee) = referred_at.split_once('#')?;
+    Some((Timestamp::try_from(created_at.to_owned()).ok()?, referee.parse().ok()?))
+}
+
+/// A partition of the index `work`.
+pub fn work_partition(lane: Lane, shard: u32) -> String {
+    match lane {
+        Lane::Due => format!("due#{shard}"),
+        Lane::Attention => format!("parked#{shard}"),
+    }
+}
+
+/// The key of a referral in the index `work`.
+pub(super) fn work_key(partition: String, due_at: Timestamp, referee: &UserId) -> Item {
+    let mut key = Key::referral(referee).attributes();
+    key.insert(WORK.to_owned(), text(partition));
+    key.insert(DUE_AT.to_owned(), text(due_at.to_string()));
+    key
+}
+
+/// The due time and the referee of such a key.
+pub(super) fn work_key_parts(key: &Item) -> Option<(Timestamp, UserId)> {
+    let due_at = Timestamp::try_from(key.get(DUE_AT)?.as_s().ok()?.clone()).ok()?;
+    Some((due_at, Key::of(key)?.pk.strip_prefix("REFEREE#")?.parse().ok()?))
+}
+
+/// The shard, out of this many, that a user's items belong to.
+pub fn shard_of(user: &UserId, shards: u32) -> u32 {
+    user.as_str().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % shards
+}

@@ -1,5 +1,5 @@
-//! The log: one JSON object a line, one line an outcome. Figures among its fields are metrics too, by CloudWatch's
-//! embedded metric format (EMF), so that a number and the story behind it are one and the same line.
+//! The log: one JSON object per line and one line per outcome. Numeric fields listed in [`METRICS`] are also CloudWatch
+//! metrics, in the embedded metric format (EMF), so that a metric and its context are in the same line.
 
 use std::{
     fmt,
@@ -22,37 +22,37 @@ use tracing_subscriber::{
 
 use crate::runtime::{self, Env, Misconfigured};
 
-/// The figures: fields that become metrics wherever they are logged, with their units. The template's alarms and its
-/// dashboard go by these names.
+/// The CloudWatch metrics: log fields that become a metric in any line, with their units. The alarms and the dashboard of
+/// the template use these names.
 pub const METRICS: [(&str, &str); 12] = [
-    // Rewards that were decided.
+    // Issued rewards.
     ("issued", "Count"),
-    // Rewards that their subsystem took.
+    // Delivered rewards.
     ("delivered", "Count"),
-    // How long that took since the decision.
+    // Time from issue to delivery.
     ("delivery_age", "Seconds"),
-    // Attempts at a delivery that its queue will bring again.
+    // Delivery attempts that the queue will repeat.
     ("retried", "Count"),
-    // Rewards that their subsystem refused for good.
+    // Permanently refused rewards.
     ("failed", "Count"),
-    // Referrals that waited for the sweep when it came.
+    // Referrals that were due when the sweep started.
     ("sweep_backlog", "Count"),
-    // How long the longest waiting of them had waited.
+    // How long the oldest of them had been due.
     ("sweep_lag", "Seconds"),
-    // Referrals that wait for an operator.
+    // Referrals that need attention: a reward was permanently refused.
     ("parked", "Count"),
-    // Codes looked up in the function's own memory, on the cache server, and in the table.
+    // Code lookups answered from the function's memory, from the cache server, and from the table.
     ("cache_memory_hits", "Count"),
     ("cache_server_hits", "Count"),
     ("cache_misses", "Count"),
-    // Questions that the cache server did not answer, or answered with something else.
+    // Cache server calls that failed or returned invalid data.
     ("cache_failures", "Count"),
 ];
 
-/// The field by which metrics are also told apart, where a line has it: the type of reward.
+/// A field that is also a dimension of the metrics in its line: the type of reward.
 const DIMENSION: &str = "type";
 
-/// What is logged, and under which name figures are counted.
+/// The log level and the namespace of the metrics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     level: Level,
@@ -60,17 +60,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads `LOG_LEVEL` (`INFO`), the least level that is logged; figures are logged at any level. Reads
-    /// `METRICS_NAMESPACE` (`referrals`), under which they are counted.
+    /// Reads `LOG_LEVEL` (default `INFO`), the minimum level, and `METRICS_NAMESPACE` (default `referrals`). Lines with
+    /// metrics are logged at any level.
     ///
     /// # Errors
-    /// When `LOG_LEVEL` is no level.
+    /// Returns an error when `LOG_LEVEL` is not a level.
     pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let namespace = env.get("METRICS_NAMESPACE").unwrap_or("referrals").to_owned();
         Ok(Self { level: env.parsed("LOG_LEVEL", Level::INFO)?, namespace })
     }
 
-    /// What takes the lines to be logged and hands them to `write`, newline included.
+    /// A subscriber that passes each log line, including the newline, to `write`.
     pub fn subscriber(self, write: impl Fn(&[u8]) + Send + Sync + 'static) -> impl Subscriber + Send + Sync {
         let level = self.level;
         let lines = Lines { namespace: self.namespace, write };
@@ -81,20 +81,20 @@ impl Settings {
 /// Starts the log on standard output.
 ///
 /// # Errors
-/// When a setting cannot be read.
+/// Returns an error when a setting is invalid.
 pub fn start(env: &Env) -> Result<(), Misconfigured> {
-    // Nobody is left to tell when standard output is gone.
+    // If standard output is closed, there is no place left to report it.
     Settings::from_env(env)?.subscriber(|line| drop(io::stdout().lock().write_all(line))).init();
     Ok(())
 }
 
-/// Spans of this level are known to every line, whatever the least level logged: they tell the invocation. Those below it
-/// are the SDK's own, a dozen a call, and would be a tenth of its work.
-const KNOWN: Level = Level::INFO;
+/// The fields of spans from this level up are added to every line, at any log level, because they identify the invocation.
+/// Spans below it belong to the SDK. It creates a dozen per call, which would be a tenth of the work of a call.
+const SPAN_LEVEL: Level = Level::INFO;
 
 fn is_logged(what: &Metadata<'_>, level: Level) -> bool {
     *what.level() <= level
-        || (what.is_span() && *what.level() <= KNOWN)
+        || (what.is_span() && *what.level() <= SPAN_LEVEL)
         || what.fields().iter().any(|field| unit(field.name()).is_some())
 }
 
@@ -102,7 +102,7 @@ fn unit(field: &str) -> Option<&'static str> {
     METRICS.iter().find(|(name, _)| *name == field).map(|(_, unit)| *unit)
 }
 
-/// Makes a line of each event.
+/// Formats each event as a line.
 struct Lines<W> {
     namespace: String,
     write: W,
@@ -132,7 +132,7 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let now = runtime::now();
         let mut line = Fields::default();
-        // What Lambda's library knows of the invocation, the request's and the trace's ids among it.
+        // The fields of the Lambda runtime's span, including the request id and the trace id.
         for span in context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
             line.0.extend(span.extensions().get::<Fields>().map(|fields| fields.0.clone()).unwrap_or_default());
         }
@@ -149,13 +149,13 @@ where
     }
 }
 
-/// What EMF wants to be told of a line with figures; `None` when there are none.
+/// The EMF directive for the metrics of a line, or `None` if the line has none.
 fn metrics(line: &Map<String, Value>, namespace: &str, millis: i64) -> Option<Value> {
     let units = line.iter().filter(|(_, value)| value.is_number()).filter_map(|(name, _)| Some((name, unit(name)?)));
-    let figures: Vec<_> = units.map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
+    let metrics: Vec<_> = units.map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
     let dimensions = if line.contains_key(DIMENSION) { json!([[], [DIMENSION]]) } else { json!([[]]) };
-    let directive = json!({ "Namespace": namespace, "Dimensions": dimensions, "Metrics": figures });
-    (!figures.is_empty()).then(|| json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] }))
+    let directive = json!({ "Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics });
+    (!metrics.is_empty()).then(|| json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] }))
 }
 
 /// Fields by name.
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged at this level while `work` runs.
+    /// The lines logged at this level while `work` runs.
     fn logged(level: &str, work: impl FnOnce()) -> Vec<Value> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let env = Env::default().with("LOG_LEVEL", level).with("METRICS_NAMESPACE", "stack");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_a_metric_of_its_line() {
+    fn a_metric_field_adds_an_emf_directive_to_its_line() {
         let lines = logged("INFO", || tracing::info!(outcome = "delivered", r#type = "credit", delivered = 1));
         let [line] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_figures_are_no_metrics_and_go_by_their_level() {
+    fn lines_without_metrics_have_no_directive_and_are_filtered_by_level() {
         let work = || {
             tracing::info!(outcome = "minted");
             tracing::error!(outcome = "broken", problem = ?"why");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_in_which_invocation() {
+    fn a_line_has_the_fields_of_its_invocation() {
         let lines = logged("WARN", || {
             let span = tracing::info_span!("invocation", requestId = "r-1", trace = tracing::field::Empty);
             span.record("trace", "t-1");
@@ -251,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn spans_below_those_of_the_invocation_are_not_made() {
-        let is_made = |level: &str| {
-            let mut made = None;
-            logged(level, || made = Some(!tracing::debug_span!("sdk").is_disabled()));
-            made.unwrap()
+    fn spans_below_info_are_disabled() {
+        let is_enabled = |level: &str| {
+            let mut enabled = None;
+            logged(level, || enabled = Some(!tracing::debug_span!("sdk").is_disabled()));
+            enabled.unwrap()
         };
-        assert!(!is_made("INFO") && !is_made("ERROR") && is_made("DEBUG"));
+        assert!(!is_enabled("INFO") && !is_enabled("ERROR") && is_enabled("DEBUG"));
     }
 }

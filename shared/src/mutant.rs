@@ -1,28 +1,29 @@
-//! Mutants: mistakes that somebody could make, each one line of our own code that a switch turns wrong at run time.
+//! Mutants: deliberate mistakes in this code. Each one is a line that a switch makes wrong at run time.
 //!
-//! They are for one build alone, that with the feature `mutants`, in which the simulator turns one after another on and
-//! must catch each. In every other build [`is`] is the constant `false`, and the compiler leaves nothing of them.
+//! They exist only in the build with the feature `mutants`, in which the simulator turns them on one after another and has
+//! to detect each one. In every other build [`is`] is the constant `false`, and the compiler removes the mistakes.
 //!
-//! Not among them, for they change nothing that can be told apart:
+//! Some mistakes are not in the list because no test can observe them:
 //!
-//! - a step that demands its `rev` and no status: an equal `rev` means an equal item, and with it an equal status;
-//! - own steps that are not recognised: deciding again from one's own work finds it done, or comes back to it later;
-//! - an own code that is not recognised: a transaction that is sent again names the same token, and succeeds again;
-//! - a claim that is not cut short when the bus fails: the sweep comes back to it, only later.
+//! - a step whose condition requires the `rev` but not the status: an equal `rev` means an equal item and thus an equal
+//!   status;
+//! - a step that does not recognise its own earlier write: the repeated decision finds the work done or repeats it later;
+//! - a mint that does not recognise its own earlier write: a repeated transaction has the same token and succeeds again;
+//! - a claim that is not shortened when the bus fails: the sweep repeats it, only later.
 
 macro_rules! mutants {
     ($(#[doc = $mistake:literal] $name:ident,)*) => {
-        /// A mistake in this code.
+        /// A deliberate mistake.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Mutant {
             $(#[doc = $mistake] $name,)*
         }
 
         impl Mutant {
-            /// All of them.
+            /// All mutants.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What is wrong when it is on.
+            /// The description of the mistake.
             pub const fn mistake(self) -> &'static str {
                 match self {
                     $(Self::$name => $mistake,)*
@@ -33,126 +34,126 @@ macro_rules! mutants {
 }
 
 mutants! {
-    // Conditions loosened.
-    /// A new referral is written whatever is there.
+    // Missing conditions.
+    /// A new referral overwrites an existing one.
     ReferralOverwritten,
-    /// A code and the note of its owner are written whatever is there.
+    /// A new code and its owner item overwrite existing ones.
     CodeOverwritten,
-    /// A step does not demand the revision that was read.
+    /// A step does not require the revision that was read.
     StepWithoutRevision,
-    /// A step demands nothing at all.
+    /// A step has no condition.
     StepWithoutCondition,
-    /// A flag holds against later news.
+    /// A flag replaces the result of a later event.
     FlagWithoutTimeCheck,
-    /// A clearance holds against later news.
+    /// A cleared flag replaces the result of a later event.
     ClearanceWithoutTimeCheck,
-    /// A step leaves the revision as it was.
+    /// A step does not increment the revision.
     RevisionUnchanged,
-    /// A second order converts what is converted.
+    /// A second order converts a converted referral again.
     SecondOrderConverts,
-    /// An order converts what was voided.
+    /// An order converts a voided referral.
     VoidedConverts,
 
-    // Answers of the table misread.
-    /// A referral that our first attempt wrote is taken for somebody else's.
+    // Misread answers of the table.
+    /// A referral written by the first attempt of this call is treated as written by another call.
     OwnReferralNotRecognised,
-    /// A referral that somebody else wrote is taken for ours.
+    /// A referral written by another call is treated as written by this one.
     OthersReferralTakenForOurs,
-    /// Of two who ask for the same in the same millisecond, both are told that it is new.
+    /// Two calls with the same sign-up in the same millisecond both report a new referral.
     TwinsTakenForOne,
-    /// A step that somebody else wrote is taken for ours, because we had asked twice.
+    /// After a retry, a step written by another call is treated as written by this one.
     OthersStepTakenForOurs,
-    /// A step that the table refused is taken for done.
+    /// A step that the table refused is treated as done.
     RefusedStepIsDone,
-    /// A transaction that met another is taken for one that was refused.
+    /// A transaction that conflicted with another one is treated as refused by its condition.
     ConflictTakenForRefusal,
-    /// What a batch read left out is taken for what is not there.
+    /// Keys that a batch read left unprocessed are treated as missing items.
     BatchRestForgotten,
-    /// An item is read without asking for the last write.
+    /// An item is read with eventual consistency.
     EventualRead,
-    /// A batch of items is read without asking for the last writes.
+    /// A batch of items is read with eventual consistency.
     EventualBatchRead,
 
-    // Retries removed.
-    /// What met a transaction is not tried again.
+    // Missing retries.
+    /// A write that conflicted with a transaction is not retried.
     ConflictNotRetried,
-    /// What was throttled, or got lost, is not tried again.
+    /// A call that was throttled or whose answer was lost is not retried.
     CallNotRetried,
-    /// What a batch read left out is not asked for again.
+    /// Keys that a batch read left unprocessed are not read again.
     BatchRestNotRetried,
-    /// What others got in between is not decided again.
+    /// A step is not decided again after a concurrent write.
     StepNotDecidedAgain,
 
     // The index of work.
-    /// What is gone of an item is not removed from it.
+    /// Attributes that a step clears stay in the item.
     RemovedAttributesKept,
-    /// What owes nothing any more stays in the index.
+    /// A referral stays in the index after its last delivery.
     WorkKeptAtLastDelivery,
-    /// What was issued leaves the index.
+    /// A referral leaves the index when its rewards are issued.
     WorkDroppedAtIssue,
-    /// What still owes the other side leaves the index.
+    /// A referral leaves the index when the first of its two rewards is delivered.
     WorkDroppedAtFirstDelivery,
-    /// What was refused for good leaves the index.
+    /// A referral leaves the index when a reward is permanently refused.
     WorkDroppedAtRefusal,
-    /// What waits for an operator stands in the sweep's lane.
+    /// A referral that needs an operator is in the sweep's lane.
     AttentionAsDue,
-    /// A claim does not move the due time on.
+    /// A claim does not change the due time.
     ClaimLeavesDueTime,
-    /// The sweep leaves out half of the index's partitions.
+    /// The sweep reads only half of the index's partitions.
     SweepForgetsHalf,
-    /// The sweep does not announce again.
+    /// The sweep does not publish events again.
     SweepNeverAnnounces,
-    /// The sweep does not issue.
+    /// The sweep does not issue rewards.
     SweepNeverIssues,
 
-    // What is owed to whom.
-    /// The hold is not waited for.
+    // Eligibility for rewards.
+    /// Rewards are issued before the hold ends.
     HoldSkipped,
-    /// A referrer who was flagged is paid.
+    /// A flagged referrer gets a reward.
     FlaggedReferrerPaid,
-    /// A referee who was flagged is paid.
+    /// A flagged referee gets a reward.
     FlaggedRefereePaid,
-    /// The code of a flagged account still brings referrals.
+    /// A sign-up with the code of a flagged referrer is attributed.
     FlaggedReferrerAccepted,
-    /// Two people refer each other.
+    /// Two users can refer each other.
     ReciprocalAccepted,
-    /// Taking back one order undoes what another had converted.
+    /// The adjustment of one order voids a referral that another order converted.
     AnyOrderAdjusts,
-    /// Paying back a part undoes the whole.
+    /// A partial refund voids the referral.
     PartialRefundVoids,
-    /// An order that is taken back in time is paid for.
+    /// An adjustment of the converting order before the issue has no effect.
     AdjustmentIgnored,
-    /// An order that was taken back before it came converts all the same.
+    /// An order converts although its adjustment arrived first.
     EarlyAdjustmentForgotten,
 
-    // Acknowledged before it is certain.
-    /// News is acknowledged although its write failed.
+    // Early acknowledgement.
+    /// An event is acknowledged although its write failed.
     EventAcknowledgedEarly,
-    /// A message that failed is acknowledged with its batch.
+    /// A failed message is acknowledged with its batch.
     FailedMessageAcknowledged,
-    /// A record that failed is acknowledged.
+    /// A failed stream record is acknowledged.
     FailedRecordAcknowledged,
-    /// An announcement that the bus says it lost is taken for told.
+    /// An event that the bus reports as failed is treated as published.
     LostEntryNotSeen,
     /// A reward is marked delivered before the call.
     MarkedBeforeTheCall,
-    /// A reward is marked delivered when nobody knows.
+    /// A reward is marked delivered although the result of the call is unknown.
     MarkedWithoutAnAnswer,
-    /// A refusal is taken for a yes.
+    /// A refusal is treated as a success.
     RefusalTakenForSuccess,
-    /// A subsystem that fails for a moment is taken to refuse for good.
+    /// A temporary failure of a subsystem is treated as a permanent refusal.
     FailureTakenForRefusal,
 
-    // Names drawn anew.
-    /// Each call has an idempotency key of its own.
+    // Unstable ids.
+    /// Each call has a different idempotency key.
     KeyRedrawn,
-    /// An event is named by the revision that it was told from.
+    /// The id of an event contains the revision of the referral.
     EventNamedByRevision,
-    /// What is told again is told with another time.
+    /// A repeated event has a different time.
     RepetitionRedated,
 }
 
-/// Whether this mistake is being made: never.
+/// Whether this mutant is on. Always `false` without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]
 pub const fn is(_mutant: Mutant) -> bool {
     false
@@ -168,16 +169,16 @@ mod switch {
     use super::Mutant;
 
     thread_local! {
-        /// One for each thread, so that several can be tried side by side: a history has its thread to itself.
+        /// One switch per thread, because each simulated history runs on one thread and several run in parallel.
         static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Whether this mistake is being made on this thread.
+    /// Whether this mutant is on in this thread.
     pub fn is(mutant: Mutant) -> bool {
         ON.get() == Some(mutant)
     }
 
-    /// From now on this mistake is made on this thread, and no other; `None`: none at all.
+    /// Turns on this mutant in this thread and turns off any other. `None` turns off all.
     pub fn turn_on(mutant: Option<Mutant>) {
         ON.set(mutant);
     }

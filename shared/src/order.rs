@@ -1,4 +1,4 @@
-//! Orders: what converts a referral, and what takes the conversion back.
+//! Orders, which convert a referral, and their adjustments, which can void it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,60 +7,51 @@ use crate::{
     money::Money,
 };
 
-/// An order (or whatever else the program says qualifies), as the event told it.
+/// An order, or another qualifying event, as reported by the product.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Order {
-    /// The product's number for it.
     pub id: OrderId,
-    /// The event type that reported it.
+    /// The type of the event that reported it.
     pub event: String,
-    /// Who ordered.
     pub user: UserId,
-    /// What it was worth.
     pub paid: Money,
 }
 
-/// News that an order does not stand any more.
+/// An order was cancelled, refunded or disputed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OrderAdjustment {
-    /// Which order.
     pub order: OrderId,
-    /// Whose.
     pub user: UserId,
-    /// Why.
     pub cause: AdjustmentCause,
 }
 
 impl OrderAdjustment {
-    /// What a referral that has not seen the order keeps of it.
+    /// The form that a pending referral stores.
     pub fn noted(&self) -> NotedAdjustment {
         NotedAdjustment { order: self.order.clone(), cause: self.cause }
     }
 }
 
-/// The same, kept by a referral that has not seen the order yet: a cancellation may overtake its order.
+/// An adjustment stored by a pending referral, because it may arrive before its order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NotedAdjustment {
-    /// Which order.
     pub order: OrderId,
-    /// Why.
     pub cause: AdjustmentCause,
 }
 
-/// Why an order does not stand any more.
+/// The kind of an adjustment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdjustmentCause {
-    /// It was called off.
     Cancelled,
-    /// This much was paid back; only all of it undoes a conversion.
+    /// The refunded amount. Only a full refund voids a referral.
     Refunded(Money),
-    /// The payment was disputed (a chargeback).
+    /// The payment was disputed (chargeback).
     Disputed,
 }
 
 impl AdjustmentCause {
-    /// Whether an order that was worth `paid` is undone by this: a refund of part of it changes nothing.
+    /// Whether this voids a referral that was converted by an order of `paid`. A partial refund does not.
     pub fn undoes(self, paid: &Money) -> bool {
         match self {
             Self::Cancelled | Self::Disputed => true,

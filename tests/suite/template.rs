@@ -54,7 +54,7 @@ impl Bench {
     /// Asserts that settings and permissions are exactly those that were used, and that the quarantine has this many messages.
     async fn assert_exact(mut self, name: &str, quarantined: u64) {
         log::Settings::from_env(&self.env).unwrap();
-        assert_eq!(self.env.asked(), settings(name), "{name}: read by the code, set by the template");
+        assert_eq!(self.env.read_names(), settings(name), "{name}: read by the code, set by the template");
         assert_eq!(self.wire.actions(), permissions(name), "{name}: used by the code, allowed by the template");
         self.world.expect_unprocessed(quarantined);
         self.world.allow_outstanding_work();

@@ -26,7 +26,7 @@ use referrals::{
     bus::Bus,
     cache::Server,
     http::{self, input, problem::Problem},
-    lifecycle::issue::LONGEST_PAUSE,
+    lifecycle::issue::{LONGEST_PAUSE, grace_period},
     log_outcome::LogOutcome,
     runtime::{Call, Env, Misconfigured},
     store::Store,
@@ -66,7 +66,7 @@ impl App {
             bus: Bus::from_env(env, eventbridge.into())?,
             dead_letters: DeadLetters::from_env(env, sqs.into())?,
             cache: Server::from_env(env)?,
-            grace: env.grace()?,
+            grace: grace_period(env)?,
         })
     }
 

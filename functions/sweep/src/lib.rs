@@ -9,7 +9,7 @@ use referrals::{
     bus::Bus,
     lifecycle::{
         announce::reannouncements,
-        issue::{claim, due_for_sweep, issue_or_void},
+        issue::{claim, due_for_sweep, grace_period, issue_or_void},
     },
     log_outcome::LogOutcome,
     machine::Command,
@@ -43,7 +43,7 @@ impl App {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
             bus: Bus::from_env(env, eventbridge.into())?,
-            grace: env.grace()?,
+            grace: grace_period(env)?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A client that is made when it is first needed.
+//! A client that is created on first use.
 
 use std::{
     fmt,
@@ -8,11 +8,12 @@ use std::{
 
 type Make<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// A client for what most invocations do without, for to make one is a tenth of a start: each reads AWS's list of regions.
+/// A client that most invocations do not need. Creating one takes a tenth of a cold start, because each client parses AWS's
+/// list of regions.
 pub struct Lazy<T>(Arc<LazyLock<T, Make<T>>>);
 
 impl<T> Lazy<T> {
-    /// What `make` will make.
+    /// A client that `make` creates on first use.
     pub fn new(make: impl FnOnce() -> T + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }

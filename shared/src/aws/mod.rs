@@ -1,7 +1,7 @@
-//! How the functions reach AWS: as their environment says, through one connector.
+//! The AWS clients: their configuration from the environment, and the TLS connector that they share.
 //!
-//! A Lambda function is told its region and its credentials by environment variables, so nobody looks for them anywhere
-//! else: the SDK's own search through profiles, containers and the instance is a tenth of a binary, and of a start.
+//! Lambda sets region and credentials as environment variables. The configuration reads only these, because the SDK's
+//! default provider chain (profiles, containers, instance metadata) is a tenth of the binary and of a cold start.
 
 mod event;
 mod lazy;
@@ -24,25 +24,25 @@ use aws_types::{
 pub use self::{event::Announcement, lazy::Lazy};
 use crate::runtime::{Env, Misconfigured};
 
-/// How long a function waits for a connection to AWS.
+/// The connect timeout for AWS.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Region, credentials, `AWS_ENDPOINT_URL_*` and `AWS_USE_FIPS_ENDPOINT` of the environment, our timeouts, and those whom
-/// [`tls`] believes.
+/// The SDK configuration: region, credentials, `AWS_ENDPOINT_URL_*` and `AWS_USE_FIPS_ENDPOINT` from the environment, this
+/// service's timeouts, and the trusted roots of [`tls`].
 ///
 /// # Errors
-/// When region or credentials are missing, or one of these cannot be read.
+/// Returns an error when region or credentials are missing, or when a variable is invalid.
 pub fn config(env: &Env) -> Result<SdkConfig, Misconfigured> {
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(region(env)?.to_owned()))
         .credentials_provider(SharedCredentialsProvider::new(credentials(env)?))
-        // They last as long as the process, so there is nothing to keep.
+        // The credentials are valid as long as the process, so a cache is not needed.
         .identity_cache(IdentityCache::no_cache())
         .use_fips(env.parsed("AWS_USE_FIPS_ENDPOINT", false)?)
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts())
-        // An attempt's second is over before an answer counts as stalled.
+        // The attempt timeout of one second ends before an answer counts as stalled.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .http_client(tls::aws(env))
@@ -51,7 +51,7 @@ pub fn config(env: &Env) -> Result<SdkConfig, Misconfigured> {
     Ok(config.build())
 }
 
-/// Lambda sets the first, an operator's shell perhaps only the second.
+/// Lambda sets the first variable. An operator's shell may set only the second.
 fn region(env: &Env) -> Result<&str, Misconfigured> {
     env.get("AWS_REGION").map_or_else(|| env.required("AWS_DEFAULT_REGION"), Ok)
 }
@@ -62,7 +62,7 @@ fn credentials(env: &Env) -> Result<Credentials, Misconfigured> {
     Ok(Credentials::new(key, secret, token, None, "environment"))
 }
 
-/// The SDK by itself waits for ever for an answer; a Lambda function has ten seconds.
+/// The SDK has no default timeout for an answer, and a function has ten seconds.
 pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -71,7 +71,7 @@ pub fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// What the environment says of one service: `AWS_ENDPOINT_URL_DYNAMODB`.
+/// Endpoint overrides for single services, such as `AWS_ENDPOINT_URL_DYNAMODB`.
 #[derive(Debug)]
 struct Endpoints(Env);
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_service_may_be_elsewhere() {
+    fn one_service_can_have_its_own_endpoint() {
         let env =
             lambda().with("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1").with("AWS_ENDPOINT_URL", "http://[::1]");
         assert_eq!(endpoint(&env, "DynamoDB").as_deref(), Some("http://127.0.0.1:1"));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_region_is_lambdas_or_the_shells() {
+    fn the_region_comes_from_either_variable() {
         let region = |env: &Env| config(env).map(|config| config.region().unwrap().to_string());
         assert_eq!(region(&lambda()).unwrap(), "eu-west-1");
         assert_eq!(region(&lambda().with("AWS_DEFAULT_REGION", "us-east-1")).unwrap(), "eu-west-1");
@@ -121,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let said = |env: &Env| config(env).unwrap_err().to_string();
+    fn errors_name_the_variable() {
+        let message = |env: &Env| config(env).unwrap_err().to_string();
         for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-            assert!(said(&lambda().with(name, "")).contains(name));
+            assert!(message(&lambda().with(name, "")).contains(name));
         }
-        assert!(said(&lambda().with("AWS_REGION", "")).contains("AWS_DEFAULT_REGION"));
-        assert!(said(&lambda().with("AWS_USE_FIPS_ENDPOINT", "perhaps")).contains("AWS_USE_FIPS_ENDPOINT"));
+        assert!(message(&lambda().with("AWS_REGION", "")).contains("AWS_DEFAULT_REGION"));
+        assert!(message(&lambda().with("AWS_USE_FIPS_ENDPOINT", "perhaps")).contains("AWS_USE_FIPS_ENDPOINT"));
     }
 }

@@ -1,7 +1,7 @@
-//! Whom the functions believe over TLS, and the connectors that call by it.
+//! TLS: the trusted root certificates and the HTTP connectors that use them.
 //!
-//! AWS's endpoints are certified by Amazon's own authorities. Their five roots are compiled in, because to read the
-//! system's hundred and fifty would be most of a function's start.
+//! Calls to AWS are verified against Amazon's five root CAs only. These are compiled in, because loading the system's hundred
+//! and fifty would be most of a function's cold start.
 
 use std::time::Duration;
 
@@ -21,33 +21,33 @@ use aws_smithy_runtime_api::client::{
 use super::{CONNECT_TIMEOUT, Lazy};
 use crate::runtime::Env;
 
-/// The roots of Amazon Trust Services.
+/// The root certificates of Amazon Trust Services.
 pub const AMAZON: &str = include_str!("amazon.pem");
 
-/// What calls AWS: it believes Amazon's authorities alone, or in their place those in the file that `SSL_CERT_FILE` names.
-/// All of AWS's services share its one connector, which keeps the connections.
+/// The HTTP client for AWS. It trusts Amazon's roots only, or those in the file named by `SSL_CERT_FILE` instead. All AWS
+/// services share its one connector, which pools the connections.
 pub fn aws(env: &Env) -> SharedHttpClient {
     let roots = if env.get("SSL_CERT_FILE").is_some() { TrustStore::default() } else { roots(AMAZON) };
     let connector = SharedHttpConnector::new(connector(roots, CONNECT_TIMEOUT));
     http_client_fn(move |_, _| connector.clone())
 }
 
-/// What calls anybody else: it believes whom the system believes (or `SSL_CERT_FILE`), follows no redirects and asks no
-/// proxy. It is made at the first call, for a function that starts may never make one.
+/// The connector for all other servers. It trusts the system's roots (or `SSL_CERT_FILE`), follows no redirects and uses no
+/// proxy. It is created at the first call, because many invocations never need it.
 pub fn public() -> SharedHttpConnector {
     SharedHttpConnector::new(Lazy::new(|| connector(TrustStore::default(), Duration::from_secs(2))))
 }
 
-/// Nobody but the authorities in this PEM text, which must be sound.
+/// A trust store with only the certificates in this PEM text, which must be valid.
 pub fn roots(pem: &str) -> TrustStore {
     TrustStore::empty().with_pem_certificate(pem)
 }
 
-/// A connector that believes these authorities, and waits so long for a connection.
-#[allow(clippy::expect_used, reason = "the builder takes any roots")]
-pub fn connector(roots: TrustStore, patience: Duration) -> Connector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(patience).build();
-    let tls = TlsContext::builder().with_trust_store(roots).build().expect("a context of roots");
+/// A connector with these trusted roots and this connect timeout.
+#[allow(clippy::expect_used, reason = "the builder accepts any trust store")]
+pub fn connector(roots: TrustStore, connect_timeout: Duration) -> Connector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout).build();
+    let tls = TlsContext::builder().with_trust_store(roots).build().expect("a TLS context with these roots");
     let connector = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
     connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build()
 }

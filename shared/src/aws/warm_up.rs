@@ -1,8 +1,8 @@
-//! A start makes the connections that the first call would otherwise wait for, name, TLS and all.
+//! Warm-up: opens connections at the start of a function, so that the first call does not wait for DNS and TLS.
 //!
-//! Each endpoint of AWS answers a bare `GET /` to anybody, for nothing. It is sent as any call is, so that it takes the
-//! same path and leaves its connection where the next one looks. Who does not answer keeps a start waiting for as long as
-//! one attempt may take.
+//! Every AWS endpoint answers a plain `GET /` without authentication and without cost. The request is sent through the SDK
+//! like any call, so its connection stays in the pool for the next call. An endpoint that does not answer delays the start
+//! by the timeout of one attempt.
 
 use aws_sdk_dynamodb::{
     config::{
@@ -12,27 +12,27 @@ use aws_sdk_dynamodb::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
-/// Connects to DynamoDB. Whatever goes wrong is for the first call to find out.
+/// Connects to DynamoDB. Failures are ignored; the first call will report them.
 pub async fn dynamodb(client: &aws_sdk_dynamodb::Client) {
     let once = aws_sdk_dynamodb::Config::builder().retry_config(RetryConfig::disabled());
-    // The SDK wants a name before it looks for the endpoint.
-    let greeting = client.get_item().table_name("any").customize().config_override(once).interceptor(Greeting);
-    drop(greeting.send().await);
+    // The SDK requires a table name before it resolves the endpoint.
+    let request = client.get_item().table_name("any").customize().config_override(once).interceptor(WarmUp);
+    drop(request.send().await);
 }
 
-/// Connects to the event bus. Whatever goes wrong is for the first call to find out.
+/// Connects to the event bus. Failures are ignored; the first call will report them.
 pub async fn bus(client: &aws_sdk_eventbridge::Client) {
     let once = aws_sdk_eventbridge::Config::builder().retry_config(RetryConfig::disabled());
-    drop(client.put_events().customize().config_override(once).interceptor(Greeting).send().await);
+    drop(client.put_events().customize().config_override(once).interceptor(WarmUp).send().await);
 }
 
-/// Sends a greeting in the place of a call: to the same endpoint, without its body, its name and its signature.
+/// Replaces the request of a call by `GET /` to the same endpoint, without body, operation name and signature.
 #[derive(Debug)]
-struct Greeting;
+struct WarmUp;
 
-impl Intercept for Greeting {
+impl Intercept for WarmUp {
     fn name(&self) -> &'static str {
-        "greeting"
+        "warm_up"
     }
 
     fn modify_before_transmit(

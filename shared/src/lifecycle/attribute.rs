@@ -112,7 +112,7 @@ impl SignUps {
             return Ok(Attribution::Refused(AttributionRefusal::Fraud(reason)));
         }
         let referral = Referral {
-            mark: Some(call.mark(&sign_up.referee)),
+            mark: Some(mark(call, &sign_up.referee)),
             referee: sign_up.referee,
             referrer: owned.owner,
             code: owned.code,
@@ -164,6 +164,12 @@ fn code_refusal(code: Option<&OwnedCode>, judged_at: Timestamp) -> Option<Attrib
         Some(code) if !code.is_live(judged_at) => Some(AttributionRefusal::CodeExpired),
         Some(_) => None,
     }
+}
+
+/// The marker stored on a new referral, so that a retry recognises its own write. It differs for each invocation and referee.
+fn mark(call: &Call, referee: &UserId) -> u32 {
+    let drawn = call.draw(referee.as_str());
+    u32::from_le_bytes(std::array::from_fn(|index| drawn[28 + index]))
 }
 
 #[cfg(test)]

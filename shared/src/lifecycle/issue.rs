@@ -10,6 +10,7 @@ use crate::{
     mutant::{self, Mutant},
     referral::{Lane, Referral, Status},
     reward::Side,
+    runtime::{Env, Misconfigured},
     store::{Outcome, Store, StoreError, WriteResult},
     time::Timestamp,
 };
@@ -96,6 +97,15 @@ fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Decision {
     }
     let age = now.since(rewards.issued_at);
     referral.decide(&Command::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
+}
+
+/// Reads `GRACE_SECONDS` (default 600): how long a reward may be undelivered before it is announced again. By then the queues
+/// have retried several times.
+///
+/// # Errors
+/// Returns an error when the variable is invalid.
+pub fn grace_period(env: &Env) -> Result<Duration, Misconfigured> {
+    Ok(Duration::from_secs(env.parsed::<u32>("GRACE_SECONDS", 600)?.into()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The operators' API: what waits is listed, what was refused is sent again under its key, dead letters come back.
+//! The operators' API: lists undelivered rewards, sends refused ones again with the same key, and redrives dead letters.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{self, Answer, Fault, Wire, World};
 
-/// How often the functions' client asks before it gives up, and more.
+/// More attempts than the functions' clients make.
 const ALWAYS: usize = 10;
 
-/// A World where the referrer gets credit and the referee a coupon, with short pauses.
+/// A World in which the referrer gets credit and the referee a coupon, with short retry pauses.
 async fn mixed() -> World {
     World::with(|options| {
         options.env = std::mem::take(&mut options.env).with("REFEREE_REWARD_TYPE", "coupon");
@@ -28,13 +28,13 @@ async fn mixed() -> World {
     .await
 }
 
-/// The calls to one stand-in: keys and the statuses of the answers, in the order in which they came.
+/// The calls to one stand-in in order of arrival: keys and statuses of the answers.
 async fn calls(world: &World, kind: &str) -> Vec<(String, u64)> {
     let calls = world.deliveries().await.into_iter().filter(|call| call["type"] == kind);
     calls.map(|call| (text(&call["reward_id"]), call["status"].as_u64().unwrap())).collect()
 }
 
-/// How often each key was called with this answer.
+/// The number of calls with this answer for each key.
 async fn tally(world: &World, kind: &str, status: u64) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for (key, _) in calls(world, kind).await.into_iter().filter(|(_, answer)| *answer == status) {
@@ -51,7 +51,7 @@ fn now() -> Timestamp {
     Timestamp::from(chrono::Utc::now())
 }
 
-/// Has everybody of `referees` referred and rewarded, and waits until all subsystems have answered.
+/// Refers and rewards all `referees`, and waits until all subsystems have answered.
 async fn reward(world: &World, referees: &[String]) {
     for referee in referees {
         world.refer("alice", referee).await;
@@ -67,7 +67,7 @@ fn named(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-/// Their rewards on one side.
+/// The ids of their rewards on one side.
 fn keys(referees: &[String], side: &str) -> BTreeSet<String> {
     referees.iter().map(|referee| format!("{referee}:{side}")).collect()
 }
@@ -96,13 +96,13 @@ async fn until_reward(world: &World, reward: &str, status: &str) {
     world.until_idle().await;
 }
 
-/// Sends all of these again, call after call, until there is no cursor; how many each call sent.
+/// Repeats the resend call until the answer has no cursor. Returns how many rewards each call sent.
 async fn resend_all(world: &World, body: &Value) -> Vec<u64> {
     let (mut sent, mut body) = (Vec::new(), body.clone());
     loop {
         let answer = world.post("/admin/rewards/resend", body.clone()).await.with(200);
         sent.push(answer["resent"].as_u64().unwrap());
-        assert!(sent.len() < 60, "there is no end to it: {sent:?}");
+        assert!(sent.len() < 60, "the resend does not end: {sent:?}");
         world.until_idle().await;
         match answer["next_cursor"].clone() {
             Value::Null => return sent,
@@ -111,7 +111,7 @@ async fn resend_all(world: &World, body: &Value) -> Vec<u64> {
     }
 }
 
-/// The function by itself, and the wire between it and everything else.
+/// The function alone, and the proxy between it and all other services.
 pub(crate) fn function(world: &World) -> (admin::App, Wire) {
     let (wire, env) = (Wire::default(), world.service().env());
     let (service, table) = (world.service().url(), world.service().dynamodb_url());
@@ -132,7 +132,7 @@ async fn send_file(app: &admin::App, name: &str, call: Call) -> (u16, Value) {
     (answer.status.as_u16(), answer.body)
 }
 
-/// Sends a request as the gateway hands it over to the function.
+/// Sends a request in the form in which the gateway passes it to the function.
 pub(crate) async fn ask(app: &admin::App, method: &str, path: &str, body: &str) -> Answer {
     answer(app, &event(method, path, body), call()).await
 }
@@ -156,7 +156,7 @@ fn call() -> Call {
 }
 
 #[tokio::test]
-async fn a_refused_reward_is_listed_with_the_answer_and_is_sent_again_under_its_key() {
+async fn a_refused_reward_is_listed_with_the_answer_and_resent_with_its_key() {
     let world = mixed().await;
     script(&world, "credit", 400, 1).await;
     reward(&world, &["bob".to_owned()]).await;
@@ -182,7 +182,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_is_sent_again_under_its_
     assert_eq!(list(&world, "?status=issued").await["items"], json!([]));
     assert_eq!(world.announced("reward.delivered").await, ["bob:referee:delivered", "bob:referrer:delivered"]);
 
-    // Once is enough, and nobody else has a reward.
+    // A delivered reward cannot be sent again, and other ids do not exist.
     world.refer("alice", "carol").await;
     world.until_idle().await;
     let before = world.contents().await;
@@ -202,7 +202,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_is_sent_again_under_its_
 }
 
 #[tokio::test]
-async fn what_is_refused_again_has_failed_again() {
+async fn a_second_refusal_is_a_second_failure() {
     let world = mixed().await;
     script(&world, "credit", 422, 2).await;
     reward(&world, &["bob".to_owned()]).await;
@@ -220,14 +220,14 @@ async fn what_is_refused_again_has_failed_again() {
     until_reward(&world, "bob:referrer", "delivered").await;
     assert_eq!(calls(&world, "credit").await.last().unwrap().1, 200);
     world.until_idle().await;
-    // Two facts, and told as two.
+    // Both failures are published, as separate events.
     assert_eq!(world.announced("reward.failed").await, ["bob:referrer:failed", "bob:referrer:failed:1"]);
     world.end().await;
 }
 
-/// The write comes before the announcement, so what the bus does not take the sweep announces.
+/// The write comes before the event. If the bus fails, the sweep publishes the event.
 #[tokio::test]
-async fn what_the_bus_does_not_take_the_sweep_sends_after_the_grace() {
+async fn the_sweep_publishes_after_the_grace_what_the_bus_did_not_accept() {
     const GRACE: Duration = Duration::from_secs(2);
     let world = World::with_env([("GRACE_SECONDS", "2"), ("REFERRER_REWARD_TYPE", "coupon")]).await;
     script(&world, "credit", 400, 1).await;
@@ -252,9 +252,9 @@ async fn what_the_bus_does_not_take_the_sweep_sends_after_the_grace() {
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_is_listed_apart_and_filters_filter() {
+async fn undelivered_rewards_are_listed_by_status_and_filtered() {
     let mut world = mixed().await;
-    // Two who are refused the credit, and one whose coupon does not get through.
+    // Two credits are refused, and one coupon is not delivered.
     script(&world, "credit", 400, 1).await;
     reward(&world, &["bob".to_owned()]).await;
     sleep(Duration::from_millis(5)).await;
@@ -273,7 +273,7 @@ async fn what_is_on_its_way_is_listed_apart_and_filters_filter() {
     for nothing in ["?status=issued&type=credit", "?type=coupon", "?type=points"] {
         assert_eq!(list(&world, nothing).await, json!({"items": [], "next_cursor": null}), "{nothing}");
     }
-    // Of a failed one the time of the refusal counts, of the other that of the issue; both are counted in.
+    // The filter uses the time of the refusal for failed rewards and the time of the issue for others, both inclusive.
     let failed_at = text(&world.stored("carol").await["rewards"]["referrer"]["failed_at"]);
     let issued_at = text(&world.referral("carol").await["rewards"][1]["issued_at"]);
     let after = |moment: &str| Timestamp::try_from(moment.to_owned()).unwrap().plus(Duration::from_millis(1));
@@ -292,19 +292,19 @@ async fn what_is_on_its_way_is_listed_apart_and_filters_filter() {
         world.get(&format!("/admin/rewards?{wrong}")).await.refused(400, "invalid_request");
     }
 
-    // What is on its way may be sent again too.
+    // An undelivered reward can be sent again too.
     let answer = resend(&world, "carol:referee").await.with(202);
     assert_eq!((&answer["status"], &answer["failed_at"]), (&json!("issued"), &Value::Null));
     until_reward(&world, "carol:referee", "delivered").await;
     assert_eq!(listed(&world, "?status=issued").await, [""; 0]);
-    // Its first message is a dead letter.
+    // Its first message is in the dead-letter queue.
     world.expect_unprocessed(1);
     world.end().await;
 }
 
-/// A conversion whose hold runs is in the same place of the index, and is no reward.
+/// A converted referral on hold is in the same index partition but has no rewards.
 #[tokio::test]
-async fn who_waits_for_the_end_of_a_hold_is_not_listed() {
+async fn referrals_on_hold_are_not_listed() {
     let world = World::with_env([("HOLD_SECONDS", "86400")]).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
@@ -318,7 +318,7 @@ async fn who_waits_for_the_end_of_a_hold_is_not_listed() {
 }
 
 #[tokio::test]
-async fn pages_bring_each_once_and_cursors_cannot_be_made_up() {
+async fn pages_list_each_reward_once_and_invalid_cursors_are_rejected() {
     let world = mixed().await;
     let referees = named("referee", 30);
     script(&world, "credit", 400, 30).await;
@@ -365,7 +365,7 @@ async fn pages_bring_each_once_and_cursors_cannot_be_made_up() {
 }
 
 #[tokio::test]
-async fn all_of_a_type_since_a_time_are_sent_again_once_each_and_at_a_pace() {
+async fn all_rewards_of_a_type_since_a_time_are_resent_once_at_the_given_rate() {
     let world = mixed().await;
     let (early, late) = (named("early", 3), named("late", 10));
     script(&world, "credit", 400, 13).await;
@@ -388,14 +388,14 @@ async fn all_of_a_type_since_a_time_are_sent_again_once_each_and_at_a_pace() {
     assert_eq!(BTreeSet::from_iter(listed(&world, "?type=credit").await), keys(&early, "referrer"));
     assert_eq!(listed(&world, "?type=coupon").await.len(), 13);
 
-    // The coupons in several calls; what one call sent is never sent by the next.
+    // The coupons are resent in several calls. No call repeats what an earlier one sent.
     let body = json!({"type": "coupon", "since": "2026-01-01T01:00:00+01:00", "limit": 4, "per_second": 100});
     let sent = resend_all(&world, &body).await;
     assert!(sent.iter().all(|count| *count <= 4) && sent.iter().sum::<u64>() == 13, "{sent:?}");
     let all: Vec<_> = early.iter().chain(&late).cloned().collect();
     let expected: BTreeMap<_, _> = keys(&all, "referee").into_iter().map(|key| (key, 1)).collect();
     assert_eq!(tally(&world, "coupon", 200).await, expected);
-    // As if `null` were left out.
+    // `null` is the same as a missing field.
     let body = json!({"type": "credit", "since": "1970-01-01T00:00:00Z", "status": null, "limit": null,
         "per_second": null, "cursor": null});
     assert_eq!(world.post("/admin/rewards/resend", body).await.with(200)["resent"], 3);
@@ -404,9 +404,9 @@ async fn all_of_a_type_since_a_time_are_sent_again_once_each_and_at_a_pace() {
     world.end().await;
 }
 
-/// Both rewards of a referral are of the type that is sent again.
+/// Both rewards of a referral have the requested type.
 #[tokio::test]
-async fn a_referral_counts_once_for_the_limit_whatever_it_brings() {
+async fn a_referral_with_two_rewards_counts_once_for_the_limit() {
     let world = World::start().await;
     let referees = named("referee", 5);
     script(&world, "credit", 400, 10).await;
@@ -421,7 +421,7 @@ async fn a_referral_counts_once_for_the_limit_whatever_it_brings() {
 }
 
 #[tokio::test]
-async fn what_is_refused_again_is_not_met_again_by_the_same_walk() {
+async fn a_scan_does_not_resend_what_is_refused_again() {
     let world = mixed().await;
     let referees = named("referee", 6);
     script(&world, "credit", 400, 1000).await;
@@ -430,16 +430,16 @@ async fn what_is_refused_again_is_not_met_again_by_the_same_walk() {
     assert_eq!(resend_all(&world, &body).await.iter().sum::<u64>(), 6);
     let refused: BTreeMap<_, _> = keys(&referees, "referrer").into_iter().map(|key| (key, 2)).collect();
     assert_eq!(tally(&world, "credit", 400).await, refused);
-    // The next walk is another one.
+    // A new scan finds it again.
     world.script("credit", json!({})).await;
     assert_eq!(resend_all(&world, &body).await.iter().sum::<u64>(), 6);
     assert_eq!(list(&world, "").await["items"], json!([]));
     world.end().await;
 }
 
-/// They stay on their way, and move on in the index to where the walk has yet to come.
+/// They stay undelivered and move to a later place in the index, which the scan has not reached yet.
 #[tokio::test]
-async fn what_is_on_its_way_is_sent_again_once_by_one_walk() {
+async fn one_scan_resends_an_undelivered_reward_once() {
     let mut world = mixed().await;
     let referees = named("referee", 6);
     script(&world, "credit", 500, 1000).await;
@@ -449,7 +449,7 @@ async fn what_is_on_its_way_is_sent_again_once_by_one_walk() {
         "type": "credit", "status": "issued", "since": "1970-01-01T00:00:00Z", "limit": 1, "per_second": 100,
     });
     assert_eq!(resend_all(&world, &body).await.iter().sum::<u64>(), 6);
-    // A message is offered eight times.
+    // The queue delivers a message eight times.
     let offered: BTreeMap<_, _> = keys(&referees, "referrer").into_iter().map(|key| (key, 16)).collect();
     assert_eq!(tally(&world, "credit", 500).await, offered);
     world.script("credit", json!({})).await;
@@ -459,9 +459,9 @@ async fn what_is_on_its_way_is_sent_again_once_by_one_walk() {
     world.end().await;
 }
 
-/// With little time left the walk stops, and says where it was.
+/// With little time left, the scan stops and returns a cursor.
 #[tokio::test]
-async fn a_walk_that_runs_out_of_time_goes_on_where_it_stopped() {
+async fn a_scan_that_runs_out_of_time_continues_at_its_cursor() {
     let world = mixed().await;
     let referees = named("referee", 6);
     script(&world, "credit", 400, 6).await;
@@ -470,7 +470,7 @@ async fn a_walk_that_runs_out_of_time_goes_on_where_it_stopped() {
     let (mut sent, mut cursor) = (Vec::new(), Value::Null);
     loop {
         let body = json!({"type": "credit", "since": "1970-01-01T00:00:00Z", "per_second": 2, "cursor": cursor});
-        // Of this, one second is kept back.
+        // One second of this is reserved.
         let call = Call::begin(Duration::from_millis(2200)).unwrap();
         let answer = answer(&app, &event("POST", "/admin/rewards/resend", &body.to_string()), call).await.with(200);
         sent.push(answer["resent"].as_u64().unwrap_or_else(|| panic!("{answer}")));
@@ -487,7 +487,7 @@ async fn a_walk_that_runs_out_of_time_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn broken_bodies_are_refused_and_send_nothing() {
+async fn invalid_bodies_are_rejected_and_send_nothing() {
     let world = mixed().await;
     script(&world, "credit", 400, 1).await;
     reward(&world, &["bob".to_owned()]).await;
@@ -527,7 +527,7 @@ async fn dead_letters(world: &World) -> BTreeMap<String, u64> {
 }
 
 #[tokio::test]
-async fn dead_letters_are_counted_and_drained_back() {
+async fn dead_letters_are_counted_and_redriven() {
     let world = mixed().await;
     let referees = named("referee", 3);
     script(&world, "credit", 503, 24).await;
@@ -552,7 +552,7 @@ async fn dead_letters_are_counted_and_drained_back() {
     }
     assert_eq!(dead_letters(&world).await, counts(3));
 
-    // At two a second: the last comes a second after the first. Meanwhile there is no second round.
+    // At two per second, the last message arrives a second after the first. Meanwhile another redrive is refused.
     let began = Instant::now();
     let answer = redrive("credit", json!({"per_second": 2}).to_string()).await.with(202);
     assert_eq!(answer, json!({"queue": "credit", "messages": 3}));
@@ -565,14 +565,14 @@ async fn dead_letters_are_counted_and_drained_back() {
     assert_eq!(dead_letters(&world).await, counts(0));
     let delivered: BTreeMap<_, _> = keys(&referees, "referrer").into_iter().map(|key| (key, 1)).collect();
     assert_eq!(tally(&world, "credit", 200).await, delivered);
-    // Then it is over.
+    // Then the redrive has ended.
     sleep(Duration::from_millis(600)).await;
     assert_eq!(redrive("credit", "{}".to_owned()).await.with(202), json!({"queue": "credit", "messages": 0}));
     world.end().await;
 }
 
 #[tokio::test]
-async fn queues_that_do_not_answer_are_said_to_be_unavailable() {
+async fn unavailable_queues_are_answered_with_503() {
     let world = mixed().await;
     let (app, wire) = function(&world);
     wire.break_next("GetQueueAttributes", [Fault::Internal; ALWAYS]);
@@ -586,7 +586,7 @@ async fn queues_that_do_not_answer_are_said_to_be_unavailable() {
 }
 
 #[tokio::test]
-async fn several_operators_at_once_send_one_key() {
+async fn concurrent_resends_use_one_key() {
     let world = mixed().await;
     script(&world, "credit", 400, 1).await;
     reward(&world, &["bob".to_owned()]).await;
@@ -595,7 +595,7 @@ async fn several_operators_at_once_send_one_key() {
         resend(&world, "bob:referrer"),
         world.post("/admin/rewards/resend", json!({"type": "credit", "since": "1970-01-01T00:00:00Z"})),
     );
-    // Whoever comes after the delivery is told so.
+    // A resend after the delivery is answered with 409.
     for answer in [&first, &second] {
         assert!([202, 409].contains(&answer.status.as_u16()), "{answer:?}");
     }
@@ -609,21 +609,21 @@ async fn several_operators_at_once_send_one_key() {
     world.end().await;
 }
 
-/// The subsystem has answered, its answer is being written, and an operator gets in between.
+/// The subsystem has answered, and an operator sends the reward again before the answer is written.
 #[tokio::test]
-async fn a_reward_sent_again_while_it_is_marked_is_neither_lost_nor_left_behind() {
+async fn a_resend_during_the_mark_neither_loses_nor_strands_the_reward() {
     for answer in [200_u16, 400] {
         let world = mixed().await;
         world.script("credit", json!({"answers": [answer], "delay_ms": 400})).await;
         world.refer("alice", "bob").await;
         world.order("bob", "o-1").await;
         let asked = async || calls(&world, "credit").await.len() == 1;
-        world.until("the subsystem is being asked", asked).await;
+        world.until("the subsystem is being called", asked).await;
         until_other_side(&world).await;
-        // The next write is the mark, and takes its time.
+        // The next write is the mark. It is delayed.
         world.wire().break_next("UpdateItem", [Fault::Slow(Duration::from_millis(700))]);
         world.script("credit", json!({})).await;
-        world.until("the mark is under way", async || world.wire().is_mended()).await;
+        world.until("the mark is in progress", async || world.wire().is_mended()).await;
         let (app, _) = function(&world);
         ask(&app, "POST", "/admin/rewards/bob:referrer/resend", "").await.with(202);
         world.until_idle().await;
@@ -631,7 +631,7 @@ async fn a_reward_sent_again_while_it_is_marked_is_neither_lost_nor_left_behind(
         let listed = listed(&world, "").await;
         match status.as_str() {
             "delivered" => assert!(listed.is_empty(), "{listed:?}"),
-            // The refusal was written last; then it says so, and waits for an operator.
+            // The refusal was written last. The reward is then failed and needs an operator.
             "failed" if answer == 400 => {
                 assert_eq!(listed, ["bob:referrer"]);
                 resend(&world, "bob:referrer").await.with(202);
@@ -650,9 +650,9 @@ async fn until_other_side(world: &World) {
     world.until("the coupon is delivered", delivered).await;
 }
 
-/// Who had what sent again is in the log, and no id of a user is.
+/// The log names the operator and the route of each change, and contains no user id.
 #[tokio::test]
-async fn the_log_says_who_asked() {
+async fn the_log_names_the_operator() {
     let world = mixed().await;
     script(&world, "coupon", 400, 1).await;
     reward(&world, &["bob".to_owned()]).await;

@@ -1,4 +1,4 @@
-//! Delivery: what the subsystems are sent, and what becomes of each of their answers.
+//! Delivery: the calls to the subsystems and the result of each kind of answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ fn set(options: &mut Options, settings: &[(&str, &str)]) {
     options.env = settings.iter().fold(env, |env, (name, value)| env.with(name, *value));
 }
 
-/// A World where the referrer gets credit and the referee a coupon, with short pauses.
+/// A World in which the referrer gets credit and the referee a coupon, with short retry pauses.
 async fn mixed() -> World {
     World::with(|options| {
         set(options, &[("REFEREE_REWARD_TYPE", "coupon")]);
@@ -38,7 +38,7 @@ async fn mixed() -> World {
     .await
 }
 
-/// The calls to one stand-in, in the order in which they came.
+/// The calls to one stand-in, in order of arrival.
 async fn calls(world: &World, kind: &str) -> Vec<Value> {
     world.deliveries().await.into_iter().filter(|call| call["type"] == kind).collect()
 }
@@ -47,7 +47,7 @@ fn statuses(calls: &[Value]) -> Vec<u64> {
     calls.iter().map(|call| call["status"].as_u64().unwrap()).collect()
 }
 
-/// Asserts that all these are one and the same call.
+/// Asserts that all these calls are identical.
 fn assert_same(calls: &[Value], key: &str) {
     for call in calls {
         assert_eq!(call["headers"]["idempotency-key"], key, "{call}");
@@ -62,7 +62,7 @@ async fn until_reward(world: &World, referee: &str, side: usize, status: &str) -
     reward().await
 }
 
-/// A subsystem that keeps every call, byte by byte, and passes it on to the stand-in, so that the audit sees it too.
+/// A subsystem that records the raw bytes of every call and forwards it to the stand-in, so that the audit sees it too.
 #[derive(Clone, Default)]
 struct Subsystem(Arc<Mutex<Received>>);
 
@@ -78,7 +78,7 @@ impl Subsystem {
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
 
-    fn pass_on_to(&self, url: String) {
+    fn forward_to(&self, url: String) {
         self.0.lock().unwrap().pass_on_to = url;
     }
 
@@ -101,7 +101,7 @@ const OLD_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazfgfwAAAAA=";
 
 #[tokio::test]
-async fn a_call_is_what_the_contract_says_and_is_signed() {
+async fn a_call_matches_the_contract_and_is_signed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/rewards/credit", listener.local_addr().unwrap());
     let subsystem = Subsystem::default();
@@ -113,7 +113,7 @@ async fn a_call_is_what_the_contract_says_and_is_signed() {
         set(options, &[("CREDIT_ENDPOINT", &endpoint), ("WEBHOOK_SECRET", &secrets)]);
     })
     .await;
-    subsystem.pass_on_to(format!("{}/_local/subsystems/credit", world.service().url()));
+    subsystem.forward_to(format!("{}/_local/subsystems/credit", world.service().url()));
     world.refer("alice", "bob").await;
     let detail = json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "EUR"});
     world.publish("order.completed", detail).await;
@@ -152,13 +152,13 @@ async fn a_call_is_what_the_contract_says_and_is_signed() {
 }
 
 #[tokio::test]
-async fn the_locally_drawn_secret_signs_and_another_does_not() {
+async fn only_the_local_secret_verifies_a_call() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let subsystem = Subsystem::default();
     subsystem.serve(listener);
     let world = World::with(|options| set(options, &[("CREDIT_ENDPOINT", &endpoint)])).await;
-    subsystem.pass_on_to(format!("{}/_local/subsystems/credit", world.service().url()));
+    subsystem.forward_to(format!("{}/_local/subsystems/credit", world.service().url()));
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
@@ -174,7 +174,7 @@ async fn the_locally_drawn_secret_signs_and_another_does_not() {
 }
 
 #[tokio::test]
-async fn each_type_of_reward_goes_to_its_own_subsystem() {
+async fn each_reward_type_goes_to_its_own_subsystem() {
     let world = World::with_env([
         ("REFERRER_REWARD_TYPE", "coupon"),
         ("REFERRER_REWARD_AMOUNT", "1500"),
@@ -200,9 +200,9 @@ async fn each_type_of_reward_goes_to_its_own_subsystem() {
     world.end().await;
 }
 
-/// At the pace that the local service has by itself: the first retry after a second.
+/// With the default pauses of the local service: the first retry after one second.
 #[tokio::test]
-async fn three_errors_and_then_a_yes_hold_back_nobody_else() {
+async fn retries_of_one_subsystem_do_not_delay_another() {
     let world = World::with(|options| {
         set(options, &[("REFEREE_REWARD_TYPE", "coupon")]);
         options.pace.first_retry = Duration::from_secs(1);
@@ -229,9 +229,9 @@ async fn three_errors_and_then_a_yes_hold_back_nobody_else() {
     world.end().await;
 }
 
-/// Both rewards go to one subsystem, in one batch; it fails on one of them.
+/// Both rewards go to one subsystem in one batch, and it fails for one of them.
 #[tokio::test]
-async fn one_sides_error_does_not_bring_the_other_side_again() {
+async fn an_error_of_one_side_does_not_repeat_the_other_side() {
     let world = World::start().await;
     world.script("credit", json!({"answers": [503]})).await;
     world.refer("alice", "bob").await;
@@ -242,13 +242,13 @@ async fn one_sides_error_does_not_bring_the_other_side_again() {
     let calls = calls(&world, "credit").await;
     assert_eq!(calls.len(), 3);
     let keys: BTreeSet<_> = calls[..2].iter().map(|call| call["reward_id"].to_string()).collect();
-    assert_eq!(keys.len(), 2, "each was tried once first");
+    assert_eq!(keys.len(), 2, "the first two calls are for different rewards");
     assert_eq!((&calls[0]["status"], &calls[2]["reward_id"]), (&json!(503), &calls[0]["reward_id"]));
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_under_the_same_key() {
+async fn temporary_errors_are_retried_with_the_same_key() {
     let world = mixed().await;
     world.script("credit", json!({"answers": [408, 409, 425, 429, 503, 599]})).await;
     world.refer("alice", "bob").await;
@@ -262,7 +262,7 @@ async fn what_may_pass_is_tried_again_under_the_same_key() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
+async fn a_permanent_refusal_needs_attention_and_the_other_side_is_delivered() {
     let world = mixed().await;
     let refusals = [301_u16, 307, 400, 404, 410, 422];
     for (number, status) in refusals.into_iter().enumerate() {
@@ -274,7 +274,7 @@ async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
         assert_eq!(refused["delivered_at"], Value::Null);
         until_reward(&world, &bob, 1, "delivered").await;
         world.until_idle().await;
-        assert_eq!(calls(&world, "credit").await.len(), number + 1, "{status}: once, and never again");
+        assert_eq!(calls(&world, "credit").await.len(), number + 1, "{status}: called more than once");
 
         let item = world.stored(&bob).await;
         let reward = &item["rewards"]["referrer"];
@@ -284,7 +284,7 @@ async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
     }
     let failed: Vec<_> = refusals.iter().map(|status| format!("bob-{status}:referrer:failed")).collect();
     assert_eq!(world.announced("reward.failed").await, failed);
-    // It waits for a person, in the table and nowhere else: no sweep sends it again.
+    // It needs an operator. No sweep sends it again.
     let before = world.contents().await;
     world.service().sweep_now().await.unwrap();
     world.until_idle().await;
@@ -293,9 +293,9 @@ async fn what_is_refused_for_good_is_parked_and_the_other_side_is_not() {
     world.end().await;
 }
 
-/// Nor does the sweep, when the grace is over, send a refused reward along with one that is still on its way.
+/// After the grace period, the sweep announces the undelivered reward again and not the refused one.
 #[tokio::test]
-async fn a_refused_reward_stays_out_of_the_other_sides_repetitions() {
+async fn the_sweep_does_not_repeat_a_refused_reward() {
     let mut world = World::with(|options| {
         set(options, &[("REFEREE_REWARD_TYPE", "coupon"), ("GRACE_SECONDS", "1")]);
         options.pace.first_retry = Duration::from_secs(60);
@@ -307,7 +307,7 @@ async fn a_refused_reward_stays_out_of_the_other_sides_repetitions() {
     world.order("bob", "o-1").await;
     until_reward(&world, "bob", 0, "failed").await;
     world.until("the coupon was tried", async || calls(&world, "coupon").await.len() == 1).await;
-    assert!(world.stored("bob").await["work"].as_str().unwrap().starts_with("due#"), "a coupon is still owed");
+    assert!(world.stored("bob").await["work"].as_str().unwrap().starts_with("due#"), "the coupon is undelivered");
     sleep(Duration::from_millis(1100)).await;
     world.service().sweep_now().await.unwrap();
     until_reward(&world, "bob", 1, "delivered").await;
@@ -317,19 +317,19 @@ async fn a_refused_reward_stays_out_of_the_other_sides_repetitions() {
         ["bob:referee:issued", "bob:referee:issued", "bob:referrer:issued"],
     );
     assert!(world.stored("bob").await["work"].as_str().unwrap().starts_with("parked#"));
-    // The first message of the coupon waits for its minute, and would find nothing to do.
+    // The first message of the coupon is still delayed by a minute and would have nothing to deliver.
     world.allow_outstanding_work();
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_subsystem_that_is_too_slow_is_asked_again_under_the_same_key() {
+async fn a_slow_subsystem_is_called_again_with_the_same_key() {
     let world = mixed().await;
     world.script("credit", json!({"delay_ms": 6000})).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     world.until("it is being asked", async || calls(&world, "credit").await.len() == 1).await;
-    // Later calls are answered at once; the first one is under way, and will have been given up.
+    // Later calls are answered immediately. The first call is in progress and will time out.
     world.script("credit", json!({})).await;
     let credit = until_reward(&world, "bob", 0, "delivered").await;
     world.until_idle().await;
@@ -342,10 +342,10 @@ async fn a_subsystem_that_is_too_slow_is_asked_again_under_the_same_key() {
     world.end().await;
 }
 
-/// A subsystem that is down for longer than its queue tries: the sweep goes on, and in the end it has its reward.
+/// A subsystem is down for longer than its queue retries. The sweep announces again until the reward is delivered.
 #[tokio::test]
-async fn a_subsystem_that_is_down_is_asked_until_it_is_back() {
-    // Bound, and not listening: whoever calls is refused, and nobody else gets the port.
+async fn a_subsystem_that_is_down_is_called_until_it_recovers() {
+    // Bound but not listening: connections are refused, and no other process gets the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let endpoint = format!("http://{}", socket.local_addr().unwrap());
@@ -371,7 +371,7 @@ async fn a_subsystem_that_is_down_is_asked_until_it_is_back() {
     assert_eq!(world.announced("reward.issued").await, issued);
 
     let subsystem = Subsystem::default();
-    subsystem.pass_on_to(format!("{}/_local/subsystems/credit", world.service().url()));
+    subsystem.forward_to(format!("{}/_local/subsystems/credit", world.service().url()));
     subsystem.serve(socket.listen(16).unwrap());
     let is_delivered = async || {
         world.service().sweep_now().await.unwrap();
@@ -386,14 +386,14 @@ async fn a_subsystem_that_is_down_is_asked_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_reward_left_issued_is_owed() {
+async fn an_undelivered_reward_stays_issued() {
     let mut world = mixed().await;
     world.script("credit", json!({"answers": [500, 500, 500, 500, 500, 500, 500, 500]})).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
     let parked = async || world.get("/_local/parked").await.with(200)["count"].clone();
     world.until("the queue gave up", async || parked().await == 1).await;
-    // Younger than the grace: the sweep lets it be.
+    // Younger than the grace period: the sweep does nothing.
     world.service().sweep_now().await.unwrap();
     world.until_idle().await;
     assert_eq!(world.referral("bob").await["rewards"][0]["status"], "issued");
@@ -405,9 +405,9 @@ async fn a_reward_left_issued_is_owed() {
     world.end().await;
 }
 
-/// What is paid comes from the table: a message for a delivered reward pays nothing, whatever it says.
+/// Amounts come from the table. A message for a delivered reward pays nothing, regardless of its content.
 #[tokio::test]
-async fn a_message_pays_nothing_by_itself() {
+async fn a_forged_message_pays_nothing() {
     let mut world = World::start().await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
@@ -425,7 +425,7 @@ async fn a_message_pays_nothing_by_itself() {
     assert_eq!(world.deliveries().await.len(), 2);
     assert_eq!(world.contents().await, before);
 
-    // One that cannot be read is put aside.
+    // An unreadable message is quarantined.
     world.publish_as_service("reward.issued", json!({"reward_id": "bob:nobody", "type": "credit"})).await;
     world.until_idle().await;
     let parked = world.get("/_local/parked").await.with(200);

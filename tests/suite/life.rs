@@ -1,11 +1,12 @@
-//! The life of a referral, from a shared code to two delivered rewards, with the table looked at after each step.
+//! The lifecycle of a referral, from a shared code to two delivered rewards. The test checks the stored item after each
+//! step.
 
 use serde_json::{Value, json};
 
 use crate::world::{World, plain};
 
-/// What differs from run to run, made equal.
-fn steady(mut item: Value) -> Value {
+/// Replaces the values that differ from run to run.
+fn normalized(mut item: Value) -> Value {
     fn walk(value: &mut Value) {
         match value {
             Value::Object(fields) => fields.values_mut().for_each(walk),
@@ -25,7 +26,7 @@ fn steady(mut item: Value) -> Value {
 }
 
 async fn referral(world: &World) -> Value {
-    let mut item = steady(plain(&world.item("REFEREE#bob", "REFERRAL").await.unwrap()));
+    let mut item = normalized(plain(&world.item("REFEREE#bob", "REFERRAL").await.unwrap()));
     if item["mark"].is_u64() {
         item["mark"] = json!("<number>");
     }
@@ -33,12 +34,12 @@ async fn referral(world: &World) -> Value {
 }
 
 #[tokio::test]
-async fn a_referral_lives_and_the_table_shows_it() {
+async fn the_stored_item_after_each_step_of_the_lifecycle() {
     let world = World::with_env([("HOLD_SECONDS", "1")]).await;
 
     let code = world.mint("alice", "ALICE-2026").await;
     assert_eq!(code["link"], format!("{}/r/ALICE-2026", world.service().url()));
-    let items: Vec<Value> = world.items().await.iter().map(|item| steady(plain(item))).collect();
+    let items: Vec<Value> = world.items().await.iter().map(|item| normalized(plain(item))).collect();
     let minted = json!({
         "pk": "CODE#A11CE2026", "sk": "CODE", "code": "ALICE-2026", "owner": "alice", "program": "default",
         "created_at": "<time>",
@@ -73,7 +74,7 @@ async fn a_referral_lives_and_the_table_shows_it() {
     expected["work"] = converted["work"].clone();
     assert_eq!(converted, expected);
 
-    // Before the hold is over a sweep changes nothing; after it, the sweep issues.
+    // A sweep before the end of the hold changes nothing. After the hold, it issues the rewards.
     world.service().sweep_now().await.unwrap();
     assert_eq!(referral(&world).await, expected);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
@@ -95,9 +96,10 @@ async fn a_referral_lives_and_the_table_shows_it() {
     world.end().await;
 }
 
-/// Bus and queues keep no order: each way of taking an order back may overtake it. It comes to the same: nobody is paid.
+/// Bus and queues do not preserve order, so an adjustment can arrive before its order. The result is the same: no reward is
+/// paid.
 #[tokio::test]
-async fn what_is_taken_back_before_it_came_is_voided_when_it_comes() {
+async fn an_order_that_arrives_after_its_adjustment_voids_the_referral() {
     let world = World::start().await;
     let refund = ("order.refunded", json!({"refund_id": "r", "order_id": "o-1", "amount": 4200, "currency": "USD"}));
     let undone = |what| (what, json!({"order_id": "o-1"}));

@@ -1,4 +1,5 @@
-//! The machine, seen from outside: every phase of a referral against every event, and the promise that terms are kept.
+//! The state machine through the service's interfaces: every phase of a referral against every event. Also tests that a
+//! referral keeps its terms when the settings change.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Folder, World, plain};
 
-/// How far a referral got before the event.
+/// The state of the referral before the event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     NeverReferred,
@@ -22,14 +23,14 @@ impl Phase {
     const ALL: [Self; 5] = [Self::NeverReferred, Self::Pending, Self::OnHold, Self::Rewarded, Self::Voided];
 }
 
-/// What happens then. The order that converts (or would) is always `first`, of 4200 cents.
+/// The event. The order that converts the referral is always `first`, of 4200 cents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Happening {
+enum Trigger {
     FirstOrder,
     OtherOrder,
     SmallOrder,
     ForeignOrder,
-    SomebodyElsesOrder,
+    OtherUsersOrder,
     FullRefund,
     LargerRefund,
     PartialRefund,
@@ -45,16 +46,16 @@ enum Happening {
     RefereeCleared,
     SignedUp,
     SignedUpByAnother,
-    SignedUpByNobody,
+    SignedUpWithoutCode,
 }
 
-impl Happening {
+impl Trigger {
     const ALL: [Self; 21] = [
         Self::FirstOrder,
         Self::OtherOrder,
         Self::SmallOrder,
         Self::ForeignOrder,
-        Self::SomebodyElsesOrder,
+        Self::OtherUsersOrder,
         Self::FullRefund,
         Self::LargerRefund,
         Self::PartialRefund,
@@ -70,11 +71,11 @@ impl Happening {
         Self::RefereeCleared,
         Self::SignedUp,
         Self::SignedUpByAnother,
-        Self::SignedUpByNobody,
+        Self::SignedUpWithoutCode,
     ];
 
-    /// Whether it says that an order does not stand, or not all of it.
-    fn withdraws(self) -> bool {
+    /// Whether it adjusts an order: a cancellation, refund or dispute.
+    fn adjusts(self) -> bool {
         matches!(
             self,
             Self::FullRefund
@@ -89,7 +90,7 @@ impl Happening {
         )
     }
 
-    /// The event that says so.
+    /// The type and detail of the event.
     fn event(self, of: &Case) -> (&'static str, Value) {
         let (user, referrer) = (of.referee(), of.referrer());
         let order = |user: &str, id: &str, amount: u64, currency: &str| {
@@ -109,7 +110,7 @@ impl Happening {
             Self::OtherOrder => order(&user, "other", 4200, "USD"),
             Self::SmallOrder => order(&user, "small", 2499, "USD"),
             Self::ForeignOrder => order(&user, "foreign", 4200, "EUR"),
-            Self::SomebodyElsesOrder => order("somebody-else", "first", 4200, "USD"),
+            Self::OtherUsersOrder => order("other-user", "first", 4200, "USD"),
             Self::FullRefund => refund("first", 4200, "USD"),
             Self::LargerRefund => refund("first", 4201, "USD"),
             Self::PartialRefund => refund("first", 4199, "USD"),
@@ -125,12 +126,12 @@ impl Happening {
             Self::RefereeCleared => cleared(&user),
             Self::SignedUp => ("customer.signed_up", json!({"user_id": user, "code": of.code})),
             Self::SignedUpByAnother => ("customer.signed_up", json!({"user_id": user, "code": "rival"})),
-            Self::SignedUpByNobody => ("customer.signed_up", json!({"user_id": user})),
+            Self::SignedUpWithoutCode => ("customer.signed_up", json!({"user_id": user})),
         }
     }
 }
 
-/// What is to come of it.
+/// The expected result.
 enum Outcome {
     Unchanged,
     Attributed {
@@ -139,22 +140,22 @@ enum Outcome {
     Converted {
         order: &'static str,
     },
-    /// It may have overtaken its order, and is kept until that comes.
-    Withdrawn,
+    /// The adjustment may have arrived before its order and is stored until the order arrives.
+    Noted,
     Voided {
         reason: &'static str,
     },
 }
 
-/// The machine as the design's section 4 has it. Reversals after the issue are not built yet: `Rewarded` stays.
+/// The expected transition table. Reversals after the issue do not exist yet, so `Rewarded` does not change.
 fn outcome(case: &Case) -> Outcome {
-    use Happening as H;
-    match (case.phase, case.happening) {
+    use Trigger as H;
+    match (case.phase, case.trigger) {
         (Phase::NeverReferred, H::SignedUp) => Outcome::Attributed { referrer: case.referrer() },
         (Phase::NeverReferred, H::SignedUpByAnother) => Outcome::Attributed { referrer: "rival".to_owned() },
         (Phase::Pending, H::FirstOrder) => Outcome::Converted { order: "first" },
         (Phase::Pending, H::OtherOrder) => Outcome::Converted { order: "other" },
-        (Phase::Pending, happening) if happening.withdraws() => Outcome::Withdrawn,
+        (Phase::Pending, trigger) if trigger.adjusts() => Outcome::Noted,
         (Phase::OnHold, H::FullRefund | H::LargerRefund) => Outcome::Voided { reason: "order_refunded" },
         (Phase::OnHold, H::Cancelled) => Outcome::Voided { reason: "order_cancelled" },
         (Phase::OnHold, H::Disputed) => Outcome::Voided { reason: "payment_disputed" },
@@ -162,16 +163,16 @@ fn outcome(case: &Case) -> Outcome {
     }
 }
 
-/// One phase and one event, with people of its own.
+/// One phase and one event, with separate users.
 struct Case {
     phase: Phase,
-    happening: Happening,
+    trigger: Trigger,
     code: Value,
 }
 
 impl Case {
     fn referee(&self) -> String {
-        format!("{:?}-{:?}", self.phase, self.happening)
+        format!("{:?}-{:?}", self.phase, self.trigger)
     }
 
     fn referrer(&self) -> String {
@@ -182,8 +183,8 @@ impl Case {
         format!("REFEREE#{}", self.referee())
     }
 
-    /// Mints the referrer's code and, unless they shall never meet, attributes the referee by it.
-    async fn begin(mut self, world: &World) -> Self {
+    /// Mints the referrer's code and attributes the referee, except in the phase `NeverReferred`.
+    async fn prepare(mut self, world: &World) -> Self {
         let code = world.put(&format!("/v1/users/{}/code", self.referrer()), json!({})).await.with(201);
         self.code = code["code"].clone();
         if self.phase != Phase::NeverReferred {
@@ -192,7 +193,7 @@ impl Case {
         self
     }
 
-    /// Compares before and after, whole items.
+    /// Compares the complete items before and after the event.
     fn check(&self, before: Option<&Value>, after: Option<&Value>) {
         let name = self.referee();
         match outcome(self) {
@@ -204,37 +205,37 @@ impl Case {
                 assert_eq!(after["referrer"], format!("REFERRER#{referrer}"), "{name}");
             }
             Outcome::Converted { order } => {
-                let (mut wanted, after) = (before.unwrap().clone(), after.unwrap());
+                let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
                 let at =
                     after["conversion"]["at"].as_str().unwrap_or_else(|| panic!("{name} did not convert: {after}"));
                 let due_at = Timestamp::try_from(at.to_owned()).unwrap().plus(HOLD).to_string();
-                wanted["status"] = json!("converted");
-                wanted["rev"] = json!(2);
-                wanted["conversion"] =
+                expected["status"] = json!("converted");
+                expected["rev"] = json!(2);
+                expected["conversion"] =
                     json!({"event": "order.completed", "order": order, "amount": 4200, "currency": "USD", "at": at});
-                wanted["due_at"] = json!(due_at);
-                wanted["work"] = after["work"].clone();
+                expected["due_at"] = json!(due_at);
+                expected["work"] = after["work"].clone();
                 assert!(after["work"].as_str().is_some_and(|lane| lane.starts_with("due#")), "{name}: {after}");
-                assert_eq!(&wanted, after, "{name}");
+                assert_eq!(&expected, after, "{name}");
             }
-            Outcome::Withdrawn => {
-                let (mut wanted, after) = (before.unwrap().clone(), after.unwrap());
+            Outcome::Noted => {
+                let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
                 let order = if name.contains("OtherOrder") { "other" } else { "first" };
                 assert_eq!(after["withdrawn"][0]["order"], order, "{name}: {after}");
                 assert_eq!(after["withdrawn"].as_array().map(Vec::len), Some(1), "{name}: {after}");
-                wanted["rev"] = json!(2);
-                wanted["withdrawn"] = after["withdrawn"].clone();
-                assert_eq!(&wanted, after, "{name}");
+                expected["rev"] = json!(2);
+                expected["withdrawn"] = after["withdrawn"].clone();
+                assert_eq!(&expected, after, "{name}");
             }
             Outcome::Voided { reason } => {
-                let (mut wanted, after) = (before.unwrap().clone(), after.unwrap());
-                let fields = wanted.as_object_mut().unwrap();
+                let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
+                let fields = expected.as_object_mut().unwrap();
                 assert!(fields.remove("work").is_some() && fields.remove("due_at").is_some(), "{name}");
-                wanted["status"] = json!("voided");
-                wanted["rev"] = json!(3);
-                wanted["voided"] = json!({"reason": reason, "at": after["voided"]["at"]});
+                expected["status"] = json!("voided");
+                expected["rev"] = json!(3);
+                expected["voided"] = json!({"reason": reason, "at": after["voided"]["at"]});
                 assert!(after["voided"]["at"].is_string(), "{name}: {after}");
-                assert_eq!(&wanted, after, "{name}");
+                assert_eq!(&expected, after, "{name}");
             }
         }
     }
@@ -242,20 +243,20 @@ impl Case {
 
 const HOLD: Duration = Duration::from_secs(3600);
 
-/// Every referral's item by its partition key.
+/// All referral items by partition key.
 async fn snapshot(world: &World) -> HashMap<String, Value> {
     let items = world.items().await;
     let referrals = items.iter().map(plain).filter(|item| item["sk"] == "REFERRAL");
     referrals.map(|item| (item["pk"].as_str().unwrap().to_owned(), item)).collect()
 }
 
-/// Does the same for every case, a few at a time.
+/// Runs `what` for every case, eight at a time.
 async fn for_each(cases: &[Case], what: impl AsyncFn(&Case)) {
     let what = &what;
     stream::iter(cases).for_each_concurrent(8, |case| what(case)).await;
 }
 
-/// Ends the hold of these referrals, as time would.
+/// Ends the hold of this referral by moving its due time into the past.
 async fn end_hold(world: &World, case: &Case) {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -267,29 +268,29 @@ async fn end_hold(world: &World, case: &Case) {
 }
 
 #[tokio::test]
-async fn every_phase_answers_every_event_as_the_machine_says() {
+async fn every_phase_and_event_match_the_transition_table() {
     let hold = HOLD.as_secs().to_string();
     let world = World::with_env([("HOLD_SECONDS", &hold), ("MINIMUM_AMOUNT", "2500")]).await;
     world.mint("rival", "rival").await;
 
-    let all = Phase::ALL.into_iter().flat_map(|phase| Happening::ALL.map(|happening| (phase, happening)));
-    let all = all.map(|(phase, happening)| Case { phase, happening, code: Value::Null });
-    let cases: Vec<_> = stream::iter(all.map(|case| case.begin(&world))).buffer_unordered(8).collect().await;
+    let all = Phase::ALL.into_iter().flat_map(|phase| Trigger::ALL.map(|trigger| (phase, trigger)));
+    let all = all.map(|(phase, trigger)| Case { phase, trigger, code: Value::Null });
+    let cases: Vec<_> = stream::iter(all.map(|case| case.prepare(&world))).buffer_unordered(8).collect().await;
     assert_eq!(cases.len(), 105);
 
-    let publish = async |case: &Case, happening: Happening| {
-        let (detail_type, detail) = happening.event(case);
+    let publish = async |case: &Case, trigger: Trigger| {
+        let (detail_type, detail) = trigger.event(case);
         world.publish(detail_type, detail).await;
     };
     for_each(&cases, async |case| {
         if matches!(case.phase, Phase::OnHold | Phase::Rewarded | Phase::Voided) {
-            publish(case, Happening::FirstOrder).await;
+            publish(case, Trigger::FirstOrder).await;
         }
     })
     .await;
     world.until_idle().await;
     for_each(&cases, async |case| match case.phase {
-        Phase::Voided => publish(case, Happening::Cancelled).await,
+        Phase::Voided => publish(case, Trigger::Cancelled).await,
         Phase::Rewarded => end_hold(&world, case).await,
         Phase::NeverReferred | Phase::Pending | Phase::OnHold => {}
     })
@@ -309,17 +310,17 @@ async fn every_phase_answers_every_event_as_the_machine_says() {
         assert_eq!(status, expected.as_ref(), "{}", case.referee());
     }
 
-    for_each(&cases, async |case| publish(case, case.happening).await).await;
+    for_each(&cases, async |case| publish(case, case.trigger).await).await;
     world.until_idle().await;
     let after = snapshot(&world).await;
     cases.iter().for_each(|case| case.check(before.get(&case.key()), after.get(&case.key())));
 
-    // Everything comes once more by the delay queue, and nothing new comes of it.
+    // Every event arrives again through the delay queue and changes nothing.
     world.until_redelivered().await;
     let later = snapshot(&world).await;
     cases.iter().for_each(|case| assert_eq!(after.get(&case.key()), later.get(&case.key()), "{}", case.referee()));
-    assert!(!later.contains_key("REFEREE#somebody-else"));
-    assert_eq!(later.len(), 4 * Happening::ALL.len() + 2);
+    assert!(!later.contains_key("REFEREE#other-user"));
+    assert_eq!(later.len(), 4 * Trigger::ALL.len() + 2);
 
     for case in &cases {
         if let Outcome::Voided { reason } = outcome(case) {
@@ -328,12 +329,12 @@ async fn every_phase_answers_every_event_as_the_machine_says() {
             assert_eq!((&shown["order_id"], &shown["rewards"]), (&json!("first"), &json!([])), "{shown}");
         }
     }
-    assert_eq!(world.deliveries().await.len(), 2 * Happening::ALL.len());
+    assert_eq!(world.deliveries().await.len(), 2 * Trigger::ALL.len());
     world.end().await;
 }
 
 #[tokio::test]
-async fn the_terms_of_the_day_are_kept_when_the_settings_change() {
+async fn a_referral_keeps_its_terms_when_the_settings_change() {
     let data = Folder::new();
     let start = async |settings: &[(&str, &str)]| {
         World::with(|options| {
@@ -368,7 +369,7 @@ async fn the_terms_of_the_day_are_kept_when_the_settings_change() {
     assert_eq!(gives(&bob["rewards"][0]), json!(["alice", "credit", 500, "USD"]));
     assert_eq!(gives(&bob["rewards"][1]), json!(["bob", "credit", 1000, "USD"]));
 
-    // Who came later came on the new terms: neither that event nor that amount converts any more.
+    // A later referral has the new terms: neither that event type nor that amount qualifies any more.
     assert_eq!(world.stored("carol").await["status"], "pending");
     let detail = json!({"order_id": "o-3", "user_id": "carol", "amount": 100_000, "currency": "EUR"});
     world.publish("subscription.started", detail).await;

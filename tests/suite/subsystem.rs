@@ -1,4 +1,4 @@
-//! Subsystems as they are on a bad day: whatever one answers, its reward ends where the design says, and no other waits.
+//! Failing subsystems: each kind of failure has the documented result, and no other reward is delayed.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -18,24 +18,24 @@ use crate::world::{
     stand_in::{Received, Reply, SECRET, StandIn},
 };
 
-/// Where a reward is to end, and after how many calls.
+/// The expected end state of a reward and number of calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Delivered {
         calls: usize,
     },
-    /// Refused for good: at the first call that did not break off.
+    /// Permanently refused, at the first call that did not fail.
     Failed {
         calls: usize,
     },
-    /// The queue gave up, and the sweep brought it.
+    /// The queue gave up, and the sweep announced it again.
     Overtaken,
 }
 
-/// As often as a queue tries.
+/// The number of attempts of a queue.
 const TRIES: usize = 8;
 
-/// A bad day of a subsystem: what it does with the first calls of one key, before all is well again.
+/// A failure of a subsystem: its answers to the first calls with one key, before it works again.
 struct Case {
     name: &'static str,
     script: Vec<Reply>,
@@ -72,7 +72,7 @@ impl Case {
         format!("bob-{}", self.name)
     }
 
-    /// The reward whose subsystem has the bad day.
+    /// The reward whose subsystem fails.
     fn key(&self) -> String {
         format!("{}:referrer", self.referee())
     }
@@ -87,17 +87,17 @@ async fn until_reward(world: &World, referee: &str, side: usize, status: &str) {
     world.until(&what, async || reward(world, referee, side).await == status).await;
 }
 
-/// Asserts that these are one and the same call.
+/// Asserts that all these calls are identical.
 fn assert_same(calls: &[Received], key: &str) {
     for call in calls {
         assert_eq!((call.key.as_str(), &call.body), (key, &calls[0].body));
     }
 }
 
-/// All at once, each by a referral of its own, where the referrer's credit goes to the bad subsystem and the referee's
-/// coupon to a good one. (The stand-in takes no call whose signature it cannot verify.)
+/// All cases run at the same time, each with its own referral. The referrer's credit goes to the failing subsystem and the
+/// referee's coupon to a working one. (The stand-in rejects calls with an invalid signature.)
 #[tokio::test]
-async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
+async fn every_failure_has_the_documented_result_and_delays_no_other_reward() {
     let (credit, elsewhere) = (StandIn::start().await, StandIn::start().await);
     let mut world = World::with(|options| {
         let env = std::mem::take(&mut options.env).with("CREDIT_ENDPOINT", credit.url()).with("WEBHOOK_SECRET", SECRET);
@@ -124,7 +124,7 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
         }
     }))
     .await;
-    // One subsystem kept its caller waiting for as long as a call may take; every coupon was there long before.
+    // One subsystem delayed its answer until the timeout. All coupons were delivered long before.
     let silent = credit.calls_of("bob-silent-after-booking:referrer");
     let coupons: BTreeSet<_> =
         world.deliveries().await.iter().map(|call| call["received_at"].as_str().unwrap().to_owned()).collect();
@@ -148,7 +148,7 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
         assert_same(&calls, &case.key());
         let (expected, is_booked) = match case.end {
             End::Delivered { calls } => (calls, true),
-            // The first call of all of it booked before it broke off; a refusal after that does not take it back.
+            // The first call was booked before the connection broke. A later refusal does not undo the booking.
             End::Failed { calls } => (calls, case.name == "all-of-it"),
             End::Overtaken => (TRIES + 1, true),
         };
@@ -167,9 +167,9 @@ async fn every_answer_leads_where_the_design_says_and_no_other_reward_waits() {
     world.end().await;
 }
 
-/// In seconds and as a date; and a wish for less than nothing changes nothing.
+/// `Retry-After` in seconds, as a date, and as a date in the past, which has no effect.
 #[tokio::test]
-async fn a_subsystem_that_asks_for_a_pause_has_it() {
+async fn a_requested_pause_is_respected() {
     let credit = StandIn::start().await;
     let mut world = World::with_env([("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET)]).await;
     world.audit_stand_in(&credit);
@@ -192,7 +192,7 @@ async fn a_subsystem_that_asks_for_a_pause_has_it() {
         calls[1].at.since(calls[0].at)
     };
     for user in ["seconds", "busy", "date", "past", "nonsense"] {
-        // The other side of the same referral, by the same subsystem, was asked for no patience.
+        // The subsystem did not ask for a pause for the other side of the same referral.
         until_reward(&world, user, 1, "delivered").await;
         until_reward(&world, user, 0, "delivered").await;
     }
@@ -200,7 +200,7 @@ async fn a_subsystem_that_asks_for_a_pause_has_it() {
     for user in ["seconds", "busy"] {
         assert!(pause(user) >= Duration::from_secs(2), "{user}: {:?}", pause(user));
     }
-    // A date has no fractions of a second; and how long it took until the call came counts.
+    // A date has no fractions of a second, and the time until the call counts.
     let calls = credit.calls_of("date:referrer");
     assert!(calls[1].at.to_string() >= (soon_at(&soon.to_string())), "{calls:?}");
     for user in ["past", "nonsense"] {
@@ -209,15 +209,16 @@ async fn a_subsystem_that_asks_for_a_pause_has_it() {
     world.end().await;
 }
 
-/// An HTTP date as our own times are written, so that they compare.
+/// Converts an HTTP date to the format of the service's times, so that they can be compared.
 fn soon_at(date: &str) -> String {
     let date = chrono::NaiveDateTime::parse_from_str(date, "%a, %d %b %Y %H:%M:%S GMT").unwrap();
     referrals::time::Timestamp::from(date.and_utc()).to_string()
 }
 
-/// Every call for points hangs for as long as the test wants; credits flow meanwhile, of other referrals and of the same.
+/// Every call for points hangs until the test releases it. Meanwhile credits are delivered, for other referrals and the same
+/// one.
 #[tokio::test]
-async fn a_subsystem_that_hangs_holds_back_nobody_else() {
+async fn a_hanging_subsystem_does_not_delay_other_rewards() {
     const REFERRALS: usize = 60;
     let points = StandIn::start().await;
     points.set_default_reply(Reply::Hold(200));
@@ -228,7 +229,7 @@ async fn a_subsystem_that_hangs_holds_back_nobody_else() {
     ])
     .await;
     world.audit_stand_in(&points);
-    // More than the points' queue works on at once, so that what comes later has to be free of it altogether.
+    // More than the points queue processes concurrently, so that a shared limit would delay later rewards.
     join_all((0..REFERRALS).map(async |number| {
         let bob = format!("bob-{number}");
         world.refer(&format!("alice-{number}"), &bob).await;
@@ -253,7 +254,7 @@ async fn a_subsystem_that_hangs_holds_back_nobody_else() {
     world.end().await;
 }
 
-/// An authority, and what a server at `name` needs to be believed by those who trust it.
+/// A CA, and the TLS configuration of a server with a certificate of this CA for `name`.
 pub(crate) fn certified(name: SanType) -> (String, ServerConfig) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -270,10 +271,11 @@ pub(crate) fn certified(name: SanType) -> (String, ServerConfig) {
     (trusted, config.unwrap())
 }
 
-/// In a process of its own, for whom to trust is read from the process's environment. The credits' certificate is for the
-/// address that is called, the coupons' for another name, and the points' is by an authority that nobody knows.
+/// Runs in a separate process, because the trusted CAs are read from the environment of the process. The certificate of the
+/// credit endpoint is valid, that of the coupon endpoint is for another name, and that of the points endpoint has an unknown
+/// CA.
 #[tokio::test]
-async fn only_whose_certificate_matches_is_given_a_reward() {
+async fn only_a_server_with_a_valid_certificate_gets_a_reward() {
     let here = || SanType::IpAddress(IpAddr::from([127, 0, 0, 1]));
     let elsewhere = SanType::DnsName("coupons.example.com".try_into().unwrap());
     let ((trusted, right), (trusted_too, wrong), (_, unknown)) =
@@ -299,7 +301,7 @@ async fn only_whose_certificate_matches_is_given_a_reward() {
         let running = Running::start(&data.path().join(kind), &settings);
         running.attribute_bob().await;
         running.order("bob", "o-1").await;
-        // Turned away is not refused: it is tried again, for a certificate can be mended.
+        // A failed TLS handshake is not a refusal. It is retried, because the certificate can be replaced.
         let what = format!("the credit is given and the {kind} tried twice");
         let is_given =
             async || running.statuses("bob").await == issued_and_delivered && stand_in.aborted_connections() > 1;
@@ -309,6 +311,6 @@ async fn only_whose_certificate_matches_is_given_a_reward() {
         assert!(stand_in.calls().is_empty() && stand_in.booked().is_empty(), "{stand_in:?}");
     }
     assert_eq!(credit.booked().into_keys().collect::<Vec<_>>(), ["bob:referee"]);
-    // Two services, one reward of the same name each: the second was recognised.
+    // Two services, each with a reward of the same id: the subsystem recognised the second call.
     assert_eq!(credit.calls().len(), 2);
 }

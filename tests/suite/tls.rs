@@ -1,4 +1,4 @@
-//! Whom the functions believe over TLS: AWS by Amazon's own authorities alone, and nobody whom those did not certify.
+//! The TLS trust of the functions: AWS is verified against Amazon's root CAs only.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     world::{self, stand_in::StandIn},
 };
 
-/// As Amazon publishes them, at <https://www.amazontrust.com/repository/>: the SHA-256 of each root's certificate.
+/// The SHA-256 of each root certificate, as published at <https://www.amazontrust.com/repository/>.
 const PUBLISHED: [&str; 5] = [
     "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e",
     "1ba5b2aa8c65401a82960118f80bec4f62304d83cec4713a19c39c011ea46db4",
@@ -26,18 +26,18 @@ const PUBLISHED: [&str; 5] = [
     "568d6905a2c88708a4b3025190edcfedb1974a606a13c6e5290fcb2ae63edab5",
 ];
 
-/// An authority, and a server on this machine that it certified.
-fn here() -> (String, ServerConfig) {
+/// A CA and the TLS configuration of a local server with a certificate of this CA.
+fn local_server() -> (String, ServerConfig) {
     certified(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])))
 }
 
-/// A client that believes these authorities as the functions believe Amazon's.
-fn believing(pem: &str) -> SharedHttpClient {
+/// A client that trusts these CAs in the way the functions trust Amazon's.
+fn trusting(pem: &str) -> SharedHttpClient {
     let connector = SharedHttpConnector::new(tls::connector(tls::roots(pem), Duration::from_secs(10)));
     http_client_fn(move |_, _| connector.clone())
 }
 
-/// Whether the SDK, by this client, came so far that the server answered it.
+/// Whether an SDK call with this client reached the server and was answered.
 async fn is_answered(server: &StandIn, http: SharedHttpClient) -> bool {
     let client = aws_sdk_dynamodb::Client::new(&world::aws(server.url(), http));
     let refused = client.list_tables().send().await.unwrap_err();
@@ -45,32 +45,36 @@ async fn is_answered(server: &StandIn, http: SharedHttpClient) -> bool {
 }
 
 #[tokio::test]
-async fn a_server_is_believed_by_those_alone_who_trust_its_authority() {
-    let ((trusted, config), (other, _)) = (here(), here());
+async fn only_clients_that_trust_its_ca_connect_to_a_server() {
+    let ((trusted, config), (other, _)) = (local_server(), local_server());
     let server = StandIn::with_tls(config).await;
-    assert!(is_answered(&server, believing(&trusted)).await);
-    assert!(is_answered(&server, believing(&format!("{other}{trusted}"))).await);
+    assert!(is_answered(&server, trusting(&trusted)).await);
+    assert!(is_answered(&server, trusting(&format!("{other}{trusted}"))).await);
     assert_eq!(server.aborted_connections(), 0);
-    assert!(!is_answered(&server, believing(&other)).await);
+    assert!(!is_answered(&server, trusting(&other)).await);
     assert!(server.aborted_connections() > 0);
 }
 
-/// What the functions are given, by which a server that only its own authority knows must not pass for AWS.
+/// With the configuration of the functions, a server with a certificate of another CA is not accepted as AWS.
 #[tokio::test]
-async fn aws_is_not_whoever_says_so() {
-    let server = StandIn::with_tls(here().1).await;
+async fn a_server_without_an_amazon_certificate_is_rejected() {
+    let server = StandIn::with_tls(local_server().1).await;
     assert!(!is_answered(&server, tls::aws(&Env::default())).await);
     assert!(server.aborted_connections() > 0);
 }
 
 #[test]
-fn the_roots_are_those_that_amazon_publishes_and_last() {
+fn the_roots_are_published_by_amazon_and_valid_for_a_year() {
     let soon = chrono::Utc::now() + chrono::Days::new(366);
     let roots: Vec<Pem> = Pem::iter_from_buffer(AMAZON.as_bytes()).map(Result::unwrap).collect();
     for root in &roots {
         let certificate = root.parse_x509().unwrap();
         assert!(certificate.is_ca(), "{}", certificate.subject());
-        assert!(certificate.validity().not_after.timestamp() > soon.timestamp(), "{} ends soon", certificate.subject());
+        assert!(
+            certificate.validity().not_after.timestamp() > soon.timestamp(),
+            "{} expires soon",
+            certificate.subject()
+        );
     }
     assert_eq!(roots.iter().map(|root| hex(&Sha256::digest(&root.contents))).collect::<Vec<_>>(), PUBLISHED);
 }

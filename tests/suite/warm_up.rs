@@ -1,5 +1,4 @@
-//! What a start does so that the first call finds its connection: a question that costs nothing, on the connection that
-//! the call then takes.
+//! The warm-up at the start of a function: a request without cost opens the connection that the first call uses.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +14,7 @@ use tokio::{
 
 use crate::world::{self, process::LIMIT};
 
-/// An endpoint of AWS that keeps its connections, and notes of each what was asked on it.
+/// A stand-in for an AWS endpoint. It keeps connections open and records the requests of each one.
 #[derive(Clone, Default)]
 struct Endpoint(Arc<Mutex<Vec<Vec<String>>>>);
 
@@ -28,13 +27,13 @@ impl Endpoint {
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 this.0.lock().unwrap().push(Vec::new());
-                tokio::spawn(this.clone().converse(stream, number));
+                tokio::spawn(this.clone().serve(stream, number));
             }
         });
         url
     }
 
-    async fn converse(self, mut stream: TcpStream, number: usize) {
+    async fn serve(self, mut stream: TcpStream, number: usize) {
         let mut bytes = Vec::new();
         while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -52,13 +51,13 @@ impl Endpoint {
         }
     }
 
-    fn asked(&self) -> Vec<Vec<String>> {
+    fn requests(&self) -> Vec<Vec<String>> {
         self.0.lock().unwrap().clone()
     }
 }
 
-/// Nothing that DynamoDB would count, refuse or note: no operation and no signature.
-fn assert_greeting(request: &str) {
+/// Asserts that the request has no operation and no signature, so that DynamoDB does not count, refuse or log it.
+fn assert_warm_up(request: &str) {
     assert!(request.starts_with("get / http/1.1\r\n"), "{request}");
     for header in ["x-amz-target", "authorization", "content-length"] {
         assert!(!request.contains(header), "{request}");
@@ -66,31 +65,31 @@ fn assert_greeting(request: &str) {
 }
 
 #[tokio::test]
-async fn the_first_call_takes_the_connection_that_the_start_made() {
+async fn the_first_call_uses_the_warm_connection() {
     let endpoint = Endpoint::default();
     let aws = world::aws(&endpoint.start().await, tls::aws(&Env::default()));
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     warm_up::dynamodb(&dynamodb).await;
     dynamodb.get_item().table_name("referrals").send().await.unwrap();
-    let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
-    let [greeting, call] = &connection[..] else { panic!("{connection:?}") };
-    assert_greeting(greeting);
+    let [connection] = &endpoint.requests()[..] else { panic!("{:?}", endpoint.requests()) };
+    let [request, call] = &connection[..] else { panic!("{connection:?}") };
+    assert_warm_up(request);
     assert!(call.contains("x-amz-target: dynamodb_20120810.getitem"), "{call}");
 }
 
 #[tokio::test]
-async fn the_bus_is_greeted_once_too() {
+async fn the_bus_gets_one_warm_up_request() {
     let endpoint = Endpoint::default();
     let aws = world::aws(&endpoint.start().await, tls::aws(&Env::default()));
     warm_up::bus(&aws_sdk_eventbridge::Client::new(&aws)).await;
-    let [connection] = &endpoint.asked()[..] else { panic!("{:?}", endpoint.asked()) };
-    let [greeting] = &connection[..] else { panic!("{connection:?}") };
-    assert_greeting(greeting);
+    let [connection] = &endpoint.requests()[..] else { panic!("{:?}", endpoint.requests()) };
+    let [request] = &connection[..] else { panic!("{connection:?}") };
+    assert_warm_up(request);
 }
 
-/// Nobody listens, or somebody who says nothing: either way the start goes on after one attempt.
+/// A closed port and a server that never answers delay the start by one attempt only.
 #[tokio::test]
-async fn an_endpoint_that_is_away_holds_no_start_up() {
+async fn an_unavailable_endpoint_does_not_block_the_start() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);

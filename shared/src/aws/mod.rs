@@ -3,8 +3,10 @@
 //! Lambda sets region and credentials as environment variables. The configuration reads only these, because the SDK's
 //! default provider chain (profiles, containers, instance metadata) is a tenth of the binary and of a cold start.
 
+pub mod bus;
 mod event;
 mod lazy;
+pub mod quarantine;
 pub mod tls;
 pub mod warm_up;
 

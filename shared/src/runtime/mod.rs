@@ -4,6 +4,8 @@
 //! values.
 
 mod deadline;
+pub mod log;
+pub mod log_outcome;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -27,6 +27,7 @@ pub mod fraud;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod id;
+pub mod lambda;
 pub mod lifecycle;
 pub mod money;
 pub mod mutant;

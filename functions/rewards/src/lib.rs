@@ -1,25 +1,19 @@
-//! Behind the table's stream: announce what changed, and advance what is due.
-//!
-//! Records of one referral come in order, so the first that fails stops the batch: it and those behind it come again.
+//! Processes the table's stream: publishes what changed, and issues the rewards that are due.
 
-mod record;
-
-use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
     bus::Bus,
+    lambda::stream::{self, Record},
     lifecycle::{announce::announcements, issue::issue_or_void},
+    log_outcome::LogOutcome,
     mutant::{self, Mutant},
     quarantine::Quarantine,
     referral::{Referral, Status},
     runtime::{Call, Env, Misconfigured},
     store::{Outcome, Store},
 };
-use serde_json::Value;
-use tokio::time::timeout_at;
-
-use crate::record::Reading;
+use serde_json::{Value, json};
 
 /// The function's state.
 pub struct App {
@@ -32,7 +26,7 @@ impl App {
     /// Reads `TABLE_NAME`, `BUS_NAME` and `QUARANTINE_QUEUE_URL`.
     ///
     /// # Errors
-    /// When one of them is missing; it names the variable.
+    /// Returns an error that names the variable when one is missing.
     pub fn new(
         env: &Env,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -47,60 +41,40 @@ impl App {
     }
 }
 
-/// Handles a batch of stream records.
+/// Processes a batch of stream records. A payload that is not a batch is quarantined.
 ///
 /// # Errors
-/// When it is no batch and cannot be put aside either.
+/// Returns an error when the payload is not a batch and cannot be quarantined either.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
-    let mut response = DynamoDbEventResponse::default();
-    match payload.get("Records").and_then(Value::as_array) {
-        None => app.quarantine.add("rewards", &payload, "not a batch of stream records", call.now).await?,
-        Some(records) => {
-            for record in records {
-                if !is_done(app, record, &call).await {
-                    response.batch_item_failures.push(failure(record));
-                    break;
-                }
-            }
+    let Some(records) = stream::records(&payload) else {
+        app.quarantine.add("rewards", &payload, "not a batch of stream records", call.now).await?;
+        return Ok(json!({"batchItemFailures": []}));
+    };
+    let call = &call;
+    stream::each(stream::tasks(records), call.deadline, |record| async move {
+        match process(app, record, call).await {
+            Err(_) if mutant::is(Mutant::FailedRecordAcknowledged) => Ok(()),
+            result => result,
         }
-    }
-    Ok(serde_json::to_value(response)?)
+    })
+    .await
 }
 
-/// Whether the record needs not come again.
-async fn is_done(app: &App, record: &Value, call: &Call) -> bool {
-    if call.deadline.is_near() {
-        tracing::warn!(outcome = "out of time");
-        return false;
-    }
-    match timeout_at(call.deadline.last_call(), take_in(app, record, call)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(problem)) => {
-            tracing::warn!(outcome = "failed", %problem);
-            mutant::is(Mutant::FailedRecordAcknowledged)
-        }
-        Err(_elapsed) => {
-            tracing::warn!(outcome = "out of time");
-            false
-        }
-    }
-}
-
-async fn take_in(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
-    match record::read(record) {
-        Reading::Changed(change) => {
-            let news = announcements(change.before.as_ref(), &change.after);
-            // Neither waits for the other: while the bus is down rewards are issued, and while the table is, the news goes out.
-            let (told, issued) = tokio::join!(app.bus.publish(&news), issue(app, change.after, call));
-            told?;
+async fn process(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
+    match stream::change(record) {
+        Record::Changed(change) => {
+            let events = announcements(change.before.as_ref(), &change.after);
+            // Concurrently: an unavailable bus must not delay rewards, and an unavailable table must not delay events.
+            let (published, issued) = tokio::join!(app.bus.publish(&events), issue(app, change.after, call));
+            published?;
             issued
         }
-        Reading::NothingNew => Ok(()),
-        Reading::Broken(reason) => Ok(app.quarantine.add("rewards", record, reason, call.now).await?),
+        Record::Unchanged => Ok(()),
+        Record::Invalid(reason) => Ok(app.quarantine.add("rewards", record, reason, call.now).await?),
     }
 }
 
-/// Issues what has become due; a referral on hold waits for the sweep.
+/// Issues the rewards of a converted referral if they are due. The sweep issues those that are on hold.
 async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> {
     if referral.status() != Status::Converted {
         return Ok(());
@@ -108,14 +82,9 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
     let correlation_id = referral.referee.hashed();
     match issue_or_void(&app.store, referral, call.now).await? {
         Outcome::Applied(_) => {}
-        Outcome::AlreadyDone(_) | Outcome::Refused(..) => tracing::info!(outcome = "not due", correlation_id),
+        Outcome::AlreadyDone(_) | Outcome::Refused(..) => {
+            tracing::info!(outcome = LogOutcome::NotDue.as_str(), correlation_id)
+        }
     }
     Ok(())
-}
-
-/// The sequence number from which the stream goes on.
-fn failure(record: &Value) -> DynamoDbBatchItemFailure {
-    let mut failure = DynamoDbBatchItemFailure::default();
-    failure.item_identifier = record.pointer("/dynamodb/SequenceNumber").and_then(Value::as_str).map(str::to_owned);
-    failure
 }

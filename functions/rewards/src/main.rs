@@ -1,4 +1,4 @@
-//! The `rewards` function, behind the table's stream.
+//! The `rewards` function, which is invoked with the table's stream.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

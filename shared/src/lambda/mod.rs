@@ -1,0 +1,3 @@
+//! What functions need to process the batches that Lambda hands them.
+
+pub mod stream;

@@ -381,9 +381,9 @@ mod tests {
         assert_eq!(table.table_name, "referrals");
         assert_eq!(table.global_secondary_indexes.unwrap().len(), 2);
         assert!(table.stream_specification.unwrap().stream_enabled);
-        let metrics = deployed().table("MetricsTable", "metrics").unwrap();
+        let analytics = deployed().table("MetricsTable", "metrics").unwrap();
         assert_eq!(
-            (metrics.global_secondary_indexes.unwrap().len(), metrics.stream_specification.is_some()),
+            (analytics.global_secondary_indexes.unwrap().len(), analytics.stream_specification.is_some()),
             (1, false)
         );
         assert!(deployed().table("NoSuchTable", "x").is_err());

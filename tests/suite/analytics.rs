@@ -1,11 +1,11 @@
-//! Analytics: every referral counted once, and questions answered from the counters alone.
+//! Analytics: every referral is counted once, and queries read only the analytics table.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{Client, config::timeout::TimeoutConfig};
 use local::Service;
 use referrals::{
-    analytics::{Facts, Metrics, Taken},
+    analytics::{Analytics, CountOutcome, Facts},
     referral::Referral,
     runtime::Call,
     store::{
@@ -20,18 +20,18 @@ use crate::world::{
     recount::{counted, difference, recount},
 };
 
-/// A client that waits for a slow machine, as nobody's own function does.
+/// A client with long timeouts, for slow machines. The functions use shorter ones.
 pub(crate) fn patient(service: &Service) -> Client {
     let (patience, client) = (Duration::from_secs(120), service.dynamodb());
     let timeouts = TimeoutConfig::builder().operation_timeout(patience).operation_attempt_timeout(patience).build();
     Client::from_conf(client.config().to_builder().timeout_config(timeouts).build())
 }
 
-fn metrics(world: &World) -> Metrics {
-    Metrics::new(&patient(world.service()), world.service().env().get("METRICS_TABLE_NAME").unwrap())
+fn analytics(world: &World) -> Analytics {
+    Analytics::new(&patient(world.service()), world.service().env().get("METRICS_TABLE_NAME").unwrap())
 }
 
-/// A stream record of a referral as it is after a write.
+/// The stream record of a write that stored this referral.
 pub(crate) fn record(referral: &Referral, sequence: &str) -> Value {
     let item = serde_dynamo::Item::from(to_referral_item(referral).unwrap());
     let keys = serde_dynamo::Item::from(keys::Key::referral(&referral.referee).attributes());
@@ -51,14 +51,14 @@ async fn stored(world: &World, referee: &str) -> Referral {
     from_referral_item(world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap()).unwrap()
 }
 
-/// Hands records to the function, and gives what it gave back.
+/// Invokes the function with records, and returns the failed items.
 async fn invoke(world: &World, records: Vec<Value>) -> Vec<Value> {
     let answer = world.service().invoke("AnalyticsFunction", json!({"Records": records})).await.unwrap();
     answer["batchItemFailures"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
-async fn what_comes_twice_or_late_counts_once() {
+async fn duplicate_and_late_records_count_once() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
     let pending = stored(&world, "bob").await;
@@ -76,7 +76,7 @@ async fn what_comes_twice_or_late_counts_once() {
 }
 
 #[tokio::test]
-async fn a_batch_that_goes_several_steps_is_counted_in_one() {
+async fn several_steps_in_one_batch_are_counted_in_one_write() {
     let mut world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     let pending = stored(&world, "bob").await;
@@ -85,30 +85,30 @@ async fn a_batch_that_goes_several_steps_is_counted_in_one() {
     world.order("bob", "o-1").await;
     world.until_status("bob", "converted").await;
     let converted = stored(&world, "bob").await;
-    world.wire().take_metrics_calls();
+    world.wire().take_analytics_calls();
     let records = vec![record(&pending, "1"), record(&other, "2"), record(&converted, "3")];
     assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
-    let calls: Vec<_> = world.wire().take_metrics_calls().into_iter().map(|call| call.operation).collect();
-    assert_eq!(calls, ["metrics:GetItem", "metrics:TransactWriteItems"].repeat(2));
+    let calls: Vec<_> = world.wire().take_analytics_calls().into_iter().map(|call| call.operation).collect();
+    assert_eq!(calls, ["analytics:GetItem", "analytics:TransactWriteItems"].repeat(2));
     assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&converted, &other])), [""; 0]);
-    // Without a stream nobody has issued bob's rewards yet.
+    // The stream is off, so bob's rewards are not issued yet.
     world.allow_outstanding_work();
     world.end().await;
 }
 
 #[tokio::test]
-async fn an_answer_that_gets_lost_counts_once_and_a_conflict_is_tried_again() {
+async fn a_lost_answer_counts_once_and_a_conflict_is_retried() {
     let world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     let bob = stored(&world, "bob").await;
-    world.wire().break_next("metrics:TransactWriteItems", [Fault::AnswerLost, Fault::Conflict]);
+    world.wire().break_next("analytics:TransactWriteItems", [Fault::AnswerLost, Fault::Conflict]);
     assert_eq!(invoke(&world, vec![record(&bob, "1")]).await, [Value::Null; 0]);
     assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob])), [""; 0]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_fails_is_given_back_from_the_first_record_of_its_referral_on() {
+async fn a_failure_is_reported_from_the_first_record_of_its_referral() {
     let world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     world.refer("alice", "dan").await;
@@ -116,38 +116,38 @@ async fn what_fails_is_given_back_from_the_first_record_of_its_referral_on() {
     let mut later = dan.clone();
     later.rev += 1;
     let records = vec![record(&bob, "1"), record(&dan, "2"), json!("broken"), record(&later, "4"), record(&bob, "5")];
-    world.wire().break_next("metrics:GetItem", [Fault::Throttled; 4]);
+    world.wire().break_next("analytics:GetItem", [Fault::Throttled; 4]);
     assert_eq!(invoke(&world, records.clone()).await, [json!({"itemIdentifier": "1"})]);
     assert!(world.analytics_items().await.is_empty());
-    // This time bob is read, and dan is not.
+    // Now bob is counted, and dan fails.
     assert_eq!(invoke(&world, vec![records[0].clone()]).await, [Value::Null; 0]);
-    world.wire().break_next("metrics:GetItem", [Fault::Internal; 4]);
+    world.wire().break_next("analytics:GetItem", [Fault::Internal; 4]);
     assert_eq!(invoke(&world, records[1..].to_vec()).await, [json!({"itemIdentifier": "2"})]);
     assert_eq!(invoke(&world, records).await, [Value::Null; 0]);
     assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob, &dan])), [""; 0]);
     world.end().await;
 }
 
-/// Many at once add to the same counters, and to one referral.
+/// Concurrent writers change the same counters and the same referral.
 #[tokio::test]
-async fn nothing_is_lost_or_doubled_in_a_race() {
+async fn concurrent_records_are_neither_lost_nor_counted_twice() {
     let world = World::with(|options| options.pace.stream = false).await;
     world.refer("alice", "bob").await;
     let bob = stored(&world, "bob").await;
     let revisions: Vec<Facts> = (0..8_u64).map(|more| Facts { rev: bob.rev + more, ..Facts::from(&bob) }).collect();
-    let metrics = metrics(&world);
-    let takes = revisions.iter().map(|facts| metrics.take(facts));
-    let outcomes = futures_util::future::join_all(takes).await;
-    assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(Taken::Counted))), "{outcomes:?}");
-    // Whoever found others faster five times has given up, and would come again.
-    metrics.take(&revisions[7]).await.unwrap();
-    assert_eq!(metrics.take(&revisions[7]).await.unwrap(), Taken::Known);
+    let analytics = analytics(&world);
+    let records = revisions.iter().map(|facts| analytics.record(facts));
+    let outcomes = futures_util::future::join_all(records).await;
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(CountOutcome::Counted))), "{outcomes:?}");
+    // A writer that lost five times has failed, and Lambda would retry its record.
+    analytics.record(&revisions[7]).await.unwrap();
+    assert_eq!(analytics.record(&revisions[7]).await.unwrap(), CountOutcome::AlreadyCounted);
     assert_eq!(difference(&counted(&world.analytics_items().await), &recount([&bob])), [""; 0]);
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_is_no_batch_fails() {
+async fn an_invalid_batch_and_an_expired_deadline_fail() {
     let world = World::start().await;
     assert!(world.service().invoke("AnalyticsFunction", json!({"detail": {}})).await.is_err());
     let call = Call::begin(Duration::ZERO).unwrap();
@@ -155,12 +155,12 @@ async fn what_is_no_batch_fails() {
     world.refer("alice", "bob").await;
     let batch = json!({"Records": [record(&stored(&world, "bob").await, "7")]});
     let answer = analytics::handle(&app, batch, call).await.unwrap();
-    assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": "7"}]), "its time is over");
+    assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": "7"}]), "the deadline has passed");
     world.end().await;
 }
 
-/// A service with referrals of two referrers: alice's three convert, one of which is called off; dora's one does.
-async fn told() -> World {
+/// A service with referrals of two referrers. Of alice's four, three convert and one of these is voided. Dora's one converts.
+async fn filled() -> World {
     let world = World::with_env([("REFEREE_REWARD_TYPE", "points")]).await;
     for (referrer, referee) in [("alice", "a1"), ("alice", "a2"), ("alice", "a3"), ("alice", "a4"), ("dora", "d1")] {
         world.refer(referrer, referee).await;
@@ -177,11 +177,11 @@ async fn told() -> World {
 }
 
 #[tokio::test]
-async fn questions_are_answered_from_the_counters_alone() {
-    let world = told().await;
+async fn queries_read_only_the_analytics_table() {
+    let world = filled().await;
     world.wire().take_calls();
     let today = chrono::Utc::now().format("%Y-%m-%d").to_string();
-    // Whoever asks around midnight asks for both days.
+    // Queries both days, because the test can run at midnight.
     let yesterday = (chrono::Utc::now() - chrono::Duration::days(1)).format("%Y-%m-%d").to_string();
     let daily = world.get(&format!("/admin/programs/default/daily?from={yesterday}&to={today}")).await.with(200);
     let total = &daily["total"];
@@ -192,8 +192,9 @@ async fn questions_are_answered_from_the_counters_alone() {
     );
     assert_eq!((&total["rewarded"], &total["conversion_rate"]), (&json!(3), &json!(0.8)));
     assert_eq!(total["voided"], json!({"referee_flagged": 1}));
-    let took: u64 = total["took"].as_array().unwrap().iter().map(|took| took["count"].as_u64().unwrap()).sum();
-    assert_eq!(took, 4);
+    let conversions: u64 =
+        total["time_to_convert"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
+    assert_eq!(conversions, 4);
     let credit = json!({
         "type": "credit", "currency": "USD", "issued": {"count": 3, "amount": 3000},
         "delivered": {"count": 3, "amount": 3000}, "failed": {"count": 0, "amount": 0},
@@ -208,14 +209,21 @@ async fn questions_are_answered_from_the_counters_alone() {
     let of = |name: &str| -> Vec<Value> {
         ranked["items"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
     };
-    assert_eq!((of("referrer_id"), of("lasting")), (vec![json!("alice"), json!("dora")], vec![json!(2), json!(1)]));
+    assert_eq!(
+        (of("referrer_id"), of("net_conversions")),
+        (vec![json!("alice"), json!("dora")], vec![json!(2), json!(1)])
+    );
     assert_eq!((of("attributed"), of("converted")), (vec![json!(4), json!(1)], vec![json!(3), json!(1)]));
     assert_eq!(ranked["items"][0]["rewards"][0]["delivered"], json!({"count": 2, "amount": 2000}));
-    assert_eq!(ranked["items"][0]["rewards"].as_array().unwrap().len(), 1, "the referee's points are none of hers");
+    assert_eq!(
+        ranked["items"][0]["rewards"].as_array().unwrap().len(),
+        1,
+        "the referee's points are not counted for alice"
+    );
 
     let cohorts = world.get("/admin/programs/default/cohorts").await.with(200);
     let weeks = cohorts["weeks"].as_array().unwrap();
-    assert_eq!((weeks.len(), weeks[0]["converted"].as_array().unwrap().len()), (12, 12));
+    assert_eq!((weeks.len(), weeks[0]["converted_by_week"].as_array().unwrap().len()), (12, 12));
     assert_eq!(weeks.iter().map(|week| week["attributed"].as_u64().unwrap()).sum::<u64>(), 5, "{cohorts}");
 
     let liability = world.get("/admin/liability").await.with(200);
@@ -225,13 +233,13 @@ async fn questions_are_answered_from_the_counters_alone() {
 
     let nowhere = world.get("/admin/programs/other/daily").await.with(200);
     assert_eq!((&nowhere["total"]["attributed"], &nowhere["total"]["conversion_rate"]), (&json!(0), &Value::Null));
-    assert_eq!(world.wire().take_calls(), [], "the operational table is not asked");
-    assert!(world.wire().take_metrics_calls().len() > 40);
+    assert_eq!(world.wire().take_calls(), [], "the operational table is not read");
+    assert!(world.wire().take_analytics_calls().len() > 40);
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_is_held_is_owed_too() {
+async fn held_rewards_are_part_of_the_liability() {
     let world = World::with_env([("HOLD_SECONDS", "3600")]).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;
@@ -250,18 +258,18 @@ async fn what_is_held_is_owed_too() {
 }
 
 #[tokio::test]
-async fn who_wants_a_spreadsheet_has_one() {
-    let world = told().await;
-    let sheet = async |path: &str| -> Vec<Vec<String>> {
+async fn every_query_answers_as_csv() {
+    let world = filled().await;
+    let csv = async |path: &str| -> Vec<Vec<String>> {
         let answer = world.get(path).await;
         assert_eq!(answer.headers["content-type"], "text/csv", "{answer:?}");
         let text = answer.with(200).as_str().unwrap().to_owned();
         text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
     };
-    let ranked = sheet("/admin/programs/default/referrers?period=all&format=csv").await;
+    let ranked = csv("/admin/programs/default/referrers?period=all&format=csv").await;
     let expected = [
         "referrer_id",
-        "lasting",
+        "net_conversions",
         "attributed",
         "converted",
         "rewarded",
@@ -274,15 +282,15 @@ async fn who_wants_a_spreadsheet_has_one() {
     assert_eq!(ranked[0], expected);
     assert_eq!(ranked[1], ["alice", "2", "4", "3", "2", "1", "2", "2000", "2", "2000"]);
     assert_eq!(ranked[2], ["dora", "1", "1", "1", "1", "0", "1", "1000", "1", "1000"]);
-    let daily = sheet("/admin/programs/default/daily?format=csv").await;
+    let daily = csv("/admin/programs/default/daily?format=csv").await;
     assert_eq!((daily.len(), &daily[0][..3]), (31, &["date", "attributed", "converted"].map(str::to_owned)[..]));
     assert!(daily.iter().all(|row| row.len() == daily[0].len()));
-    let cohorts = sheet("/admin/programs/default/cohorts?format=csv").await;
+    let cohorts = csv("/admin/programs/default/cohorts?format=csv").await;
     assert_eq!((cohorts.len(), cohorts[0].len(), cohorts[12].len()), (13, 29, 29));
-    let liability = sheet("/admin/liability?format=csv").await;
+    let liability = csv("/admin/liability?format=csv").await;
     assert_eq!(liability[1], ["points", "", "0", "0", "0", "0", "1", "1000", "1", "1000"]);
 
-    // A page has no room for a cursor: a header leads to the next.
+    // CSV cannot contain a cursor, so a header links to the next page.
     let first = world.get("/admin/programs/default/referrers?period=all&limit=1&format=csv").await;
     let link = first.headers["link"].to_str().unwrap().to_owned();
     let next = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap();
@@ -293,7 +301,7 @@ async fn who_wants_a_spreadsheet_has_one() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused() {
+async fn invalid_queries_are_refused() {
     let world = World::start().await;
     for path in [
         "programs/default/daily?from=yesterday",
@@ -316,7 +324,7 @@ async fn what_is_asked_wrongly_is_refused() {
     world.end().await;
 }
 
-/// Facts of a referral that was converted, by a referrer.
+/// The facts of a converted referral of this referrer.
 fn converted_by(referrer: &str, referee: &str) -> Facts {
     let at = "2026-11-22T12:00:00Z".parse().unwrap();
     Facts {
@@ -332,14 +340,14 @@ fn converted_by(referrer: &str, referee: &str) -> Facts {
     }
 }
 
-/// Many have as many referrals, and pages of any size tell each of them once and in the same order.
+/// Many referrers have equal counts. Pages of any size must list each of them once and in the same order.
 #[tokio::test]
-async fn pages_tell_each_referrer_once_and_in_one_order() {
+async fn pages_list_each_referrer_once_and_in_one_order() {
     let world = World::with(|options| options.pace.stream = false).await;
-    let metrics = metrics(&world);
+    let analytics = analytics(&world);
     for referrer in 0..30 {
         for referee in 0..=referrer % 3 {
-            metrics.take(&converted_by(&format!("r{referrer}"), &format!("e{referrer}-{referee}"))).await.unwrap();
+            analytics.record(&converted_by(&format!("r{referrer}"), &format!("e{referrer}-{referee}"))).await.unwrap();
         }
     }
     let mut orders = Vec::new();
@@ -350,7 +358,9 @@ async fn pages_tell_each_referrer_once_and_in_one_order() {
             let page = world.get(&path).await.with(200);
             let items = page["items"].as_array().unwrap();
             assert!(items.len() <= limit && !items.is_empty(), "{page}");
-            order.extend(items.iter().map(|row| (row["lasting"].as_u64().unwrap(), row["referrer_id"].to_string())));
+            order.extend(
+                items.iter().map(|row| (row["net_conversions"].as_u64().unwrap(), row["referrer_id"].to_string())),
+            );
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
@@ -365,9 +375,9 @@ async fn pages_tell_each_referrer_once_and_in_one_order() {
     world.end().await;
 }
 
-/// What a life costs when it is taken in twice: when it was attributed, and when all that follows an order is done.
+/// The cost of a referral that is counted twice: after its attribution, and after everything that follows an order.
 #[tokio::test]
-async fn a_life_costs_a_few_units() {
+async fn counting_a_referral_costs_few_units() {
     let world = World::with(|options| {
         options.pace.stream = false;
         options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0");
@@ -375,13 +385,13 @@ async fn a_life_costs_a_few_units() {
     .await;
     let (alice, bob) = ("a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11", "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22");
     world.refer(alice, bob).await;
-    let taken = async || {
+    let cost = async || {
         assert_eq!(invoke(&world, vec![record(&stored(&world, bob).await, "1")]).await, [Value::Null; 0]);
-        let calls = world.wire().take_metrics_calls();
+        let calls = world.wire().take_analytics_calls();
         calls.iter().map(|call| (call.is_write(), call.units)).collect::<Vec<_>>()
     };
-    // The facts, the day, and the referrer's month and all time, each twice its size as a transaction has it.
-    assert_eq!(taken().await, [(false, 1.0), (true, 8.0)]);
+    // The facts, the day, and the referrer's month and total; a transaction costs twice the units of single writes.
+    assert_eq!(cost().await, [(false, 1.0), (true, 8.0)]);
     world.order(bob, "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33").await;
     world.until_status(bob, "converted").await;
     for _ in ["issued", "announced"] {
@@ -389,7 +399,8 @@ async fn a_life_costs_a_few_units() {
     }
     world.until_idle().await;
     assert_eq!(world.referral(bob).await["rewards"][1]["status"], "delivered");
-    // The same, and a place on two boards; conversion and rewards at once, so that nothing was owed in between.
-    assert_eq!(taken().await, [(false, 1.0), (true, 10.0)]);
+    // The same and the index entries of two leaderboards. The conversion and the rewards are counted at once, so the
+    // liability does not change in between.
+    assert_eq!(cost().await, [(false, 1.0), (true, 10.0)]);
     world.end().await;
 }

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use local::{Options, Service};
 use referrals::{
-    analytics::{Facts, Metrics, Taken},
+    analytics::{Analytics, CountOutcome, Facts},
     fraud::FraudReason,
     machine::{Command, Decision},
     money::{Currency, Money},
@@ -167,9 +167,9 @@ async fn process(service: &Service, wire: &Wire, rng: &mut Rng, records: &[Value
             calls += 1;
             assert!(calls < 100 + 10 * records.len(), "the records are never finished");
             match rng.u8(..30) {
-                0 => wire.break_next("metrics:TransactWriteItems", [Fault::AnswerLost]),
-                1 => wire.break_next("metrics:TransactWriteItems", [Fault::Conflict; 4]),
-                2 => wire.break_next("metrics:GetItem", [Fault::Throttled; 4]),
+                0 => wire.break_next("analytics:TransactWriteItems", [Fault::AnswerLost]),
+                1 => wire.break_next("analytics:TransactWriteItems", [Fault::Conflict; 4]),
+                2 => wire.break_next("analytics:GetItem", [Fault::Throttled; 4]),
                 _ => {}
             }
             let answer = service.invoke("AnalyticsFunction", json!({"Records": part})).await.unwrap();
@@ -237,13 +237,13 @@ async fn each_history_counts_once_under_any_delivery() {
     assert!(live.len() > 100, "{live:?}");
     assert_eq!(difference(&live, &recount(&stored)), [""; 0]);
 
-    let rebuilt = rebuild::made(&client, "rebuilt").await.unwrap();
+    let rebuilt = rebuild::open_or_create(&client, "rebuilt").await.unwrap();
     let looked_at = std::cell::Cell::new(0);
     let count_items = |items| looked_at.set(looked_at.get() + items);
     let report = rebuild::rebuild(&Store::new(&client, "referrals"), &rebuilt, count_items).await.unwrap();
-    assert_eq!((report.counted, report.known, report.unreadable), (count as u64, 0, 0));
+    assert_eq!((report.counted, report.already_counted, report.unreadable), (count as u64, 0, 0));
     assert_eq!(looked_at.get(), count as u64);
-    assert_eq!(rebuild::compare(&rebuilt, &Metrics::new(&client, "metrics")).await.unwrap(), [""; 0]);
+    assert_eq!(rebuild::compare(&rebuilt, &Analytics::new(&client, "metrics")).await.unwrap(), [""; 0]);
     println!("rebuilt and compared after {:?}", began.elapsed());
     service.stop().await;
 }
@@ -257,15 +257,15 @@ async fn a_rebuild_finds_differences_and_repairs_lost_records() {
     let lives: Vec<_> = (0..12).map(|number| life(&mut rng, number, 12)).collect();
     let items = lives.iter().map(|life| to_referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
-    let (store, live) = (Store::new(&client, "referrals"), Metrics::new(&client, "metrics"));
+    let (store, live) = (Store::new(&client, "referrals"), Analytics::new(&client, "metrics"));
     // The live table knows the latest revision of most referrals, an older one of one, and nothing of another.
     let late = lives.iter().position(|life| life.len() > 2).unwrap();
     let absent = (late + 1) % lives.len();
     for (number, life) in lives.iter().enumerate().filter(|(number, _)| *number != absent) {
         let known = if number == late { &life[0] } else { life.last().unwrap() };
-        assert_eq!(live.take(&Facts::from(known)).await.unwrap(), Taken::Counted);
+        assert_eq!(live.record(&Facts::from(known)).await.unwrap(), CountOutcome::Counted);
     }
-    let rebuilt = rebuild::made(&client, "rebuilt").await.unwrap();
+    let rebuilt = rebuild::open_or_create(&client, "rebuilt").await.unwrap();
     rebuild::rebuild(&store, &rebuilt, |_| ()).await.unwrap();
     let lines = rebuild::compare(&rebuilt, &live).await.unwrap();
     for number in [late, absent] {
@@ -276,10 +276,10 @@ async fn a_rebuild_finds_differences_and_repairs_lost_records() {
     assert!(lines.iter().any(|line| line.starts_with("PROGRAM#")), "{lines:#?}");
 
     let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
-    assert_eq!((report.counted, report.known), (2, 10));
+    assert_eq!((report.counted, report.already_counted), (2, 10));
     assert_eq!(rebuild::compare(&rebuilt, &live).await.unwrap(), [""; 0]);
     let report = rebuild::rebuild(&store, &live, |_| ()).await.unwrap();
-    assert_eq!((report.counted, report.known), (0, 12));
+    assert_eq!((report.counted, report.already_counted), (0, 12));
 
     // Change one counter, and add one that should not exist.
     let add = |pk: &str, sk: &str| {
@@ -296,7 +296,7 @@ async fn a_rebuild_finds_differences_and_repairs_lost_records() {
     let lines = rebuild::compare(&rebuilt, &live).await.unwrap();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(
-        lines.contains(&"PROGRAM#default#DAYS#0 1999-01-01: nothing; the other: converted 1".to_owned()),
+        lines.contains(&"PROGRAM#default#DAYS#0 1999-01-01: nothing; in the other table: converted 1".to_owned()),
         "{lines:#?}"
     );
     service.stop().await;
@@ -307,7 +307,7 @@ async fn a_rebuild_finds_differences_and_repairs_lost_records() {
 async fn a_rebuilt_table_has_the_templates_definition() {
     let service = service(&Wire::default()).await;
     let client = patient(&service);
-    rebuild::made(&client, "rebuilt").await.unwrap();
+    rebuild::open_or_create(&client, "rebuilt").await.unwrap();
     let described = async |name: &str| client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
     let (made, deployed) = (described("rebuilt").await, described("metrics").await);
     assert_eq!(made.key_schema, deployed.key_schema);

@@ -1,5 +1,5 @@
-//! Figures and lines of the log: what is counted is what the template's alarms and dashboard show, by the same names,
-//! and no line tells who anybody is.
+//! CloudWatch metrics and log lines: the metrics are exactly those that the template's alarms and dashboard show, and no log
+//! line contains a user's id.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,12 +17,12 @@ use crate::world::World;
 
 const STACK: &str = "a-stack";
 
-/// The lines that were logged.
+/// The lines that a test logs.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<Value>>>);
 
 impl Log {
-    /// Takes what this thread logs from now on, at this level, which is all that a World of a test's own does.
+    /// Records what this thread logs from now on, at this level. A test's World logs only on the test's thread.
     pub(crate) fn start(&self, level: &str) -> tracing::subscriber::DefaultGuard {
         let env = Env::default().with("METRICS_NAMESPACE", STACK).with("LOG_LEVEL", level);
         let lines = Arc::clone(&self.0);
@@ -30,14 +30,14 @@ impl Log {
         tracing::subscriber::set_default(Settings::from_env(&env).unwrap().subscriber(keep))
     }
 
-    /// The lines of our functions.
+    /// The lines of the functions.
     pub(crate) fn ours(&self) -> Vec<Value> {
         let functions = ["referrals", "attribution", "conversion", "rewards", "sweep", "delivery", "admin"];
         let of = |line: &Value| line["target"].as_str().unwrap_or_default().split("::").next().unwrap().to_owned();
         self.0.lock().unwrap().iter().filter(|line| functions.contains(&of(line).as_str())).cloned().collect()
     }
 
-    /// The lines of our functions since the last time.
+    /// Returns and removes the lines of the functions.
     pub(crate) fn take(&self) -> Vec<Value> {
         let lines = self.ours();
         self.0.lock().unwrap().clear();
@@ -49,8 +49,8 @@ impl Log {
     }
 }
 
-/// The figures that a line counts, as CloudWatch reads them.
-fn figures(line: &Value) -> BTreeMap<String, f64> {
+/// The metrics in a line, as CloudWatch reads them.
+fn metrics(line: &Value) -> BTreeMap<String, f64> {
     let directives = line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten();
     let named = directives.flat_map(|directive| {
         assert_eq!(directive["Namespace"], STACK, "{line}");
@@ -68,14 +68,14 @@ fn figures(line: &Value) -> BTreeMap<String, f64> {
 
 pub(crate) fn sums(lines: &[Value]) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
-    for (name, value) in lines.iter().flat_map(figures) {
+    for (name, value) in lines.iter().flat_map(metrics) {
         *sums.entry(name).or_default() += value;
     }
     sums
 }
 
 #[tokio::test]
-async fn a_life_is_counted_and_told_without_names() {
+async fn a_referral_is_counted_and_logged_without_user_ids() {
     let log = Log::default();
     let _guard = log.start("INFO");
     let world = World::with_env([("REFEREE_REWARD_TYPE", "points")]).await;
@@ -94,13 +94,13 @@ async fn a_life_is_counted_and_told_without_names() {
     assert_eq!((counted("delivered"), counted("retried"), counted("failed")), (Some(1.0), Some(1.0), Some(1.0)));
     assert!((0.0..60.0).contains(&counted("delivery_age").unwrap()), "{sums:?}");
     assert_eq!((counted("sweep_backlog"), counted("sweep_lag"), counted("parked")), (Some(0.0), Some(0.0), Some(1.0)));
-    // Those of the cache have tests of their own.
+    // The metrics of the cache have their own tests.
     let rest = |name: &&str| !name.starts_with("cache_");
     let all: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).filter(rest).collect();
     assert_eq!(sums.keys().map(String::as_str).filter(rest).collect::<BTreeSet<_>>(), all);
     assert_eq!(counted("cache_misses"), Some(1.0));
 
-    // By type of reward, too.
+    // These metrics also have the dimension `type`.
     for (outcome, kind) in [("delivered", "credit"), ("refused_permanently", "points")] {
         let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
         assert_eq!(
@@ -109,11 +109,11 @@ async fn a_life_is_counted_and_told_without_names() {
         );
     }
 
-    // One life, one id, from the API through bus, stream and queues; and nobody's name.
-    let life = "bob-the-referee".parse::<UserId>().unwrap().hashed();
+    // One correlation id per referral, from the API through bus, stream and queues, and no user ids.
+    let correlation_id = "bob-the-referee".parse::<UserId>().unwrap().hashed();
     for outcome in ["attributed", "converted", "rewarded", "retry_scheduled", "delivered", "refused_permanently"] {
         let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
-        assert_eq!(line["correlation_id"], life, "{line}");
+        assert_eq!(line["correlation_id"], correlation_id, "{line}");
     }
     for line in lines.iter().map(Value::to_string) {
         assert!(!line.contains("alice-the") && !line.contains("bob-the") && !line.contains("o-1"), "{line}");
@@ -124,13 +124,13 @@ async fn a_life_is_counted_and_told_without_names() {
             .await
             .iter()
             .filter(|event| event["source"] == "referrals")
-            .all(|event| { event["detail"]["correlation_id"] == life })
+            .all(|event| { event["detail"]["correlation_id"] == correlation_id })
     );
     world.end().await;
 }
 
 #[tokio::test]
-async fn figures_are_counted_at_any_level() {
+async fn metrics_are_logged_at_any_level() {
     let log = Log::default();
     let _guard = log.start("ERROR");
     let world = World::start().await;
@@ -144,14 +144,14 @@ async fn figures_are_counted_at_any_level() {
     world.end().await;
 }
 
-/// What the template calls this stack.
+/// The metrics namespace in the template: the stack's name.
 fn stack() -> Value {
     let template = local::template().unwrap();
     template["Resources"]["SweepFunction"]["Properties"]["Environment"]["Variables"]["METRICS_NAMESPACE"].clone()
 }
 
 #[test]
-fn alarms_watch_figures_that_exist() {
+fn alarms_use_existing_metrics() {
     let (template, stack) = (local::monitoring().unwrap(), stack());
     let resources = template["Resources"].as_object().unwrap().values();
     let alarms = resources.filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm");
@@ -162,7 +162,7 @@ fn alarms_watch_figures_that_exist() {
 }
 
 #[test]
-fn the_dashboard_shows_every_figure_and_no_other() {
+fn the_dashboard_shows_exactly_the_metrics() {
     let (template, stack) = (local::monitoring().unwrap(), stack());
     let body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"].as_str().unwrap();
     let dashboard: Value = serde_json::from_str(body).unwrap();
@@ -174,7 +174,7 @@ fn the_dashboard_shows_every_figure_and_no_other() {
 }
 
 #[test]
-fn every_function_counts_under_the_stacks_name() {
+fn every_function_uses_the_stacks_namespace() {
     let template = local::template().unwrap();
     let resources = template["Resources"].as_object().unwrap().values();
     for function in resources.filter(|resource| resource["Type"] == "AWS::Serverless::Function") {

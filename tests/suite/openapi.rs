@@ -612,7 +612,7 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     }
     // A query reads all shards concurrently, and fails with the first shard that fails.
     for id in ["daily", "topReferrers", "cohorts", "liability"] {
-        world.wire().break_next("metrics:Query", [Fault::Throttled; 10 * TRIES]);
+        world.wire().break_next("analytics:Query", [Fault::Throttled; 10 * TRIES]);
         expect(id, "default", Value::Null, 503, "unavailable").await;
         world.wire().mend();
     }

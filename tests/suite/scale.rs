@@ -1,7 +1,7 @@
-//! Scale: no step and no page of a list asks for more because there is more in the table, or because its referrer has more
-//! referees. `measure scale` says the same of a million, and counts instructions too.
+//! Scale: no operation costs more in a larger table, or for a referrer with more referees. `measure scale` checks the same
+//! with a million referrals, and also counts instructions.
 
-#[allow(dead_code, unused_imports, reason = "`measure` asks for more")]
+#[allow(dead_code, unused_imports, reason = "`measure` uses more of it")]
 #[path = "../measure/scale/population/mod.rs"]
 mod population;
 
@@ -15,15 +15,15 @@ use crate::world::{Call, Wire};
 /// Calls, write units, read units.
 type Cost = (usize, f64, f64);
 
-/// A table in a folder of its own, with a wire before it.
-struct Town {
+/// A filled table in its own folder, with a wire in front of it.
+struct Bench {
     folder: PathBuf,
     wire: Wire,
     filled: Filled,
     service: Service,
 }
 
-impl Town {
+impl Bench {
     async fn of(population: Population) -> Self {
         let (folder, wire) = (std::env::temp_dir().join(format!("scale.{}", uuid::Uuid::new_v4())), Wire::default());
         let filled = population.fill(&folder).await.unwrap();
@@ -31,7 +31,7 @@ impl Town {
         Self { folder, wire, filled, service }
     }
 
-    /// What these operations cost, one after the other, by the code of this referrer.
+    /// The cost of each of these operations, run in sequence with the code of this referrer.
     async fn costs(&self, referrer: usize, is_wanted: impl Fn(&Operation) -> bool) -> Vec<(&'static str, Cost)> {
         let scene = Scene::of(&self.filled, referrer);
         let mut costs = Vec::new();
@@ -48,7 +48,7 @@ impl Town {
     }
 
     fn calls(&self) -> Vec<Call> {
-        [self.wire.take_calls(), self.wire.take_metrics_calls()].concat()
+        [self.wire.take_calls(), self.wire.take_analytics_calls()].concat()
     }
 
     async fn end(self) {
@@ -66,9 +66,9 @@ fn cost(calls: &[Call]) -> Cost {
 async fn no_operation_costs_more_in_a_larger_table() {
     let mut all = Vec::new();
     for size in [1_000, 2_000] {
-        let town = Town::of(Population::of(size)).await;
-        all.push(town.costs(0, |operation| operation.fits_among(town.filled.population.referrers())).await);
-        town.end().await;
+        let bench = Bench::of(Population::of(size)).await;
+        all.push(bench.costs(0, |operation| operation.fits_among(bench.filled.population.referrers())).await);
+        bench.end().await;
     }
     assert_eq!(all[0], all[1]);
     assert!(all[0].iter().all(|(_, (calls, ..))| *calls > 0), "{:?}", all[0]);
@@ -76,32 +76,32 @@ async fn no_operation_costs_more_in_a_larger_table() {
 
 #[tokio::test]
 async fn no_operation_costs_more_with_a_larger_circle() {
-    let town = Town::of(Population::of_referrers(vec![1, 100, 1_000])).await;
-    let of_one = town.costs(0, |operation| operation.is_of_referrer() && operation.fits(1)).await;
-    let of_hundred = town.costs(1, Operation::is_of_referrer).await;
-    let of_thousand = town.costs(2, Operation::is_of_referrer).await;
+    let bench = Bench::of(Population::of_referrers(vec![1, 100, 1_000])).await;
+    let of_one = bench.costs(0, |operation| operation.is_of_referrer() && operation.fits(1)).await;
+    let of_hundred = bench.costs(1, Operation::is_of_referrer).await;
+    let of_thousand = bench.costs(2, Operation::is_of_referrer).await;
     assert_eq!(of_hundred, of_thousand);
     let fitting = of_thousand.iter().filter(|(name, _)| of_one.iter().any(|(other, _)| name == other));
     assert_eq!(of_one.iter().collect::<Vec<_>>(), fitting.collect::<Vec<_>>());
     assert!(of_one.len() > 5 && of_thousand.len() > of_one.len(), "{of_one:?}");
-    town.end().await;
+    bench.end().await;
 }
 
 #[tokio::test]
-async fn the_sweep_pays_for_what_is_due_and_for_nothing_else() {
-    let town = Town::of(Population::due(200)).await;
-    assert_eq!(town.filled.population.at_stage(Stage::Due).count(), 200);
+async fn the_sweep_costs_only_for_what_is_due() {
+    let bench = Bench::of(Population::due(200)).await;
+    assert_eq!(bench.filled.population.at_stage(Stage::Due).count(), 200);
     let sweep = async || {
-        town.calls();
-        town.service.sweep_now().await.unwrap();
-        cost(&town.calls())
+        bench.calls();
+        bench.service.sweep_now().await.unwrap();
+        cost(&bench.calls())
     };
     let (calls, writes, _) = sweep().await;
-    // Twenty questions to the index, ten pages of items, and of each referral the facts and the write.
+    // Twenty queries of the index, ten pages of items, and per referral the evidence and the write.
     assert_eq!((calls, writes), (20 + 10 + 2 * 200, 200.0));
-    // What is issued and not yet delivered is read again, a page at a time, and not moved again.
+    // Issued and undelivered referrals are read again, page by page, and not written again.
     let (calls, writes, reads) = sweep().await;
     assert_eq!((calls, writes), (20 + 10, 0.0));
     assert!(reads >= 200.0, "{reads}");
-    town.end().await;
+    bench.end().await;
 }

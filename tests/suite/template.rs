@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use aws_types::SdkConfig;
 use referrals::{
-    analytics::{self, Facts, Metrics},
+    analytics::{self, Analytics, Facts},
     aws::tls,
     log,
     runtime::{Call, Env},
@@ -133,9 +133,9 @@ async fn stream_record(world: &World) -> Value {
 
 /// Counts this referee's referral, as `analytics` does for a stream record.
 async fn count(world: &World, referee: &str) {
-    let metrics = Metrics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
+    let analytics = Analytics::from_env(world.service().env(), &world.service().dynamodb()).unwrap();
     let item = world.item(&format!("REFEREE#{referee}"), "REFERRAL").await.unwrap();
-    metrics.take(&Facts::from(&from_referral_item(item).unwrap())).await.unwrap();
+    analytics.record(&Facts::from(&from_referral_item(item).unwrap())).await.unwrap();
 }
 
 async fn pending(world: &World) {

@@ -1,7 +1,8 @@
-//! The warehouse, held to the metrics: many random lives go through the real functions, what these put on the bus goes
-//! through the template's transformer into Parquet, twice and in any order, and the views say what the metrics say.
+//! Compares the warehouse with the analytics: many random referrals go through the real functions. Their events on the bus
+//! go through the template's transformer into Parquet, with duplicates and in random order. The views must then return the
+//! same values as the analytics table.
 
-mod figures;
+mod answers;
 mod views;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 use fastrand::Rng;
 use local::{Service, Transformer};
 use referrals::{
-    analytics::{LATEST_WEEK, Metrics, TOOK},
+    analytics::{Analytics, LATEST_WEEK, TIME_TO_CONVERT},
     bus::SOURCE,
     machine::{Command, Decision},
     money::{Currency, Money},
@@ -24,8 +25,8 @@ use referrals::{
 use serde_json::{Value, json};
 
 use self::{
-    figures::{Line, QUESTIONS, answered, expected},
-    views::{asked, columns, resource},
+    answers::{Line, QUERIES, expected, tally},
+    views::{columns, query, resource},
 };
 use crate::{
     analytics::{patient, record},
@@ -37,23 +38,23 @@ use crate::{
     },
 };
 
-/// Days on which events arrive, however long ago it was that they came to pass.
+/// Days on which events arrive, independent of when they happened.
 const ARRIVALS: [&str; 3] = ["2026-11-27", "2026-11-28", "2026-12-01"];
 
-/// What Firehose is given of each event.
+/// The transformer that turns an event into a line for Firehose.
 fn transformer() -> Transformer {
     let rule = resource("WarehouseRule")["Properties"].clone();
-    assert_eq!(rule["EventPattern"], json!({"source": [SOURCE]}), "every event of ours");
+    assert_eq!(rule["EventPattern"], json!({"source": [SOURCE]}), "the rule must match every event of this service");
     let [target] = &rule["Targets"].as_array().unwrap()[..] else { panic!("{rule}") };
     assert_eq!(target["Arn"], "WarehouseStream");
     Transformer::new(&target["InputTransformer"]).unwrap()
 }
 
-/// Lives that convert just before and at each bound of what the views tell apart, wherever in its week they begin.
-fn at_the_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
+/// Referrals that convert just before and exactly at each bound of the histogram and of the weeks.
+fn at_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
     let paid = Money { amount: 4200.try_into().unwrap(), currency: Currency::USD };
     let weeks = (0..=u64::try_from(LATEST_WEEK).unwrap() + 1).map(|weeks| Duration::from_secs(weeks * 7 * 86_400));
-    let bounds = TOOK.iter().map(|(_, bound)| *bound).chain(weeks);
+    let bounds = TIME_TO_CONVERT.iter().map(|(_, bound)| *bound).chain(weeks);
     let pauses = bounds.flat_map(|bound| [bound.saturating_sub(Duration::from_millis(1)), bound]);
     let lived = pauses.enumerate().map(|(place, pause)| {
         let born = attributed(rng, from + place, 100);
@@ -67,12 +68,12 @@ fn at_the_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
     lived.collect()
 }
 
-/// A call before any hold ends, so that nothing is issued that no life tells of.
+/// A call at a time before any hold ends, so that no reward is issued beyond those in the generated referrals.
 fn early() -> Call {
     Call { now: "1970-01-01T00:00:00Z".parse().unwrap(), ..Call::begin(Duration::from_secs(600)).unwrap() }
 }
 
-/// The records of these lives, those of one life in their order, some of them twice.
+/// The stream records of these referrals: in order per referral, some of them twice.
 fn records(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
     let mut turns: Vec<_> = lives.iter().enumerate().flat_map(|(place, life)| vec![place; life.len()]).collect();
     rng.shuffle(&mut turns);
@@ -92,8 +93,8 @@ fn records(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
     records
 }
 
-/// Hands the records to both functions behind the stream, and gives the events that are then on the bus.
-async fn told(service: &Service, wire: &Wire, records: &[Value]) -> Vec<Value> {
+/// Sends the records to both stream functions, and returns the events on the bus.
+async fn published(service: &Service, wire: &Wire, records: &[Value]) -> Vec<Value> {
     let bus = aws_sdk_eventbridge::Client::new(&world::aws(service.url(), wire.connector()));
     let sqs = aws_sdk_sqs::Client::new(&world::aws(service.url(), wire.connector()));
     let app = rewards::App::new(service.env(), patient(service), bus, sqs).unwrap();
@@ -107,8 +108,8 @@ async fn told(service: &Service, wire: &Wire, records: &[Value]) -> Vec<Value> {
     serde_json::from_slice(&events.bytes().await.unwrap()).unwrap()
 }
 
-/// Loses some events of referrals of which a later one comes, doubles some of the others, and mixes them up.
-fn at_its_worst(rng: &mut Rng, events: Vec<Value>) -> Vec<Value> {
+/// Drops some events that a later event of the same referral replaces, duplicates others, and shuffles all.
+fn disturbed(rng: &mut Rng, events: Vec<Value>) -> Vec<Value> {
     let is = |event: &Value, kind: &str| event["detail-type"] == kind;
     let rewarded: BTreeSet<_> = events.iter().filter(|event| is(event, "referral.rewarded")).map(referee).collect();
     let is_early = |event: &Value| is(event, "referral.attributed") || is(event, "referral.converted");
@@ -129,7 +130,8 @@ fn referee(event: &Value) -> String {
     event["detail"]["referee_id"].as_str().unwrap().to_owned()
 }
 
-/// What Firehose is given of these events, spread over days. AWS does not say what it makes of `null`, so either comes.
+/// The lines of these events for Firehose, spread over several days. AWS does not document how the transformer writes
+/// `null`, so both forms occur.
 fn arrived(rng: &mut Rng, events: &[Value]) -> Lines {
     let (transformer, mut lines) = (transformer(), Lines::new());
     let names: BTreeSet<_> = columns().into_iter().map(|(name, _)| name).collect();
@@ -153,11 +155,11 @@ fn examples() -> Vec<String> {
     let document = include_str!("../../docs/deployment.md");
     let (_, rest) = document.split_once("```sql\n").unwrap();
     let (sql, _) = rest.split_once("```").unwrap();
-    sql.split(';').map(str::trim).filter(|question| !question.is_empty()).map(str::to_owned).collect()
+    sql.split(';').map(str::trim).filter(|query| !query.is_empty()).map(str::to_owned).collect()
 }
 
 /// Asserts that the example queries return what `admin` returns.
-async fn as_admin_answers(service: &Service, answers: &[Vec<Row>]) {
+async fn examples_equal_admin(service: &Service, answers: &[Vec<Row>]) {
     let [rate, best] = answers else { panic!("docs/deployment.md has {} queries", answers.len()) };
     let admin = async |path: &str| {
         let answer = reqwest::get(format!("{}/admin/programs/default/{path}", service.url())).await.unwrap();
@@ -168,36 +170,37 @@ async fn as_admin_answers(service: &Service, answers: &[Vec<Row>]) {
     let rounded = daily["total"]["conversion_rate"].as_f64().unwrap();
     assert!(rate > 0.0 && (rate - rounded).abs() <= 0.000_05, "{rate}, {rounded}");
 
-    // Of those with as many it is another one who comes first.
+    // Referrers with equal counts can be in a different order.
     let referrers = admin("referrers?period=2026-11&limit=10").await;
-    let ranked = referrers["items"].as_array().unwrap().iter().map(|referrer| referrer["lasting"].as_i64().unwrap());
+    let ranked =
+        referrers["items"].as_array().unwrap().iter().map(|referrer| referrer["net_conversions"].as_i64().unwrap());
     let ranked: Vec<_> = ranked.collect();
-    let lasting: Vec<i64> = best.iter().map(|row| Line(row).text("lasting").parse().unwrap()).collect();
-    assert!(ranked.len() > 2 && lasting.starts_with(&ranked), "{lasting:?}, {ranked:?}");
+    let counts: Vec<i64> = best.iter().map(|row| Line(row).text("net_conversions").parse().unwrap()).collect();
+    assert!(ranked.len() > 2 && counts.starts_with(&ranked), "{counts:?}, {ranked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_views_say_what_the_metrics_say() {
-    let Some(duck) = Duck::find("the_views_say_what_the_metrics_say") else { return };
+async fn the_views_equal_the_analytics() {
+    let Some(duck) = Duck::find("the_views_equal_the_analytics") else { return };
     let (count, mut rng, wire) = (histories(), Rng::with_seed(SEED + 1), Wire::default());
     let (service, began) = (service(&wire).await, std::time::Instant::now());
     let client = patient(&service);
     let mut lives: Vec<_> = (0..count).map(|number| life(&mut rng, number, count)).collect();
-    lives.extend(at_the_bounds(&mut rng, count));
+    lives.extend(at_bounds(&mut rng, count));
     let items = lives.iter().map(|life| to_referral_item(life.last().unwrap()).unwrap()).collect();
     put_all(&client, "referrals", items).await;
 
-    let events = told(&service, &wire, &records(&mut rng, &lives)).await;
-    let events = at_its_worst(&mut rng, events);
+    let events = published(&service, &wire, &records(&mut rng, &lives)).await;
+    let events = disturbed(&mut rng, events);
     let lines = arrived(&mut rng, &events);
     println!("{} lives, {} events arrived after {:?}", lives.len(), events.len(), began.elapsed());
 
-    let questions = QUESTIONS.iter().map(|(view, _)| format!("SELECT * FROM {view}")).chain(examples());
-    let answer = asked(&duck, &lines, &questions.collect::<Vec<_>>());
+    let queries = QUERIES.iter().map(|(view, _)| format!("SELECT * FROM {view}")).chain(examples());
+    let answer = query(&duck, &lines, &queries.collect::<Vec<_>>());
     println!("answered after {:?}", began.elapsed());
-    let expected = expected(&Metrics::new(&client, "metrics"), &lives).await;
+    let expected = expected(&Analytics::new(&client, "metrics"), &lives).await;
     assert!(expected.len() > 1000, "{}", expected.len());
-    assert_eq!(difference(&answered(&answer), &expected), [""; 0]);
-    as_admin_answers(&service, &answer.answers[QUESTIONS.len()..]).await;
+    assert_eq!(difference(&tally(&answer), &expected), [""; 0]);
+    examples_equal_admin(&service, &answer.answers[QUERIES.len()..]).await;
     service.stop().await;
 }

@@ -1,11 +1,11 @@
-//! Questions about the figures: how they are asked, and the parts of an answer that several have in common.
+//! Analytics queries: their parameters, and the parts that several answers have in common.
 
 use std::{collections::BTreeMap, str::FromStr};
 
 use lambda_http::{Request, http::HeaderValue};
 use referrals::{
     analytics::{
-        Figures,
+        Counters,
         counters::{Kind, Stage, Sum},
     },
     http::{input, problem::Problem},
@@ -15,7 +15,7 @@ use referrals::{
 };
 use serde::Serialize;
 
-/// What an answer looks like.
+/// The format of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Format {
     #[default]
@@ -41,63 +41,63 @@ impl Format {
     }
 }
 
-/// The program that a path names. One that nobody was ever attributed in has no figures.
+/// Parses the program in a path. A program without referrals has no counters, and is no error.
 pub(crate) fn program(text: &str) -> Result<ProgramId, Problem> {
     input::parse("program", text)
 }
 
-/// A span of days or weeks, both ends among it.
+/// A range of days or weeks, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span<T> {
     pub(crate) from: T,
     pub(crate) to: T,
 }
 
-/// How spans of these are asked for.
+/// The rules for ranges of one unit: days or weeks.
 pub(crate) struct Spans<T> {
-    /// How many there are where the question leaves an end open.
-    pub(crate) usual: i64,
-    /// The most that can be asked for.
-    pub(crate) most: i64,
-    /// Which one lies so many behind another.
+    /// The length of the range when the request does not name both ends.
+    pub(crate) default: i64,
+    /// The maximum length.
+    pub(crate) maximum: i64,
+    /// Adds units.
     pub(crate) plus: fn(T, i64) -> T,
-    /// How many lie between two.
+    /// The number of units from the second to the first.
     pub(crate) since: fn(T, T) -> i64,
 }
 
 impl<T: Copy + FromStr<Err: std::fmt::Display>> Spans<T> {
-    /// What `from` and `to` name; where both are left out, up to `now`.
-    pub(crate) fn asked(&self, request: &Request, now: T) -> Result<Span<T>, Problem> {
+    /// The range that the parameters `from` and `to` describe. Without `to`, it ends at `now` or has the default length.
+    pub(crate) fn parse(&self, request: &Request, now: T) -> Result<Span<T>, Problem> {
         let (from, to) = (input::parameter(request, "from")?, input::parameter(request, "to")?);
         let span = match (from, to) {
             (Some(from), Some(to)) => Span { from, to },
-            (Some(from), None) => Span { from, to: (self.plus)(from, self.usual - 1) },
+            (Some(from), None) => Span { from, to: (self.plus)(from, self.default - 1) },
             (None, to) => {
                 let to = to.unwrap_or(now);
-                Span { from: (self.plus)(to, 1 - self.usual), to }
+                Span { from: (self.plus)(to, 1 - self.default), to }
             }
         };
         match (self.since)(span.to, span.from) {
-            between if between < 0 => Err(Problem::invalid("from: comes after to")),
-            between if between >= self.most => Err(Problem::invalid(format!("from, to: at most {}", self.most))),
+            between if between < 0 => Err(Problem::invalid("from: is later than to")),
+            between if between >= self.maximum => Err(Problem::invalid(format!("from, to: at most {}", self.maximum))),
             _ => Ok(span),
         }
     }
 
-    /// Each of a span, in order.
+    /// Every day or week of a range, in order.
     pub(crate) fn each(&self, span: Span<T>) -> impl Iterator<Item = T> {
         (0..=(self.since)(span.to, span.from)).map(move |place| (self.plus)(span.from, place))
     }
 }
 
-/// Rewards of one kind that got this far.
+/// Rewards of one kind, by stage.
 #[derive(Serialize)]
 pub(crate) struct RewardsView {
     r#type: RewardType,
     currency: Option<Currency>,
     issued: Sum,
     delivered: Sum,
-    /// Refused for good, and not delivered since.
+    /// Refused permanently, and not delivered since.
     failed: Sum,
 }
 
@@ -105,15 +105,15 @@ pub(crate) struct RewardsView {
 pub(crate) struct ByKind(BTreeMap<Kind, BTreeMap<Stage, Sum>>);
 
 impl ByKind {
-    pub(crate) fn of(figures: &Figures) -> Self {
+    pub(crate) fn of(counters: &Counters) -> Self {
         let mut kinds: BTreeMap<Kind, BTreeMap<Stage, Sum>> = BTreeMap::new();
-        for ((stage, kind), sum) in figures.rewards() {
+        for ((stage, kind), sum) in counters.rewards() {
             kinds.entry(kind).or_default().insert(stage, sum);
         }
         Self(kinds)
     }
 
-    /// What `view` makes of each kind, which can look up how much got how far.
+    /// Calls `view` for each kind with a function that returns the sum of a stage.
     pub(crate) fn each<V>(&self, view: impl Fn(Kind, &dyn Fn(Stage) -> Sum) -> V) -> Vec<V> {
         self.0
             .iter()
@@ -122,9 +122,9 @@ impl ByKind {
     }
 }
 
-/// Rewards by kind, as answers show them.
-pub(crate) fn rewards(figures: &Figures) -> Vec<RewardsView> {
-    ByKind::of(figures).each(|Kind { r#type, currency }, at| RewardsView {
+/// The rewards by kind, for an answer.
+pub(crate) fn rewards(counters: &Counters) -> Vec<RewardsView> {
+    ByKind::of(counters).each(|Kind { r#type, currency }, at| RewardsView {
         r#type,
         currency,
         issued: at(Stage::Issued),
@@ -133,7 +133,7 @@ pub(crate) fn rewards(figures: &Figures) -> Vec<RewardsView> {
     })
 }
 
-/// The header that leads to the next page, for formats that have no room for it.
+/// The `Link` header to the next page, for formats that cannot contain a cursor.
 pub(crate) fn link_to_next(query: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("<?{query}>; rel=\"next\"")).ok()
 }

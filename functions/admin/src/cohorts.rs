@@ -1,9 +1,9 @@
-//! Cohorts: of those attributed in one week, how many converted in which week after.
+//! Cohorts: of the referrals attributed in one week, how many converted in each week after it.
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
     analytics::{
-        Figures, LATEST_WEEK,
+        Counters, LATEST_WEEK,
         calendar::{Day, Week},
         counters::{self, ATTRIBUTED},
     },
@@ -16,10 +16,10 @@ use serde::Serialize;
 use crate::{
     App,
     analytics::{Format, Spans, program},
-    sheet::Sheet,
+    csv::Csv,
 };
 
-const WEEKS: Spans<Week> = Spans { usual: 12, most: 53, plus: Week::plus, since: Week::since };
+const WEEKS: Spans<Week> = Spans { default: 12, maximum: 53, plus: Week::plus, since: Week::since };
 
 #[derive(Serialize)]
 struct CohortsView<'a> {
@@ -33,19 +33,25 @@ struct CohortsView<'a> {
 struct CohortView {
     week: String,
     attributed: i128,
-    /// In the same week, in the next, and so on, as far as weeks have begun; the last is also for all that come later.
-    converted: Vec<i128>,
+    /// Conversions in the same week, in the next week, and so on, up to the current week. The last entry of a full list
+    /// also contains all later conversions.
+    converted_by_week: Vec<i128>,
 }
 
-/// Answers with a cohort for each week of the span.
-pub(crate) async fn cohorts(app: &App, asked: &str, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
-    let (program, format) = (program(asked)?, Format::of(request)?);
+/// Answers with one cohort per week of the range.
+pub(crate) async fn cohorts(
+    app: &App,
+    program: &str,
+    request: &Request,
+    call: &Call,
+) -> Result<Response<Body>, Problem> {
+    let (program, format) = (self::program(program)?, Format::of(request)?);
     let now = Week::of(Day::of(call.now));
-    let span = WEEKS.asked(request, now)?;
-    let days = app.metrics.days(&program, span.from.monday(), span.to.sunday()).await?;
+    let span = WEEKS.parse(request, now)?;
+    let days = app.analytics.days(&program, span.from.monday(), span.to.sunday()).await?;
     let cohort = |week: Week| {
-        let mut sum = Figures::default();
-        days.range(week.monday()..=week.sunday()).for_each(|(_, figures)| sum.add_all(figures, 1));
+        let mut sum = Counters::default();
+        days.range(week.monday()..=week.sunday()).for_each(|(_, counters)| sum.add_all(counters, 1));
         cohort(week, &sum, now)
     };
     let weeks: Vec<_> = WEEKS.each(span).map(cohort).collect();
@@ -54,25 +60,26 @@ pub(crate) async fn cohorts(app: &App, asked: &str, request: &Request, call: &Ca
             let (from, to) = (span.from.to_string(), span.to.to_string());
             Ok(json(StatusCode::OK, &CohortsView { program: &program, from, to, weeks }))
         }
-        Format::Csv => sheet(&weeks).respond(),
+        Format::Csv => csv(&weeks).respond(),
     }
 }
 
-fn cohort(week: Week, figures: &Figures, now: Week) -> CohortView {
-    let begun = usize::try_from(now.since(week).saturating_add(1)).unwrap_or_default().min(LATEST_WEEK + 1);
-    let converted = (0..begun).map(|after| figures.get(&counters::after(after))).collect();
-    CohortView { week: week.to_string(), attributed: figures.get(ATTRIBUTED), converted }
+fn cohort(week: Week, counts: &Counters, now: Week) -> CohortView {
+    let weeks = usize::try_from(now.since(week).saturating_add(1)).unwrap_or_default().min(LATEST_WEEK + 1);
+    let converted_by_week = (0..weeks).map(|week| counts.get(&counters::converted_after_weeks(week))).collect();
+    CohortView { week: week.to_string(), attributed: counts.get(ATTRIBUTED), converted_by_week }
 }
 
-fn sheet(weeks: &[CohortView]) -> Sheet {
-    let after = (0..LATEST_WEEK).map(|after| format!("week_{after}")).chain([format!("week_{LATEST_WEEK}_or_later")]);
+fn csv(weeks: &[CohortView]) -> Csv {
+    let weeks_later =
+        (0..LATEST_WEEK).map(|week| format!("week_{week}")).chain([format!("week_{LATEST_WEEK}_or_later")]);
     let row = |cohort: &CohortView| {
         let converted =
-            (0..=LATEST_WEEK).map(|after| cohort.converted.get(after).map(i128::to_string).unwrap_or_default());
+            (0..=LATEST_WEEK).map(|week| cohort.converted_by_week.get(week).map(i128::to_string).unwrap_or_default());
         [cohort.week.clone(), cohort.attributed.to_string()].into_iter().chain(converted).collect()
     };
-    Sheet {
-        columns: ["week", "attributed"].map(str::to_owned).into_iter().chain(after).collect(),
+    Csv {
+        columns: ["week", "attributed"].map(str::to_owned).into_iter().chain(weeks_later).collect(),
         rows: weeks.iter().map(row).collect(),
     }
 }

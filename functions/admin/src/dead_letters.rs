@@ -15,8 +15,8 @@ use referrals::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    number::within,
     problem::{queue_not_found, under_way},
-    whole::within,
 };
 
 /// The dead-letter queues that can be redriven.

@@ -1,4 +1,4 @@
-//! What is owed now, by type and currency.
+//! The rewards that are owed now, by type and currency.
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     App,
     analytics::{ByKind, Format},
-    sheet::Sheet,
+    csv::Csv,
 };
 
 #[derive(Serialize)]
@@ -24,23 +24,23 @@ struct LiabilityView {
 struct OwedView {
     r#type: RewardType,
     currency: Option<Currency>,
-    /// Of referrals that are converted, until the hold ends.
+    /// Rewards of converted referrals whose hold has not ended.
     held: Sum,
-    /// On their way.
+    /// Issued, without an answer of the subsystem yet.
     issued: Sum,
-    /// Refused for good; an operator may have them sent again.
+    /// Refused permanently; an operator can send them again.
     failed: Sum,
-    /// All of these.
+    /// The sum of all stages.
     total: Sum,
 }
 
-/// Answers with what is owed.
+/// Answers with the rewards that are owed.
 pub(crate) async fn liability(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let format = Format::of(request)?;
-    let items = ByKind::of(&app.metrics.liability().await?).each(owed);
+    let items = ByKind::of(&app.analytics.liability().await?).each(owed);
     match format {
         Format::Json => Ok(json(StatusCode::OK, &LiabilityView { items })),
-        Format::Csv => sheet(&items).respond(),
+        Format::Csv => csv(&items).respond(),
     }
 }
 
@@ -51,7 +51,7 @@ fn owed(Kind { r#type, currency }: Kind, at: &dyn Fn(Stage) -> Sum) -> OwedView 
     OwedView { r#type, currency, held, issued, failed, total }
 }
 
-fn sheet(items: &[OwedView]) -> Sheet {
+fn csv(items: &[OwedView]) -> Csv {
     let stages = ["held", "issued", "failed", "total"];
     let of = |name: &str| [format!("{name}_count"), format!("{name}_amount")];
     let row = |owed: &OwedView| {
@@ -60,7 +60,7 @@ fn sheet(items: &[OwedView]) -> Sheet {
         let sums = sums.into_iter().flat_map(|sum| [sum.count.to_string(), sum.amount.to_string()]);
         [owed.r#type.as_str().to_owned(), currency].into_iter().chain(sums).collect()
     };
-    Sheet {
+    Csv {
         columns: ["type", "currency"].map(str::to_owned).into_iter().chain(stages.into_iter().flat_map(of)).collect(),
         rows: items.iter().map(row).collect(),
     }

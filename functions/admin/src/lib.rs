@@ -4,24 +4,24 @@
 mod analytics;
 mod codes;
 mod cohorts;
+mod csv;
 mod cursor;
 mod daily;
 mod dashboard;
 mod dead_letters;
 mod liability;
+mod number;
 mod problem;
 mod referrers;
 mod resend;
 mod rewards;
 mod route;
-mod sheet;
-mod whole;
 
 use std::time::Duration;
 
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
-    analytics::Metrics,
+    analytics::Analytics,
     aws::Lazy,
     bus::Bus,
     cache::Server,
@@ -39,7 +39,7 @@ use crate::{dead_letters::DeadLetters, route::Route};
 /// The function's state.
 pub struct App {
     store: Store,
-    metrics: Metrics,
+    analytics: Analytics,
     bus: Bus,
     dead_letters: DeadLetters,
     /// Caches codes for landing. Changes of codes are written through.
@@ -62,7 +62,7 @@ impl App {
     ) -> Result<Self, Misconfigured> {
         Ok(Self {
             store: Store::new(&dynamodb, env.required("TABLE_NAME")?),
-            metrics: Metrics::from_env(env, &dynamodb)?,
+            analytics: Analytics::from_env(env, &dynamodb)?,
             bus: Bus::from_env(env, eventbridge.into())?,
             dead_letters: DeadLetters::from_env(env, sqs.into())?,
             cache: Server::from_env(env)?,

@@ -1,4 +1,4 @@
-//! The referrers of a program, those first whose referrals last: in a month, or for all time.
+//! The leaderboard: the referrers of a program by net conversions, in a month or for all time.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use lambda_http::{
 };
 use referrals::{
     analytics::{
-        Board, Figures, Period, Rank, Ranked,
+        Board, Counters, Period, Rank, Ranked,
         calendar::{Day, Month},
-        counters::{ATTRIBUTED, CONVERTED, LASTING, REWARDED},
+        counters::{ATTRIBUTED, CONVERTED, NET_CONVERSIONS, REWARDED},
     },
     http::{
         answer::{PageView, json},
@@ -25,41 +25,41 @@ use serde::Serialize;
 use crate::{
     App,
     analytics::{Format, RewardsView, link_to_next, program, rewards},
-    sheet::{Columns, Sheet},
+    csv::{Columns, Csv},
 };
 
 #[derive(Serialize)]
 struct ReferrerView<'a> {
     referrer_id: &'a UserId,
-    /// Converted and not voided: what they are ranked by.
-    lasting: i128,
+    /// Converted and not voided. The list is ranked by it.
+    net_conversions: i128,
     attributed: i128,
     converted: i128,
     rewarded: i128,
     voided: BTreeMap<&'a str, i128>,
-    /// Their own.
+    /// The rewards that they earned as referrer.
     rewards: Vec<RewardsView>,
 }
 
-/// Answers with a page of them.
+/// Answers with a page of the leaderboard.
 pub(crate) async fn referrers(
     app: &App,
-    asked: &str,
+    program: &str,
     request: &Request,
     call: &Call,
 ) -> Result<Response<Body>, Problem> {
-    let (program, format) = (program(asked)?, Format::of(request)?);
+    let (program, format) = (self::program(program)?, Format::of(request)?);
     let this_month = Period::Month(Month::of(Day::of(call.now)));
     let period = input::parameter(request, "period")?.unwrap_or(this_month);
     let query = input::page(request, |place| Rank::from_text(place).is_some())?;
     let after = query.cursor.and_then(|cursor| Rank::from_text(cursor.place()));
     let board = Board { program, period };
-    let Ranked { referrers, next } = app.metrics.ranked(&board, query.limit, after.as_ref()).await?;
+    let Ranked { referrers, next } = app.analytics.ranked(&board, query.limit, after.as_ref()).await?;
     let next = next.map(|rank| rank.to_text());
     match format {
         Format::Json => Ok(json(StatusCode::OK, &PageView::new(referrers.iter().map(view).collect(), next))),
         Format::Csv => {
-            let mut response = sheet(&referrers).respond()?;
+            let mut response = csv(&referrers).respond()?;
             let cursor = next.map(|place| Cursor::new(place).to_text());
             let more = |cursor| format!("period={period}&limit={}&format=csv&cursor={cursor}", query.limit);
             if let Some(link) = cursor.and_then(|cursor| link_to_next(&more(cursor))) {
@@ -70,25 +70,25 @@ pub(crate) async fn referrers(
     }
 }
 
-fn view((referrer_id, figures): &(UserId, Figures)) -> ReferrerView<'_> {
+fn view((referrer_id, counters): &(UserId, Counters)) -> ReferrerView<'_> {
     ReferrerView {
         referrer_id,
-        lasting: figures.get(LASTING),
-        attributed: figures.get(ATTRIBUTED),
-        converted: figures.get(CONVERTED),
-        rewarded: figures.get(REWARDED),
-        voided: figures.voided().collect(),
-        rewards: rewards(figures),
+        net_conversions: counters.get(NET_CONVERSIONS),
+        attributed: counters.get(ATTRIBUTED),
+        converted: counters.get(CONVERTED),
+        rewarded: counters.get(REWARDED),
+        voided: counters.voided().collect(),
+        rewards: rewards(counters),
     }
 }
 
-fn sheet(referrers: &[(UserId, Figures)]) -> Sheet {
-    const COUNTED: [&str; 4] = [LASTING, ATTRIBUTED, CONVERTED, REWARDED];
-    let more = Columns::of(referrers.iter().map(|(_, figures)| figures));
+fn csv(referrers: &[(UserId, Counters)]) -> Csv {
+    const COUNTED: [&str; 4] = [NET_CONVERSIONS, ATTRIBUTED, CONVERTED, REWARDED];
+    let more = Columns::of(referrers.iter().map(|(_, counters)| counters));
     let columns = ["referrer_id"].into_iter().chain(COUNTED).map(str::to_owned);
-    let row = |(referrer, figures): &(UserId, Figures)| {
-        let counts = COUNTED.map(|name| figures.get(name).to_string());
-        std::iter::once(referrer.to_string()).chain(counts).chain(more.cells(figures)).collect()
+    let row = |(referrer, counters): &(UserId, Counters)| {
+        let counts = COUNTED.map(|name| counters.get(name).to_string());
+        std::iter::once(referrer.to_string()).chain(counts).chain(more.cells(counters)).collect()
     };
-    Sheet { columns: columns.chain(more.names()).collect(), rows: referrers.iter().map(row).collect() }
+    Csv { columns: columns.chain(more.names()).collect(), rows: referrers.iter().map(row).collect() }
 }

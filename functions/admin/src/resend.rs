@@ -24,9 +24,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     App,
     cursor::WalkCursor,
+    number::within,
     problem::{already_delivered, reward_not_found},
     rewards::{RewardItem, Selection, Undelivered},
-    whole::within,
 };
 
 /// `POST /admin/rewards/{reward_id}/resend`: sends one reward again.

@@ -1,115 +1,81 @@
-//! Behind the table's stream: counts what comes of referrals in the metrics table, once each, however often and in
-//! whatever order records come.
+//! Processes the table's stream: counts each referral in the analytics table exactly once, even if records arrive several
+//! times or in any order.
 //!
-//! Of a batch, only the latest state of each referral is taken in: a batch collects records for a while, and a referral
-//! often goes several steps in that time.
-
-mod record;
+//! Only the latest state of each referral in a batch is counted. A batch collects records for some time, in which a
+//! referral often takes several steps, so this saves writes.
 
 use std::collections::HashMap;
 
-use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Error;
 use referrals::{
-    analytics::{Facts, Metrics},
+    analytics::{Analytics, CountOutcome, Facts},
     id::UserId,
+    lambda::stream::{self, Record, Task},
+    log_outcome::LogOutcome,
     runtime::{Call, Env, Misconfigured},
 };
 use serde_json::Value;
-use tokio::time::timeout_at;
-
-use crate::record::Reading;
 
 /// The function's state.
 pub struct App {
-    metrics: Metrics,
+    analytics: Analytics,
 }
 
 impl App {
     /// Reads `METRICS_TABLE_NAME`.
     ///
     /// # Errors
-    /// When it is missing.
+    /// Returns an error when the variable is missing.
     pub fn new(env: &Env, dynamodb: &aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
-        Ok(Self { metrics: Metrics::from_env(env, dynamodb)? })
+        Ok(Self { analytics: Analytics::from_env(env, dynamodb)? })
     }
 }
 
-/// Handles a batch of stream records.
+/// Processes a batch of stream records.
 ///
 /// # Errors
-/// When it is no batch.
+/// Returns an error when the payload is not a batch of stream records.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
-    let records = payload.get("Records").and_then(Value::as_array).ok_or("not a batch of stream records")?;
-    let mut response = DynamoDbEventResponse::default();
-    for News { first, facts } in latest(records) {
-        if !is_done(app, &facts, &call).await {
-            response.batch_item_failures.push(failure(&records[first]));
-            break;
-        }
-    }
-    Ok(serde_json::to_value(response)?)
+    let records = stream::records(&payload).ok_or("not a batch of stream records")?;
+    stream::each(latest(records), call.deadline, |facts| count(app, facts)).await
 }
 
-/// The latest facts of a referral in a batch.
-struct News {
-    /// At which place of the batch its first record is: from there on the batch comes again if it fails, so that nothing
-    /// of it is taken for done.
-    first: usize,
-    facts: Box<Facts>,
-}
-
-/// What is new of each referral, in the order in which their first records come.
-fn latest(records: &[Value]) -> Vec<News> {
-    let (mut news, mut places): (Vec<News>, HashMap<UserId, usize>) = (Vec::new(), HashMap::new());
-    for (first, record) in records.iter().enumerate() {
-        match record::read(record) {
-            Reading::Written(facts) => match places.get(&facts.referee).and_then(|place| news.get_mut(*place)) {
-                Some(known) if known.facts.rev < facts.rev => known.facts = facts,
-                Some(_) => {}
-                None => {
-                    places.insert(facts.referee.clone(), news.len());
-                    news.push(News { first, facts });
+/// The latest facts of each referral in a batch, in the order of the referrals' first records.
+///
+/// If a task fails, Lambda retries the batch from the referral's first record, so that no record is lost.
+fn latest(records: &[Value]) -> Vec<Task<'_, Facts>> {
+    let (mut tasks, mut positions): (Vec<Task<'_, Facts>>, HashMap<UserId, usize>) = (Vec::new(), HashMap::new());
+    for record in records {
+        match stream::new_state(record) {
+            Record::Changed(referral) => {
+                let facts = Facts::from(&*referral);
+                match positions.get(&facts.referee).and_then(|position| tasks.get_mut(*position)) {
+                    Some(task) if task.content.rev < facts.rev => task.content = facts,
+                    Some(_) => {}
+                    None => {
+                        positions.insert(facts.referee.clone(), tasks.len());
+                        let correlation_id = Some(facts.referee.hashed());
+                        tasks.push(Task { record, correlation_id, content: facts });
+                    }
                 }
-            },
-            Reading::NothingNew => {}
-            // `rewards` reads the same stream and puts the record in quarantine. Once mended, its referral counts again.
-            Reading::Broken => tracing::error!(outcome = "unreadable", sequence = sequence(record)),
+            }
+            Record::Unchanged => {}
+            // The rewards function reads the same stream and quarantines the record. After the item is corrected, its
+            // next record counts the referral. The reason is not logged, because it can contain a user id.
+            Record::Invalid(_reason) => {
+                let outcome = LogOutcome::UnreadableItem.as_str();
+                tracing::error!(outcome, sequence = stream::sequence(record));
+            }
         }
     }
-    news
+    tasks
 }
 
-/// Whether these facts need not come again.
-async fn is_done(app: &App, facts: &Facts, call: &Call) -> bool {
-    let correlation_id = facts.referee.hashed();
-    if call.deadline.is_near() {
-        tracing::warn!(outcome = "out of time", correlation_id);
-        return false;
-    }
-    match timeout_at(call.deadline.last_call(), app.metrics.take(facts)).await {
-        Ok(Ok(taken)) => {
-            tracing::debug!(outcome = ?taken, rev = facts.rev, correlation_id);
-            true
-        }
-        Ok(Err(problem)) => {
-            tracing::warn!(outcome = "failed", %problem, correlation_id);
-            false
-        }
-        Err(_elapsed) => {
-            tracing::warn!(outcome = "out of time", correlation_id);
-            false
-        }
-    }
-}
-
-/// The sequence number from which the stream goes on.
-fn failure(record: &Value) -> DynamoDbBatchItemFailure {
-    let mut failure = DynamoDbBatchItemFailure::default();
-    failure.item_identifier = sequence(record).map(str::to_owned);
-    failure
-}
-
-fn sequence(record: &Value) -> Option<&str> {
-    record.pointer("/dynamodb/SequenceNumber").and_then(Value::as_str)
+async fn count(app: &App, facts: Facts) -> Result<(), Error> {
+    let outcome = match app.analytics.record(&facts).await? {
+        CountOutcome::Counted => LogOutcome::Counted,
+        CountOutcome::AlreadyCounted => LogOutcome::AlreadyCounted,
+    };
+    tracing::debug!(outcome = outcome.as_str(), rev = facts.rev, correlation_id = facts.referee.hashed());
+    Ok(())
 }

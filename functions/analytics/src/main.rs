@@ -1,4 +1,4 @@
-//! The `analytics` function, behind the table's stream.
+//! The `analytics` function, which is invoked with the table's stream.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

@@ -1,4 +1,4 @@
--- How many were attributed in the week from a Monday on, and how many of them converted so many weeks later; 26 stands for all later ones too.
+-- Referrals attributed in the week that starts on a Monday, and how many of them converted how many weeks later; 26 includes all later weeks.
 SELECT
   program,
   week,
@@ -9,7 +9,7 @@ FROM (
   SELECT
     program,
     week,
-    -- Two machines' clocks may differ: nobody converts before the attribution.
+    -- Clocks differ between machines, so a conversion can seem to be older than its attribution: week 0.
     CASE
       WHEN converted_in IS NOT NULL
         THEN CAST(least(greatest(date_diff('week', week, converted_in), 0), 26) AS bigint)

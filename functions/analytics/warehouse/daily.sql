@@ -1,4 +1,4 @@
--- A program's days: what came to pass, and how many of those attributed on it have converted since.
+-- A program's counters by day, and how many of the referrals attributed on the day have converted since.
 SELECT
   program,
   day,

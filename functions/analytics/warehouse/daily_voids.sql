@@ -1,4 +1,4 @@
--- A program's days: referrals that were called off, by reason.
+-- A program's voided referrals by day and reason.
 SELECT program, day, void_reason, count(*) AS voided
 FROM milestones
 WHERE milestone = 'voided'

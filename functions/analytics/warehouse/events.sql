@@ -1,4 +1,4 @@
--- Every event once, however often it arrived, and its values typed. All else builds on this.
+-- Every event once, even if it arrived several times, with typed values. All other views use this one.
 SELECT
   event_id,
   event_type,
@@ -19,13 +19,13 @@ SELECT
   side,
   user_id,
   reward_type,
-  -- Amounts add up to more than 64 bits hold.
+  -- A sum of amounts can exceed 64 bits.
   CAST(amount AS decimal(38, 0)) AS amount,
   currency,
   issued_at,
   delivered_at
 FROM (
-  -- What an event does not say arrives as no text, or as the text null: AWS promises neither.
+  -- A missing value arrives as empty text or as the text null. AWS does not document which.
   SELECT
     event_id,
     event_type,

@@ -1,4 +1,4 @@
--- What is owed of rewards that were issued and not delivered, by type and currency; and of that, what has ever been refused.
+-- Rewards that are issued and not delivered, by type and currency, and the part of them that was refused at least once.
 SELECT
   reward_type,
   currency,

@@ -1,4 +1,4 @@
--- What came to pass in the life of a referral, and on which day (UTC).
+-- The milestones of each referral, with the day (UTC) on which each happened.
 SELECT
   program,
   referrer_id,

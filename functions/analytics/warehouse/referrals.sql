@@ -1,4 +1,4 @@
--- Every referral once, with what is known of it. Each event tells of all that went before, so the latest makes good for lost ones.
+-- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones.
 SELECT
   referee_id,
   max(program) AS program,

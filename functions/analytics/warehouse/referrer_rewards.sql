@@ -1,4 +1,4 @@
--- The referrers' own rewards in a month (2026-01), or for all time (all).
+-- The rewards that referrers earned in a month (2026-01), or for all time (all).
 SELECT program, period, referrer_id, stage, reward_type, currency, count(*) AS rewards, sum(amount) AS amount
 FROM (
   SELECT

@@ -1,9 +1,9 @@
--- The referrers of a program in a month (2026-01), or for all time (all). Rank them by lasting: converted and not voided.
+-- The referrers of a program in a month (2026-01), or for all time (all). Rank by net_conversions: converted and not voided.
 SELECT
   program,
   period,
   referrer_id,
-  count(*) FILTER (WHERE milestone = 'converted' AND NOT is_voided) AS lasting,
+  count(*) FILTER (WHERE milestone = 'converted' AND NOT is_voided) AS net_conversions,
   count(*) FILTER (WHERE milestone = 'attributed') AS attributed,
   count(*) FILTER (WHERE milestone = 'converted') AS converted,
   count(*) FILTER (WHERE milestone = 'rewarded') AS rewarded,

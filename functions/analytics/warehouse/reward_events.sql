@@ -1,4 +1,4 @@
--- What came to pass with each reward, and in whose program: issued, delivered, failed, and whatever is told of rewards later.
+-- The events of each reward with the referral's program and referrer: issued, delivered, failed, and types added later.
 SELECT
   referrals.program,
   referrals.referrer_id,

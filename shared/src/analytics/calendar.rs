@@ -1,4 +1,4 @@
-//! Days, ISO weeks and months, each in the text form that sorts.
+//! Days, ISO weeks, months and periods. The text form of each sorts by time.
 
 use std::{fmt, str::FromStr};
 
@@ -11,13 +11,12 @@ use crate::time::Timestamp;
 pub struct Day(NaiveDate);
 
 impl Day {
-    /// The day of a moment.
+    /// The day in UTC that contains this moment.
     pub fn of(moment: Timestamp) -> Self {
         Self(moment.date())
     }
 
-    /// The day so many days after (or, below zero, before) this one; the first or the last of those that have a text
-    /// where that would lie beyond.
+    /// Adds days, or subtracts them if `days` is negative. The result is limited to the years 1970 to 9999.
     #[must_use]
     pub fn plus(self, days: i64) -> Self {
         let count = Days::new(days.unsigned_abs());
@@ -26,7 +25,7 @@ impl Day {
         Self(moved.filter(|day| is_in_range(day.year())).unwrap_or(end))
     }
 
-    /// How many days lie from `earlier` to this one; below zero if it comes later.
+    /// The number of days from `earlier` to this one; negative if `earlier` is the later day.
     pub fn since(self, earlier: Self) -> i64 {
         (self.0 - earlier.0).num_days()
     }
@@ -38,7 +37,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// The text is not a day, such as 2026-01-31.
+/// The text is not a day such as 2026-01-31.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a day of the years 1970 to 9999, such as 2026-01-31")]
 pub struct InvalidDay;
@@ -48,40 +47,40 @@ impl FromStr for Day {
 
     fn from_str(text: &str) -> Result<Self, InvalidDay> {
         let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|day| is_in_range(day.year())).map(Self);
-        // One text for each day: what is read leniently is refused.
+        // Each day has one text form, so lenient forms such as 2026-1-2 are refused.
         day.filter(|day| day.to_string() == text).ok_or(InvalidDay)
     }
 }
 
-/// A week as ISO 8601 counts them, from Monday on: `2026-W05`.
+/// An ISO 8601 week, which starts on Monday: `2026-W05`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Week {
     monday: NaiveDate,
 }
 
 impl Week {
-    /// The week of a day.
+    /// The week that contains this day.
     pub fn of(day: Day) -> Self {
         Self { monday: day.0.week(Weekday::Mon).checked_first_day().unwrap_or(day.0) }
     }
 
-    /// Its first day.
+    /// The first day of the week.
     pub fn monday(self) -> Day {
         Day(self.monday)
     }
 
-    /// Its last day.
+    /// The last day of the week.
     pub fn sunday(self) -> Day {
         self.monday().plus(6)
     }
 
-    /// The week so many weeks after (or, below zero, before) this one.
+    /// Adds weeks, or subtracts them if `weeks` is negative.
     #[must_use]
     pub fn plus(self, weeks: i64) -> Self {
         Self::of(self.monday().plus(weeks.saturating_mul(7)))
     }
 
-    /// How many weeks lie from `earlier` to this one; below zero if it comes later.
+    /// The number of weeks from `earlier` to this one; negative if `earlier` is the later week.
     pub fn since(self, earlier: Self) -> i64 {
         self.monday().since(earlier.monday()) / 7
     }
@@ -94,7 +93,7 @@ impl fmt::Display for Week {
     }
 }
 
-/// The text is not an ISO week, such as 2026-W05.
+/// The text is not an ISO week such as 2026-W05.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected an ISO week of the years 1970 to 9999, such as 2026-W05")]
 pub struct InvalidWeek;
@@ -110,7 +109,7 @@ impl FromStr for Week {
     }
 }
 
-/// A month: `2026-01`.
+/// A calendar month: `2026-01`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Month {
     year: i32,
@@ -118,7 +117,7 @@ pub struct Month {
 }
 
 impl Month {
-    /// The month of a day.
+    /// The month that contains this day.
     pub fn of(day: Day) -> Self {
         Self { year: day.0.year(), month: day.0.month() }
     }
@@ -130,7 +129,7 @@ impl fmt::Display for Month {
     }
 }
 
-/// The text is not a month, such as 2026-01.
+/// The text is not a month such as 2026-01.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a month of the years 1970 to 9999, such as 2026-01")]
 pub struct InvalidMonth;
@@ -144,6 +143,39 @@ impl FromStr for Month {
     }
 }
 
+/// The period over which a referrer's referrals are counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Period {
+    /// All time, written as `all`.
+    All,
+    Month(Month),
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Month(month) => month.fmt(f),
+        }
+    }
+}
+
+/// The text is neither `all` nor a month such as 2026-01.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected all, or a month, such as 2026-01")]
+pub struct InvalidPeriod;
+
+impl FromStr for Period {
+    type Err = InvalidPeriod;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPeriod> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        text.parse().map(Self::Month).map_err(|InvalidMonth| InvalidPeriod)
+    }
+}
+
 const FIRST: NaiveDate = end(1970, 1, 1);
 const LAST: NaiveDate = end(9999, 12, 31);
 
@@ -154,7 +186,7 @@ const fn end(year: i32, month: u32, day: u32) -> NaiveDate {
     }
 }
 
-/// Four digits, or the text would not sort.
+/// Only years with four digits are allowed, because the text forms must sort.
 fn is_in_range(year: i32) -> bool {
     (1970..=9999).contains(&year)
 }
@@ -168,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_one_text() {
+    fn each_value_has_one_text_form() {
         for text in ["1970-01-01", "2024-02-29", "9999-12-31"] {
             assert_eq!(day(text).to_string(), text);
         }
@@ -200,11 +232,21 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_belongs_to_the_day_in_utc() {
+    fn a_moment_belongs_to_its_day_in_utc() {
         let moment: Timestamp = "2026-01-31T23:30:00-01:00".parse().unwrap();
         assert_eq!(Day::of(moment), day("2026-02-01"));
         assert_eq!(Month::of(Day::of(moment)).to_string(), "2026-02");
         assert_eq!(day("2026-03-01").plus(-1), day("2026-02-28"));
         assert_eq!(day("2026-03-01").since(day("2026-02-28")), 1);
+    }
+
+    #[test]
+    fn a_period_is_a_month_or_all_time() {
+        for text in ["all", "2026-11"] {
+            assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
+        }
+        for text in ["", "ALL", "2026", "2026-13"] {
+            assert_eq!(text.parse::<Period>(), Err(InvalidPeriod), "{text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Figures: what counters hold, each under a name.
+//! Counters: named numbers, and the names under which they are stored.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,22 @@ use crate::{
     reward::{Benefit, RewardType},
 };
 
-/// Referrals that were attributed.
+/// The counter of attributed referrals.
 pub const ATTRIBUTED: &str = "attributed";
-/// Referrals that an order converted, whatever came of them later.
+/// The counter of converted referrals, including those that were voided later.
 pub const CONVERTED: &str = "converted";
-/// Referrals that were converted and are not voided. Referrers are ranked by it.
-pub const LASTING: &str = "lasting";
-/// Referrals whose rewards were decided.
+/// The counter of referrals that are converted and not voided; leaderboards rank by it. The table stores it inside the
+/// score (see `items`) and not under this name.
+pub const NET_CONVERSIONS: &str = "net_conversions";
+/// The counter of referrals whose rewards were issued.
 pub const REWARDED: &str = "rewarded";
 
-/// Figures by name. What is zero is not there: a counter that went up and down again is as if it had never moved.
+/// Counters by name. A counter at zero is not kept: one that went up and down again equals one that never moved.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Figures(BTreeMap<String, i128>);
+pub struct Counters(BTreeMap<String, i128>);
 
-impl Figures {
-    /// Adds to a figure.
+impl Counters {
+    /// Adds to the counter of this name.
     pub fn add(&mut self, name: impl Into<String>, count: i128) {
         let name = name.into();
         let sum = self.0.remove(&name).unwrap_or_default().saturating_add(count);
@@ -33,34 +34,34 @@ impl Figures {
         }
     }
 
-    /// Adds each of these figures so many times.
+    /// Adds each of the other counters, multiplied by `times`.
     pub fn add_all(&mut self, others: &Self, times: i128) {
         for (name, count) in &others.0 {
             self.add(name.as_str(), count.saturating_mul(times));
         }
     }
 
-    /// The figure of this name.
+    /// The counter of this name; zero if there is none.
     pub fn get(&self, name: &str) -> i128 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    /// Takes the figure of this name out.
-    pub fn take(&mut self, name: &str) -> i128 {
+    /// Removes the counter of this name and returns its value.
+    pub fn remove(&mut self, name: &str) -> i128 {
         self.0.remove(name).unwrap_or_default()
     }
 
-    /// Whether all are zero.
+    /// Whether all counters are zero.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Those that are not zero, by name.
+    /// The counters that are not zero, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i128)> {
         self.0.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
-    /// How many referrals were voided for this reason.
+    /// How many referrals were voided, by reason.
     pub fn voided(&self) -> impl Iterator<Item = (&str, i128)> {
         self.iter().filter_map(|(name, count)| Some((name.strip_prefix(VOIDED)?, count)))
     }
@@ -79,24 +80,24 @@ impl Figures {
     }
 }
 
-/// How far a reward has got.
+/// The stage that a reward has reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// Converted: it is issued when the hold ends.
+    /// The referral is converted; the reward is issued when the hold ends.
     Held,
-    /// Decided. Among what is owed: and on its way.
+    /// Issued. In the liability: issued, and neither delivered nor failed yet.
     Issued,
-    /// The subsystem took it.
+    /// The subsystem accepted it.
     Delivered,
-    /// The subsystem refused it for good, and has not taken it since.
+    /// The subsystem refused it permanently, and has not accepted it since.
     Failed,
 }
 
 impl Stage {
-    /// All of them, in their order.
+    /// All stages, in order.
     pub const ALL: [Self; 4] = [Self::Held, Self::Issued, Self::Delivered, Self::Failed];
 
-    /// The name in figures and answers.
+    /// The name as it is stored and as the API shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Held => "held",
@@ -107,12 +108,11 @@ impl Stage {
     }
 }
 
-/// What rewards of one kind have in common: their amounts can be added up.
+/// A reward type with its currency. Amounts of one kind can be added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Kind {
-    /// The type.
     pub r#type: RewardType,
-    /// The currency; points have none.
+    /// `None` for points.
     pub currency: Option<Currency>,
 }
 
@@ -122,32 +122,32 @@ impl From<Benefit> for Kind {
     }
 }
 
-/// Several rewards of one kind.
+/// The number of rewards of one kind, and their total amount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Sum {
-    /// How many.
     pub count: i128,
-    /// What they amount to, in minor units or points.
+    /// In minor units, or points.
     pub amount: i128,
 }
 
-/// The figure of referrals voided for this reason.
+/// The name of the counter of referrals voided for this reason.
 pub fn voided(reason: VoidReason) -> String {
     format!("{VOIDED}{}", reason.as_str())
 }
 
-/// The figure of conversions so many weeks after the attribution's: the attribution's day keeps it.
-pub fn after(weeks: usize) -> String {
+/// The name of the counter of conversions that happened `weeks` weeks after the week of the attribution. It belongs to
+/// the day of the attribution.
+pub fn converted_after_weeks(weeks: usize) -> String {
     format!("after.{weeks}")
 }
 
-/// The figure of conversions that took a time between these bounds, the last of which is open.
-pub fn took(bucket: usize) -> String {
+/// The name of the counter of conversions in a bucket of [`TIME_TO_CONVERT`](super::TIME_TO_CONVERT).
+pub fn time_to_convert(bucket: usize) -> String {
     format!("took.{bucket}")
 }
 
-impl Figures {
-    /// Counts one reward at this stage, with what it is worth.
+impl Counters {
+    /// Counts one reward at this stage, with its amount.
     pub fn add_reward(&mut self, stage: Stage, benefit: Benefit) {
         let Kind { r#type, currency } = benefit.into();
         let currency = currency.map(|currency| format!(".{currency}")).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Figures {
 }
 
 const VOIDED: &str = "voided.";
-/// At the end of a name: how many rewards, and not how much.
+/// The suffix of counters that hold a number of rewards; without it, a counter holds an amount.
 const NUMBER: &str = ".n";
 
 fn amount(amount: Amount) -> i128 {
@@ -179,29 +179,29 @@ mod tests {
     use crate::sample::money;
 
     #[test]
-    fn rewards_are_added_up_by_stage_type_and_currency() {
-        let mut figures = Figures::default();
-        figures.add_reward(Stage::Issued, Benefit::Credit(money(500)));
-        figures.add_reward(Stage::Issued, Benefit::Credit(money(700)));
-        figures.add_reward(Stage::Held, Benefit::Points(Amount::small(3)));
-        figures.add(voided(VoidReason::OrderRefunded), 1);
+    fn rewards_are_summed_by_stage_type_and_currency() {
+        let mut counters = Counters::default();
+        counters.add_reward(Stage::Issued, Benefit::Credit(money(500)));
+        counters.add_reward(Stage::Issued, Benefit::Credit(money(700)));
+        counters.add_reward(Stage::Held, Benefit::Points(Amount::small(3)));
+        counters.add(voided(VoidReason::OrderRefunded), 1);
         let credit = Kind { r#type: RewardType::Credit, currency: Some(Currency::USD) };
         let points = Kind { r#type: RewardType::Points, currency: None };
         let expected = [
             ((Stage::Held, points), Sum { count: 1, amount: 3 }),
             ((Stage::Issued, credit), Sum { count: 2, amount: 1200 }),
         ];
-        assert_eq!(figures.rewards(), BTreeMap::from(expected));
-        assert_eq!(figures.voided().collect::<Vec<_>>(), [("order_refunded", 1)]);
+        assert_eq!(counters.rewards(), BTreeMap::from(expected));
+        assert_eq!(counters.voided().collect::<Vec<_>>(), [("order_refunded", 1)]);
     }
 
     #[test]
-    fn what_went_up_and_down_again_is_not_there() {
-        let (mut up, mut both) = (Figures::default(), Figures::default());
+    fn a_counter_that_returns_to_zero_is_removed() {
+        let (mut up, mut both) = (Counters::default(), Counters::default());
         up.add(CONVERTED, 2);
         both.add_all(&up, 1);
         both.add_all(&up, -1);
-        assert_eq!(both, Figures::default());
+        assert_eq!(both, Counters::default());
         assert!(both.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Guards: every condition and every other expression that the metrics table is asked to keep is written here.
+//! Expressions: every condition, update and key expression that is sent to the analytics table.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -7,18 +7,17 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    contributions::Subject,
-    counters::{Figures, LASTING},
+    counters::{Counters, NET_CONVERSIONS},
     facts::Facts,
     items::{self, BOARD, PK, REV, SCORE, SK},
-    queries::Board,
+    subject::{Board, Subject},
 };
 use crate::{
     id::UserId,
     store::keys::{Item, text},
 };
 
-/// Puts facts in the place of those that were read, or where none were; a refusal brings what is there.
+/// Replaces the facts that were read, or creates them if none were found. A failed condition returns the stored item.
 pub(super) fn replace(table: &str, item: Item, known: Option<&Facts>) -> Option<Put> {
     let put = Put::builder()
         .table_name(table)
@@ -34,13 +33,13 @@ pub(super) fn replace(table: &str, item: Item, known: Option<&Facts>) -> Option<
     put.build().ok()
 }
 
-/// Adds figures to a counter.
-pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, figures: &Figures) -> Option<Update> {
-    let mut figures = figures.clone();
-    let lasting = figures.take(LASTING);
+/// Adds to a subject's counters. Net conversions go into the score, which the index sorts by.
+pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, counters: &Counters) -> Option<Update> {
+    let mut counters = counters.clone();
+    let net_conversions = counters.remove(NET_CONVERSIONS);
     let mut update = Update::builder().table_name(table).set_key(Some(items::counter_key(subject, referee)));
     let mut added = Vec::new();
-    for (place, (name, count)) in figures.iter().enumerate() {
+    for (place, (name, count)) in counters.iter().enumerate() {
         added.push(format!("#f{place} :f{place}"));
         update = update
             .expression_attribute_names(format!("#f{place}"), name)
@@ -50,7 +49,7 @@ pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, figures: &Fi
     if !added.is_empty() {
         clauses.push(format!("ADD {}", added.join(", ")));
     }
-    if let (Subject::Referrer(program, referrer, period), true) = (subject, lasting != 0) {
+    if let (Subject::Referrer(program, referrer, period), true) = (subject, net_conversions != 0) {
         let board = Board { program: program.clone(), period: *period };
         clauses.push("SET #board = :board, #score = if_not_exists(#score, :tie) + :points".to_owned());
         update = update
@@ -58,12 +57,12 @@ pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, figures: &Fi
             .expression_attribute_names("#score", SCORE)
             .expression_attribute_values(":board", text(items::board_partition(&board, items::board_shard(referrer))))
             .expression_attribute_values(":tie", items::number(items::tie_break(referrer)))
-            .expression_attribute_values(":points", items::number(items::score_of(lasting)));
+            .expression_attribute_values(":points", items::number(items::score_of(net_conversions)));
     }
     update.update_expression(clauses.join(" ")).build().ok()
 }
 
-/// Reads the part of a partition whose sort keys lie between these two.
+/// Reads the items of a partition whose sort keys are between these two, inclusive.
 pub(super) fn between(client: &Client, pk: &str, from: &str, to: &str) -> QueryFluentBuilder {
     client
         .query()
@@ -75,7 +74,7 @@ pub(super) fn between(client: &Client, pk: &str, from: &str, to: &str) -> QueryF
         .expression_attribute_values(":to", text(to))
 }
 
-/// Reads a whole partition.
+/// Reads all items of a partition.
 pub(super) fn all(client: &Client, pk: &str) -> QueryFluentBuilder {
     client
         .query()
@@ -84,7 +83,7 @@ pub(super) fn all(client: &Client, pk: &str) -> QueryFluentBuilder {
         .expression_attribute_values(":pk", text(pk))
 }
 
-/// Reads a shard of a board from a score downwards, as far as referrals last.
+/// Reads a shard of a leaderboard, from the score `most` down to one net conversion.
 pub(super) fn ranked(client: &Client, board: &Board, shard: u32, most: i128) -> QueryFluentBuilder {
     client
         .query()
@@ -101,30 +100,30 @@ pub(super) fn ranked(client: &Client, board: &Board, shard: u32, most: i128) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{analytics::contributions, sample::rewarded};
+    use crate::{analytics::contributions::contributions, sample::rewarded};
 
     #[test]
-    fn facts_take_the_place_of_those_that_were_read() {
+    fn facts_replace_only_the_facts_that_were_read() {
         let facts = Facts::from(&rewarded());
         let item = || items::facts_item(&facts).unwrap();
-        let first = replace("metrics", item(), None).unwrap();
+        let first = replace("analytics", item(), None).unwrap();
         assert_eq!(first.condition_expression(), Some("attribute_not_exists(#pk)"));
-        let next = replace("metrics", item(), Some(&facts)).unwrap();
+        let next = replace("analytics", item(), Some(&facts)).unwrap();
         assert_eq!(next.condition_expression(), Some("#rev = :rev"));
         assert_eq!(next.expression_attribute_values().unwrap()[":rev"], items::number(3));
     }
 
     #[test]
-    fn only_who_moves_on_a_board_is_moved_there() {
+    fn only_a_change_of_net_conversions_updates_the_score() {
         let (facts, counts) = (Facts::from(&rewarded()), contributions(&Facts::from(&rewarded())));
-        for (subject, figures) in &counts.0 {
-            let moves = |figures: &Figures| {
-                let update = add("metrics", subject, &facts.referee, figures).unwrap();
+        for (subject, counters) in &counts.0 {
+            let moves = |counters: &Counters| {
+                let update = add("analytics", subject, &facts.referee, counters).unwrap();
                 update.update_expression().contains("#board")
             };
-            let mut others = figures.clone();
-            others.take(LASTING);
-            assert_eq!(moves(figures), matches!(subject, Subject::Referrer(..)), "{subject:?}");
+            let mut others = counters.clone();
+            others.remove(NET_CONVERSIONS);
+            assert_eq!(moves(counters), matches!(subject, Subject::Referrer(..)), "{subject:?}");
             assert!(!moves(&others), "{subject:?}");
         }
     }

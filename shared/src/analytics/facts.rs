@@ -1,4 +1,4 @@
-//! Facts: what counts of one referral, as of one of its revisions.
+//! Facts: the part of a referral that is counted, as of one revision.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,67 +10,57 @@ use crate::{
     time::Timestamp,
 };
 
-/// What counts of one referral.
+/// The part of a referral that is counted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Facts {
-    /// Whose referral it is.
     pub referee: UserId,
-    /// Who invited.
     pub referrer: UserId,
-    /// In which program.
     pub program: ProgramId,
-    /// As of which of its revisions.
+    /// The referral's revision that these facts describe.
     pub rev: u64,
-    /// When it was attributed.
     pub attributed_at: Timestamp,
-    /// When an order converted it, whatever came of it later.
+    /// Stays set when the referral is voided later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_at: Option<Timestamp>,
-    /// When its rewards were decided.
+    /// When the rewards were issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewarded_at: Option<Timestamp>,
-    /// When and why it was called off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voided: Option<Voided>,
-    /// What each side is owed or has got, from the conversion on.
+    /// Each side's reward: expected while the hold runs, then issued. `None` before the conversion and once voided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
 }
 
-/// When and why a referral was called off.
+/// When and why a referral was voided.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Voided {
-    /// When.
     pub at: Timestamp,
-    /// Why.
     pub reason: VoidReason,
 }
 
-/// What both sides are owed or have got.
+/// Both sides' rewards.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shares {
-    /// The referrer's share.
     pub referrer: Share,
-    /// The referee's.
     pub referee: Share,
 }
 
-/// What one side is owed or has got.
+/// One side's reward, expected or issued.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Share {
-    /// What it is.
     #[serde(flatten)]
     pub benefit: Benefit,
-    /// When the subsystem took it.
+    /// When the subsystem accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
-    /// When the subsystem refused it for good, if it has not taken it since.
+    /// When the subsystem refused it permanently, unless it was delivered later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
 }
 
 impl Facts {
-    /// How far this share has got.
+    /// The stage that this reward has reached.
     pub(super) fn stage(&self, share: &Share) -> Stage {
         match (self.rewarded_at, share.delivered_at, share.failed_at) {
             (None, ..) => Stage::Held,
@@ -82,7 +72,7 @@ impl Facts {
 }
 
 impl Shares {
-    /// Both, each with whose it is.
+    /// Both rewards, each with its side.
     pub(super) fn both(&self) -> [(Side, &Share); 2] {
         [(Side::Referrer, &self.referrer), (Side::Referee, &self.referee)]
     }

@@ -1,15 +1,15 @@
-//! The metrics table: the only file that knows its keys and attribute names.
+//! Items of the analytics table. Only this file knows their keys and attribute names.
 //!
 //! | item | pk | sk |
 //! |---|---|---|
 //! | facts of a referral | `REFEREE#<id>` | `FACTS` |
 //! | a program's day | `PROGRAM#<program>#DAYS#<shard>` | `<day>` |
 //! | a referrer's month, or all time | `PROGRAM#<program>#REFERRER#<id>` | `<month>` or `all` |
-//! | what a program owes | `LIABILITY#<shard>` | `<program>` |
+//! | liability of a program | `LIABILITY#<shard>` | `<program>` |
 //!
-//! A counter has an attribute for each figure. Days and what is owed are spread over shards by the referee, so that no
-//! item takes more than its part of what happens. A referrer's counters are one item each, which the index `board`
-//! sorts by how many of their referrals were converted and stand.
+//! A counter item has one attribute per counter. Days and liability are spread over shards by the referee, so that no
+//! item becomes a hot key. A referrer's counters are one item per period, which the index `board` sorts by net
+//! conversions.
 
 use aws_sdk_dynamodb::{
     error::BuildError,
@@ -22,11 +22,10 @@ use aws_sdk_dynamodb::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    calendar::Day,
-    contributions::Subject,
-    counters::{Figures, LASTING},
+    calendar::{Day, Period},
+    counters::{Counters, NET_CONVERSIONS},
     facts::Facts,
-    queries::{Board, Period},
+    subject::{Board, Subject},
 };
 use crate::{
     id::{ProgramId, UserId},
@@ -38,31 +37,31 @@ use crate::{
 
 pub use crate::store::keys::{PK, SK};
 
-/// The index of referrers by rank; also its partition key: `<program>#<month or all>#<shard>`.
+/// The index of referrers by rank, and the name of its partition key: `<program>#<month or all>#<shard>`.
 pub const BOARD: &str = "board";
-/// Its sort key, a number: how many referrals last, and behind that a number of the referrer's own, so that no two
-/// have the same.
+/// The index's sort key, a number: the net conversions multiplied by a constant, plus a number derived from the referrer's
+/// id, so that ties have a fixed order.
 pub const SCORE: &str = "score";
-/// The revision that facts are of.
+/// The referral's revision that the facts describe.
 pub const REV: &str = "rev";
 
-/// Over how many shards counters are spread. The number stays as it is: counters in further shards would not be read.
+/// The number of shards per counter. It must not change: queries read exactly these shards.
 pub const SHARDS: u32 = 10;
 
-/// What one lasting referral adds to a score.
+/// What one net conversion adds to a score.
 const POINT: i128 = 1_000_000_000_000_000_000;
 
-/// An item's address.
+/// A primary key.
 pub(super) fn key(pk: String, sk: impl Into<String>) -> Item {
     Item::from([(PK.to_owned(), text(pk)), (SK.to_owned(), text(sk))])
 }
 
-/// Where the facts of a referral are.
+/// The key of a referral's facts.
 pub(super) fn facts_key(referee: &UserId) -> Item {
     key(format!("REFEREE#{referee}"), "FACTS")
 }
 
-/// Where a counter is that this referee's referral adds to.
+/// The key of the counter item to which this referee's referral contributes.
 pub(super) fn counter_key(subject: &Subject, referee: &UserId) -> Item {
     let shard = keys::shard_of(referee, SHARDS);
     match subject {
@@ -72,32 +71,32 @@ pub(super) fn counter_key(subject: &Subject, referee: &UserId) -> Item {
     }
 }
 
-/// A shard of a program's days.
+/// The partition of one shard of a program's days.
 pub(super) fn days_partition(program: &ProgramId, shard: u32) -> String {
     format!("PROGRAM#{program}#DAYS#{shard}")
 }
 
-/// A shard of what is owed.
+/// The partition of one shard of the liability.
 pub(super) fn liability_partition(shard: u32) -> String {
     format!("LIABILITY#{shard}")
 }
 
-/// Where a referrer's counters are.
+/// The key of a referrer's counters.
 pub(super) fn referrer_key(program: &ProgramId, referrer: &UserId, period: Period) -> Item {
     key(format!("PROGRAM#{program}#REFERRER#{referrer}"), period.to_string())
 }
 
-/// The shard of a board that a referrer is in.
+/// The shard of a leaderboard that contains a referrer.
 pub(super) fn board_shard(referrer: &UserId) -> u32 {
     keys::shard_of(referrer, SHARDS)
 }
 
-/// A shard of a board.
+/// The index partition of one shard of a leaderboard.
 pub(super) fn board_partition(board: &Board, shard: u32) -> String {
     format!("{}#{}#{shard}", board.program, board.period)
 }
 
-/// A referrer's place on a board, as the index keys it.
+/// The index key of a referrer's position on a leaderboard.
 pub(super) fn board_key(board: &Board, referrer: &UserId, score: i128) -> Item {
     let mut key = referrer_key(&board.program, referrer, board.period);
     key.insert(BOARD.to_owned(), text(board_partition(board, board_shard(referrer))));
@@ -105,37 +104,37 @@ pub(super) fn board_key(board: &Board, referrer: &UserId, score: i128) -> Item {
     key
 }
 
-/// The least score of those who have `lasting` referrals.
-pub(super) fn score_of(lasting: i128) -> i128 {
-    lasting.saturating_mul(POINT)
+/// The lowest score of a referrer with this many net conversions.
+pub(super) fn score_of(net_conversions: i128) -> i128 {
+    net_conversions.saturating_mul(POINT)
 }
 
-/// What a referrer's score is beyond their referrals: from 0 up to one point, another for each.
+/// The part of a score that breaks ties: derived from the referrer's id, and less than one net conversion adds.
 pub(super) fn tie_break(referrer: &UserId) -> i128 {
     let digest = Sha256::digest(referrer.as_str().as_bytes());
-    let drawn = digest.iter().take(8).fold(0_i128, |number, byte| number * 256 + i128::from(*byte));
-    drawn % POINT
+    let number = digest.iter().take(8).fold(0_i128, |number, byte| number * 256 + i128::from(*byte));
+    number % POINT
 }
 
-/// Who is at this place of a board, and with which score; `None` when it is no place.
-pub(super) fn placed(item: &Item) -> Option<(UserId, i128)> {
+/// The referrer and the score in an index item; `None` if it is not an index item.
+pub(super) fn ranked(item: &Item) -> Option<(UserId, i128)> {
     let (_, referrer) = item.get(PK)?.as_s().ok()?.rsplit_once('#')?;
-    Some((referrer.parse().ok()?, whole(item.get(SCORE)?)?))
+    Some((referrer.parse().ok()?, integer(item.get(SCORE)?)?))
 }
 
-/// A number as an attribute.
+/// A number as an attribute value.
 pub(super) fn number(number: i128) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-fn whole(value: &AttributeValue) -> Option<i128> {
+fn integer(value: &AttributeValue) -> Option<i128> {
     value.as_n().ok()?.parse().ok()
 }
 
-/// Facts as an item.
+/// Writes facts as an item.
 ///
 /// # Errors
-/// When the library refuses the value.
+/// Returns an error when the facts cannot be serialized.
 pub(super) fn facts_item(facts: &Facts) -> Result<Item, InvalidItem> {
     let mut item: Item =
         serde_dynamo::to_item(facts).map_err(|problem| InvalidItem::at(&facts_key(&facts.referee), &problem))?;
@@ -143,45 +142,45 @@ pub(super) fn facts_item(facts: &Facts) -> Result<Item, InvalidItem> {
     Ok(item)
 }
 
-/// Facts from their item.
+/// Reads facts from their item.
 ///
 /// # Errors
-/// When it is not an item of facts.
+/// Returns an error when the item does not contain facts.
 pub(super) fn facts_from(item: Item) -> Result<Facts, InvalidItem> {
     let key = item.clone();
     serde_dynamo::from_item(item).map_err(|problem| InvalidItem::at(&key, &problem))
 }
 
-/// The figures of a counter's item.
-pub(super) fn figures(item: &Item) -> Figures {
-    let mut figures = Figures::default();
+/// The counters of an item; the score is returned as net conversions.
+pub(super) fn counters(item: &Item) -> Counters {
+    let mut counters = Counters::default();
     for (name, value) in item.iter().filter(|(name, _)| *name != SCORE) {
-        figures.add(name, whole(value).unwrap_or_default());
+        counters.add(name, integer(value).unwrap_or_default());
     }
-    if let Some(score) = item.get(SCORE).and_then(whole) {
-        figures.add(LASTING, score.div_euclid(POINT));
+    if let Some(score) = item.get(SCORE).and_then(integer) {
+        counters.add(NET_CONVERSIONS, score.div_euclid(POINT));
     }
-    figures
+    counters
 }
 
-/// The day of a program's counter.
+/// The day of a program's counter item.
 pub(super) fn day_of(item: &Item) -> Option<Day> {
     item.get(SK)?.as_s().ok()?.parse().ok()
 }
 
-/// What an item says, the same text where two tables say the same: its facts, or those figures that are not zero. `None`
-/// when it says nothing.
-pub fn told(item: &Item) -> Option<String> {
+/// The content of an item as text, for comparing two tables: its facts, or its counters that are not zero. `None` if all
+/// counters are zero.
+pub fn canonical_text(item: &Item) -> Option<String> {
     if item.contains_key(REV) {
         let facts = facts_from(item.clone()).map(|facts| format!("{facts:?}"));
         return Some(facts.unwrap_or_else(|problem| problem.to_string()));
     }
-    let figures = figures(item);
-    let told: Vec<_> = figures.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    let counters = counters(item);
+    let lines: Vec<_> = counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
-/// An item's key for a message.
+/// An item's key as text, for messages.
 pub fn address(item: &Item) -> String {
     let part = |name| item.get(name).and_then(|value: &AttributeValue| value.as_s().ok()).map_or("?", String::as_str);
     format!("{} {}", part(PK), part(SK))
@@ -192,12 +191,12 @@ pub fn is_same_key(one: &Item, other: &Item) -> bool {
     [PK, SK].into_iter().all(|part| one.get(part) == other.get(part))
 }
 
-/// An item's key.
+/// The key attributes of an item.
 pub(super) fn key_of(item: &Item) -> Item {
     [PK, SK].into_iter().filter_map(|part| Some((part.to_owned(), item.get(part)?.clone()))).collect()
 }
 
-/// The table, as the template has it.
+/// The table definition, equal to the one in the template.
 pub(super) fn definition(table: CreateTableFluentBuilder) -> Result<CreateTableFluentBuilder, BuildError> {
     let attribute = |name, kind| AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build();
     let key = |name, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
@@ -223,7 +222,7 @@ mod tests {
     use crate::sample::rewarded;
 
     #[test]
-    fn facts_come_back_as_they_were_and_fit_a_unit() {
+    fn facts_survive_their_item_and_fit_in_one_write_unit() {
         let facts = Facts::from(&rewarded());
         let item = facts_item(&facts).unwrap();
         assert_eq!(facts_from(item.clone()).unwrap(), facts);
@@ -232,25 +231,25 @@ mod tests {
     }
 
     #[test]
-    fn a_score_is_what_lasts_and_whose_it_is() {
+    fn a_score_holds_net_conversions_and_a_tie_break() {
         let alice: UserId = "alice".parse().unwrap();
         let tie = tie_break(&alice);
         assert!((0..POINT).contains(&tie));
         assert_ne!(tie, tie_break(&"bob".parse().unwrap()));
         let board = Board { program: "default".parse().unwrap(), period: Period::All };
         let item = board_key(&board, &alice, score_of(3) + tie);
-        assert_eq!(placed(&item), Some((alice, score_of(3) + tie)));
-        assert_eq!(figures(&item).get(LASTING), 3);
+        assert_eq!(ranked(&item), Some((alice, score_of(3) + tie)));
+        assert_eq!(counters(&item).get(NET_CONVERSIONS), 3);
     }
 
     #[test]
-    fn a_counter_at_zero_says_nothing() {
+    fn an_item_with_zero_counters_has_no_text() {
         let board = Board { program: "default".parse().unwrap(), period: Period::All };
         let alice: UserId = "alice".parse().unwrap();
         let mut item = board_key(&board, &alice, tie_break(&alice));
-        assert_eq!(told(&item), None);
+        assert_eq!(canonical_text(&item), None);
         item.insert("attributed".to_owned(), number(1));
-        assert_eq!(told(&item).as_deref(), Some("attributed 1"));
+        assert_eq!(canonical_text(&item).as_deref(), Some("attributed 1"));
         assert_eq!(address(&item), "PROGRAM#default#REFERRER#alice all");
     }
 }

@@ -1,16 +1,16 @@
-//! The metrics: what came of all referrals, counted in a table of their own, so that a question about them costs the
-//! operational table nothing.
+//! Analytics: counters of what happened to all referrals, in their own table. Analytics queries never read the
+//! operational table.
 //!
-//! 1. [`Facts`] is what counts of one referral, as of one of its revisions.
-//! 2. [`contributions`] says what these facts add to which counters. It is pure, and the only place that decides what
-//!    is counted; whatever else there is to count is a line there and a field of the facts.
-//! 3. [`Metrics::take`] keeps the facts of each referral beside the counters. When newer facts come, one transaction
-//!    replaces them and adds the difference of the two contributions. So at any time each counter is the sum of what
-//!    the facts beside it contribute: whatever comes twice or late is older than what is kept and changes nothing, and
-//!    what got lost on the way is made good by the next record of the same referral.
-//! 4. `questions` sums shards and answers.
+//! 1. [`Facts`] is the part of a referral that is counted, as of one revision.
+//! 2. [`contributions()`] computes what these facts add to the counters. It is a pure function and the only place that
+//!    decides what is counted. A new counter needs a line there and, if necessary, a new field of the facts.
+//! 3. [`Analytics::record`] stores the facts of each referral beside the counters. When newer facts arrive, one
+//!    transaction replaces the stored facts and adds the difference between the two contributions. Therefore each
+//!    counter is always the sum of the contributions of all stored facts. A duplicate or a late record has an old
+//!    revision and changes nothing. A lost record is corrected by the next record of the same referral.
+//! 4. `queries` reads counters and adds up their shards.
 //!
-//! `table` alone knows the keys, `guard` alone writes expressions. Days, weeks and months are those of UTC.
+//! Only `items` knows the keys, and only `expressions` writes expressions. Days, weeks and months are in UTC.
 
 pub mod calendar;
 mod contributions;
@@ -21,9 +21,12 @@ pub mod items;
 mod queries;
 mod scan;
 mod store;
+mod subject;
 
-pub use contributions::{Counts, LATEST_WEEK, TOOK, contributions};
-pub use counters::Figures;
+pub use calendar::Period;
+pub use contributions::{Contributions, LATEST_WEEK, TIME_TO_CONVERT, contributions};
+pub use counters::Counters;
 pub use facts::Facts;
-pub use queries::{Board, Period, Rank, Ranked};
-pub use store::{Metrics, Taken};
+pub use queries::{Rank, Ranked};
+pub use store::{Analytics, CountOutcome};
+pub use subject::Board;

@@ -1,66 +1,24 @@
-//! Questions: what the counters say, their shards added up. None of them reads anything but the metrics table.
+//! Queries: read counters and add up their shards. They read only the analytics table.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt, str::FromStr};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use futures_util::future::try_join_all;
 
 use super::{
-    calendar::{Day, InvalidMonth, Month},
-    counters::Figures,
+    calendar::Day,
+    counters::Counters,
     expressions,
     items::{self, PK, SHARDS},
-    store::Metrics,
+    store::Analytics,
+    subject::Board,
 };
 use crate::{
     id::{ProgramId, UserId},
     store::{self, StoreError, keys::Item},
 };
 
-/// For how long a referrer's referrals are counted together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Period {
-    /// For all time.
-    All,
-    /// For a month.
-    Month(Month),
-}
-
-impl fmt::Display for Period {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Month(month) => month.fmt(f),
-        }
-    }
-}
-
-/// The text is neither `all` nor a month.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("expected all, or a month, such as 2026-01")]
-pub struct InvalidPeriod;
-
-impl FromStr for Period {
-    type Err = InvalidPeriod;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPeriod> {
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        text.parse().map(Self::Month).map_err(|InvalidMonth| InvalidPeriod)
-    }
-}
-
-/// The referrers of a program in a period, ranked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Board {
-    /// The program.
-    pub program: ProgramId,
-    /// The period.
-    pub period: Period,
-}
-
-/// A place on a board.
+/// A position on a leaderboard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rank {
     score: i128,
@@ -68,12 +26,12 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// As one text, for a cursor.
+    /// The position as text, for a cursor.
     pub fn to_text(&self) -> String {
         format!("{}#{}", self.score, self.referrer)
     }
 
-    /// The place in a cursor; `None` when it is none.
+    /// Parses a position from a cursor; `None` if the text is not one.
     pub fn from_text(text: &str) -> Option<Self> {
         let (score, referrer) = text.split_once('#')?;
         let rank = Self { score: score.parse().ok()?, referrer: referrer.parse().ok()? };
@@ -81,70 +39,68 @@ impl Rank {
     }
 }
 
-/// The highest number that a table keeps exactly.
+/// The highest number that DynamoDB stores exactly.
 const HIGHEST: i128 = 10_i128.pow(38) - 1;
 
-/// Part of a board.
+/// One page of a leaderboard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ranked {
-    /// The referrers with their figures, those first who have most referrals that last. Of two with as many, it is
-    /// always the same one that comes first.
-    pub referrers: Vec<(UserId, Figures)>,
-    /// Behind whom the rest comes.
+    /// The referrers with their counters, most net conversions first. Ties are broken by a fixed order.
+    pub referrers: Vec<(UserId, Counters)>,
+    /// Where the next page starts; `None` on the last page.
     pub next: Option<Rank>,
 }
 
-impl Metrics {
-    /// The figures of a program by day, from one day to another, both among them. Days on which nothing came to pass
-    /// are left out.
+impl Analytics {
+    /// A program's counters by day, from `from` to `to` inclusive. Days without counters are left out.
     ///
     /// # Errors
-    /// When the table does not answer.
-    pub async fn days(&self, program: &ProgramId, from: Day, to: Day) -> Result<BTreeMap<Day, Figures>, StoreError> {
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn days(&self, program: &ProgramId, from: Day, to: Day) -> Result<BTreeMap<Day, Counters>, StoreError> {
         let (from, to) = (from.to_string(), to.to_string());
         let of = |shard| expressions::between(&self.client, &items::days_partition(program, shard), &from, &to);
-        let mut days: BTreeMap<_, Figures> = BTreeMap::new();
+        let mut days: BTreeMap<_, Counters> = BTreeMap::new();
         for item in self.of_all_shards(of).await? {
             if let Some(day) = items::day_of(&item) {
-                days.entry(day).or_default().add_all(&items::figures(&item), 1);
+                days.entry(day).or_default().add_all(&items::counters(&item), 1);
             }
         }
-        days.retain(|_, figures| !figures.is_empty());
+        days.retain(|_, counters| !counters.is_empty());
         Ok(days)
     }
 
-    /// What is owed now: rewards that are held, on their way, or refused for good.
+    /// The rewards that are owed now: held, issued but not delivered, or failed.
     ///
     /// # Errors
-    /// When the table does not answer.
-    pub async fn liability(&self) -> Result<Figures, StoreError> {
-        let mut owed = Figures::default();
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn liability(&self) -> Result<Counters, StoreError> {
+        let mut owed = Counters::default();
         for item in
             self.of_all_shards(|shard| expressions::all(&self.client, &items::liability_partition(shard))).await?
         {
-            owed.add_all(&items::figures(&item), 1);
+            owed.add_all(&items::counters(&item), 1);
         }
         Ok(owed)
     }
 
-    /// Up to `limit` referrers of a board, from behind a place on.
+    /// Up to `limit` referrers of a leaderboard, starting after a position.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn ranked(&self, board: &Board, limit: u32, after: Option<&Rank>) -> Result<Ranked, StoreError> {
         let mut places =
             try_join_all((0..SHARDS).map(|shard| self.shard_of(board, shard, limit, after))).await?.concat();
-        // Each shard is sorted; of the same score, which hardly ever happens, the lower shard comes first.
+        // Each shard is sorted. If two scores are equal, which is very rare, the lower shard comes first.
         places.sort_by_key(|(shard, rank)| (Reverse(rank.score), *shard));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let there_is_more = places.len() > limit;
+        let has_more = places.len() > limit;
         places.truncate(limit);
-        let next = places.last().filter(|_| there_is_more).map(|(_, rank)| rank.clone());
+        let next = places.last().filter(|_| has_more).map(|(_, rank)| rank.clone());
         let referrers = places.into_iter().map(|(_, rank)| rank.referrer).collect();
-        Ok(Ranked { referrers: self.with_figures(board, referrers).await?, next })
+        Ok(Ranked { referrers: self.with_counters(board, referrers).await?, next })
     }
 
-    /// The places of one shard behind a place: one more than asked for, which says whether there are more.
+    /// The positions of one shard after a position. Reads one more than `limit`, to know whether there is a next page.
     async fn shard_of(
         &self,
         board: &Board,
@@ -161,22 +117,22 @@ impl Metrics {
         let query = expressions::ranked(&self.client, board, shard, most).table_name(&self.table);
         let limit = i32::try_from(limit.saturating_add(1)).unwrap_or(i32::MAX);
         let answer = query.set_exclusive_start_key(start).limit(limit).send().await?;
-        let places = answer.items.iter().flatten().filter_map(items::placed);
+        let places = answer.items.iter().flatten().filter_map(items::ranked);
         Ok(places.map(|(referrer, score)| (shard, Rank { score, referrer })).collect())
     }
 
-    async fn with_figures(&self, board: &Board, of: Vec<UserId>) -> Result<Vec<(UserId, Figures)>, StoreError> {
+    async fn with_counters(&self, board: &Board, of: Vec<UserId>) -> Result<Vec<(UserId, Counters)>, StoreError> {
         if of.is_empty() {
             return Ok(Vec::new());
         }
         let key = |referrer: &UserId| items::referrer_key(&board.program, referrer, board.period);
         let found = store::read_batch(&self.client, &self.table, of.iter().map(key).collect()).await?;
-        let figures: BTreeMap<_, _> =
-            found.iter().filter_map(|item| Some((item.get(PK)?.as_s().ok()?.clone(), items::figures(item)))).collect();
+        let counters: BTreeMap<_, _> =
+            found.iter().filter_map(|item| Some((item.get(PK)?.as_s().ok()?.clone(), items::counters(item)))).collect();
         let of = of.into_iter().map(|referrer| {
             let pk = key(&referrer).remove(PK).and_then(|pk| pk.as_s().ok().cloned()).unwrap_or_default();
-            let figures = figures.get(&pk).cloned().unwrap_or_default();
-            (referrer, figures)
+            let counters = counters.get(&pk).cloned().unwrap_or_default();
+            (referrer, counters)
         });
         Ok(of.collect())
     }
@@ -195,21 +151,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rank_comes_back_and_a_forged_one_does_not() {
+    fn a_rank_survives_its_text_form_and_a_forged_one_is_refused() {
         let rank = Rank { score: items::score_of(3) + 17, referrer: "bob|x".parse().unwrap() };
         assert_eq!(Rank::from_text(&rank.to_text()), Some(rank));
         for text in ["", "#", "3#bob", "-1#bob", &format!("{}#", items::score_of(1)), &format!("{}0#bob", i128::MAX)] {
             assert_eq!(Rank::from_text(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_period_is_a_month_or_all_time() {
-        for text in ["all", "2026-11"] {
-            assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
-        }
-        for text in ["", "ALL", "2026", "2026-13"] {
-            assert_eq!(text.parse::<Period>(), Err(InvalidPeriod), "{text}");
         }
     }
 }

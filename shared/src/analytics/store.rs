@@ -1,11 +1,11 @@
-//! The store of the metrics: facts taken in, each in one transaction with what they change of the counters.
+//! Records facts: one transaction stores the facts of a referral and updates the counters that they change.
 
 use aws_sdk_dynamodb::{
     Client, error::SdkError, operation::transact_write_items::TransactWriteItemsError, types::TransactWriteItem,
 };
 
 use super::{
-    contributions::{Counts, contributions},
+    contributions::{Contributions, contributions},
     expressions,
     facts::Facts,
     items,
@@ -16,51 +16,51 @@ use crate::{
     store::{self, Store, StoreError, keys::Item},
 };
 
-/// What became of facts.
+/// The outcome of [`Analytics::record`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
-    /// They were newer than what was known, and are counted.
+pub enum CountOutcome {
+    /// The facts were newer than the stored ones, and are counted now.
     Counted,
-    /// They, or newer ones, were known.
-    Known,
+    /// These facts, or newer ones, were counted before.
+    AlreadyCounted,
 }
 
-/// The metrics table of one stack.
+/// The client of a stack's analytics table.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct Analytics {
     pub(super) client: Client,
     pub(super) table: String,
 }
 
-/// What a write came to: done, or others were faster, and this is there now.
-type Refused = Option<Option<Facts>>;
+/// The result of a write: `None` if it was done, else the facts that a concurrent writer stored.
+type Conflict = Option<Option<Facts>>;
 
-impl Metrics {
-    /// The metrics table of this name. The client's retries become those that fit a table.
+impl Analytics {
+    /// The analytics table of this name. The client gets the retry settings for DynamoDB.
     pub fn new(client: &Client, table: &str) -> Self {
         Self { client: store::with_table_retries(client), table: table.to_owned() }
     }
 
-    /// The metrics table that `METRICS_TABLE_NAME` names.
+    /// The analytics table that is named by `METRICS_TABLE_NAME`.
     ///
     /// # Errors
-    /// When it is not set.
+    /// Returns an error when the variable is not set.
     pub fn from_env(env: &Env, client: &Client) -> Result<Self, Misconfigured> {
         Ok(Self::new(client, env.required("METRICS_TABLE_NAME")?))
     }
 
-    /// Counts these facts, unless they or newer ones of the same referral are counted already.
+    /// Counts these facts, unless the same or newer facts of the same referral are counted already.
     ///
     /// # Errors
-    /// When the table does not answer, or others keep counting the same referral.
-    pub async fn take(&self, facts: &Facts) -> Result<Taken, StoreError> {
+    /// Returns an error when DynamoDB is unavailable, or when concurrent writers changed the same facts too often.
+    pub async fn record(&self, facts: &Facts) -> Result<CountOutcome, StoreError> {
         let mut known = self.known(&facts.referee).await?;
         for _ in 0..Store::MAX_DECISIONS {
             if known.as_ref().is_some_and(|known| known.rev >= facts.rev) {
-                return Ok(Taken::Known);
+                return Ok(CountOutcome::AlreadyCounted);
             }
             match self.replace(known.as_ref(), facts).await? {
-                None => return Ok(Taken::Counted),
+                None => return Ok(CountOutcome::Counted),
                 Some(found) => known = found,
             }
         }
@@ -73,29 +73,34 @@ impl Metrics {
         Ok(found.item.map(items::facts_from).transpose()?)
     }
 
-    /// Puts facts in the place of those that are known, and adds to the counters what that changes.
-    async fn replace(&self, known: Option<&Facts>, facts: &Facts) -> Result<Refused, StoreError> {
+    /// Replaces the stored facts, and adds the difference to the counters.
+    async fn replace(&self, known: Option<&Facts>, facts: &Facts) -> Result<Conflict, StoreError> {
         let before = known.map(contributions).unwrap_or_default();
         let items = self.items(known, facts, &contributions(facts).minus(&before))?;
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(None),
-            Err(problem) => refused(problem).map(Some),
+            Err(problem) => conflict(problem).map(Some),
         }
     }
 
-    fn items(&self, known: Option<&Facts>, facts: &Facts, by: &Counts) -> Result<Vec<TransactWriteItem>, StoreError> {
+    fn items(
+        &self,
+        known: Option<&Facts>,
+        facts: &Facts,
+        by: &Contributions,
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
         let put = expressions::replace(&self.table, items::facts_item(facts)?, known);
         let updates =
-            by.0.iter().map(|(subject, figures)| expressions::add(&self.table, subject, &facts.referee, figures));
+            by.0.iter().map(|(subject, counters)| expressions::add(&self.table, subject, &facts.referee, counters));
         let put = put.map(|put| TransactWriteItem::builder().put(put).build());
         let updates = updates.map(|update| Some(TransactWriteItem::builder().update(update?).build()));
         let items: Option<Vec<_>> = std::iter::once(put).chain(updates).collect();
-        items.ok_or_else(|| StoreError::Unavailable("the library refuses the transaction".to_owned()))
+        items.ok_or_else(|| StoreError::Unavailable("the transaction cannot be built".to_owned()))
     }
 }
 
-/// What was there where the condition did not hold; any other failure stays one.
-fn refused<R>(problem: SdkError<TransactWriteItemsError, R>) -> Result<Option<Facts>, StoreError>
+/// The item that was found where the condition failed. Any other failure remains an error.
+fn conflict<R>(problem: SdkError<TransactWriteItemsError, R>) -> Result<Option<Facts>, StoreError>
 where
     R: std::fmt::Debug + 'static,
 {

@@ -1,4 +1,4 @@
-//! The views' files, and the template beside them in which they stand once more.
+//! The files of the views, and the template beside them that repeats their SQL.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use crate::{
     world::duck::{Answer, Duck, Lines, Request},
 };
 
-/// The views, each behind those that it builds on.
+/// The views. Each follows the views that it uses.
 const VIEWS: [&str; 13] = [
     "events",
     "referrals",
@@ -23,18 +23,19 @@ const VIEWS: [&str; 13] = [
     "daily",
     "daily_voids",
     "daily_rewards",
-    "daily_took",
+    "daily_time_to_convert",
     "referrers",
     "referrer_rewards",
     "cohorts",
     "liability",
     "held",
 ];
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions/analytics/warehouse")
 }
 
-/// What a view is for, and its SQL: the file's first line, and the rest.
+/// The description of a view and its SQL: the first line of its file, and the other lines.
 fn view(name: &str) -> (String, String) {
     let text = fs::read_to_string(folder().join(name).with_extension("sql")).unwrap();
     let (head, sql) = text.split_once('\n').unwrap();
@@ -45,7 +46,7 @@ pub(super) fn resource(name: &str) -> Value {
     local::template().unwrap()["Resources"][name].clone()
 }
 
-/// The columns of the table in which events arrive, with their types.
+/// The columns of the table of arrived events, with their types.
 pub(super) fn columns() -> Vec<(String, String)> {
     let table = resource("WarehouseArrivals")["Properties"]["TableInput"].clone();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -56,22 +57,22 @@ pub(super) fn columns() -> Vec<(String, String)> {
 fn duckdb_type(hive: &str) -> &'static str {
     match hive {
         "string" => "VARCHAR",
-        other => panic!("a type of columns that this test does not know: {other}"),
+        other => panic!("a column type that this test does not know: {other}"),
     }
 }
 
-/// The views on what arrived, and the answers to these questions.
-pub(super) fn asked(duck: &Duck, lines: &Lines, questions: &[String]) -> Answer {
-    duck.ask(&Request {
+/// Creates the views on the arrived lines and runs these queries.
+pub(super) fn query(duck: &Duck, lines: &Lines, queries: &[String]) -> Answer {
+    duck.run(&Request {
         folder: lines.folder(),
         table: resource("WarehouseArrivals")["Properties"]["TableInput"]["Name"].as_str().unwrap(),
         columns: &columns(),
         views: &VIEWS.map(|name| (name, view(name).1)),
-        questions,
+        queries,
     })
 }
 
-/// A type of DuckDB as Glue has it, and as Athena has it.
+/// The types in Glue and in Athena that correspond to a type in DuckDB.
 fn athena_type(duckdb: &str) -> (&'static str, &'static str) {
     match duckdb {
         "VARCHAR" => ("string", "varchar"),
@@ -88,18 +89,18 @@ fn logical_id(name: &str) -> String {
     name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
-/// `template.yaml` beside the views as the files make it.
+/// The expected content of `template.yaml`, generated from the files.
 fn template(columns: &BTreeMap<String, Vec<(String, String)>>) -> String {
     let head = "\
-# The views of this folder, as Athena keeps them in Glue. The main template nests this when WarehouseDatabase says so.
-# CloudFormation has no plain way to take a text from another file, so the SQL is here once more; a test
-# (tests/suite/warehouse/views.rs) holds both to each other, and prints this file as it should be.
+# The views of this folder in the form in which Athena stores them in Glue. The root template nests this template if
+# WarehouseDatabase is set. CloudFormation cannot include text from another file, so this template repeats the SQL. A test
+# (tests/suite/warehouse/views.rs) compares both, and prints the expected content of this file.
 AWSTemplateFormatVersion: \"2010-09-09\"
-Description: Referrals - views on the warehouse.
+Description: Referrals - views of the warehouse.
 
 Parameters:
   Database:
-    Description: The database of Glue that has the table arrivals.
+    Description: The Glue database that contains the table arrivals.
     Type: String
 
 Resources:
@@ -143,7 +144,7 @@ Resources:
 }
 
 #[test]
-fn the_template_has_the_views_that_the_files_say() {
+fn the_template_contains_the_views_of_the_files() {
     let is_sql = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sql");
     let files = fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path()).filter(is_sql);
     let files: BTreeSet<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
@@ -151,11 +152,11 @@ fn the_template_has_the_views_that_the_files_say() {
     let nested = resource("WarehouseViews");
     assert_eq!(nested["Properties"]["TemplateURL"], "functions/analytics/warehouse/template.yaml");
 
-    let Some(duck) = Duck::find("the_template_has_the_views_that_the_files_say") else { return };
+    let Some(duck) = Duck::find("the_template_contains_the_views_of_the_files") else { return };
     let mut lines = Lines::new();
     lines.arrive(ARRIVALS[0], &[transformer().apply(&json!({}), "").unwrap()]);
     let (written, expected) =
-        (fs::read_to_string(folder().join("template.yaml")).unwrap(), template(&asked(&duck, &lines, &[]).views));
+        (fs::read_to_string(folder().join("template.yaml")).unwrap(), template(&query(&duck, &lines, &[]).views));
     assert!(written == expected, "functions/analytics/warehouse/template.yaml should be:\n{expected}");
     let published = local::yaml(&written).unwrap();
     for name in VIEWS {
@@ -166,9 +167,9 @@ fn the_template_has_the_views_that_the_files_say() {
     }
 }
 
-/// Nothing of it is deployed unless it is asked for.
+/// No resource of the warehouse is deployed unless it is requested.
 #[test]
-fn the_warehouse_is_there_on_its_condition_alone() {
+fn every_warehouse_resource_has_the_condition() {
     let template = local::template().unwrap();
     let not_asked = json!({"Fn::Not": [{"Fn::Equals": ["", ""]}]});
     assert_eq!(template["Conditions"]["HasWarehouse"], not_asked);

@@ -1,6 +1,6 @@
-"""Plays Firehose and Athena by DuckDB: JSON lines become Parquet, views are made, questions are answered.
+"""Replaces Firehose and Athena with DuckDB: converts JSON lines to Parquet, creates views, runs queries.
 
-Reads one request from standard input (see duck.rs), and writes the answer to standard output, every value as text.
+Reads one request from standard input (see duck.rs) and writes the answer to standard output, every value as text.
 """
 
 import json
@@ -26,11 +26,11 @@ def main():
     for name, sql in request["views"]:
         database.execute(f"CREATE VIEW {name} AS {sql}")
         views[name] = [row[:2] for row in database.execute(f"DESCRIBE {name}").fetchall()]
-    answers = [answer(database.execute(question)) for question in request["questions"]]
+    answers = [rows(database.execute(query)) for query in request["queries"]]
     json.dump({"views": views, "answers": answers}, sys.stdout)
 
 
-def answer(result):
+def rows(result):
     names = [column[0] for column in result.description]
     values = ([None if value is None else str(value) for value in row] for row in result.fetchall())
     return [dict(zip(names, row)) for row in values]

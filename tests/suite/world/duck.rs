@@ -1,4 +1,4 @@
-//! DuckDB, in the place of Firehose and Athena: `duck.py` makes Parquet of lines and answers in SQL.
+//! DuckDB in place of Firehose and Athena: `duck.py` converts lines to Parquet and runs SQL queries.
 
 use std::{
     collections::BTreeMap,
@@ -10,39 +10,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{Folder, not_tested};
 
-/// A Python that has DuckDB.
+/// A Python interpreter with the module `duckdb`.
 pub(crate) struct Duck(String);
 
-/// What is asked.
+/// A request to `duck.py`.
 #[derive(Serialize)]
 pub(crate) struct Request<'a> {
-    /// Where lines are (`lines/arrived=2026-01-01/0.json`), and files will be.
+    /// The folder of the lines (`lines/arrived=2026-01-01/0.json`), in which the Parquet files are created.
     pub(crate) folder: &'a str,
-    /// The table's name.
     pub(crate) table: &'a str,
-    /// Its columns with their types, but for the partition.
+    /// The columns of the table with their types, without the partition column.
     pub(crate) columns: &'a [(String, String)],
-    /// Views with their SQL, each behind those that it builds on.
+    /// The views with their SQL. Each follows the views that it uses.
     pub(crate) views: &'a [(&'static str, String)],
-    /// In SQL.
-    pub(crate) questions: &'a [String],
+    /// SQL queries.
+    pub(crate) queries: &'a [String],
 }
 
-/// A row, each value as text.
+/// A row with every value as text.
 pub(crate) type Row = BTreeMap<String, Option<String>>;
 
-/// What comes of it.
+/// The answer of `duck.py`.
 #[derive(Deserialize)]
 pub(crate) struct Answer {
-    /// The columns of each view, with DuckDB's types.
+    /// The columns of each view with their types in DuckDB.
     pub(crate) views: BTreeMap<String, Vec<(String, String)>>,
-    /// The rows that each question has for an answer.
+    /// The rows that each query returned.
     pub(crate) answers: Vec<Vec<Row>>,
 }
 
 impl Duck {
-    /// The Python that `DUCKDB_PYTHON` names, or `python3`. `None` where it has no DuckDB, which is said aloud, and is
-    /// a failure where `REQUIRE_DUCKDB` is set, as it is in CI.
+    /// Finds the interpreter: `DUCKDB_PYTHON`, or `python3`. Returns `None` if it has no DuckDB: the test is then skipped
+    /// with a message, or fails if `REQUIRE_DUCKDB` is set, as in CI.
     pub(crate) fn find(test: &str) -> Option<Self> {
         let python = std::env::var("DUCKDB_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let import = Command::new(&python).args(["-c", "import duckdb"]).stderr(Stdio::null()).status();
@@ -53,13 +52,13 @@ impl Duck {
         None
     }
 
-    /// Asks.
-    pub(crate) fn ask(&self, request: &Request<'_>) -> Answer {
+    /// Runs `duck.py` with this request.
+    pub(crate) fn run(&self, request: &Request<'_>) -> Answer {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/suite/world/duck.py");
         let mut command = Command::new(&self.0);
         let command = command.args(["-B", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // Taken, so that it ends with the request.
+        // `take` closes the pipe after the request.
         child.stdin.take().unwrap().write_all(&serde_json::to_vec(request).unwrap()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -67,7 +66,7 @@ impl Duck {
     }
 }
 
-/// The lines that Firehose is given, by the date on which they arrive.
+/// The lines that Firehose receives, by date of arrival.
 pub(crate) struct Lines {
     folder: Folder,
     count: usize,
@@ -82,7 +81,7 @@ impl Lines {
         self.folder.path().to_str().unwrap()
     }
 
-    /// Puts lines into one more file of a date.
+    /// Writes lines to a new file of this date.
     pub(crate) fn arrive(&mut self, date: &str, lines: &[String]) {
         let folder = self.folder.path().join("lines").join(format!("arrived={date}"));
         std::fs::create_dir_all(&folder).unwrap();

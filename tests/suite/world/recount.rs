@@ -1,4 +1,4 @@
-//! The recount: what the metrics must say, counted plainly from all referrals, by nothing that the metrics are made with.
+//! The recount: the expected counters, computed from all referrals without using any code of the analytics module.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use referrals::{
     time::Timestamp,
 };
 
-/// Figures by what they are about and what they are called, the shards added up. Nothing is there that is zero.
+/// Counters by subject and name, summed over the shards. Counters at zero are left out.
 pub(crate) type Tally = BTreeMap<String, i128>;
 
-/// Counts all referrals anew.
+/// Counts all referrals.
 pub(crate) fn recount<'a>(referrals: impl IntoIterator<Item = &'a Referral>) -> Tally {
     let mut tally = Tally::new();
     referrals.into_iter().for_each(|referral| count(&mut tally, referral));
@@ -23,10 +23,10 @@ pub(crate) fn recount<'a>(referrals: impl IntoIterator<Item = &'a Referral>) -> 
 
 fn count(tally: &mut Tally, referral: &Referral) {
     let mut add =
-        |about: String, figure: &str, count: i128| *tally.entry(format!("{about} {figure}")).or_default() += count;
+        |about: String, name: &str, count: i128| *tally.entry(format!("{about} {name}")).or_default() += count;
     let program = &referral.program;
     let day = |at: Timestamp| format!("day {program} {}", &at.to_string()[..10]);
-    let ever = format!("referrer {program} {} all", referral.referrer);
+    let all_time = format!("referrer {program} {} all", referral.referrer);
     let month = |at: Timestamp| format!("referrer {program} {} {}", referral.referrer, &at.to_string()[..7]);
 
     let created_at = referral.created_at;
@@ -44,10 +44,10 @@ fn count(tally: &mut Tally, referral: &Referral) {
             conversion.as_ref().map(|conversion| (conversion, false))
         }
     };
-    if let Some((conversion, lasts)) = order {
+    if let Some((conversion, is_net)) = order {
         happened.push((conversion.at, "converted".to_owned()));
-        add(ever.clone(), "score", lasts.into());
-        add(month(conversion.at), "score", lasts.into());
+        add(all_time.clone(), "score", is_net.into());
+        add(month(conversion.at), "score", is_net.into());
         let seconds = conversion.at.since(created_at).as_secs();
         let bounds = [60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_600, 2_592_000];
         let bucket = bounds.iter().filter(|bound| seconds >= **bound).count();
@@ -58,7 +58,7 @@ fn count(tally: &mut Tally, referral: &Referral) {
     for (at, what) in happened {
         add(day(at), &what, 1);
         add(month(at), &what, 1);
-        add(ever.clone(), &what, 1);
+        add(all_time.clone(), &what, 1);
     }
 
     let mut worth = |about: String, stage: &str, benefit: &Benefit| {
@@ -88,7 +88,7 @@ fn count(tally: &mut Tally, referral: &Referral) {
             worth(day(at), stage, &reward.benefit);
             if side == Side::Referrer {
                 worth(month(at), stage, &reward.benefit);
-                worth(ever.clone(), stage, &reward.benefit);
+                worth(all_time.clone(), stage, &reward.benefit);
             }
         }
     }
@@ -99,7 +99,7 @@ fn monday(at: Timestamp) -> NaiveDate {
     NaiveDate::from_isoywd_opt(day.iso_week().year(), day.iso_week().week(), Weekday::Mon).unwrap()
 }
 
-/// What the items of the metrics table say.
+/// The counters in the items of the analytics table.
 pub(crate) fn counted<'a>(items: impl IntoIterator<Item = &'a Item>) -> Tally {
     let mut tally = Tally::new();
     for item in items {
@@ -110,11 +110,11 @@ pub(crate) fn counted<'a>(items: impl IntoIterator<Item = &'a Item>) -> Tally {
             ["PROGRAM", program, "DAYS", _shard] => format!("day {program} {sk}"),
             ["PROGRAM", program, "REFERRER", referrer] => format!("referrer {program} {referrer} {sk}"),
             ["LIABILITY", _shard] => format!("owed {sk}"),
-            _ => panic!("no item of the metrics: {item:?}"),
+            _ => panic!("not an item of the analytics table: {item:?}"),
         };
         for (name, value) in item.iter().filter(|(name, _)| !["pk", "sk", "board"].contains(&name.as_str())) {
             let value: i128 = value.as_n().unwrap().parse().unwrap();
-            // Of a score, what is below a quintillion only keeps referrers apart.
+            // The part of a score below a quintillion only breaks ties between referrers.
             let value = if name == "score" { value / 1_000_000_000_000_000_000 } else { value };
             *tally.entry(format!("{about} {name}")).or_default() += value;
         }
@@ -123,7 +123,7 @@ pub(crate) fn counted<'a>(items: impl IntoIterator<Item = &'a Item>) -> Tally {
     tally
 }
 
-/// What one says and the other does not, for a message: nothing where they agree.
+/// The differences between two tallies, one message each.
 pub(crate) fn difference(counted: &Tally, expected: &Tally) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = counted.keys().chain(expected.keys()).collect();
     let of = |tally: &Tally, name: &String| tally.get(name).copied().unwrap_or_default();

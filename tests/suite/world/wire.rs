@@ -59,7 +59,7 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn is_write(&self) -> bool {
         !matches!(
-            self.operation.trim_start_matches(METRICS),
+            self.operation.trim_start_matches(ANALYTICS),
             "GetItem" | "BatchGetItem" | "Query" | "Scan" | "TransactGetItems"
         )
     }
@@ -86,8 +86,8 @@ impl Wire {
         self.0.lock().unwrap()
     }
 
-    /// Breaks the next calls of this operation in these ways, one after another; `metrics:` comes before the names of
-    /// those on the metrics table.
+    /// Breaks the next calls of this operation in these ways, one after another; `analytics:` comes before the names of
+    /// those on the analytics table.
     pub(crate) fn break_next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
     }
@@ -114,12 +114,12 @@ impl Wire {
 
     /// The calls to the operational table since the last time, in order.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
-        self.state().calls.extract_if(.., |call| !call.operation.starts_with(METRICS)).collect()
+        self.state().calls.extract_if(.., |call| !call.operation.starts_with(ANALYTICS)).collect()
     }
 
-    /// Those to the metrics table, named apart.
-    pub(crate) fn take_metrics_calls(&self) -> Vec<Call> {
-        self.state().calls.extract_if(.., |call| call.operation.starts_with(METRICS)).collect()
+    /// Those to the analytics table, named apart.
+    pub(crate) fn take_analytics_calls(&self) -> Vec<Call> {
+        self.state().calls.extract_if(.., |call| call.operation.starts_with(ANALYTICS)).collect()
     }
 
     /// What was done so far, as the policies of AWS name it. A transaction is the actions of its items.
@@ -194,13 +194,13 @@ impl TappedConnector {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         let mut operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         if self.look_into(&target, &mut request) {
-            operation.insert_str(0, METRICS);
+            operation.insert_str(0, ANALYTICS);
         }
         match self.wire.next_fault(&operation) {
             Some(Fault::RequestLost) => return Err(lost()),
             Some(Fault::Throttled) => return Ok(refused(400, "ProvisionedThroughputExceededException")),
             Some(Fault::Internal) => return Ok(refused(500, "InternalServerError")),
-            Some(Fault::Conflict) => return Ok(conflict(operation.trim_start_matches(METRICS))),
+            Some(Fault::Conflict) => return Ok(conflict(operation.trim_start_matches(ANALYTICS))),
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Fault::AnswerSlow(pause)) => {
                 let answer = self.pass_on(&operation, request).await;
@@ -231,27 +231,27 @@ impl TappedConnector {
         Ok(response)
     }
 
-    /// Notes what is done, and has DynamoDB say what it costs; whether it is about the metrics table.
+    /// Notes what is done, and has DynamoDB say what it costs; whether it is about the analytics table.
     fn look_into(&self, target: &str, request: &mut HttpRequest) -> bool {
         let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return false };
         self.wire.state().actions.extend(actions(target, &body));
         if !target.starts_with("DynamoDB") {
             return false;
         }
-        let is_of_metrics = is_of_metrics(&body);
+        let is_of_analytics = is_of_analytics(&body);
         body["ReturnConsumedCapacity"] = json!("TOTAL");
         let body = body.to_string();
         request.headers_mut().insert("content-length", body.len().to_string());
         *request.body_mut() = SdkBody::from(body);
-        is_of_metrics
+        is_of_analytics
     }
 }
 
-/// Before the names of operations on the metrics table, so that whoever breaks or counts calls to the operational table
+/// Before the names of operations on the analytics table, so that whoever breaks or counts calls to the operational table
 /// means those alone.
-const METRICS: &str = "metrics:";
+const ANALYTICS: &str = "analytics:";
 
-fn is_of_metrics(body: &Value) -> bool {
+fn is_of_analytics(body: &Value) -> bool {
     let part = body["TransactItems"][0].as_object().and_then(|item| item.values().next());
     let table = part.unwrap_or(body)["TableName"].as_str();
     table == Some("metrics") || body["RequestItems"].get("metrics").is_some()

@@ -1,50 +1,50 @@
-//! The metrics made anew from the operational table, and two metrics tables held against each other.
+//! Counts the analytics again from the operational table, and compares two analytics tables.
 //!
-//! Every referral is taken in as `analytics` takes it in from the stream: newer facts replace older ones, and the
-//! counters move by the difference. So a rebuild can be broken off and begun again, and run into the table that is in
-//! use: there it makes good what the stream lost, and changes nothing else.
+//! Every referral is recorded in the same way as the `analytics` function records it from the stream: newer facts replace
+//! older ones, and the counters change by the difference. Therefore a rebuild can be interrupted and started again, and it
+//! can write into the table that is in use: there it adds what the stream lost, and changes nothing else.
 
 use std::{future::Future, time::Duration};
 
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use referrals::{
-    analytics::{Facts, Metrics, Taken, items},
+    analytics::{Analytics, CountOutcome, Facts, items},
     store::{Scanned, Store, StoreError, keys::Item},
 };
 
-/// How many referrals are taken in at once. More would get into each other's way at the counters.
-const AT_ONCE: usize = 8;
-/// How often one is tried, after what `Metrics` tries by itself.
+/// How many referrals are recorded concurrently. More would conflict with each other on the same counters.
+const CONCURRENCY: usize = 8;
+/// How often recording is retried, in addition to the retries of [`Analytics::record`].
 const ATTEMPTS: u32 = 8;
 
-/// What a rebuild came to.
+/// The result of a rebuild.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Report {
-    /// Referrals that were counted, or counted anew because what was known of them was older.
+    /// Referrals that were not counted, or whose counted state was older.
     pub counted: u64,
-    /// Referrals that were known as they are.
-    pub known: u64,
-    /// Items that cannot be read. They are in the log, and count nowhere.
+    /// Referrals that were counted in their current state before.
+    pub already_counted: u64,
+    /// Items that cannot be read. They are logged and not counted.
     pub unreadable: u64,
 }
 
-/// Takes every referral of a table in, and says after each page how many items were looked at.
+/// Records every referral of a table. Calls `on_page` after each page with the number of items that were read.
 ///
 /// # Errors
-/// When a table does not answer.
-pub async fn rebuild(from: &Store, into: &Metrics, looked_at: impl Fn(u64)) -> Result<Report, StoreError> {
+/// Returns an error when DynamoDB is unavailable.
+pub async fn rebuild(from: &Store, into: &Analytics, on_page: impl Fn(u64)) -> Result<Report, StoreError> {
     let (mut report, mut next) = (Report::default(), None);
     loop {
         let Scanned { referrals, looked_at: items, unreadable, next: rest } = from.scan(next).await?;
         let facts: Vec<Facts> = referrals.iter().map(Facts::from).collect();
-        let takes = facts.iter().map(|facts| patiently(move || into.take(facts)));
-        let taken: Vec<Taken> = stream::iter(takes).buffer_unordered(AT_ONCE).try_collect().await?;
-        let counted = taken.iter().filter(|taken| **taken == Taken::Counted).count() as u64;
+        let records = facts.iter().map(|facts| with_retries(move || into.record(facts)));
+        let outcomes: Vec<CountOutcome> = stream::iter(records).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let counted = outcomes.iter().filter(|outcome| **outcome == CountOutcome::Counted).count() as u64;
         report.counted += counted;
-        report.known += taken.len() as u64 - counted;
+        report.already_counted += outcomes.len() as u64 - counted;
         report.unreadable += unreadable;
-        looked_at(items);
+        on_page(items);
         match rest {
             Some(rest) => next = Some(rest),
             None => return Ok(report),
@@ -52,8 +52,8 @@ pub async fn rebuild(from: &Store, into: &Metrics, looked_at: impl Fn(u64)) -> R
     }
 }
 
-/// Tries again for a while: many referrals add to the same counters.
-async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, StoreError>
+/// Retries with backoff, because many referrals add to the same counters.
+async fn with_retries<T, F>(attempt: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -66,22 +66,22 @@ where
     attempt().await
 }
 
-/// What two metrics tables say differently, each as a line; none when they say the same.
+/// Compares two analytics tables. Returns one line per difference.
 ///
 /// # Errors
-/// When a table does not answer.
-pub async fn compare(one: &Metrics, other: &Metrics) -> Result<Vec<String>, StoreError> {
+/// Returns an error when DynamoDB is unavailable.
+pub async fn compare(one: &Analytics, other: &Analytics) -> Result<Vec<String>, StoreError> {
     let mut lines = Vec::new();
     each_page(one, other, |item, there| {
-        let (here, there) = (items::told(item), there.and_then(items::told));
+        let (here, there) = (items::canonical_text(item), there.and_then(items::canonical_text));
         if here != there {
             lines.push(line(item, here.as_deref(), there.as_deref()));
         }
     })
     .await?;
     each_page(other, one, |item, there| {
-        // What is in both was compared above.
-        if let (Some(said), None) = (items::told(item), there) {
+        // Items that are in both tables are compared above.
+        if let (Some(said), None) = (items::canonical_text(item), there) {
             lines.push(line(item, None, Some(&said)));
         }
     })
@@ -91,19 +91,19 @@ pub async fn compare(one: &Metrics, other: &Metrics) -> Result<Vec<String>, Stor
 
 fn line(item: &Item, here: Option<&str>, there: Option<&str>) -> String {
     let (here, there) = (here.unwrap_or("nothing"), there.unwrap_or("nothing"));
-    format!("{}: {here}; the other: {there}", items::address(item))
+    format!("{}: {here}; in the other table: {there}", items::address(item))
 }
 
-/// Shows each item of one table together with that of the same key in another.
+/// Calls `show` with each item of one table and the item with the same key in the other.
 async fn each_page(
-    of: &Metrics,
-    other: &Metrics,
+    of: &Analytics,
+    other: &Analytics,
     mut show: impl FnMut(&Item, Option<&Item>),
 ) -> Result<(), StoreError> {
     let mut next = None;
     loop {
         let (items, rest) = of.scan(next).await?;
-        for items in items.chunks(Metrics::BATCH) {
+        for items in items.chunks(Analytics::BATCH) {
             let there = other.same_keys(items).await?;
             items.iter().for_each(|item| show(item, there.iter().find(|found| items::is_same_key(found, item))));
         }
@@ -114,12 +114,12 @@ async fn each_page(
     }
 }
 
-/// The metrics table of this name, made if there is none.
+/// The analytics table of this name. It is created if it does not exist.
 ///
 /// # Errors
-/// When it cannot be made.
-pub async fn made(client: &Client, name: &str) -> Result<Metrics, StoreError> {
-    let metrics = Metrics::new(client, name);
-    metrics.make().await?;
-    Ok(metrics)
+/// Returns an error when the table cannot be created.
+pub async fn open_or_create(client: &Client, name: &str) -> Result<Analytics, StoreError> {
+    let analytics = Analytics::new(client, name);
+    analytics.create_table().await?;
+    Ok(analytics)
 }

@@ -1,5 +1,4 @@
-//! `rebuild`: makes the metrics anew from the operational table, with a progress bar, and holds them against those in
-//! use.
+//! `rebuild`: counts the analytics again from the operational table, and compares the result with another analytics table.
 
 use std::{
     io::{self, Write},
@@ -9,21 +8,22 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use rebuild::Report;
-use referrals::{analytics::Metrics, aws, runtime::Env, store::Store};
+use referrals::{analytics::Analytics, aws, runtime::Env, store::Store};
 
-/// Makes the metrics anew from the operational table.
+/// Counts the analytics again from the operational table.
 ///
-/// Region and credentials come from the environment (AWS_REGION, AWS_ACCESS_KEY_ID, ...), and so does the address of a
-/// local service (AWS_ENDPOINT_URL_DYNAMODB).
+/// The environment provides the region and credentials (AWS_REGION, AWS_ACCESS_KEY_ID, ...) and, for a local service, the
+/// endpoint (AWS_ENDPOINT_URL_DYNAMODB).
 #[derive(Parser)]
 struct Arguments {
     /// The operational table.
     #[arg(long, value_name = "TABLE")]
     from: String,
-    /// The metrics table to count in; it is made if there is none. Of what it knows already only what is older changes.
+    /// The analytics table to write; it is created if it does not exist. Only referrals whose state is older there are
+    /// counted again.
     #[arg(long, value_name = "TABLE")]
     into: String,
-    /// A metrics table to hold it against: each difference is a line, and the exit code then 1.
+    /// An analytics table to compare with: prints one line per difference, and exits with code 1 if there is any.
     #[arg(long, value_name = "TABLE")]
     compare_with: Option<String>,
 }
@@ -40,24 +40,27 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether there is no difference.
+/// Returns whether the compared tables are equal.
 async fn run(arguments: Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     let Arguments { from, into, compare_with } = arguments;
     let client = aws_sdk_dynamodb::Client::new(&aws::config(&Env::process())?);
-    let (store, metrics) = (Store::new(&client, &from), rebuild::made(&client, &into).await?);
+    let (store, analytics) = (Store::new(&client, &from), rebuild::open_or_create(&client, &into).await?);
     let bar = ProgressBar::new(store.size().await?).with_style(style()?);
-    let report = rebuild::rebuild(&store, &metrics, |items| {
+    let report = rebuild::rebuild(&store, &analytics, |items| {
         bar.inc(items);
-        // A table's size is counted a few times a day.
+        // DynamoDB updates a table's item count only every few hours, so it can be too low.
         bar.set_length(bar.length().unwrap_or_default().max(bar.position()));
     })
     .await?;
     bar.finish();
-    let Report { counted, known, unreadable } = report;
+    let Report { counted, already_counted, unreadable } = report;
     let mut out = io::stdout().lock();
-    writeln!(out, "{into}: {counted} referrals counted, {known} known before, {unreadable} items unreadable")?;
+    writeln!(
+        out,
+        "{into}: {counted} referrals counted, {already_counted} already counted, {unreadable} items unreadable"
+    )?;
     let Some(other) = compare_with else { return Ok(true) };
-    let differences = rebuild::compare(&metrics, &Metrics::new(&client, &other)).await?;
+    let differences = rebuild::compare(&analytics, &Analytics::new(&client, &other)).await?;
     differences.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     writeln!(out, "{} differences to {other}", differences.len())?;
     Ok(differences.is_empty())

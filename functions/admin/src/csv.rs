@@ -1,4 +1,4 @@
-//! Sheets: answers for those who want a spreadsheet (`text/csv`, RFC 4180).
+//! Answers as CSV (`text/csv`, RFC 4180), for spreadsheets.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use lambda_http::{
 };
 use referrals::{
     analytics::{
-        Figures,
+        Counters,
         counters::{Kind, Stage, Sum},
     },
     http::problem::Problem,
 };
 
-/// A table with a header.
-pub(crate) struct Sheet {
+/// A table with a header line.
+pub(crate) struct Csv {
     pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-impl Sheet {
-    /// The answer.
+impl Csv {
+    /// The response.
     pub(crate) fn respond(&self) -> Result<Response<Body>, Problem> {
         let mut response = Response::new(Body::from(self.text().map_err(Problem::unavailable)?));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv"));
@@ -29,7 +29,7 @@ impl Sheet {
     }
 
     fn text(&self) -> Result<String, Box<dyn std::error::Error>> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
+        let mut writer = ::csv::Writer::from_writer(Vec::new());
         writer.write_record(&self.columns)?;
         for row in &self.rows {
             writer.write_record(row)?;
@@ -38,18 +38,18 @@ impl Sheet {
     }
 }
 
-/// The columns that several rows need together: which reasons there are, and which kinds of rewards at which stages.
+/// The columns that depend on the rows: one per void reason, and two per stage and kind of rewards.
 pub(crate) struct Columns {
     reasons: BTreeSet<String>,
     rewards: BTreeSet<(Stage, Kind)>,
 }
 
 impl Columns {
-    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a Figures>) -> Self {
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a Counters>) -> Self {
         let mut columns = Self { reasons: BTreeSet::new(), rewards: BTreeSet::new() };
-        for figures in rows {
-            columns.reasons.extend(figures.voided().map(|(reason, _)| reason.to_owned()));
-            columns.rewards.extend(figures.rewards().into_keys());
+        for counters in rows {
+            columns.reasons.extend(counters.voided().map(|(reason, _)| reason.to_owned()));
+            columns.rewards.extend(counters.rewards().into_keys());
         }
         columns
     }
@@ -62,8 +62,9 @@ impl Columns {
         }))
     }
 
-    pub(crate) fn cells(&self, figures: &Figures) -> Vec<String> {
-        let (voided, rewards): (std::collections::BTreeMap<_, _>, _) = (figures.voided().collect(), figures.rewards());
+    pub(crate) fn cells(&self, counters: &Counters) -> Vec<String> {
+        let (voided, rewards): (std::collections::BTreeMap<_, _>, _) =
+            (counters.voided().collect(), counters.rewards());
         let reasons = self.reasons.iter().map(|reason| voided.get(reason.as_str()).copied().unwrap_or_default());
         let sums = self.rewards.iter().flat_map(|of| {
             let Sum { count, amount } = rewards.get(of).copied().unwrap_or_default();
@@ -83,11 +84,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_break_a_row_is_quoted() {
-        let sheet = Sheet {
+    fn cells_with_special_characters_are_quoted() {
+        let table = Csv {
             columns: vec!["a".to_owned(), "b,c".to_owned()],
             rows: vec![vec!["1 \"2\"".to_owned(), "x\ny".to_owned()]],
         };
-        assert_eq!(sheet.text().unwrap(), "a,\"b,c\"\n\"1 \"\"2\"\"\",\"x\ny\"\n");
+        assert_eq!(table.text().unwrap(), "a,\"b,c\"\n\"1 \"\"2\"\"\",\"x\ny\"\n");
     }
 }

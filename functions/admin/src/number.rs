@@ -1,9 +1,9 @@
-//! Whole numbers in a body, within bounds.
+//! Parses bounded whole numbers in request bodies.
 
 use referrals::http::problem::Problem;
 
-/// The number of this name from 1 to `most`, or what it is when it is left out. JSON has one kind of number, so 20.0 is
-/// as whole as 20.
+/// Returns the number of this name, which must be from 1 to `most`, or the default if it is missing. JSON has only one
+/// number type, so 20.0 is accepted as 20.
 pub(crate) fn within(name: &str, given: Option<f64>, default: u32, most: u32) -> Result<u32, Problem> {
     let Some(given) = given else { return Ok(default) };
     let is_it = |whole: &u32| f64::from(*whole).total_cmp(&given).is_eq();

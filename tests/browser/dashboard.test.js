@@ -1,14 +1,14 @@
-// The operators' page with nothing, with one referral and with ten thousand.
+// The dashboard with no referrals, with one and with ten thousand.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { accessible, calm, fits, launch, open, picture, SIZES } from "./browser.js";
-import { answers, equal, plotted } from "./figures.js";
+import { answers, equal, plotted } from "./values.js";
 import { days, Service } from "./service.js";
 
 const MANY = Number(process.env.REFERRALS ?? 10_000);
 
-/** What is in the service before anybody looks, and how to know that it came to rest. */
+/** The data of each service, and how to detect that all of it is processed. */
 const FILLS = {
   0: { fill: async () => {}, rested: () => true },
   1: {
@@ -20,7 +20,7 @@ const FILLS = {
   },
   [MANY]: {
     async fill(service) {
-      // Twenty-five rewards are refused, and one referrer turns out to be a fraud.
+      // Twenty-five rewards fail, and one referrer is flagged.
       await service.call("PUT", "/_local/subsystems/credit/script", { answers: Array(25).fill(400) });
       await service.refer({ referrals: MANY, referrers: 100 });
       await service.publish("account.flagged", [{ user_id: "referrer-7", reason: "stolen cards" }]);
@@ -31,10 +31,10 @@ const FILLS = {
   },
 };
 
-/** One of five orders, as many of one referrer as of another. */
+/** One in five referees orders, equally many per referrer. */
 const ordered = () => Array.from({ length: MANY }, (_, at) => at).filter((at) => (at + Math.floor(at / 100)) % 5 === 0);
 
-/** The page, once all of its sections have their answers. */
+/** Opens the page and waits until all sections show their answers. */
 async function dashboard(browser, service, how) {
   const opened = await open(browser, `${service.url}/dashboard`, how);
   await answered(opened.page);
@@ -60,7 +60,7 @@ for (const [referrals, { fill, rested }] of Object.entries(FILLS)) {
 
     for (const scheme of ["light", "dark"]) {
       for (const size of Object.keys(SIZES)) {
-        test(`it shows what the API says, ${scheme}, on a ${size}`, async () => {
+        test(`it shows the values of the API, ${scheme}, on a ${size}`, async () => {
           const opened = await dashboard(browser, service, { scheme, size });
           const { page, context } = opened;
           const said = await answers(service);
@@ -76,7 +76,7 @@ for (const [referrals, { fill, rested }] of Object.entries(FILLS)) {
       }
     }
 
-    test("all time has its referrers, page after page", async () => {
+    test("the leaderboard of all time loads page by page", async () => {
       const { page, context } = await dashboard(browser, service);
       await page.getByRole("radio", { name: "All time" }).check();
       await answered(page);
@@ -93,7 +93,7 @@ for (const [referrals, { fill, rested }] of Object.entries(FILLS)) {
       await context.close();
     });
 
-    test("the series is saved as the API's CSV", async () => {
+    test("the daily counters are saved as the API's CSV", async () => {
       const { page, context } = await dashboard(browser, service);
       const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save as CSV" }).click()]);
       assert.equal(download.suggestedFilename(), "daily-default.csv");

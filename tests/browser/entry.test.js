@@ -1,4 +1,4 @@
-// Signing in: with a token where the gateway wants one, with a signature where it wants that, and no further than told.
+// Signing in with a token or with AWS credentials. Credentials are kept no longer than the user chose.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -19,7 +19,7 @@ after(async () => {
   await service?.stop();
 });
 
-/** A page behind a gateway that lets through what `allows` likes, and refuses the rest with `status`. */
+/** Opens the page behind a gateway that forwards the requests that `allows` accepts, and answers others with `status`. */
 async function behind(allows, status, how = {}) {
   const opened = await open(browser, "about:blank", { expected: [String(status)], ...how });
   await opened.context.route("**/admin/**", async (route) => {
@@ -33,7 +33,7 @@ async function behind(allows, status, how = {}) {
 
 const asOf = (page) => page.waitForFunction(() => document.querySelector("#status").textContent.startsWith("As of"));
 
-test("a token is sent with every call, and kept for no longer than asked", async () => {
+test("a token is sent with every call, and kept no longer than chosen", async () => {
   const opened = await behind((request) => request.headers().authorization === "Bearer right", 401, { size: "phone", scheme: "dark" });
   const { page } = opened;
   const dialog = page.getByRole("dialog");
@@ -43,7 +43,7 @@ test("a token is sent with every call, and kept for no longer than asked", async
   await fits(page);
   await page.getByLabel("Token", { exact: true }).fill("wrong");
   await page.keyboard.press("Enter");
-  await page.getByText("That was not accepted").waitFor();
+  await page.getByText("Sign-in failed").waitFor();
   await page.getByLabel("Token", { exact: true }).fill("right");
   await page.keyboard.press("Enter");
   await asOf(page);
@@ -52,7 +52,7 @@ test("a token is sent with every call, and kept for no longer than asked", async
   await dialog.waitFor();
 
   await page.getByLabel("Token", { exact: true }).fill("right");
-  await page.getByLabel("Keep until this tab is closed").check();
+  await page.getByLabel("Keep until this tab closes").check();
   await page.getByRole("button", { name: "Sign in" }).click();
   await asOf(page);
   await page.reload();
@@ -65,7 +65,7 @@ test("a token is sent with every call, and kept for no longer than asked", async
 });
 
 for (const sessionToken of [undefined, "a session/token+="]) {
-  test(`calls are signed as AWS's own library signs them, ${sessionToken ? "with" : "without"} a session`, async () => {
+  test(`calls have the same signature as from AWS's library, ${sessionToken ? "with" : "without"} a session`, async () => {
     const signer = new SignatureV4({
       service: "execute-api", region: "eu-central-1", sha256: Sha256, credentials: { ...KEYS, sessionToken },
     });
@@ -90,7 +90,7 @@ for (const sessionToken of [undefined, "a session/token+="]) {
     await page.getByLabel("Region").fill("eu-central-1");
     await page.getByRole("button", { name: "Sign in" }).click();
     await asOf(page);
-    // A program whose name must be escaped, in the path, and cursors and dates in the query.
+    // A program whose name must be escaped in the path; dates in the query.
     await page.getByLabel("Program").fill("a.b@c+d|e");
     await page.getByRole("button", { name: "Show", exact: true }).click();
     await page.waitForFunction(() => location.search.includes("a.b"));
@@ -101,11 +101,11 @@ for (const sessionToken of [undefined, "a session/token+="]) {
   });
 }
 
-test("who does not sign in sees what was refused", async () => {
+test("without signing in, the page shows the refusals", async () => {
   const { page, context } = await behind(() => false, 403);
   await page.getByRole("dialog").waitFor();
   await page.keyboard.press("Escape");
   assert.equal(await page.locator("[role=alert]", { hasText: "Forbidden" }).count(), 6);
-  assert.equal(await page.locator("#status").textContent(), "Not everything was answered.");
+  assert.equal(await page.locator("#status").textContent(), "Some data could not be loaded.");
   await context.close();
 });

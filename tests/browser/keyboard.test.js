@@ -1,4 +1,4 @@
-// The operators' page without a mouse, and when it is refused.
+// The dashboard by keyboard, and with refused queries.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -22,14 +22,14 @@ const status = (page, words) =>
   page.waitForFunction((words) => document.querySelector("#status").textContent.startsWith(words), words);
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.name || document.activeElement.className.baseVal);
 
-test("everything is reached and done by keys", async () => {
+test("everything can be reached and used by keyboard", async () => {
   const opened = await open(browser, `${service.url}/dashboard`);
   const { page } = opened;
   await status(page, "As of");
   await page.keyboard.press("Tab");
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "To the figures");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");
   await page.keyboard.press("Enter");
-  assert.equal(await focused(page), "figures");
+  assert.equal(await focused(page), "content");
 
   await page.locator(".plot").focus();
   const readout = page.locator(".readout");
@@ -41,18 +41,18 @@ test("everything is reached and done by keys", async () => {
   await page.keyboard.press("End");
   assert.ok((await readout.textContent()).startsWith(today));
 
-  // Back to the form by keys alone, another program, and Enter.
+  // Back to the form by keyboard: another program, then Enter.
   await page.locator("[name=program]").focus();
   await page.keyboard.press("Control+A");
   await page.keyboard.type("other");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => location.search.includes("program=other"));
-  await page.getByText("Nothing happened in these days.").waitFor();
+  await page.getByText("No activity in this period.").waitFor();
   calm(opened);
   await opened.context.close();
 });
 
-test("every stop of the tab key can be seen", async () => {
+test("every tab stop is visible", async () => {
   const { page, context } = await open(browser, `${service.url}/dashboard`);
   await status(page, "As of");
   const seen = new Set();
@@ -73,11 +73,11 @@ test("every stop of the tab key can be seen", async () => {
   await context.close();
 });
 
-test("a question that the API refuses is answered in words, and the rest is shown", async () => {
+test("a refused query shows the problem, and the other sections show their data", async () => {
   const opened = await open(browser, `${service.url}/dashboard?from=2026-02-30`, { expected: ["400", "does not conform"] });
   await status(opened.page, "As of");
   await opened.page.goto(`${service.url}/dashboard?from=2026-03-02&to=2026-03-01`);
-  await status(opened.page, "Not everything");
+  await status(opened.page, "Some data");
   const problem = await opened.page.locator("#daily [role=alert]").textContent();
   const said = await fetch(`${service.url}/admin/programs/default/daily?from=2026-03-02&to=2026-03-01`);
   assert.equal(problem, (await said.json()).detail);

@@ -1,4 +1,4 @@
-// A local service of the test's own, and referrals in it, made as the product and a shop make them.
+// Starts a local service for a test, and creates referrals and orders in it through the public API and the bus.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -7,11 +7,11 @@ import { setTimeout as pause } from "node:timers/promises";
 
 const BINARY = process.env.LOCAL_SERVICE ?? new URL("../../target/debug/local", import.meta.url).pathname;
 
-/** How long what was begun may take to come to rest. */
+/** How long the service may take to process everything. */
 const PATIENCE = 600_000;
 
 export class Service {
-  /** Starts one, in memory, on free ports. */
+  /** Starts a service in memory, on free ports. */
   static async start(env = {}) {
     const child = spawn(BINARY, ["--port", "0", "--dynamodb-port", "0"], {
       env: { ...process.env, ...env },
@@ -54,21 +54,21 @@ export class Service {
     await this.call("POST", "/", { Entries: entries }, { "x-amz-target": "AWSEvents.PutEvents" });
   }
 
-  /** Has `referrers` people refer `referrals` others in turn. */
+  /** Creates `referrals` referrals, distributed over `referrers` referrers. */
   async refer({ referrals, referrers }) {
     const codes = await each(referrers, async (at) => (await this.call("PUT", `/v1/users/referrer-${at}/code`)).code);
     await each(referrals, (at) =>
       this.call("POST", "/v1/referrals", { referee_id: `referee-${at}`, code: codes[at % referrers] }));
   }
 
-  /** These referees order, as many in one call as the bus takes. */
+  /** Publishes an order of each of these referees, in calls of the maximum size. */
   async order(referees) {
     await each(Math.ceil(referees.length / 10), (page) =>
       this.publish("order.completed", referees.slice(page * 10, page * 10 + 10).map((at) =>
         ({ order_id: `order-${at}`, user_id: `referee-${at}`, amount: 4200, currency: "USD" }))));
   }
 
-  /** Waits until the figures are as `settled` wants them: the default program's total, and how many rewards are owed. */
+  /** Waits until `settled` accepts the default program's total and the number of owed rewards. */
   async rest(settled) {
     const end = Date.now() + PATIENCE;
     for (;;) {
@@ -76,13 +76,13 @@ export class Service {
       const { items } = await this.get("/admin/liability");
       const owed = items.reduce((sum, item) => sum + item.total.count, 0);
       if (settled({ total, owed })) return;
-      if (Date.now() > end) throw new Error(`not at rest: ${owed} owed, ${JSON.stringify(total)}`);
+      if (Date.now() > end) throw new Error(`not settled: ${owed} owed, ${JSON.stringify(total)}`);
       await pause(200);
     }
   }
 }
 
-/** Does something for 0 to `many` - 1, some at a time; what comes of each, in order. */
+/** Calls `act` with 0 to `many` - 1, with limited concurrency. Returns the results in order. */
 async function each(many, act) {
   const results = [];
   let next = 0;
@@ -93,7 +93,7 @@ async function each(many, act) {
   return results;
 }
 
-/** The page's usual question: thirty days up to today. */
+/** The page's default query: the last thirty days. */
 export function days() {
   const day = (before) => new Date(Date.now() - before * 86_400_000).toISOString().slice(0, 10);
   return new URLSearchParams({ from: day(29), to: day(0) });

@@ -1,6 +1,6 @@
 // The live list of events on the bus and calls to the reward endpoints, polled every half second.
 
-import { element } from "/dashboard/figures.js";
+import { element } from "/dashboard/elements.js";
 
 const PAUSE = 500;
 /** The most entries on the page; older ones are removed. */

@@ -1,6 +1,6 @@
 // The live view: the buttons' actions and the referral's current state.
 
-import { element } from "/dashboard/figures.js";
+import { element } from "/dashboard/elements.js";
 import { clock, follow } from "./events.js";
 
 const form = document.querySelector("#people");

@@ -1,23 +1,23 @@
-// Calls to the API that this page came from, as whoever signed in.
+// Calls the API on the host of this page, with the credentials of the signed-in user.
 
 import { sign } from "./sign.js";
 
 const KEPT = "credentials";
 
-/** An answer that is none: its status, and what it says for people. */
+/** A failed call: the HTTP status and a message. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
 
-  /** Whether somebody has to sign in; the gateway says 401 where it wants a token, and 403 for a signature. */
-  get asksWho() {
+  /** Whether the user must sign in. The gateway answers 401 if it expects a token, and 403 if it expects a signature. */
+  get needsSignIn() {
     return this.status === 401 || this.status === 403;
   }
 }
 
-// In memory, unless they are to outlive a reload.
+// Kept in memory; in the session storage only if the user wants to keep them after a reload.
 let credentials = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
 
 export const isSignedIn = () => credentials !== null;
@@ -35,7 +35,7 @@ export function signOut() {
 
 async function call(path, parameters) {
   const url = new URL(`../admin/${path}`, import.meta.url);
-  // A space is %20 to the signature, and to everybody else as well.
+  // Spaces are encoded as %20, as the signature requires.
   const pairs = Object.entries(parameters).filter(([, value]) => value);
   url.search = pairs.map((pair) => pair.map(encodeURIComponent).join("=")).join("&");
   const headers = credentials?.token
@@ -45,7 +45,7 @@ async function call(path, parameters) {
   try {
     answer = await fetch(url, { headers: headers ?? {}, cache: "no-store" });
   } catch {
-    throw new Problem(0, "The service cannot be reached.");
+    throw new Problem(0, "The service is not reachable.");
   }
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
@@ -54,7 +54,7 @@ async function call(path, parameters) {
 
 export const ask = async (path, parameters = {}) => (await call(path, parameters)).json();
 
-/** Has the browser save an answer as a file. */
+/** Lets the browser download an answer as a file. */
 export async function save(path, parameters, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await (await call(path, { ...parameters, format: "csv" })).blob());

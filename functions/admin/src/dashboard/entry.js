@@ -1,4 +1,4 @@
-// The dialog in which somebody signs in.
+// The sign-in dialog.
 
 import { signIn } from "./api.js";
 
@@ -12,16 +12,16 @@ function show(kind) {
 
 for (const choice of form.elements.kind) choice.addEventListener("change", () => show(choice.value));
 
-/** The region in the host's name, if it is one of API Gateway's own. */
+/** The region in the host name, if the host belongs to API Gateway. */
 const regionOf = (host) => host.match(/\.execute-api\.([a-z0-9-]+)\./)?.[1] ?? "";
 
-/** Asks who it is; `true` when somebody signed in. A token is what is wanted where the gateway said 401. */
+/** Opens the dialog. Returns true when the user signed in. After a 401, the gateway expects a token. */
 export function enter({ status, message }, again) {
   const kind = status === 401 ? "token" : "keys";
   form.elements.kind.value = kind;
   show(kind);
   form.elements.region.value ||= regionOf(location.host);
-  problem.textContent = again ? `That was not accepted: ${message}` : "";
+  problem.textContent = again ? `Sign-in failed: ${message}` : "";
   dialog.returnValue = "cancel";
   dialog.showModal();
   return new Promise((resolve) => {

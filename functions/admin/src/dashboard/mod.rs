@@ -1,5 +1,5 @@
-//! The dashboard: a page without data, which anybody may have. What it shows it asks this API for, as whoever signs in
-//! there, so it needs no rights of its own.
+//! The dashboard: a page without data, so it is public. The page reads its data from this API with the credentials of the
+//! user who signs in, so it needs no permissions of its own.
 
 use lambda_http::{
     Body, Response,
@@ -19,22 +19,22 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page.
+/// The HTML page.
 const PAGE: (&str, &str) = (HTML, include_str!("page.html"));
 
-/// What it is made of, by name.
+/// The files that the page loads, by name.
 const FILES: [(&str, (&str, &str)); 8] = [
     ("style.css", (CSS, include_str!("style.css"))),
     ("page.js", (SCRIPT, include_str!("page.js"))),
     ("sections.js", (SCRIPT, include_str!("sections.js"))),
     ("plot.js", (SCRIPT, include_str!("plot.js"))),
-    ("figures.js", (SCRIPT, include_str!("figures.js"))),
+    ("elements.js", (SCRIPT, include_str!("elements.js"))),
     ("api.js", (SCRIPT, include_str!("api.js"))),
     ("entry.js", (SCRIPT, include_str!("entry.js"))),
     ("sign.js", (SCRIPT, include_str!("sign.js"))),
 ];
 
-/// It runs its own scripts, asks its own host, and nobody puts it into a frame.
+/// The page may run only its own scripts, call only its own host, and not be embedded in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -43,7 +43,7 @@ pub(crate) fn page() -> Response<Body> {
     answer(PAGE)
 }
 
-/// Answers with one of its files.
+/// Answers with one of the files.
 pub(crate) fn file(name: &str) -> Result<Response<Body>, Problem> {
     let (_, file) = FILES.iter().find(|(known, _)| *known == name).ok_or_else(file_not_found)?;
     Ok(answer(*file))
@@ -57,7 +57,7 @@ fn answer((kind, text): (&'static str, &'static str)) -> Response<Body> {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
-        // Its files belong together: none may outlive a deployment.
+        // The files belong together, so a browser must not keep one of them across a deployment.
         (CACHE_CONTROL, "no-cache"),
     ];
     for (name, value) in headers {

@@ -1,31 +1,31 @@
-// The page: what is asked for, and what becomes of the answers.
+// The page: makes the calls and fills the sections with the answers.
 
 import { Problem, ask, isSignedIn, signOut } from "./api.js";
 import { enter } from "./entry.js";
-import { element } from "./figures.js";
+import { element } from "./elements.js";
 import * as show from "./sections.js";
 
-const form = document.querySelector("#question");
+const form = document.querySelector("#query");
 const state = document.querySelector("#status");
 const leave = document.querySelector("#sign-out");
 const DAY = 86_400_000;
 
 const dayOf = (time) => new Date(time).toISOString().slice(0, 10);
 
-/** What is asked for, out of the form. */
-function question() {
+/** The query in the form. */
+function query() {
   const { program, from, to } = Object.fromEntries(new FormData(form));
   return { program, from, to, period: document.querySelector("[name=period]:checked").value };
 }
 
-/** The form as the address says, or the last thirty days. */
-function begin() {
+/** Fills the form from the URL, or with the last thirty days. */
+function fillForm() {
   const asked = new URLSearchParams(location.search);
   const usual = { program: "default", from: dayOf(Date.now() - 29 * DAY), to: dayOf(Date.now()) };
   for (const [name, value] of Object.entries(usual)) form.elements[name].value = asked.get(name) ?? value;
 }
 
-/** The calls, each with the sections that its answer fills. */
+/** The calls, each with the sections that show its answer. */
 function calls({ program, from, to, period }) {
   const of = `programs/${encodeURIComponent(program)}`;
   return [
@@ -33,13 +33,13 @@ function calls({ program, from, to, period }) {
     { path: `${of}/referrers`, parameters: { period, limit: 20 }, fills: { referrers: show.referrers } },
     { path: "liability", fills: { liability: show.liability } },
     { path: "rewards", parameters: { status: "failed", limit: 20 }, fills: { failed: show.failed } },
-    { path: "dead-letters", fills: { parked: show.parked } },
+    { path: "dead-letters", fills: { "dead-letters": show.deadLetters } },
   ];
 }
 
 let round = 0;
 
-/** Fills the sections of a call; the problem, if somebody has to sign in first. */
+/** Makes a call and fills its sections. Returns the problem if there was one. */
 async function fill({ path, parameters, fills }, asked, mine) {
   const bodies = Object.keys(fills).map((id) => document.querySelector(`#${id} .body`));
   for (const body of bodies) {
@@ -51,7 +51,7 @@ async function fill({ path, parameters, fills }, asked, mine) {
     if (!(met instanceof Problem)) throw met;
     problem = met;
   });
-  // Whoever asked again in the meantime wants another answer.
+  // A newer query has started meanwhile, so this answer is outdated.
   if (bodies[0].dataset.round !== String(mine)) return undefined;
   Object.values(fills).forEach((view, at) => {
     const shown = problem ? [element("p", { class: "problem", role: "alert" }, problem.message)] : view(answer, asked);
@@ -63,20 +63,20 @@ async function fill({ path, parameters, fills }, asked, mine) {
 
 async function refresh(only, again = false) {
   const mine = (round += 1);
-  const asked = question();
+  const asked = query();
   const wanted = calls(asked).filter(({ fills }) => !only || only in fills);
-  state.textContent = "Asking …";
+  state.textContent = "Loading …";
   const problems = (await Promise.all(wanted.map((call) => fill(call, asked, mine)))).filter(Boolean);
   if (mine !== round) return;
-  const who = problems.find(({ asksWho }) => asksWho);
+  const unauthorized = problems.find(({ needsSignIn }) => needsSignIn);
   leave.hidden = !isSignedIn();
-  state.textContent = problems.length === 0 ? `As of ${new Date().toLocaleTimeString("en-GB")}.` : "Not everything was answered.";
-  if (who && (await enter(who, again))) await refresh(undefined, true);
+  state.textContent = problems.length === 0 ? `As of ${new Date().toLocaleTimeString("en-GB")}.` : "Some data could not be loaded.";
+  if (unauthorized && (await enter(unauthorized, again))) await refresh(undefined, true);
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const { program, from, to } = question();
+  const { program, from, to } = query();
   history.replaceState(null, "", `?${new URLSearchParams({ program, from, to })}`);
   refresh();
 });
@@ -88,5 +88,5 @@ leave.addEventListener("click", () => {
   refresh();
 });
 
-begin();
+fillForm();
 refresh();

@@ -1,14 +1,14 @@
-// The daily series as lines. They differ by dashes too, and a cursor tells of each day, by pointer or arrow keys; the
-// table beside it says the same.
+// Draws the daily series as lines. The lines also differ by their dashes, not only by color. A cursor, moved by pointer or
+// arrow keys, shows the values of each day; the table below contains the same values.
 
-import { counted, drawn, element } from "./figures.js";
+import { counted, drawn, element } from "./elements.js";
 
 export const SERIES = ["attributed", "converted", "rewarded"];
 
 const HEIGHT = 240;
 const EDGE = { top: 10, right: 14, bottom: 26, left: 48 };
 
-/** Round steps up to at least the largest value: 1, 2 or 5 times a power of ten. */
+/** Axis ticks up to at least the largest value, in steps of 1, 2 or 5 times a power of ten. */
 function steps(largest) {
   const rough = Math.max(1, largest / 4);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -22,7 +22,7 @@ export const legend = () =>
     return element("li", { class: name }, drawn("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" }, stroke), name);
   }));
 
-export function plot(days, width, tell) {
+export function plot(days, width, onDay) {
   const { top, right, bottom, left } = EDGE;
   const values = days.flatMap(({ figures }) => SERIES.map((name) => figures[name]));
   const ticks = steps(Math.max(...values));
@@ -31,13 +31,13 @@ export function plot(days, width, tell) {
 
   const svg = drawn("svg", {
     class: "plot", viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: 0,
-    "aria-label": `Day by day from ${days[0].date} to ${days.at(-1).date}. Arrow keys tell of each day.`,
+    "aria-label": `Daily counters from ${days[0].date} to ${days.at(-1).date}. Use the arrow keys to read each day.`,
   });
   for (const tick of ticks) {
     svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: up(tick), y2: up(tick) }));
     svg.append(drawn("text", { x: left - 8, y: up(tick) + 4, "text-anchor": "end" }, counted(tick)));
   }
-  // Every so many days, back from the last.
+  // One date label per stride, counted back from the last day.
   const stride = Math.ceil(days.length / Math.max(1, Math.floor((width - left) / 110)));
   for (let at = days.length - 1; at >= 0; at -= stride) {
     const anchor = days.length === 1 ? "middle" : at === days.length - 1 ? "end" : across(at) < left + 35 ? "start" : "middle";
@@ -57,7 +57,7 @@ export function plot(days, width, tell) {
     for (const end of ["x1", "x2"]) cursor.setAttribute(end, across(chosen));
     cursor.setAttribute("visibility", "visible");
     const { date, figures } = days[chosen];
-    tell(`${date}: ${SERIES.map((name) => `${counted(figures[name])} ${name}`).join(", ")}`);
+    onDay(`${date}: ${SERIES.map((name) => `${counted(figures[name])} ${name}`).join(", ")}`);
   };
   svg.addEventListener("focus", () => choose(chosen));
   svg.addEventListener("keydown", (event) => {

@@ -1,10 +1,10 @@
-// What each section shows of its answer.
+// Renders the answer of a call in each section.
 
 import { ask, save } from "./api.js";
-import { amount, count, element, share, sum, table } from "./figures.js";
+import { amount, count, element, share, sum, table } from "./elements.js";
 import { SERIES, legend, plot } from "./plot.js";
 
-const none = (words) => element("p", { class: "none" }, words);
+const none = (text) => element("p", { class: "none" }, text);
 const words = (name) => name.replaceAll("_", " ");
 
 function button(name, act, kind) {
@@ -25,25 +25,25 @@ export function funnel({ total }) {
     return element("div", { class: `stage ${name}` }, element("span", {}, name), track,
       element("strong", {}, count(total[name], `daily.total.${name}`)));
   });
-  const rate = element("p", { class: "rate" }, "Of those attributed in these days, ",
-    count(total.converted_since, "daily.total.converted_since"), " have converted since: ",
-    share(total.conversion_rate, "daily.total.conversion_rate"), ".");
+  const rate = element("p", { class: "rate" }, "Conversion rate: ",
+    share(total.conversion_rate, "daily.total.conversion_rate"), " (",
+    count(total.converted_since, "daily.total.converted_since"), " of the referrals attributed in this period have converted since).");
   const reasons = Object.entries(total.voided);
   const voided = table("Voided, by reason", [["Reason"], ["Referrals"]],
     reasons.map(([reason, many]) => [words(reason), count(many, `daily.total.voided.${reason}`)]));
-  return [...stages, rate, reasons.length > 0 ? voided.whole : none("None was voided in these days.")];
+  return [...stages, rate, reasons.length > 0 ? voided.whole : none("No referrals were voided in this period.")];
 }
 
 export function daily(answer, { program, from, to }) {
   const { days } = answer;
   const rows = days.map(({ date, figures }, at) =>
     [date, ...SERIES.map((name) => count(figures[name], `daily.days.${at}.figures.${name}`))]);
-  const { whole } = table("Each day", [["Day"], ...SERIES.map((name) => [name])], rows);
+  const { whole } = table("Counters by day", [["Day"], ...SERIES.map((name) => [name])], rows);
   const tools = element("div", { class: "tools" },
-    element("details", {}, element("summary", {}, "As a table"), whole),
+    element("details", {}, element("summary", {}, "Show as table"), whole),
     button("Save as CSV", () => save(`programs/${encodeURIComponent(program)}/daily`, { from, to }, `daily-${program}.csv`), "quiet"));
   if (days.every(({ figures }) => SERIES.every((name) => figures[name] === 0))) {
-    return [none("Nothing happened in these days."), tools];
+    return [none("No activity in this period."), tools];
   }
   const readout = element("output", { class: "readout" });
   const frame = element("div");
@@ -55,7 +55,7 @@ export function daily(answer, { program, from, to }) {
   return [legend(), frame, readout, tools];
 }
 
-/** A list that is asked for page by page. */
+/** A list that loads more pages on request. */
 function paged(first, { title, columns, path, parameters, row, empty }) {
   if (first.items.length === 0) return [none(empty)];
   let shown = 0;
@@ -79,14 +79,14 @@ function paged(first, { title, columns, path, parameters, row, empty }) {
 }
 
 export const referrers = (first, { program, period }) => paged(first, {
-  title: "Ranked by lasting conversions: converted and not voided",
-  columns: [["Referrer"], ["Lasting"], ["Attributed"], ["Converted"], ["Rewarded"], ["Voided"], ["Issued to them"], ["Delivered"]],
+  title: "Ranked by net conversions: converted and not voided",
+  columns: [["Referrer"], ["Net conversions"], ["Attributed"], ["Converted"], ["Rewarded"], ["Voided"], ["Issued"], ["Delivered"]],
   path: `programs/${encodeURIComponent(program)}/referrers`,
   parameters: { period, limit: 20 },
-  empty: "Nobody has referred anybody in this period.",
+  empty: "No net conversions in this period.",
   row: (item, at) => {
     const of = `referrers.items.${at}`;
-    const counts = ["lasting", "attributed", "converted", "rewarded"].map((name) => count(item[name], `${of}.${name}`));
+    const counts = ["net_conversions", "attributed", "converted", "rewarded"].map((name) => count(item[name], `${of}.${name}`));
     const voided = Object.values(item.voided).reduce((all, many) => all + many, 0);
     const owned = (stage) => item.rewards.flatMap((reward, place) =>
       [element("div", {}, amount(reward[stage].amount, reward.currency, `${of}.rewards.${place}.${stage}.amount`),
@@ -98,20 +98,20 @@ export const referrers = (first, { program, period }) => paged(first, {
 const STAGES = ["held", "issued", "failed", "total"];
 
 export function liability({ items }) {
-  if (items.length === 0) return [none("Nothing is owed.")];
+  if (items.length === 0) return [none("No rewards are owed.")];
   const rows = items.map((item, at) => [
     item.currency === null ? item.type : `${item.type}, ${item.currency}`,
     ...STAGES.map((stage) => sum(item[stage], item.currency, `liability.items.${at}.${stage}`)),
   ]);
-  return [table("By type and currency", [["Reward"], ["Held"], ["On its way"], ["Refused"], ["Together"]], rows).whole];
+  return [table("By type and currency", [["Reward"], ["Held"], ["Issued"], ["Failed"], ["Total"]], rows).whole];
 }
 
 export const failed = (first) => paged(first, {
-  title: "The longest waiting first",
-  columns: [["Reward"], ["Whose", "text"], ["Worth"], ["Refused at", "text"], ["What the subsystem said", "words"]],
+  title: "Oldest first",
+  columns: [["Reward"], ["User", "text"], ["Amount"], ["Failed at", "text"], ["Failure", "words"]],
   path: "rewards",
   parameters: { status: "failed", limit: 20 },
-  empty: "None waits.",
+  empty: "No failed rewards.",
   row: (item, at) => [
     item.reward_id, item.user_id,
     [amount(item.amount, item.currency, `failed.items.${at}.amount`), element("small", {}, item.type)],
@@ -119,7 +119,7 @@ export const failed = (first) => paged(first, {
   ],
 });
 
-export function parked({ items }) {
-  const rows = items.map(({ queue, messages }, at) => [queue, count(messages, `parked.items.${at}.messages`)]);
+export function deadLetters({ items }) {
+  const rows = items.map(({ queue, messages }, at) => [queue, count(messages, `dead_letters.items.${at}.messages`)]);
   return [table("By queue", [["Queue"], ["Messages"]], rows).whole];
 }

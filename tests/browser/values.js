@@ -1,22 +1,22 @@
-// The figures on the operators' page against the API's answers.
+// Compares the values on the dashboard with the API's answers.
 
 import assert from "node:assert/strict";
 import { days } from "./service.js";
 
-/** What the page asks for, under the names that its figures go by. */
+/** The answers to the dashboard's calls, under the names that it uses in `data-of`. */
 export async function answers(service, period = "") {
   const program = "/admin/programs/default";
-  const [daily, referrers, liability, failed, parked] = await Promise.all([
+  const [daily, referrers, liability, failed, dead_letters] = await Promise.all([
     service.get(`${program}/daily?${days()}`),
     service.get(`${program}/referrers?limit=20${period && `&period=${period}`}`),
     service.get("/admin/liability"),
     service.get("/admin/rewards?status=failed&limit=20"),
     service.get("/admin/dead-letters"),
   ]);
-  return { daily, referrers, liability, failed, parked };
+  return { daily, referrers, liability, failed, dead_letters };
 }
 
-/** What is at a place such as `daily.total.attributed`; a star stands for the sum of all that is there. */
+/** The value at a path such as `daily.total.attributed`; a star means the sum of all entries. */
 function at(answers, place) {
   return place.split(".").reduce((value, name) => {
     assert.notEqual(value?.[name] ?? (name === "*" || name in value ? 0 : undefined), undefined, `the API has no ${place}`);
@@ -24,49 +24,49 @@ function at(answers, place) {
   }, answers);
 }
 
-/** Every figure that the page shows: its place, its value, and its text as people read it. */
+/** Every value that the page shows: its path, the value, and the text. */
 const shown = (page) => page.$$eval("[data-of]", (all) =>
   all.map(({ dataset, textContent }) => ({ of: dataset.of, value: dataset.value, text: textContent })));
 
-/** Each figure on the page is the API's, as a value and as it is read; and none of the API's totals is missing. */
+/** Each value on the page equals the API's, as data and as text, and no required value is missing. */
 export async function equal(page, answers) {
-  const figures = await shown(page);
-  for (const { of, value, text } of figures) {
+  const values = await shown(page);
+  for (const { of, value, text } of values) {
     const expected = at(answers, of);
     assert.equal(value, String(expected), of);
     assert.equal(read(text), expected === null ? null : scaled(expected, of, text), `${of} reads ${text}`);
   }
-  const places = new Set(figures.map(({ of }) => of));
+  const places = new Set(values.map(({ of }) => of));
   for (const place of required(answers)) assert.ok(places.has(place), `${place} is not shown`);
   const bare = await page.$$eval("td:not(.text, .words)", (cells) =>
     cells.filter((cell) => !cell.querySelector("[data-of]") && /\d/.test(cell.textContent)).map((cell) => cell.textContent));
-  assert.deepEqual(bare, [], "figures that say not whose they are");
-  return figures.length;
+  assert.deepEqual(bare, [], "values without a path");
+  return values.length;
 }
 
-function required({ daily, referrers, liability, failed, parked }) {
-  const rows = (list, name, ...figures) => list.flatMap((_, row) => figures.map((figure) => `${name}.${row}.${figure}`));
+function required({ daily, referrers, liability, failed, dead_letters }) {
+  const rows = (list, name, ...fields) => list.flatMap((_, row) => fields.map((field) => `${name}.${row}.${field}`));
   return [
     ...["attributed", "converted", "rewarded", "converted_since", "conversion_rate"].map((name) => `daily.total.${name}`),
     ...Object.keys(daily.total.voided).map((reason) => `daily.total.voided.${reason}`),
     ...rows(daily.days, "daily.days", "figures.attributed", "figures.converted", "figures.rewarded"),
-    ...rows(referrers.items, "referrers.items", "lasting", "attributed", "converted", "rewarded", "voided.*"),
+    ...rows(referrers.items, "referrers.items", "net_conversions", "attributed", "converted", "rewarded", "voided.*"),
     ...rows(liability.items, "liability.items", "held.amount", "issued.amount", "failed.amount", "total.amount"),
     ...rows(failed.items, "failed.items", "amount"),
-    ...rows(parked.items, "parked.items", "messages"),
+    ...rows(dead_letters.items, "dead_letters.items", "messages"),
   ];
 }
 
-/** The number that people read; `null` for a dash. */
+/** The number in a text; `null` for a dash. */
 const read = (text) => (text === "–" ? null : Number(text.replace(/[^\d.-]/g, "")));
 
-/** A value as it is shown: money in its major unit (tests pay in dollars), a share in per cent to two places. */
+/** A value as the page shows it: money in its major unit (tests use dollars), a share in percent with two decimals. */
 function scaled(value, of, text) {
   if (text.includes("%")) return Math.round(value * 10_000) / 100;
   return of.endsWith(".amount") && text.includes("$") ? value / 100 : value;
 }
 
-/** The lines of the plot, read off its grid, are the daily series. */
+/** The lines of the plot, read from its grid, equal the daily series. */
 export async function plotted(page, { days }) {
   const { grid, lines } = await page.$eval(".plot", (svg) => {
     const y = (line) => Number(line.getAttribute("y1"));

@@ -1,5 +1,5 @@
-// Elements, and figures in them. A figure is shown as people read it, and carries what the API said: its place in the
-// answer (`data-of`) and its value (`data-value`).
+// Creates elements and formats values. The element of a value shows the formatted text, and carries the value itself
+// (`data-value`) and its path in the API's answer (`data-of`).
 
 export function element(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
@@ -22,26 +22,26 @@ const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionD
 
 export const counted = (value) => whole.format(value);
 
-/** An amount in minor units: of a currency in its major unit, of points a plain count. */
+/** Formats an amount in minor units: in the major unit of its currency, or as a plain number for points. */
 export function money(amount, currency) {
   if (currency === null) return whole.format(amount);
   const format = new Intl.NumberFormat("en", { style: "currency", currency });
   return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
 }
 
-const figure = (shown, value, of) => element("span", { "data-of": of, "data-value": value }, shown);
+const valueOf = (shown, value, of) => element("span", { "data-of": of, "data-value": value }, shown);
 
-export const count = (value, of) => figure(counted(value), value, of);
-export const amount = (value, currency, of) => figure(money(value, currency), value, of);
-export const share = (value, of) => figure(value === null ? "–" : percent.format(value), value, of);
+export const count = (value, of) => valueOf(counted(value), value, of);
+export const amount = (value, currency, of) => valueOf(money(value, currency), value, of);
+export const share = (value, of) => valueOf(value === null ? "–" : percent.format(value), value, of);
 
-/** A count of rewards and what they are worth together. */
+/** A number of rewards and their total amount. */
 export const sum = ({ count: many, amount: worth }, currency, of) => [
   amount(worth, currency, `${of}.amount`),
   element("small", {}, count(many, `${of}.count`), many === 1 ? " reward" : " rewards"),
 ];
 
-/** A table that scrolls sideways where it must, by keyboard too. Rows are lists of cells; the first names the row. */
+/** A table that scrolls horizontally if necessary, also by keyboard. Rows are lists of cells; the first is the row header. */
 export function table(title, columns, rows) {
   const head = columns.map(([name, kind]) => element("th", { scope: "col", class: kind }, name));
   const body = element("tbody");

@@ -63,10 +63,10 @@ for (const [referrals, { fill, rested }] of Object.entries(FILLS)) {
         test(`it shows the values of the API, ${scheme}, on a ${size}`, async () => {
           const opened = await dashboard(browser, service, { scheme, size });
           const { page, context } = opened;
-          const said = await answers(service);
-          assert.equal(said.daily.total.attributed, Number(referrals));
-          await equal(page, said);
-          if (referrals > 0) await plotted(page, said.daily);
+          const expected = await answers(service);
+          assert.equal(expected.daily.total.attributed, Number(referrals));
+          await equal(page, expected);
+          if (referrals > 0) await plotted(page, expected.daily);
           await picture(page, `dashboard-${referrals}-${scheme}-${size}`);
           await accessible(page);
           await fits(page);
@@ -80,16 +80,16 @@ for (const [referrals, { fill, rested }] of Object.entries(FILLS)) {
       const { page, context } = await dashboard(browser, service);
       await page.getByRole("radio", { name: "All time" }).check();
       await answered(page);
-      const said = await answers(service, "all");
-      await equal(page, said);
-      if (said.referrers.next_cursor) {
-        const second = `/admin/programs/default/referrers?limit=20&period=all&cursor=${said.referrers.next_cursor}`;
-        said.referrers.items.push(...(await service.get(second)).items);
+      const expected = await answers(service, "all");
+      await equal(page, expected);
+      if (expected.referrers.next_cursor) {
+        const second = `/admin/programs/default/referrers?limit=20&period=all&cursor=${expected.referrers.next_cursor}`;
+        expected.referrers.items.push(...(await service.get(second)).items);
         await page.locator("#referrers").getByRole("button", { name: "Show more" }).click();
-        await page.waitForFunction((rows) => document.querySelectorAll("#referrers tbody tr").length === rows, said.referrers.items.length);
-        await equal(page, said);
+        await page.waitForFunction((rows) => document.querySelectorAll("#referrers tbody tr").length === rows, expected.referrers.items.length);
+        await equal(page, expected);
       }
-      assert.equal(said.referrers.items.length, Math.min(40, referrals));
+      assert.equal(expected.referrers.items.length, Math.min(40, referrals));
       await context.close();
     });
 

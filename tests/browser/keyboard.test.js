@@ -79,8 +79,8 @@ test("a refused query shows the problem, and the other sections show their data"
   await opened.page.goto(`${service.url}/dashboard?from=2026-03-02&to=2026-03-01`);
   await status(opened.page, "Some data");
   const problem = await opened.page.locator("#daily [role=alert]").textContent();
-  const said = await fetch(`${service.url}/admin/programs/default/daily?from=2026-03-02&to=2026-03-01`);
-  assert.equal(problem, (await said.json()).detail);
+  const answer = await fetch(`${service.url}/admin/programs/default/daily?from=2026-03-02&to=2026-03-01`);
+  assert.equal(problem, (await answer.json()).detail);
   assert.equal(await opened.page.locator("#referrers tbody tr").count(), 1);
   calm(opened);
   await opened.context.close();

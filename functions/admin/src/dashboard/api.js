@@ -48,8 +48,8 @@ async function call(path, parameters) {
     throw new Problem(0, "The service is not reachable.");
   }
   if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
-  throw new Problem(answer.status, said.detail ?? said.message ?? `The service answered ${answer.status}.`);
+  const body = await answer.json().catch(() => ({}));
+  throw new Problem(answer.status, body.detail ?? body.message ?? `The service answered ${answer.status}.`);
 }
 
 export const ask = async (path, parameters = {}) => (await call(path, parameters)).json();

@@ -20,9 +20,9 @@ function query() {
 
 /** Fills the form from the URL, or with the last thirty days. */
 function fillForm() {
-  const asked = new URLSearchParams(location.search);
-  const usual = { program: "default", from: dayOf(Date.now() - 29 * DAY), to: dayOf(Date.now()) };
-  for (const [name, value] of Object.entries(usual)) form.elements[name].value = asked.get(name) ?? value;
+  const inUrl = new URLSearchParams(location.search);
+  const defaults = { program: "default", from: dayOf(Date.now() - 29 * DAY), to: dayOf(Date.now()) };
+  for (const [name, value] of Object.entries(defaults)) form.elements[name].value = inUrl.get(name) ?? value;
 }
 
 /** The calls, each with the sections that show its answer. */
@@ -40,7 +40,7 @@ function calls({ program, from, to, period }) {
 let round = 0;
 
 /** Makes a call and fills its sections. Returns the problem if there was one. */
-async function fill({ path, parameters, fills }, asked, mine) {
+async function fill({ path, parameters, fills }, current, mine) {
   const bodies = Object.keys(fills).map((id) => document.querySelector(`#${id} .body`));
   for (const body of bodies) {
     body.setAttribute("aria-busy", "true");
@@ -54,7 +54,7 @@ async function fill({ path, parameters, fills }, asked, mine) {
   // A newer query has started meanwhile, so this answer is outdated.
   if (bodies[0].dataset.round !== String(mine)) return undefined;
   Object.values(fills).forEach((view, at) => {
-    const shown = problem ? [element("p", { class: "problem", role: "alert" }, problem.message)] : view(answer, asked);
+    const shown = problem ? [element("p", { class: "problem", role: "alert" }, problem.message)] : view(answer, current);
     bodies[at].replaceChildren(...shown);
     bodies[at].removeAttribute("aria-busy");
   });
@@ -63,10 +63,10 @@ async function fill({ path, parameters, fills }, asked, mine) {
 
 async function refresh(only, again = false) {
   const mine = (round += 1);
-  const asked = query();
-  const wanted = calls(asked).filter(({ fills }) => !only || only in fills);
+  const current = query();
+  const selected = calls(current).filter(({ fills }) => !only || only in fills);
   state.textContent = "Loading …";
-  const problems = (await Promise.all(wanted.map((call) => fill(call, asked, mine)))).filter(Boolean);
+  const problems = (await Promise.all(selected.map((call) => fill(call, current, mine)))).filter(Boolean);
   if (mine !== round) return;
   const unauthorized = problems.find(({ needsSignIn }) => needsSignIn);
   leave.hidden = !isSignedIn();

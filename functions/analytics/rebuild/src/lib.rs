@@ -81,8 +81,8 @@ pub async fn compare(one: &Analytics, other: &Analytics) -> Result<Vec<String>, 
     .await?;
     each_page(other, one, |item, there| {
         // Items that are in both tables are compared above.
-        if let (Some(said), None) = (items::canonical_text(item), there) {
-            lines.push(line(item, None, Some(&said)));
+        if let (Some(text), None) = (items::canonical_text(item), there) {
+            lines.push(line(item, None, Some(&text)));
         }
     })
     .await?;

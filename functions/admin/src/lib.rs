@@ -3,16 +3,11 @@
 
 mod analytics;
 mod codes;
-mod cohorts;
-mod csv;
 mod cursor;
-mod daily;
 mod dashboard;
 mod dead_letters;
-mod liability;
 mod number;
 mod problem;
-mod referrers;
 mod resend;
 mod rewards;
 mod route;
@@ -103,10 +98,10 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
-        Route::Daily { program } => daily::daily(app, &program, request, call).await,
-        Route::Referrers { program } => referrers::referrers(app, &program, request, call).await,
-        Route::Cohorts { program } => cohorts::cohorts(app, &program, request, call).await,
-        Route::Liability => liability::liability(app, request).await,
+        Route::Daily { program } => analytics::daily(app, &program, request, call).await,
+        Route::Referrers { program } => analytics::referrers(app, &program, request, call).await,
+        Route::Cohorts { program } => analytics::cohorts(app, &program, request, call).await,
+        Route::Liability => analytics::liability(app, request).await,
         Route::Dashboard => Ok(dashboard::page()),
         Route::DashboardFile { file } => dashboard::file(&file),
     }

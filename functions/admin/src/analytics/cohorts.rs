@@ -13,11 +13,11 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{
-    App,
-    analytics::{Format, Spans, program},
+use super::{
     csv::Csv,
+    query::{Format, Spans, program},
 };
+use crate::App;
 
 const WEEKS: Spans<Week> = Spans { default: 12, maximum: 53, plus: Week::plus, since: Week::since };
 

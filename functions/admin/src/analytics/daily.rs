@@ -15,11 +15,11 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{
-    App,
-    analytics::{Format, RewardsView, Span, Spans, program, rewards},
+use super::{
     csv::{Columns, Csv},
+    query::{Format, RewardsView, Span, Spans, program, rewards},
 };
+use crate::App;
 
 const DAYS: Spans<Day> = Spans { default: 30, maximum: 366, plus: Day::plus, since: Day::since };
 

@@ -22,11 +22,11 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{
-    App,
-    analytics::{Format, RewardsView, link_to_next, program, rewards},
+use super::{
     csv::{Columns, Csv},
+    query::{Format, RewardsView, link_to_next, program, rewards},
 };
+use crate::App;
 
 #[derive(Serialize)]
 struct ReferrerView<'a> {

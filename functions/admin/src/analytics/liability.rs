@@ -9,11 +9,11 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{
-    App,
-    analytics::{ByKind, Format},
+use super::{
     csv::Csv,
+    query::{ByKind, Format},
 };
+use crate::App;
 
 #[derive(Serialize)]
 struct LiabilityView {

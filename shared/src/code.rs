@@ -1,4 +1,4 @@
-//! Referral codes: how they are drawn, chosen, read aloud and compared.
+//! Referral codes: how they are generated, chosen, typed and compared.
 
 use std::{
     fmt,
@@ -12,12 +12,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// Crockford's base 32: no I, L, O or U, so nothing looks like something else.
+/// Crockford's base 32 has no I, L, O or U, so that no two characters look alike.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// A referral code: drawn (eight characters) or chosen (a vanity code of 3 to 32 letters, digits and hyphens).
+/// A referral code: random (eight characters), or a vanity code of 3 to 32 letters, digits and hyphens.
 ///
-/// Two codes are equal when their canonical forms are, so `summer-fun` is `SUMMERFUN` however it is typed.
+/// Two codes are equal when their canonical forms are equal, so `summer-fun` equals `SUMMERFUN`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Code {
@@ -26,7 +26,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// The code that 40 random bits spell.
+    /// The code for 40 random bits.
     pub fn drawn(entropy: [u8; 5]) -> Self {
         let bits = entropy.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         let display: String =
@@ -34,7 +34,7 @@ impl Code {
         Self { canonical: display.clone(), display }
     }
 
-    /// The form people are shown: as it was drawn or chosen.
+    /// The form that is displayed: as it was generated or chosen.
     pub fn as_str(&self) -> &str {
         &self.display
     }
@@ -45,23 +45,20 @@ impl Code {
     }
 }
 
-/// A code in somebody's hands. It never changes them, so this may be kept in a cache for long.
+/// A code and its owner. A code never changes its owner, so this can stay in a cache for a long time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnedCode {
-    /// The code.
     pub code: Code,
-    /// Whose it is: the referrer of whoever uses it.
+    /// The referrer of all users who sign up with the code.
     pub owner: UserId,
-    /// The program it is for.
     pub program: ProgramId,
-    /// When it was minted.
     pub created_at: Timestamp,
-    /// The first moment at which it counts no longer; none: it never ends.
+    /// The first moment at which the code is no longer valid; `None` if it never expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl OwnedCode {
-    /// Whether a touch at this moment counts.
+    /// Whether the code is valid at this moment.
     pub fn is_live(&self, at: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| at < end)
     }
@@ -86,7 +83,7 @@ fn canonical(text: &str) -> String {
     text.chars().filter(|&letter| letter != '-').map(fold).collect()
 }
 
-/// The text is not a code: 3 to 32 letters, digits and hyphens.
+/// The text is not a code of 3 to 32 letters, digits and hyphens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a code of 3 to 32 letters, digits and hyphens")]
 pub struct InvalidCode;
@@ -150,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drawn_code_is_its_own_canonical_form() {
+    fn a_random_code_is_its_own_canonical_form() {
         assert_eq!(Code::drawn([0; 5]).as_str(), "00000000");
         assert_eq!(Code::drawn([255; 5]).as_str(), "ZZZZZZZZ");
         let drawn = Code::drawn([0x12, 0x34, 0x56, 0x78, 0x9a]);
@@ -159,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_alike_is_alike() {
+    fn codes_that_look_alike_are_equal() {
         assert_eq!(code("Lil-Oil"), code("1110 11".replace(' ', "").as_str()));
         assert_eq!(code("summer-fun"), code("SUMMERFUN"));
         assert_ne!(code("summer-fun"), code("summer-sun"));
@@ -167,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_as_it_was_chosen_and_found_as_it_is_typed() {
+    fn a_code_is_written_as_chosen_and_found_as_typed() {
         assert_eq!(serde_json::to_string(&code("summer-fun")).unwrap(), "\"summer-fun\"");
         let hash = |text: &str| BuildHasherDefault::<DefaultHasher>::default().hash_one(code(text));
         assert_eq!(hash("summer-fun"), hash("SUMMERFUN"));
@@ -175,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_code() {
+    fn invalid_codes_are_refused() {
         for text in ["", "ab", "---", "a_b", "a b c", "çode", &"x".repeat(33), &"x".repeat(10_240)] {
             assert_eq!(text.parse::<Code>().err(), Some(InvalidCode), "{text}");
         }

@@ -1,17 +1,17 @@
-//! Device fingerprints: compared, but never kept as they are.
+//! Device fingerprints: compared, but never stored in plain form.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// A device fingerprint as the product reports it: 1 to 512 characters. Personal data, so it is neither stored nor
+/// A device fingerprint as the product reports it, 1 to 512 bytes. It is personal data and therefore neither stored nor
 /// logged.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct DeviceFingerprint(String);
 
-/// The text is not a fingerprint: 1 to 512 bytes.
+/// The text is not a fingerprint of 1 to 512 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a device fingerprint of 1 to 512 bytes")]
 pub struct InvalidFingerprint;
@@ -30,7 +30,7 @@ impl std::fmt::Debug for DeviceFingerprint {
     }
 }
 
-/// A device, known by the first 128 bits of a keyed HMAC-SHA-256 of its fingerprint (base64url, 22 characters).
+/// A device, identified by the first 128 bits of a keyed HMAC-SHA-256 of its fingerprint (base64url, 22 characters).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Device(String);
@@ -42,15 +42,15 @@ impl Device {
     }
 }
 
-/// The key under which fingerprints become devices. With another key, no device is recognised any more.
+/// The key of the HMAC. After a change of the key, no stored device is recognised.
 #[derive(Clone)]
 pub struct DeviceKey(Hmac<Sha256>);
 
 impl DeviceKey {
-    /// HMAC takes a key of any length; shorter than 32 bytes would be guessable.
+    /// HMAC accepts a key of any length, but a shorter one could be guessed.
     const MIN_BYTES: usize = 32;
 
-    /// A key of at least 32 bytes.
+    /// A key of at least 32 bytes; `None` when the secret is shorter.
     pub fn new(secret: &[u8]) -> Option<Self> {
         if secret.len() < Self::MIN_BYTES {
             return None;
@@ -58,7 +58,7 @@ impl DeviceKey {
         Hmac::new_from_slice(secret).ok().map(Self)
     }
 
-    /// The device that reports this fingerprint.
+    /// The device with this fingerprint.
     pub fn device(&self, fingerprint: &DeviceFingerprint) -> Device {
         let digest = self.0.clone().chain_update(fingerprint.0.as_bytes()).finalize().into_bytes();
         Device(URL_SAFE_NO_PAD.encode(&digest[..16]))
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn one_device_has_one_digest_under_one_key() {
+    fn a_device_has_one_digest_per_key() {
         let (key, other) = (DeviceKey::new(&[1; 32]).unwrap(), DeviceKey::new(&[2; 32]).unwrap());
         assert_eq!(key.device(&fingerprint("laptop")), key.device(&fingerprint("laptop")));
         assert_ne!(key.device(&fingerprint("laptop")), key.device(&fingerprint("phone")));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_weak_keys_and_empty_fingerprints() {
+    fn weak_keys_and_invalid_fingerprints_are_refused() {
         assert!(DeviceKey::new(&[1; 31]).is_none());
         assert!(DeviceFingerprint::try_from(String::new()).is_err());
         assert!(DeviceFingerprint::try_from("x".repeat(513)).is_err());

@@ -1,16 +1,16 @@
-//! Ids from outside: parsed once at the edge, safe ever after.
+//! Ids from outside. They are parsed once, where they enter, and are safe from then on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The text is not an id: 1 to 128 characters of `A-Z a-z 0-9 _ . @ - + |`.
+/// The text is not an id of 1 to 128 characters of `A-Z a-z 0-9 _ . @ - + |`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected an id of 1 to 128 characters of A-Z a-z 0-9 _ . @ - + |")]
 pub struct InvalidId;
 
-/// `:` and `#` are missing on purpose: they separate the parts of our own keys.
+/// `:` and `#` are not allowed, because they separate the parts of the service's own keys.
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.@-+|".contains(&byte))
@@ -24,7 +24,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// The id as it came.
+            /// The id as it was received.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -61,7 +61,7 @@ macro_rules! id {
 }
 
 id! {
-    /// Who uses the product: a referrer, a referee, or both. The product's own id for the account.
+    /// A user of the product: a referrer, a referee, or both. It is the product's id of the account.
     UserId
 }
 id! {
@@ -69,22 +69,22 @@ id! {
     ProgramId
 }
 id! {
-    /// An order, as the product numbers it.
+    /// The product's id of an order.
     OrderId
 }
 id! {
-    /// A refund, as the product numbers it.
+    /// The product's id of a refund.
     RefundId
 }
 
 impl UserId {
-    /// What a log line may say of a user: always the same for one user, and not the id itself.
+    /// The hash that log lines contain instead of the id.
     pub fn hashed(&self) -> String {
         hashed(&self.0)
     }
 }
 
-/// The beginning of an id's SHA-256.
+/// The first 64 bits of an id's SHA-256.
 pub(crate) fn hashed(id: &str) -> String {
     Sha256::digest(id.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_products_use_as_ids() {
+    fn common_ids_are_accepted() {
         for text in [
             "a",
             "user_1",
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_forge_a_key() {
+    fn ids_that_could_forge_a_key_are_refused() {
         for text in ["", "a b", "a#b", "a:b", "ä", "a/b", "a\n", &"x".repeat(129)] {
             assert_eq!(text.parse::<UserId>(), Err(InvalidId), "{text:?}");
         }
     }
 
     #[test]
-    fn a_log_line_cannot_be_read_back() {
+    fn a_hashed_id_does_not_contain_the_id() {
         let alice: UserId = "alice".parse().unwrap();
         assert_eq!(alice.hashed().len(), 16);
         assert_eq!(alice.hashed(), alice.clone().hashed());

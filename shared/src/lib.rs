@@ -1,20 +1,20 @@
-//! The referral model, and the wires that it needs. Read in the order of a referral's life:
+//! The referral model and its connections to AWS. Read it in the order of a referral's life:
 //!
-//! 1. **The words**: [`id`], [`time`], [`money`], [`code`], [`device`], [`account`], [`program`], [`order`],
-//!    [`reward`]. Text from outside becomes one of these types at the edge, or an answer that says what is wrong.
-//! 2. **The machine**: [`referral`] holds every state that a referral can be in, [`machine`] every way from one to the
-//!    next, as pure functions of what is known and of the time.
-//! 3. **The table**: [`store`] reads and writes items, each write under a condition that `store::guard` derives from the
+//! 1. **Types**: [`id`], [`time`], [`money`], [`code`], [`device`], [`account`], [`program`], [`order`], [`reward`].
+//!    Input is parsed into these types where it enters, or refused with a message.
+//! 2. **Machine**: [`referral`] defines the states of a referral, [`machine`] the transitions between them, as pure
+//!    functions of the referral, a command and the time. [`fraud`] holds the rules of both gates.
+//! 3. **Table**: [`store`] reads and writes items, each write under a condition that `store::guard` derives from the
 //!    machine. [`store::keys`] holds all keys and attribute names, [`store::items`] the shapes of the items.
-//! 4. **The life**: [`lifecycle`]: mint, attribute, convert or adjust, issue, announce. The last
-//!    step, delivery, is the delivery function's own.
-//! 5. **The figures**: [`analytics`], counted from the table's stream in a table of their own.
-//! 6. **The wires**: [`runtime`] (clock, chance, environment), [`aws`] (how it is reached), [`log`] (and metrics),
-//!    [`cache`], [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which is what others see.
+//! 4. **Lifecycle**: [`lifecycle`] runs the steps: mint, attribute, convert or adjust, issue, announce. Delivery, the last
+//!    step, belongs to the delivery function.
+//! 5. **Analytics**: [`analytics`] counts from the table's stream into a table of its own.
+//! 6. **Connections**: [`runtime`] (clock, randomness, environment), [`aws`], [`log`] (and CloudWatch metrics), [`cache`],
+//!    [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which defines what clients see.
 //!
-//! [`mutant`] is for a build of its own, that tests the tests.
+//! [`mutant`] is used only by a build that tests the tests.
 //!
-//! Nothing here reads a clock or draws a number but [`runtime`]: whatever happened can be run again.
+//! Only [`runtime`] reads the clock or draws random numbers, so everything that happened can be replayed.
 
 pub mod account;
 pub mod analytics;

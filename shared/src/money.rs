@@ -1,10 +1,11 @@
-//! Amounts: integers in minor units, never floats.
+//! Amounts of money and points: integers in minor units, never floats.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A count of minor units (cents, pence, yen) or of points, small enough to be exact in every JSON reader (2^53 - 1).
+/// A number of minor units (cents, pence, yen) or of points. It is at most 2^53 - 1, so that every JSON parser reads it
+/// exactly.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(into = "u64", try_from = "u64")]
 pub struct Amount(u64);
@@ -12,16 +13,16 @@ pub struct Amount(u64);
 impl Amount {
     const MAX: u64 = (1 << 53) - 1;
 
-    /// Nothing.
+    /// The amount 0.
     pub const ZERO: Self = Self(0);
 
-    /// `count`, which the type keeps below the limit.
+    /// The amount `count`. A `u32` is always below the limit.
     pub const fn small(count: u32) -> Self {
         Self(count as u64)
     }
 }
 
-/// The number is not an amount: a whole number from 0 to 2^53 - 1.
+/// The number is not a whole number from 0 to 2^53 - 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a whole number from 0 to 9007199254740991")]
 pub struct InvalidAmount;
@@ -58,7 +59,7 @@ impl Currency {
     pub const USD: Self = Self(*b"USD");
 }
 
-/// The text is not a currency: three capital letters, as in ISO 4217.
+/// The text is not a currency of three capital letters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected an ISO 4217 currency, such as USD")]
 pub struct InvalidCurrency;
@@ -92,17 +93,16 @@ impl fmt::Display for Currency {
     }
 }
 
-/// An amount of money: minor units of a currency.
+/// An amount of money.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Money {
     /// In minor units.
     pub amount: Amount,
-    /// Of this currency.
     pub currency: Currency,
 }
 
 impl Money {
-    /// Whether this is as much as `other`, in the same currency.
+    /// Whether this is at least `other`, in the same currency.
     pub fn covers(&self, other: &Self) -> bool {
         self.currency == other.currency && self.amount >= other.amount
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_whole_and_exact() {
+    fn amounts_are_whole_numbers_up_to_the_limit() {
         assert!("0".parse::<Amount>().is_ok());
         assert!("9007199254740991".parse::<Amount>().is_ok());
         for text in ["-1", "1.5", "9007199254740992", "", "ten"] {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn currencies_are_three_capitals() {
+    fn currencies_are_three_capital_letters() {
         assert_eq!("EUR".parse::<Currency>().unwrap().to_string(), "EUR");
         for text in ["eur", "EU", "EURO", "", "E1R"] {
             assert!(text.parse::<Currency>().is_err(), "{text}");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn another_currency_never_covers() {
+    fn amounts_of_other_currencies_are_not_compared() {
         assert!(money(1000, "USD").covers(&money(1000, "USD")));
         assert!(!money(999, "USD").covers(&money(1000, "USD")));
         assert!(!money(5000, "EUR").covers(&money(1000, "USD")));

@@ -1,22 +1,22 @@
-//! Moments: UTC, to the millisecond, in the one text form that sorts.
+//! Timestamps: UTC with milliseconds, in a text form that sorts by time.
 
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
-/// A moment in UTC, cut to the millisecond, written as RFC 3339 with always three decimals (`2026-01-31T09:30:00.000Z`).
+/// A time in UTC, truncated to the millisecond, written as RFC 3339 with three decimals (`2026-01-31T09:30:00.000Z`).
 ///
-/// The fixed width makes the text form sort as the moments do, which is what the table's sort keys rely on.
+/// The width is fixed, so that the texts sort by time. The table's sort keys depend on that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The last moment of the year 9999, after which there is none.
+    /// The end of the year 9999, the latest time that can be represented.
     pub const LAST: Self = Self(LAST);
 
-    /// The moment `millis` milliseconds after 1970, if it lies in the years 1970 to 9999.
+    /// The time `millis` milliseconds after the start of 1970; `None` outside the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Option<Self> {
         DateTime::from_timestamp_millis(millis).and_then(Self::in_range)
     }
@@ -36,19 +36,19 @@ impl Timestamp {
         self.0.date_naive()
     }
 
-    /// This moment and `pause` more; the last moment of the year 9999 where that would lie beyond it.
+    /// This time plus `pause`, but not later than [`Self::LAST`].
     #[must_use]
     pub fn plus(self, pause: Duration) -> Self {
         let millis = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
         Self::from_millis(self.millis().saturating_add(millis)).unwrap_or(Self(LAST))
     }
 
-    /// How long ago `earlier` was; zero if it is yet to come.
+    /// The time from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.millis() - earlier.millis()).unwrap_or(0))
     }
 
-    /// Years of more than four digits would break the width, and with it the sorting.
+    /// A year of more than four digits would change the width and break the sorting.
     fn in_range(moment: DateTime<Utc>) -> Option<Self> {
         (1970..=9999).contains(&moment.year()).then(|| Self(moment.trunc_subsecs(3)))
     }
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn is_written_in_utc_with_three_decimals() {
+    fn a_timestamp_is_written_in_utc_with_three_decimals() {
         let moment = parse("2026-01-31T10:30:00.1239+01:00").unwrap();
         assert_eq!(moment.to_string(), "2026-01-31T09:30:00.123Z");
         assert_eq!(parse("2026-01-31T09:30:00Z").unwrap().to_string(), "2026-01-31T09:30:00.000Z");
     }
 
     #[test]
-    fn refuses_what_would_not_sort_or_is_no_moment() {
+    fn texts_that_do_not_sort_or_are_not_times_are_refused() {
         for text in
             ["", "yesterday", "2026-01-31", "1969-12-31T23:59:59Z", "+10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
         {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_on_and_back_without_overflow() {
+    fn arithmetic_does_not_overflow() {
         let moment = parse("2026-01-31T09:30:00Z").unwrap();
         assert_eq!(moment.plus(Duration::from_millis(1500)).since(moment), Duration::from_millis(1500));
         assert_eq!(moment.since(moment.plus(Duration::from_secs(1))), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Changing when a code ends: disabling it, giving it an end, taking the end away.
+//! Changes when a code expires: disables it, sets an expiry, or removes the expiry.
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
@@ -9,6 +9,7 @@ use referrals::{
         problem::Problem,
     },
     id::{ProgramId, UserId},
+    log_outcome::LogOutcome,
     runtime::Call,
     time::Timestamp,
 };
@@ -19,7 +20,7 @@ use crate::{App, problem::code_not_found};
 /// The body of `PATCH /admin/codes/{code}`.
 #[derive(Debug, Deserialize)]
 struct ChangeBody {
-    /// There and `null` is another wish than not there.
+    /// `null` removes the expiry; an absent field does not change it.
     #[serde(default, deserialize_with = "given")]
     expires_at: Option<Option<Timestamp>>,
     disabled: Option<bool>,
@@ -40,7 +41,7 @@ impl ChangeBody {
     }
 }
 
-/// A code as an operator sees it.
+/// A code as operators see it.
 #[derive(Serialize)]
 struct CodeItem<'a> {
     code: &'a Code,
@@ -50,16 +51,16 @@ struct CodeItem<'a> {
     expires_at: Option<Timestamp>,
 }
 
-/// Changes a code's end. It counts from the write on; then the cache server is told, for whoever lands. When that fails
-/// the caller is told so, and does it again.
+/// Changes a code's expiry. The change counts as soon as it is written. Then the cache server is updated, which landing
+/// uses. If that fails, the request fails and the operator repeats it.
 pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
     let change = input::json::<ChangeBody>(body)?.expiry_change(call.now)?;
     let changed = app.store.change_expiry(&code, change).await?.ok_or_else(code_not_found)?;
     let expires_at = changed.expires_at.map(String::from);
-    tracing::info!(outcome = "code changed", code = code.canonical(), expires_at);
+    tracing::info!(outcome = LogOutcome::CodeChanged.as_str(), code = code.canonical(), expires_at);
     if let Some(server) = &app.cache {
-        server.tell(&app.store, changed.clone(), call).await.map_err(Problem::unavailable)?;
+        server.update(&app.store, changed.clone(), call).await.map_err(Problem::unavailable)?;
     }
     let OwnedCode { code, owner, program, created_at, expires_at } = &changed;
     let item = CodeItem { code, user_id: owner, program, created_at: *created_at, expires_at: *expires_at };

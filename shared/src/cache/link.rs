@@ -1,5 +1,5 @@
-//! The link to the server: one connection that all share, made in the background, given up at the first sign of trouble
-//! and not tried again for a moment.
+//! The connection to the cache server. All lookups share one connection. It is opened in the background, dropped after
+//! the first error, and opened again no earlier than a second later.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,30 +9,30 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a connection may take, which nobody waits for.
+/// The timeout for opening a connection. It runs in the background.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long a server in trouble is left alone: whoever looks a code up meanwhile loses no time on it.
+/// How long no new connection is tried after an error. Lookups skip the cache server meanwhile.
 const REST: Duration = Duration::from_secs(1);
 
-/// Why the server gave no answer.
+/// Why there is no answer from the server.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Trouble {
-    /// Nobody asked it: it is being connected to, or left alone.
+    /// The server was not asked: the connection is being opened, or the pause after an error has not ended.
     #[error("there is no connection yet")]
     Unasked,
-    /// It, or a connection to it, did not come in time.
-    #[error("it did not answer in time")]
-    Late,
-    /// The connection failed, or broke, or carried what is not of the protocol.
+    /// The answer, or the connection, took too long.
+    #[error("the timeout expired")]
+    Timeout,
+    /// The connection could not be opened, broke, or received data that is not of the protocol.
     #[error("the connection failed: {0}")]
     Broken(String),
-    /// It answered that it will not.
-    #[error("it refused: {0}")]
+    /// The server answered with an error.
+    #[error("the server refused: {0}")]
     Refused(String),
 }
 
 impl Trouble {
-    /// What the library says, without the answer itself, which may hold anything.
+    /// The library's description of the error, without the answer itself, which can contain any data.
     fn of(problem: &RedisError) -> Self {
         match (problem.kind(), problem.code()) {
             (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => Self::Refused(code.to_owned()),
@@ -49,7 +49,7 @@ enum State {
     Resting,
 }
 
-/// A way to the server; clones share it.
+/// The connection to the server. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     client: Client,
@@ -61,23 +61,24 @@ impl Link {
         Self { client, state: Arc::new(watch::Sender::new(State::Idle)) }
     }
 
-    /// What the server answers within `patience`, in which a connection must be found, too.
+    /// Sends a command and waits up to `limit` for the answer. The limit includes the wait for the connection.
     ///
     /// # Errors
-    /// When there is no answer, or one that says no.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, patience: Duration) -> Result<T, Trouble> {
+    /// Returns an error when there is no answer, or the server answered with an error.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, limit: Duration) -> Result<T, Trouble> {
         let asked = async {
             let mut connection = self.connection().await?;
             command.query_async(&mut connection).await.map_err(|problem| Trouble::of(&problem))
         };
-        let answer = timeout(patience, asked).await.unwrap_or(Err(Trouble::Late));
-        if matches!(answer, Err(Trouble::Late | Trouble::Broken(_))) {
+        let answer = timeout(limit, asked).await.unwrap_or(Err(Trouble::Timeout));
+        if matches!(answer, Err(Trouble::Timeout | Trouble::Broken(_))) {
             self.give_up();
         }
         answer
     }
 
-    /// The connection. Whoever finds none begins one and waits for it; others go by without meanwhile.
+    /// The connection. The first lookup without a connection opens one and waits for it; concurrent lookups skip the
+    /// cache server.
     async fn connection(&self) -> Result<MultiplexedConnection, Trouble> {
         if let State::Up(connection) = &*self.state.borrow() {
             return Ok(connection.clone());
@@ -101,8 +102,8 @@ impl Link {
         }
     }
 
-    /// Drops a connection that failed somebody. Whoever comes here late may drop its successor, which costs no more than
-    /// another rest. A connection that is being made is left to it.
+    /// Drops the connection after an error. A late call can drop the next connection, which costs only another pause. A
+    /// connection that is being opened is not affected.
     fn give_up(&self) {
         let is_last = self.state.send_if_modified(|state| {
             let is_up = matches!(state, State::Up(_));

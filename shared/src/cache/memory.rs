@@ -1,4 +1,4 @@
-//! The function's own memory: few minutes, no network, one look for many who ask at once.
+//! The cache in the function's own memory: a few minutes, no network, one lookup for concurrent requests.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -9,24 +9,25 @@ use moka::future::Cache;
 
 use crate::{
     code::{Code, OwnedCode},
+    log_outcome::LogOutcome,
     store::StoreError,
 };
 
-/// How long the landing page may lag behind a change.
+/// How long the landing page can lag behind a change.
 const TIME_TO_LIVE: Duration = Duration::from_secs(300);
-const MOST: u64 = 10_000;
+const MAX_CODES: u64 = 10_000;
 
-/// The codes that this process has looked up lately.
+/// The codes that this process looked up recently.
 #[derive(Clone, Debug)]
 pub(super) struct Memory(Cache<Code, OwnedCode>);
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MOST).time_to_live(TIME_TO_LIVE).build())
+        Self(Cache::builder().max_capacity(MAX_CODES).time_to_live(TIME_TO_LIVE).build())
     }
 }
 
-/// What a look came to that found nothing to remember.
+/// Why a lookup has no result to store.
 #[derive(Debug)]
 enum Nothing {
     Unknown,
@@ -34,10 +35,10 @@ enum Nothing {
 }
 
 impl Memory {
-    /// The code from memory, or by `fetch`, which only one of those who miss the same code at once runs.
+    /// The code from memory, or by `fetch`. Of concurrent lookups of the same code only one runs `fetch`.
     ///
-    /// Somebody else's look may have begun before we were asked, and so before the code was minted. That it found nothing,
-    /// or failed, is then no answer; what the next one finds is, and in the end what we find ourselves.
+    /// Another request's lookup can have begun before this request, and so before the code was minted. If it found nothing
+    /// or failed, its result does not count: the lookup is repeated, and finally run for this request alone.
     pub(super) async fn get<F>(&self, code: &Code, fetch: impl Fn() -> F) -> Result<Option<OwnedCode>, StoreError>
     where
         F: Future<Output = Result<Option<OwnedCode>, StoreError>>,
@@ -51,7 +52,9 @@ impl Memory {
             let found = self.0.try_get_with_by_ref(code, look).await;
             let is_own = looked.load(Ordering::Relaxed);
             match found.as_ref().map_err(|nothing| &**nothing) {
-                Ok(_) if !is_own => tracing::debug!(outcome = "a code was in memory", cache_memory_hits = 1),
+                Ok(_) if !is_own => {
+                    tracing::debug!(outcome = LogOutcome::CacheMemoryHit.as_str(), cache_memory_hits = 1)
+                }
                 Err(Nothing::Unknown | Nothing::Failed(_)) if !is_own => continue,
                 Err(Nothing::Failed(problem)) => return Err(problem.clone()),
                 Ok(_) | Err(Nothing::Unknown) => {}
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_miss_at_once_look_once() {
+    async fn concurrent_misses_run_one_lookup() {
         let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
         let fetch = || async {
             looks.set(looks.get() + 1);
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_after_the_mint_is_not_told_of_a_look_before_it() {
+    async fn a_lookup_from_before_the_mint_does_not_answer_a_later_request() {
         let (memory, code) = (Memory::default(), owned().code);
         let (gate, is_minted) = (Semaphore::new(0), Cell::new(false));
         let fetch = || async {
@@ -118,9 +121,9 @@ mod tests {
         assert_eq!(late.await.unwrap(), Some(owned()));
     }
 
-    /// One call that fails costs one answer, however many wait for it.
+    /// A failed lookup fails one request only, not all that wait for it.
     #[tokio::test]
-    async fn who_waits_for_a_look_that_fails_looks_again() {
+    async fn a_request_that_waits_for_a_failed_lookup_tries_again() {
         let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
         let fetch = || async {
             looks.set(looks.get() + 1);
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_unknown_or_failed_is_not_remembered() {
+    async fn unknown_codes_and_failures_are_not_stored() {
         let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));
         let fetch = || async {
             looks.set(looks.get() + 1);

@@ -1,9 +1,9 @@
-//! Codes close at hand: in the function's own memory, else on a server that speaks the Redis protocol, else in the
-//! table. Saves round trips, never the truth.
+//! The cache of codes: the function's own memory, then a server with the Redis protocol, then the table. It saves round
+//! trips and decides nothing.
 //!
-//! A code's owner and program never change, so they may be kept. Expiry is kept too, for the landing page alone:
-//! wherever something is decided, the code is in the batch read. Flags and devices are not kept, and neither are unknown
-//! codes: one minted a moment ago is found at once.
+//! A code's owner and program never change, so they can be cached. The expiry is cached only for the landing page; every
+//! decision reads the code from the table. Flags, devices and unknown codes are not cached, so a new code is found at
+//! once.
 
 #[cfg(feature = "cache")]
 mod link;
@@ -18,6 +18,7 @@ mod server;
 use crate::runtime::{Env, Misconfigured};
 use crate::{
     code::{Code, OwnedCode},
+    log_outcome::LogOutcome,
     runtime::Call,
     store::{Store, StoreError},
 };
@@ -27,7 +28,7 @@ use memory::Memory;
 pub use server::CacheUpdateFailed;
 pub use server::Server;
 
-/// What this process knows of codes, and whom it asks.
+/// The codes that this process has cached, and the server that it asks.
 #[derive(Clone, Debug, Default)]
 pub struct CodeCache {
     memory: Memory,
@@ -35,19 +36,19 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// Memory, and the server that `CACHE_URL` names, if it names one (see [`Server::from_env`]).
+    /// Memory, and the server of `CACHE_URL`, if it is set (see [`Server::from_env`]).
     ///
     /// # Errors
-    /// When a setting cannot be read; it is named.
+    /// Returns an error that names the variable when one is invalid.
     #[cfg(feature = "cache")]
     pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         Ok(Self { memory: Memory::default(), server: Server::from_env(env)? })
     }
 
-    /// The code. Whoever looks for it while somebody is looking shares what comes of it.
+    /// Looks up a code. Concurrent lookups of the same code share one result.
     ///
     /// # Errors
-    /// When only the table can tell, and it does not answer.
+    /// Returns an error when the code is not cached and DynamoDB is unavailable.
     pub async fn get(&self, store: &Store, code: &Code, call: &Call) -> Result<Option<OwnedCode>, StoreError> {
         self.memory.get(code, || self.fetch(store, code, call)).await
     }
@@ -58,16 +59,16 @@ impl CodeCache {
         {
             return Ok(Some(known));
         }
-        tracing::debug!(outcome = "a code was not at hand", cache_misses = 1);
+        tracing::debug!(outcome = LogOutcome::CacheMiss.as_str(), cache_misses = 1);
         let found = store.code(code).await?;
         if let (Some(server), Some(found)) = (&self.server, &found) {
-            // Before the answer, for after it Lambda may freeze us; it takes no longer than a look-up may.
+            // Before the answer, because Lambda can freeze the process after it. It takes no longer than a lookup.
             server.offer(found, call).await;
         }
         Ok(found)
     }
 
-    /// Forgets a code of which the table says something else.
+    /// Removes a code that differs from the table.
     pub async fn forget(&self, code: &Code) {
         self.memory.forget(code).await;
         if let Some(server) = &self.server {

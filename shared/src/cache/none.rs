@@ -1,11 +1,11 @@
-//! No server, for functions that do without: nothing of its client is in them.
+//! The replacement for the cache server in functions without a cache. It keeps the client's code out of them.
 
 use crate::{
     code::{Code, OwnedCode},
     runtime::Call,
 };
 
-/// There is none.
+/// A server that does not exist.
 #[derive(Clone, Debug)]
 pub enum Server {}
 

@@ -1,8 +1,8 @@
-//! A server that speaks the Redis protocol, shared by all instances of a function: which keys and values it holds, and
-//! what is made of its answers. Whatever goes wrong with it costs a figure in the log, and the table is asked.
+//! A server with the Redis protocol, shared by all instances of a function: its keys, its values, and the handling of its
+//! answers. Each failure is counted in the log, and the table is read instead.
 //!
-//! A value that is read from the table before a change must not be written after it and stay. So a look-up only offers
-//! (`NX`), and a change is told by writing, not by removing: where it has been told, what is older finds the place taken.
+//! A value that was read from the table before a change must not replace the changed value. So a lookup writes only if
+//! the key is absent (`NX`), and a change overwrites the key instead of deleting it.
 
 use std::time::Duration;
 
@@ -13,40 +13,42 @@ use super::link::{Link, Trouble};
 use crate::{
     code::{Code, OwnedCode},
     id::{ProgramId, UserId},
+    log_outcome::LogOutcome,
     runtime::{Call, Env, Misconfigured},
     store::{Store, StoreError},
     time::Timestamp,
 };
 
-/// How long a code is kept, more or less a tenth, so that codes that came together do not go together.
+/// How long a code stays on the server, plus or minus 10 %, so that codes that were cached together do not expire
+/// together.
 const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How long the one may wait who changed a code.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// No value of ours is longer, and no more is read of anything else.
-const LONGEST: isize = 1024;
+/// Timeout for propagating a code change.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The maximum length of a value. Of longer, foreign values no more than this is read.
+const MAX_LENGTH: isize = 1024;
 
-/// The server of one stack; clones share its connection.
+/// The cache server of one stack. Clones share its connection.
 #[derive(Clone, Debug)]
 pub struct Server {
     link: Link,
-    /// Whose codes: stacks may share a server, and each has a table of its own.
+    /// Part of each key, because several stacks can share a server and each has its own table.
     table: String,
-    /// How long a look-up may wait for it.
-    budget: Duration,
+    /// The timeout of a lookup.
+    timeout: Duration,
 }
 
-/// The server was not told of a change, which counts all the same.
+/// The code was changed, but the cache server was not updated.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheUpdateFailed {
-    /// It gave no answer, or said no.
-    #[error("the code is changed, the cache server was not told: {0}")]
+    /// The server gave no answer, or answered with an error.
+    #[error("the code was changed, but the cache server was not updated: {0}")]
     Server(String),
-    /// The table did not say whether this is the latest change.
+    /// The table could not be read, so it is unknown whether this is the latest change.
     #[error(transparent)]
     Table(#[from] StoreError),
 }
 
-/// A code as it is kept. The key names the version of this format.
+/// The stored form of a code. The key contains the version of this format.
 #[derive(Serialize, Deserialize)]
 struct Value {
     code: Code,
@@ -57,68 +59,68 @@ struct Value {
 }
 
 impl Server {
-    /// Reads `CACHE_URL` (`redis://HOST:PORT`, or `rediss://` for TLS; none: there is no server), `CACHE_TIMEOUT_MS` (10)
-    /// and `TABLE_NAME`.
+    /// Reads `CACHE_URL` (`redis://HOST:PORT`, or `rediss://` for TLS; unset: no server), `CACHE_TIMEOUT_MS` (10) and
+    /// `TABLE_NAME`.
     ///
     /// # Errors
-    /// When one of them cannot be read; it is named.
+    /// Returns an error that names the variable when one is invalid.
     pub fn from_env(env: &Env) -> Result<Option<Self>, Misconfigured> {
-        let (url, budget) = (env.get("CACHE_URL"), env.parsed("CACHE_TIMEOUT_MS", 10)?);
+        let (url, timeout) = (env.get("CACHE_URL"), env.parsed("CACHE_TIMEOUT_MS", 10)?);
         let table = env.required("TABLE_NAME")?.to_owned();
         let Some(url) = url else { return Ok(None) };
-        // The URL may hold a password, so it is not repeated.
+        // The URL can contain a password, so the error does not repeat it.
         let client = Client::open(url).map_err(|_| Misconfigured::new("CACHE_URL", "expected redis://HOST:PORT"))?;
-        Ok(Some(Self { link: Link::new(client), table, budget: Duration::from_millis(budget) }))
+        Ok(Some(Self { link: Link::new(client), table, timeout: Duration::from_millis(timeout) }))
     }
 
-    /// The code, if the server has it and says so in time. What is there and is not this code is taken away.
+    /// The code, if the server has it and answers in time. A value that is not this code is deleted.
     pub(super) async fn get(&self, code: &Code) -> Option<OwnedCode> {
-        let look = Cmd::getrange(self.key(code), 0, LONGEST);
-        let is_garbage = match self.link.ask::<Vec<u8>>(&look, self.budget).await {
+        let look = Cmd::getrange(self.key(code), 0, MAX_LENGTH);
+        let is_invalid = match self.link.ask::<Vec<u8>>(&look, self.timeout).await {
             Ok(bytes) if bytes.is_empty() => false,
             Ok(bytes) => match read(&bytes, code) {
                 Some(known) => {
-                    tracing::debug!(outcome = "a code was on the cache server", cache_server_hits = 1);
+                    tracing::debug!(outcome = LogOutcome::CacheServerHit.as_str(), cache_server_hits = 1);
                     return Some(known);
                 }
                 None => true,
             },
             Err(Trouble::Refused(why)) if why == "WRONGTYPE" => true,
             Err(trouble) => {
-                tell(&trouble);
+                log(&trouble);
                 false
             }
         };
-        if is_garbage {
-            tracing::warn!(outcome = "the cache server held something else", cache_failures = 1);
+        if is_invalid {
+            tracing::warn!(outcome = LogOutcome::CacheServerInvalid.as_str(), cache_failures = 1);
             self.forget(code).await;
         }
         None
     }
 
-    /// Has the server keep a code that was just read from the table, unless it has it by now.
+    /// Stores a code that was just read from the table, unless the server already has it.
     pub(super) async fn offer(&self, known: &OwnedCode, call: &Call) {
-        if let Err(trouble) = self.link.ask::<()>(self.set(known, call).arg("NX"), self.budget).await {
-            tell(&trouble);
+        if let Err(trouble) = self.link.ask::<()>(self.set(known, call).arg("NX"), self.timeout).await {
+            log(&trouble);
         }
     }
 
     pub(super) async fn forget(&self, code: &Code) {
-        if let Err(trouble) = self.link.ask::<()>(&Cmd::del(self.key(code)), self.budget).await {
-            tell(&trouble);
+        if let Err(trouble) = self.link.ask::<()>(&Cmd::del(self.key(code)), self.timeout).await {
+            log(&trouble);
         }
     }
 
-    /// Has the server keep what a code was changed to. Of two changes at once the later may be told first; so what was
-    /// told is compared with the table, until they agree.
+    /// Stores a changed code. Concurrent changes can reach the server out of order, so the stored value is compared with
+    /// the table until the two agree.
     ///
     /// # Errors
-    /// When the server, or the table, does not answer, or others keep changing the code.
-    pub async fn tell(&self, store: &Store, changed: OwnedCode, call: &Call) -> Result<(), CacheUpdateFailed> {
+    /// Returns an error when the server or DynamoDB is unavailable, or the code keeps changing.
+    pub async fn update(&self, store: &Store, changed: OwnedCode, call: &Call) -> Result<(), CacheUpdateFailed> {
         let mut latest = changed;
         for _ in 0..Store::MAX_DECISIONS {
-            let told = self.link.ask::<()>(&self.set(&latest, call), PATIENCE).await;
-            told.inspect_err(tell).map_err(|trouble| CacheUpdateFailed::Server(trouble.to_string()))?;
+            let stored = self.link.ask::<()>(&self.set(&latest, call), UPDATE_TIMEOUT).await;
+            stored.inspect_err(log).map_err(|trouble| CacheUpdateFailed::Server(trouble.to_string()))?;
             match store.code(&latest.code).await? {
                 Some(found) if found != latest => latest = found,
                 Some(_) | None => return Ok(()),
@@ -140,10 +142,10 @@ impl Server {
     }
 }
 
-/// What goes wrong is counted; that nobody asked is not.
-fn tell(trouble: &Trouble) {
+/// Logs and counts a failure. A lookup that did not ask the server is not a failure.
+fn log(trouble: &Trouble) {
     if *trouble != Trouble::Unasked {
-        tracing::warn!(outcome = "the cache server failed", %trouble, cache_failures = 1);
+        tracing::warn!(outcome = LogOutcome::CacheServerFailed.as_str(), %trouble, cache_failures = 1);
     }
 }
 
@@ -152,7 +154,7 @@ fn write(known: &OwnedCode) -> Vec<u8> {
     serde_json::to_vec(&Value { code, owner, program, created_at, expires_at }).unwrap_or_default()
 }
 
-/// The code that is kept there, if it is this one.
+/// Reads a stored value, if it is this code.
 fn read(bytes: &[u8], wanted: &Code) -> Option<OwnedCode> {
     let Value { code, owner, program, created_at, expires_at } = serde_json::from_slice(bytes).ok()?;
     (code == *wanted).then_some(OwnedCode { code, owner, program, created_at, expires_at })
@@ -178,7 +180,7 @@ mod tests {
         Server::from_env(&env).unwrap().unwrap()
     }
 
-    /// Instances of two versions share the server: whoever changes this changes the version in the key.
+    /// Instances of two versions share the server. A change of this format must change the version in the key.
     #[test]
     fn keys_and_values_are_those_of_version_1() {
         assert_eq!(server().key(&owned().code), "referrals:t:code:1:ADA1NV1TES");
@@ -193,18 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_value_is_read_whole() {
+    fn the_longest_value_fits_the_limit() {
         let longest = OwnedCode {
             code: "x".repeat(32).parse().unwrap(),
             owner: "o".repeat(128).parse().unwrap(),
             program: "p".repeat(128).parse().unwrap_or_else(|_| owned().program),
             ..owned()
         };
-        assert!(write(&longest).len() < usize::try_from(LONGEST).unwrap());
+        assert!(write(&longest).len() < usize::try_from(MAX_LENGTH).unwrap());
     }
 
     #[test]
-    fn what_is_not_this_code_is_not_read() {
+    fn a_value_that_is_not_this_code_is_ignored() {
         let other = OwnedCode { code: "OTHER".parse().unwrap(), ..owned() };
         for bytes in [&b""[..], b"{", b"null", b"[]", b"\xff\xfe", b"{\"code\":\"ada-invites\"}", &write(&other)] {
             assert_eq!(read(bytes, &owned().code), None, "{}", String::from_utf8_lossy(bytes));
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn codes_go_at_different_times_within_a_tenth() {
+    async fn lifetimes_vary_by_ten_percent() {
         let seconds = |entropy: u8| {
             let call = Call { entropy: [entropy; 16], ..Call::begin(Duration::from_secs(1)).unwrap() };
             let words = server().set(&owned(), &call);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_none_is_refused_without_its_password() {
+    fn an_invalid_url_is_refused_without_its_password() {
         let env = |url| Env::default().with("TABLE_NAME", "t").with("CACHE_URL", url);
         let problem = Server::from_env(&env("http://user:secret@host")).unwrap_err().to_string();
         assert!(problem.contains("CACHE_URL") && !problem.contains("secret"), "{problem}");

@@ -14,23 +14,22 @@ use crate::{
     mutant::Mutant,
 };
 
-/// What a mint came to.
+/// The result of a mint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Minted {
-    /// The code is new.
     New(OwnedCode),
-    /// The user had a code in this program: this one.
+    /// The user already had this code in this program.
     Owned(OwnedCode),
     /// Another user has this code.
     Conflict,
 }
 
 impl Store {
-    /// Writes a code and that its owner has it, in one transaction, and the owner's device with them: one code per user
-    /// and program, one owner per code.
+    /// Writes a code, the item that names it as its owner's, and the owner's device, in one transaction. So a user has
+    /// one code per program, and a code has one owner.
     ///
     /// # Errors
-    /// When the table does not answer.
+    /// Returns an error when DynamoDB is unavailable.
     pub async fn mint(&self, code: OwnedCode, device: Option<&Device>) -> Result<Minted, StoreError> {
         let mut writes = vec![
             guard::create(to_code_item(&code)?, Mutant::CodeOverwritten),
@@ -58,7 +57,7 @@ impl Store {
         Ok(Minted::Owned(owned))
     }
 
-    /// The code that the user has already, of which the refusal says which it is.
+    /// Reads the code that the user already has. The conflict returned the item that names it.
     async fn owned(&self, wanted: &OwnedCode, found: Option<Item>) -> Result<OwnedCode, StoreError> {
         let owned = match found {
             Some(item) => self.code(&from_owner_item(item)?).await?,
@@ -67,18 +66,18 @@ impl Store {
         owned.ok_or_else(|| StoreError::Contended(format!("the code of {}", wanted.owner.hashed())))
     }
 
-    /// Looks a code up.
+    /// Looks up a code.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn code(&self, code: &Code) -> Result<Option<OwnedCode>, StoreError> {
         Ok(self.get(&Key::code(code)).await?.map(from_code_item).transpose()?)
     }
 
-    /// Changes when a code ends, and gives the code as it is then; `None` when nobody has it.
+    /// Changes when a code expires, and returns the code as it is then; `None` when there is no such code.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn change_expiry(&self, code: &Code, change: ExpiryChange) -> Result<Option<OwnedCode>, StoreError> {
         let found = match self.send(guard::change_expiry(&Key::code(code), change), None).await? {
             WriteResult::Written(changed) => changed,
@@ -91,7 +90,7 @@ impl Store {
     /// The code that this user has in this program.
     ///
     /// # Errors
-    /// When the table does not answer, or holds something else there.
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn code_of(&self, user: &UserId, program: &ProgramId) -> Result<Option<OwnedCode>, StoreError> {
         match self.get(&Key::code_owner(user, program)).await? {
             Some(owner) => self.code(&from_owner_item(owner)?).await,

@@ -1,12 +1,12 @@
-//! Guards: every condition and every other expression that the table is asked to keep is written here.
+//! Guards: every condition and every other expression that is sent to the table.
 //!
-//! | guard | keeps true |
+//! | guard | guarantees |
 //! |---|---|
-//! | [`create`] | a thing that must exist once is written once (UNIQUE) |
-//! | [`step`] | a referral moves only as its machine allows, and only from what was read (`WHERE status = ...`) |
-//! | [`set_flag`] | of all news of an account, the latest holds |
-//! | [`change_expiry`] | a code's end changes only where there is a code, and who disables it does not make it live longer |
-//! | [`remember_device`] | an account's devices stay few |
+//! | [`create`] | an item that may exist only once is written once (UNIQUE) |
+//! | [`step`] | a referral changes only as its machine allows, and only from the revision that was read |
+//! | [`set_flag`] | of all changes of an account's flag, the latest counts |
+//! | [`change_expiry`] | only an existing code's expiry changes, and disabling a code does not prolong it |
+//! | [`remember_device`] | an account has a limited number of devices |
 
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 
@@ -25,10 +25,11 @@ use crate::{
     time::Timestamp,
 };
 
-/// Nothing is at this address yet.
+/// No item with this key exists.
 const ABSENT: &str = "attribute_not_exists(#pk)";
 
-/// A condition as it stands, on the attribute `name` among others; this mutant lets everything pass.
+/// Returns the condition unchanged, except under the mutant `loosened`, which makes it always true. The condition uses
+/// the attribute `name`.
 fn kept(condition: &str, name: &str, loosened: Mutant) -> String {
     if mutant::is(loosened) {
         return format!("attribute_exists({name}) OR attribute_not_exists({name}) OR {condition}");
@@ -42,8 +43,8 @@ pub(super) fn create(item: Item, loosened: Mutant) -> Write {
     Write::put(item).when(kept(ABSENT, "#pk", loosened)).name("#pk", PK).returning_found()
 }
 
-/// Writes what a step changed of a referral, if the table still holds the referral that was read, in a state from which
-/// the machine allows the verb; a conflict returns the item that exists.
+/// Writes what a step changed, if the table still contains the revision that was read, in a state from which the machine
+/// allows the transition; a conflict returns the item that exists.
 ///
 /// Only attributes that differ are named, so attributes that a newer version of this service added stay.
 pub(super) fn step(before: &Item, after: &Item, transition: Transition) -> Write {
@@ -92,8 +93,8 @@ fn difference(before: &Item, after: &Item) -> Write {
     write
 }
 
-/// Writes an account's standing unless a later one is known. At one and the same time a flag outweighs a clearance, so
-/// the result does not depend on the order of arrival.
+/// Changes an account's flag unless a later change is stored. Of two changes at the same time the flag wins over the
+/// clearance, so that the result does not depend on the order of arrival.
 pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
     const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
     const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
@@ -115,8 +116,8 @@ pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
         .value(":flagged", AttributeValue::Bool(flag.reason.is_some()))
 }
 
-/// Changes when a code ends, if there is such a code. Returns the code as it is then, or, as a conflict, a code that had
-/// ended already.
+/// Changes when a code expires, if the code exists. Returns the changed code, or, as a conflict, a code that had already
+/// expired.
 pub(super) fn change_expiry(code: &Key, change: ExpiryChange) -> Write {
     const EXISTS: &str = "attribute_exists(#pk)";
     const STILL_LIVE: &str = "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)";
@@ -143,7 +144,7 @@ pub(super) fn remember_device(account: &Key, device: &Device) -> Write {
         .value(":most", AttributeValue::N(Account::MAX_DEVICES.to_string()))
 }
 
-/// Reads the index of a referrer's referrals, newest first, from just before a place.
+/// Reads the index of a referrer's referrals, newest first, after the cursor.
 pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option<&ListCursor>) -> QueryFluentBuilder {
     let query = client
         .query()
@@ -160,7 +161,7 @@ pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option
     }
 }
 
-/// Reads one partition of the index of work up to a time, the longest waiting first.
+/// Reads a partition of the index of work up to a time. Referrals that are due first come first.
 pub(super) fn due_by(client: &Client, partition: WorkPartition, now: Timestamp) -> QueryFluentBuilder {
     client
         .query()
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_demands_the_revision_that_was_read_and_an_allowed_state() {
+    fn a_step_requires_the_revision_that_was_read_and_an_allowed_state() {
         let write = write(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
         assert_eq!(write.condition(), Some("#rev = :rev AND #status IN (:pending, :converted)"));
         let update = write.into_update();
@@ -208,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_names_what_changed_and_nothing_else() {
+    fn a_step_names_only_changed_attributes() {
         let voided = write(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
         assert_eq!(voided.expression(), Some("SET #rev = :new_rev, #status = :new_status, #voided = :new_voided"));
     }
 
     #[test]
-    fn what_a_step_takes_away_is_removed() {
+    fn attributes_that_a_step_drops_are_removed() {
         let before = Item::from([("a".to_owned(), text("1")), ("b".to_owned(), text("2")), (PK.to_owned(), text("p"))]);
         let mut after = before.clone();
         after.remove("b");
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_exist_once_is_put_where_nothing_is() {
+    fn an_item_is_created_only_where_none_exists() {
         for loosened in [Mutant::ReferralOverwritten, Mutant::CodeOverwritten] {
             let put = create(to_referral_item(&pending()).unwrap(), loosened).into_put();
             assert_eq!(put.condition_expression(), Some("attribute_not_exists(#pk)"));
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_news_of_an_account_holds() {
+    fn the_latest_change_of_a_flag_counts() {
         let condition = |reason: Option<&str>| {
             let news = AccountFlag { reason: reason.map(str::to_owned), at: at(5) };
             let write = set_flag(&Key::account(&"bob".parse().unwrap()), &news);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_ended_where_there_is_one_and_never_later_than_it_was() {
+    fn only_an_existing_code_expires_and_disabling_does_not_prolong_it() {
         let key = Key::code(&"ada-invites".parse().unwrap());
         let condition = |change| change_expiry(&key, change).condition().unwrap().to_owned();
         assert_eq!(condition(ExpiryChange::Never), "attribute_exists(#pk)");
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_stay_few() {
+    fn the_number_of_devices_is_limited() {
         let (account, device) = (Key::account(&"bob".parse().unwrap()), serde_json::from_str("\"digest\"").unwrap());
         let write = remember_device(&account, &device);
         assert_eq!(write.condition(), Some("attribute_not_exists(#devices) OR size(#devices) < :most"));

@@ -1,4 +1,4 @@
-//! Which failures of the table are tried again at once: the SDK leaves out that two transactions met.
+//! Which DynamoDB errors are retried at once. By default the SDK does not retry transaction conflicts.
 
 use std::sync::{
     Arc,
@@ -18,9 +18,9 @@ use aws_sdk_dynamodb::{
 
 use crate::mutant::{self, Mutant};
 
-/// Says "try again" where a write met somebody else's transaction, or part of a transaction was throttled.
+/// Retries a write that met another transaction, and a transaction of which a part was throttled.
 ///
-/// Neither is a refusal: no condition was looked at. The SDK then waits and tries again, with its usual jitter.
+/// In both cases DynamoDB did not evaluate the condition. The SDK waits and tries again, with its usual jitter.
 #[derive(Debug)]
 pub(super) struct Conflicts;
 
@@ -43,28 +43,28 @@ impl ClassifyRetry for Conflicts {
 fn is_conflict(error: &TransactWriteItemsError) -> bool {
     match error {
         TransactWriteItemsError::TransactionCanceledException(canceled) => {
-            canceled.cancellation_reasons().iter().any(is_passing)
+            canceled.cancellation_reasons().iter().any(is_transient)
         }
         other => other.code() == Some("TransactionConflictException"),
     }
 }
 
-fn is_passing(reason: &CancellationReason) -> bool {
+fn is_transient(reason: &CancellationReason) -> bool {
     matches!(
         reason.code(),
         Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded" | "RequestLimitExceeded")
     )
 }
 
-/// Counts how often one write was sent; clones count together.
+/// Counts how often one write was sent. Clones share the counter.
 ///
-/// Two callers who ask for the same in the same millisecond write the same item. Only who sent the write again may take
-/// what they find there for their own.
+/// Two callers with the same request in the same millisecond write the same item. Only a caller that sent its write more
+/// than once may treat the item that it finds as its own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts(Arc<AtomicU32>);
 
 impl Attempts {
-    /// Whether an earlier attempt may have done the work, and only its answer got lost.
+    /// Whether an earlier attempt can have succeeded although its answer was lost.
     pub(super) fn were_many(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
     }

@@ -424,6 +424,22 @@ def an_order_survives_an_outage(stack, product):
     expect("gina's referral after the outage", product.referral("gina")["status"], "rewarded")
 
 
+def alarms(stack):
+    pages = stack.emulator.client("cloudwatch").get_paginator("describe_alarms").paginate()
+    return [alarm for page in pages for alarm in page["MetricAlarms"]]
+
+
+def the_nested_stack_watches(stack):
+    """Alarms and the dashboard are created by a nested template, from names that the root template passes to it."""
+    found = alarms(stack)
+    expect("actions of the alarms", {action for alarm in found for action in alarm["AlarmActions"]}, {stack["AlarmTopicArn"]})
+    dashboard = stack.emulator.client("cloudwatch").get_dashboard(DashboardName=stack["DashboardName"])
+    shown = json.loads(dashboard["DashboardBody"])["widgets"][0]["properties"]["alarms"]
+    expect("the dashboard shows every alarm", sorted(shown) == sorted(alarm["AlarmArn"] for alarm in found), True)
+    watched = {pair["Value"] for alarm in found for pair in alarm.get("Dimensions", [])}
+    expect("the sweep and the table are watched", {stack["SweepFunctionName"], stack["TableName"]} <= watched, True)
+
+
 def no_queue_has_messages_left(stack):
     for output in stack.outputs:
         if output.endswith("QueueUrl") and output not in ("QuarantineQueueUrl", "ConversionDelayQueueUrl"):
@@ -445,6 +461,7 @@ def the_stack_can_be_removed(stack):
     expect("tables left", stack.emulator.client("dynamodb").list_tables()["TableNames"], [])
     expect("functions left", stack.emulator.client("lambda").list_functions()["Functions"], [])
     expect("queues left", stack.emulator.client("sqs").list_queues().get("QueueUrls", []), [])
+    expect("alarms left", alarms(stack), [])
     expect("objects in the bucket that was kept", len(stack.objects()), 1)
 
 
@@ -488,6 +505,7 @@ def test(emulator, subsystem, arguments):
     may_publish = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": stack["BusArn"]}
     product = Product(stack, user(emulator, "product", [may_call("ApiId"), may_publish]))
     operator = Product(stack, user(emulator, "operator", [may_call("AdminApiId")]), "AdminApiUrl")
+    the_nested_stack_watches(stack)
     callers_without_permission_are_refused(stack, product)
     from_mint_to_two_rewards(stack, product, subsystem)
     duplicates_do_nothing(stack, product, subsystem)

@@ -1,7 +1,8 @@
-//! The files in `events/`: SAM sends them to the functions, and so does this, in the order of a referral's life.
+//! The files in `events/`: this test sends them to the functions, as SAM does, in the order of a referral's life cycle.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
+use local::{Options, Service};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -14,7 +15,7 @@ fn file(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder().join(path)).unwrap()).unwrap()
 }
 
-/// One file after another: which, to whom, and what comes back (of an HTTP answer: the status).
+/// The files in order: name, function, and the status of an HTTP answer (0: none).
 const LIFE: [(&str, &str, u64); 37] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
@@ -68,9 +69,9 @@ async fn invoke(world: &World, name: &str, function: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_file_does_its_part_in_a_referrals_life() {
+async fn every_file_works_in_a_referrals_life_cycle() {
     let world = world("0").await;
-    // The subsystem refuses both rewards, until operators have them sent again.
+    // The subsystem refuses both rewards. Operators send them again later.
     world.script("credit", json!({"answers": [400, 400]})).await;
     for (name, function, status) in LIFE {
         let answer = invoke(&world, name, function).await;
@@ -99,13 +100,13 @@ async fn every_file_does_its_part_in_a_referrals_life() {
     for reward in referral["rewards"].as_array().unwrap() {
         assert_eq!(reward["status"], "delivered", "{reward}");
     }
-    // The record in the file tells of a referral of bob as old as the file.
+    // The stream record in the file contains a referral of bob that is as old as the file.
     world.ignore_events(|event| event["detail"]["occurred_at"] == "2026-03-02T09:05:00.412Z").await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_refund_in_full_voids_while_the_hold_runs() {
+async fn a_full_refund_during_the_hold_voids() {
     let world = world("3600").await;
     for (name, function, _) in
         LIFE.iter().filter(|(name, ..)| name.contains("mint-vanity") || name.ends_with("completed"))
@@ -122,11 +123,49 @@ async fn a_refund_in_full_voids_while_the_hold_runs() {
 }
 
 #[test]
-fn no_file_is_left_out() {
+fn every_file_is_sent() {
     let files = fs::read_dir(folder().join("events")).unwrap();
     let found: BTreeSet<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".json", "")).collect();
     let mut read: BTreeSet<String> = LIFE.iter().map(|(name, ..)| (*name).to_owned()).collect();
     read.insert("conversion-order-refunded".to_owned());
     assert_eq!(found, read);
+}
+
+/// Both types of the list reach the function, but a referral converts by the type that its terms name.
+#[tokio::test]
+async fn only_the_qualifying_event_of_the_terms_converts() {
+    let mut world = World::with(|options| {
+        options.pace.delay = Duration::from_secs(600);
+        options.env = std::mem::take(&mut options.env)
+            .with("QUALIFYING_EVENT", "subscription.started")
+            .with("QUALIFYING_EVENTS", "subscription.started, trial.ended");
+    })
+    .await;
+    world.refer("alice", "bob").await;
+    // An invalid event shows that the rule lets the type through, and that it is parsed as an order.
+    world.publish("trial.ended", json!({"user_id": "bob"})).await;
+    let quarantined = async || world.get("/_local/parked").await.with(200)["count"].clone();
+    world.until("the invalid event is quarantined", async || quarantined().await == 1).await;
+    let order = |id: &str| json!({"order_id": id, "user_id": "bob", "amount": 500, "currency": "USD"});
+    world.publish("trial.ended", order("o-1")).await;
+    world.publish("order.completed", order("o-2")).await;
+    world.until_idle().await;
+    assert_eq!(world.referral("bob").await["status"], "pending");
+    world.publish("subscription.started", order("o-3")).await;
+    let rewarded = world.until_status("bob", "rewarded").await;
+    assert_eq!((&rewarded["conversion_event"], &rewarded["order_id"]), (&json!("subscription.started"), &json!("o-3")));
+    world.until_idle().await;
+    world.expect_unprocessed(1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_qualifying_event_that_the_rule_does_not_let_through_is_refused_at_start() {
+    let mut options = Options::default();
+    options.env = std::mem::take(&mut options.env)
+        .with("QUALIFYING_EVENT", "subscription.started")
+        .with("QUALIFYING_EVENTS", "trial.ended,order.completed");
+    let problem = Service::start(options).await.err().unwrap().to_string();
+    assert!(problem.contains("QUALIFYING_EVENTS") && problem.contains("subscription.started"), "{problem}");
 }

@@ -1,5 +1,5 @@
-//! Malformed input: whatever comes in, the answer is a problem document of the caller's, and broken events are put
-//! aside without holding up good ones.
+//! Malformed input: invalid requests get a problem document with a 4xx status, and invalid events are quarantined without
+//! delaying valid ones.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Answer, World};
 
-/// Every route, with a good id or code in it.
+/// Every route, with a valid id or code.
 const ROUTES: [(&str, &str); 8] = [
     ("PUT", "/v1/users/alice/code"),
     ("GET", "/v1/users/alice/code"),
@@ -20,14 +20,14 @@ const ROUTES: [(&str, &str); 8] = [
     ("GET", "/v1/users/alice/rewards"),
 ];
 
-/// The two that take a body.
+/// The routes that accept a body.
 const WITH_BODY: [(Method, &str); 2] = [(Method::PUT, "/v1/users/alice/code"), (Method::POST, "/v1/referrals")];
 
 async fn send(world: &World, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Answer {
     world.send(Method::from_bytes(method.as_bytes()).unwrap(), path, &[], body).await
 }
 
-/// Asserts that a request was refused, and says which if it was not.
+/// Asserts that a request was refused. `what` names the request in the failure message.
 #[track_caller]
 fn refused(answer: &Answer, status: u16, reason: &str, what: &str) {
     let said = answer.body["reason"].as_str();
@@ -35,7 +35,7 @@ fn refused(answer: &Answer, status: u16, reason: &str, what: &str) {
     answer.refused(status, reason);
 }
 
-/// The body that its route takes, with one field changed.
+/// A valid body for this route, with one field changed.
 fn body(path: &str, field: &str, value: Value) -> Value {
     let mut body = if path == "/v1/referrals" { json!({"referee_id": "bob", "code": "ALICE"}) } else { json!({}) };
     body[field] = value;
@@ -43,7 +43,7 @@ fn body(path: &str, field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_object_are_refused() {
+async fn bodies_that_are_not_objects_are_refused() {
     let world = World::start().await;
     let deep = format!("{{\"code\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     for (method, path) in WITH_BODY {
@@ -86,7 +86,7 @@ async fn bodies_that_are_no_object_are_refused() {
             }
         }
     }
-    // Missing, in the one that needs something.
+    // Required fields are missing.
     for body in ["", "{}", r#"{"code":"ALICE"}"#, r#"{"referee_id":"bob"}"#, r#"{"referee_id":null,"code":"ALICE"}"#] {
         world.send(Method::POST, "/v1/referrals", &[], body).await.refused(400, "invalid_request");
     }
@@ -95,7 +95,7 @@ async fn bodies_that_are_no_object_are_refused() {
 }
 
 #[tokio::test]
-async fn fields_of_a_wrong_type_or_form_are_refused() {
+async fn fields_with_a_wrong_type_or_format_are_refused() {
     let world = World::start().await;
     world.mint("dave", "ALICE").await;
     let before = world.contents().await;
@@ -128,7 +128,7 @@ async fn fields_of_a_wrong_type_or_form_are_refused() {
             _ => ids.iter().copied().chain([long_id.as_str()]).collect(),
         };
         let types = [json!(7), json!(-1.5), json!(true), json!([]), json!({}), json!(["ALICE"]), json!({"a": 1})];
-        // As long as that no field may be, but for those that nobody looks at.
+        // Longer than any field can be, except for those that are not checked.
         let long = (!["user_agent", "email"].contains(&field)).then(|| json!(long));
         texts.into_iter().map(Value::from).chain(types).chain(long).collect()
     };
@@ -147,7 +147,7 @@ async fn fields_of_a_wrong_type_or_form_are_refused() {
         }
     }
     assert_eq!(world.contents().await, before);
-    // What is unknown is ignored, and `null` is as good as left out.
+    // Unknown fields are ignored, and `null` is the same as a missing field.
     let body =
         json!({"code": "BOB", "program": null, "expires_at": null, "device_fingerprint": null, "more": {"a": []}});
     world.put("/v1/users/bob/code", body).await.with(201);
@@ -160,7 +160,7 @@ async fn fields_of_a_wrong_type_or_form_are_refused() {
 }
 
 #[tokio::test]
-async fn ids_and_codes_in_paths_are_read_with_care() {
+async fn invalid_ids_and_codes_in_paths_are_refused() {
     let world = World::start().await;
     let long = "x".repeat(129);
     let huge = "x".repeat(10 * 1024);
@@ -211,11 +211,11 @@ async fn ids_and_codes_in_paths_are_read_with_care() {
     for code in ["ab", "---", &"x".repeat(33), "a_b", "a.b", "a@b", "a+b"] {
         world.get(&format!("/v1/codes/{code}")).await.refused(400, "invalid_request");
     }
-    // An escaped slash is a slash to the gateway.
+    // The gateway decodes an escaped slash.
     for path in ["/v1/referrals/a%2Fb", "/v1/users/a%2Fb/code", "/v1/codes/a%2Fb", "/r/a%2Fb"] {
         world.get(path).await.refused(404, "not_found");
     }
-    // The longest that is allowed is.
+    // The longest valid ids and codes are accepted.
     let longest = "x".repeat(128);
     world.get(&format!("/v1/referrals/{longest}")).await.refused(404, "referral_not_found");
     world.mint(&longest, &"y".repeat(32)).await;
@@ -227,7 +227,7 @@ async fn ids_and_codes_in_paths_are_read_with_care() {
 }
 
 #[tokio::test]
-async fn bodies_may_be_large_but_not_too_large() {
+async fn bodies_over_the_size_limit_are_refused() {
     let world = World::start().await;
     world.mint("dave", "ALICE").await;
     let padded = |path: &str, size: usize| {
@@ -248,7 +248,7 @@ async fn bodies_may_be_large_but_not_too_large() {
     for (method, path) in WITH_BODY {
         world.send(method, path, &[], padded(path, LIMIT)).await.with(201);
     }
-    // After where it goes, before whose it is.
+    // Checked after the route and the method, and before the parameters.
     let large = vec![b' '; LIMIT + 1];
     send(&world, "DELETE", "/v1/referrals", large.clone()).await.refused(405, "method_not_allowed");
     send(&world, "PUT", "/v1/nothing", large.clone()).await.refused(404, "not_found");
@@ -257,7 +257,7 @@ async fn bodies_may_be_large_but_not_too_large() {
 }
 
 #[tokio::test]
-async fn unknown_routes_and_methods_say_so() {
+async fn unknown_routes_and_methods_are_refused() {
     let world = World::start().await;
     for path in [
         "/",
@@ -309,10 +309,10 @@ async fn unknown_routes_and_methods_say_so() {
 }
 
 #[tokio::test]
-async fn queries_are_read_with_care() {
+async fn invalid_queries_are_refused() {
     let world = World::start().await;
     let big = format!("limit={}", "9".repeat(4000));
-    // `Ym9i` is "bob", and the long one a moment that is none with a referee.
+    // `Ym9i` is "bob", and the last ones are positions with an invalid time or referee.
     let broken = [
         "limit=0",
         "limit=101",
@@ -352,7 +352,7 @@ async fn queries_are_read_with_care() {
 }
 
 #[tokio::test]
-async fn absurd_headers_change_nothing() {
+async fn unusual_headers_change_nothing() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     let long = "x".repeat(20 * 1024);
@@ -391,7 +391,7 @@ async fn absurd_headers_change_nothing() {
     world.end().await;
 }
 
-/// Draws the same numbers from the same seed (splitmix64).
+/// A reproducible source of random numbers (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -411,9 +411,9 @@ impl Dice {
         u8::try_from(self.roll(256)).unwrap()
     }
 
-    /// A part of a path: mostly a sensible one, otherwise any bytes, escaped.
+    /// A part of a path: usually a meaningful one, otherwise any bytes, escaped.
     fn part(&mut self) -> String {
-        const SENSIBLE: [&str; 14] = [
+        const MEANINGFUL: [&str; 14] = [
             "v1",
             "r",
             "users",
@@ -430,12 +430,12 @@ impl Dice {
             "%2F",
         ];
         if self.roll(4) > 0 {
-            return self.one_of(&SENSIBLE).to_owned();
+            return self.one_of(&MEANINGFUL).to_owned();
         }
         (0..self.roll(40)).map(|_| format!("%{:02X}", self.byte())).collect()
     }
 
-    /// A method and a path: a route of ours, more often than not with something changed.
+    /// A method and a path: a route of the service, usually with changes.
     fn route(&mut self) -> (&'static str, String) {
         let (mut method, route) = ROUTES[self.roll(ROUTES.len())];
         if self.roll(5) == 0 {
@@ -461,7 +461,7 @@ impl Dice {
         (method, format!("/{}{query}", parts.join("/")))
     }
 
-    /// A body: mostly JSON of sensible fields with odd values, of which sometimes bytes are changed.
+    /// A body: usually JSON with known fields and unusual values, sometimes with changed bytes.
     fn body(&mut self) -> Vec<u8> {
         const FIELDS: [&str; 9] =
             ["referee_id", "code", "device_fingerprint", "program", "expires_at", "signed_up_at", "ip", "email", "x"];
@@ -508,7 +508,7 @@ impl Dice {
     }
 }
 
-/// Every reason that an answer to a stranger may have.
+/// Every reason that a random request can get.
 const REASONS: [&str; 14] = [
     "not_found",
     "method_not_allowed",
@@ -526,9 +526,9 @@ const REASONS: [&str; 14] = [
     "referral_not_found",
 ];
 
-/// Run it with `SEED=<number>` to repeat what failed, or to try others.
+/// Run it with `SEED=<number>` to repeat a failure or to try other requests.
 #[tokio::test]
-async fn three_hundred_odd_requests_are_answered() {
+async fn three_hundred_random_requests_are_answered() {
     let seed = std::env::var("SEED").map_or(20_260_131, |seed| seed.parse().unwrap());
     println!("SEED={seed}");
     let mut dice = Dice(seed);
@@ -549,15 +549,15 @@ async fn three_hundred_odd_requests_are_answered() {
         }
     }
     println!("{seen:?}");
-    // Odd as they are, they get past the first door: each kind of answer is among them.
+    // The requests reach all parts of the service: every kind of answer occurs.
     for status in [200, 302, 400, 404, 405] {
         assert!(seen.contains_key(&status), "{status} of {seen:?}");
     }
     world.end().await;
 }
 
-/// A detail that is whole, for each type of event.
-pub(crate) fn whole(detail_type: &str) -> Value {
+/// A valid detail of this type of event.
+pub(crate) fn valid_detail(detail_type: &str) -> Value {
     match detail_type {
         "order.completed" => json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"}),
         "order.refunded" => {
@@ -579,12 +579,12 @@ pub(crate) const EVENTS: [&str; 7] = [
     "customer.signed_up",
 ];
 
-/// Every way to break the details of a type: each field missing, of a wrong type, of a wrong form.
-pub(crate) fn broken(detail_type: &str) -> Vec<Value> {
-    let whole = whole(detail_type);
+/// Invalid details of this type: each field missing, with a wrong type, and with a wrong format.
+pub(crate) fn invalid_details(detail_type: &str) -> Vec<Value> {
+    let valid = valid_detail(detail_type);
     let mut details = vec![json!({})];
-    for field in whole.as_object().unwrap().keys() {
-        let mut without = whole.clone();
+    for field in valid.as_object().unwrap().keys() {
+        let mut without = valid.clone();
         without.as_object_mut().unwrap().remove(field);
         details.push(without);
         let wrong = match field.as_str() {
@@ -598,7 +598,7 @@ pub(crate) fn broken(detail_type: &str) -> Vec<Value> {
             }
         };
         details.extend(wrong.into_iter().map(|value| {
-            let mut detail = whole.clone();
+            let mut detail = valid.clone();
             detail[field] = value;
             detail
         }));
@@ -617,7 +617,7 @@ pub(crate) fn broken(detail_type: &str) -> Vec<Value> {
         _ => &[],
     };
     details.extend(optional.iter().map(|(field, value)| {
-        let mut detail = whole.clone();
+        let mut detail = valid.clone();
         detail[field] = value.clone();
         detail
     }));
@@ -630,42 +630,42 @@ pub(crate) fn broken(detail_type: &str) -> Vec<Value> {
     kinds
 }
 
-/// A World in which nothing comes a second time while the test runs.
-pub(crate) async fn without_echo() -> World {
+/// A World whose delay queue delivers nothing during the test.
+pub(crate) async fn without_redelivery() -> World {
     World::with(|options| options.pace.delay = Duration::from_secs(600)).await
 }
 
 #[tokio::test]
-async fn broken_events_are_put_aside_and_hold_up_nothing() {
-    let mut world = without_echo().await;
+async fn invalid_events_are_quarantined_and_delay_nothing() {
+    let mut world = without_redelivery().await;
     world.refer("alice", "bob").await;
     world.until_idle().await;
     let before = world.contents().await;
     let mut published = Vec::new();
     for detail_type in EVENTS {
-        for detail in broken(detail_type) {
+        for detail in invalid_details(detail_type) {
             world.publish(detail_type, detail.clone()).await;
             published.push((detail_type, detail));
         }
     }
     assert!(published.len() > 80, "{}", published.len());
     world.until_idle().await;
-    assert_eq!(world.contents().await, before, "a broken event did something");
+    assert_eq!(world.contents().await, before, "an invalid event changed the table");
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
 
-    let parked = world.get("/_local/parked").await.with(200);
-    assert_eq!(parked["count"], published.len());
-    let items = parked["items"].as_array().unwrap();
+    let quarantined = world.get("/_local/parked").await.with(200);
+    assert_eq!(quarantined["count"], published.len());
+    let items = quarantined["items"].as_array().unwrap();
     for (detail_type, detail) in &published {
-        let ours = |item: &&Value| {
+        let is_this = |item: &&Value| {
             let event = &item["body"]["payload"];
             event["detail-type"] == *detail_type && event["detail"] == *detail
         };
-        let found: Vec<_> = items.iter().filter(ours).collect();
+        let found: Vec<_> = items.iter().filter(is_this).collect();
         let [item] = found[..] else { panic!("{detail_type} {detail}: {found:#?}") };
         assert_eq!((&item["queue"], &item["body"]["function"]), (&json!("QuarantineQueue"), &json!("conversion")));
-        assert_eq!(item["body"]["payload"]["source"], "shop", "the whole envelope is kept");
+        assert_eq!(item["body"]["payload"]["source"], "shop", "the whole envelope is stored");
         assert!(item["body"]["reason"].as_str().unwrap().contains(detail_type), "{item:#}");
         assert!(item["body"]["parked_at"].is_string(), "{item:#}");
     }
@@ -674,26 +674,26 @@ async fn broken_events_are_put_aside_and_hold_up_nothing() {
 }
 
 #[tokio::test]
-async fn the_delay_queue_brings_an_event_once_more() {
+async fn the_delay_queue_delivers_an_event_again() {
     let mut world = World::start().await;
     let detail = json!({"user_id": "bob"});
     world.publish("order.completed", detail.clone()).await;
-    let parked = async || world.get("/_local/parked").await.with(200);
-    world.until("it is aside twice", async || parked().await["count"] == 2).await;
-    for item in parked().await["items"].as_array().unwrap() {
+    let quarantined = async || world.get("/_local/parked").await.with(200);
+    world.until("it is quarantined twice", async || quarantined().await["count"] == 2).await;
+    for item in quarantined().await["items"].as_array().unwrap() {
         assert_eq!(item["body"]["payload"]["detail"], detail, "{item:#}");
     }
     let [first, second] = [0, 1].map(|at| format!("/items/{at}/body/payload"));
-    let parked = parked().await;
-    assert_eq!(parked.pointer(&first), parked.pointer(&second), "it is the same event");
+    let quarantined = quarantined().await;
+    assert_eq!(quarantined.pointer(&first), quarantined.pointer(&second), "it is the same event");
     world.until_idle().await;
     world.expect_unprocessed(2);
     world.end().await;
 }
 
 #[tokio::test]
-async fn what_is_unknown_in_an_event_is_ignored() {
-    let world = without_echo().await;
+async fn unknown_event_types_and_fields_are_ignored() {
+    let world = without_redelivery().await;
     world.refer("alice", "bob").await;
     world.publish("order.shipped", json!({"order_id": 7})).await;
     world.publish("ORDER.COMPLETED", json!({})).await;
@@ -703,7 +703,7 @@ async fn what_is_unknown_in_an_event_is_ignored() {
     world.publish("order.completed", detail).await;
     world.until_status("bob", "rewarded").await;
 
-    // And so when the rule lets more through than it should.
+    // They are also ignored if the rule lets them through.
     for detail in [json!({}), json!(null), json!("text")] {
         let event = json!({"detail-type": "order.shipped", "source": "shop", "detail": detail});
         assert_eq!(world.service().invoke("ConversionFunction", event).await.unwrap(), Value::Null);
@@ -712,20 +712,20 @@ async fn what_is_unknown_in_an_event_is_ignored() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_at_all_is_put_aside() {
-    let mut world = without_echo().await;
+async fn payloads_that_are_not_events_are_quarantined() {
+    let mut world = without_redelivery().await;
     let payloads =
         [json!(null), json!("text"), json!(7), json!([]), json!({}), json!({"detail-type": 7, "detail": {}})];
     for payload in &payloads {
         assert_eq!(world.service().invoke("ConversionFunction", payload.clone()).await.unwrap(), Value::Null);
     }
-    let parked = world.get("/_local/parked").await.with(200);
-    let found: Vec<_> = parked["items"].as_array().unwrap().iter().map(|item| &item["body"]["payload"]).collect();
+    let quarantined = world.get("/_local/parked").await.with(200);
+    let found: Vec<_> = quarantined["items"].as_array().unwrap().iter().map(|item| &item["body"]["payload"]).collect();
     assert_eq!(found, payloads.iter().collect::<Vec<_>>());
 
-    // In a batch each is judged by itself.
+    // In a batch, each message is handled on its own.
     world.refer("alice", "bob").await;
-    let event = json!({"detail-type": "order.completed", "source": "shop", "detail": whole("order.completed")});
+    let event = json!({"detail-type": "order.completed", "source": "shop", "detail": valid_detail("order.completed")});
     let bodies = ["not JSON".to_owned(), "{}".to_owned(), event.to_string()];
     let records =
         bodies.iter().enumerate().map(|(number, body)| json!({"messageId": number.to_string(), "body": body}));
@@ -733,8 +733,8 @@ async fn what_is_no_event_at_all_is_put_aside() {
     let answer = world.service().invoke("ConversionFunction", batch).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     world.until_status("bob", "rewarded").await;
-    let parked = world.get("/_local/parked").await.with(200);
-    let found: Vec<_> = parked["items"].as_array().unwrap().iter().map(|item| &item["body"]["payload"]).collect();
+    let quarantined = world.get("/_local/parked").await.with(200);
+    let found: Vec<_> = quarantined["items"].as_array().unwrap().iter().map(|item| &item["body"]["payload"]).collect();
     assert_eq!(found.len(), payloads.len() + 2);
     assert!(found.contains(&&json!("not JSON")), "{found:#?}");
     world.expect_unprocessed(payloads.len() as u64 + 2);
@@ -742,13 +742,13 @@ async fn what_is_no_event_at_all_is_put_aside() {
 }
 
 #[tokio::test]
-async fn put_events_refuses_entry_by_entry() {
-    let world = without_echo().await;
+async fn put_events_refuses_single_entries() {
+    let world = without_redelivery().await;
     world.refer("alice", "bob").await;
     let bus = world.service().env().get("BUS_NAME").unwrap();
     let good = json!({
         "EventBusName": bus, "Source": "shop", "DetailType": "order.completed",
-        "Detail": whole("order.completed").to_string(),
+        "Detail": valid_detail("order.completed").to_string(),
     });
     let changed = |field: &str, value: Value| {
         let mut entry = good.clone();
@@ -802,7 +802,7 @@ async fn put_events_refuses_entry_by_entry() {
 }
 
 #[tokio::test]
-async fn the_local_paths_are_as_strict() {
+async fn local_paths_are_strict_too() {
     let world = World::start().await;
     for (method, path, status, reason) in [
         ("POST", "/_local/deliveries", 405, "method_not_allowed"),
@@ -825,9 +825,9 @@ async fn the_local_paths_are_as_strict() {
     world.end().await;
 }
 
-/// API Gateway hands a query on as it came, and not everything that comes is fit for a URI.
+/// API Gateway passes the query on unchanged, and it can contain characters that are invalid in a URI.
 #[tokio::test]
-async fn a_query_unfit_for_a_uri_is_read_all_the_same() {
+async fn a_query_with_characters_invalid_in_a_uri_is_read() {
     let world = World::start().await;
     for query in ["x=<a>", "limit=\"7\"", "a b", "#", "\u{e4}=\u{1}", "limit=7&x=<>"] {
         let event = json!({

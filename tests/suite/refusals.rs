@@ -1,4 +1,4 @@
-//! Refusals: each reason with its status, the order in which reasons are looked for, and that nothing is written.
+//! Refusals: each reason with its status, the order in which reasons are checked, and that a refusal writes nothing.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{SecondsFormat, Utc};
@@ -6,27 +6,27 @@ use serde_json::{Value, json};
 
 use crate::world::{World, plain};
 
-/// A moment so many seconds from now.
+/// The time this many seconds from now.
 fn from_now(seconds: i64) -> String {
     (Utc::now() + chrono::Duration::seconds(seconds)).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Asserts that a sign-up is refused and leaves the table as it was.
+/// Asserts that a sign-up is refused and that the table stays unchanged.
 async fn refused(world: &World, sign_up: Value, status: u16, reason: &str) {
     let before = world.contents().await;
     world.post("/v1/referrals", sign_up).await.refused(status, reason);
     assert_eq!(world.contents().await, before, "{reason} wrote");
 }
 
-/// Asserts that a mint is refused and leaves the table as it was.
+/// Asserts that a mint is refused and that the table stays unchanged.
 async fn mint_refused(world: &World, user: &str, body: Value, status: u16, reason: &str) {
     let before = world.contents().await;
     world.put(&format!("/v1/users/{user}/code"), body).await.refused(status, reason);
     assert_eq!(world.contents().await, before, "{reason} wrote");
 }
 
-/// Publishes news of an account, and waits until it is known.
-async fn tell(world: &World, what: &str, user: &str, occurred_at: &str) {
+/// Flags or clears an account by event, and waits until the event is processed.
+async fn publish_flag(world: &World, what: &str, user: &str, occurred_at: &str) {
     let detail = json!({"user_id": user, "reason": "a test", "occurred_at": occurred_at});
     world.publish(what, detail).await;
     world.until_idle().await;
@@ -36,7 +36,7 @@ async fn account(world: &World, user: &str) -> Option<Value> {
     world.item(&format!("USER#{user}"), "ACCOUNT").await.as_ref().map(plain)
 }
 
-/// Writes a code of a program that this stack does not run, as a stack of more programs would.
+/// Writes a code of a program that this stack does not run, as a stack with several programs would.
 async fn mint_elsewhere(world: &World, user: &str, code: &str) {
     let table = world.service().env().get("TABLE_NAME").unwrap();
     let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -48,7 +48,7 @@ async fn mint_elsewhere(world: &World, user: &str, code: &str) {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_run_here() {
+async fn an_unknown_program_is_refused() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     mint_refused(&world, "bob", json!({"program": "other"}), 404, "program_not_found").await;
@@ -56,14 +56,14 @@ async fn a_program_that_is_not_run_here() {
     world.get("/v1/users/alice/code?program=default").await.with(200);
     world.get("/v1/users/bob/code?program=default").await.refused(404, "code_not_found");
 
-    // Before whose code it is; after whether the request can be read.
+    // Checked after the form of the request, and before the owner of the code.
     mint_refused(&world, "bob", json!({"program": "other", "code": "ALICE"}), 404, "program_not_found").await;
     let past = json!({"program": "other", "expires_at": from_now(-60)});
     mint_refused(&world, "bob", past, 400, "invalid_request").await;
     world.get("/v1/users/bob/code?program=o%20ther").await.refused(400, "invalid_request");
     world.get("/v1/users/bob/code?program=other&limit=0").await.refused(404, "program_not_found");
 
-    // At attribution it is the code's program that counts; before what the referee has already.
+    // At attribution the program of the code counts. It is checked before the referee's own referral.
     mint_elsewhere(&world, "dave", "DAVE").await;
     refused(&world, json!({"referee_id": "bob", "code": "DAVE"}), 404, "program_not_found").await;
     refused(&world, json!({"referee_id": "dave", "code": "DAVE"}), 404, "program_not_found").await;
@@ -74,32 +74,32 @@ async fn a_program_that_is_not_run_here() {
 }
 
 #[tokio::test]
-async fn a_code_that_nobody_has() {
+async fn an_unknown_code_is_refused() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     refused(&world, json!({"referee_id": "bob", "code": "NOBODY"}), 404, "code_not_found").await;
     world.get("/v1/codes/NOBODY").await.refused(404, "code_not_found");
     world.get("/v1/users/bob/code").await.refused(404, "code_not_found");
-    // Before what the referee has already; after whether the request can be read.
+    // Checked after the form of the request, and before the referee's own referral.
     world.attribute("bob", "ALICE").await.with(201);
     refused(&world, json!({"referee_id": "bob", "code": "NOBODY"}), 404, "code_not_found").await;
     refused(&world, json!({"referee_id": "b b", "code": "NOBODY"}), 400, "invalid_request").await;
     refused(&world, json!({"referee_id": "bob", "code": "NOBODY", "ip": "x"}), 400, "invalid_request").await;
-    // Unknown is not remembered: minted a moment later, it is found at once.
+    // An unknown code is not cached: it is found immediately after it is minted.
     world.mint("dave", "NOBODY").await;
     world.attribute("erin", "NOBODY").await.with(201);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_code_that_is_somebody_elses() {
+async fn a_code_of_another_user_is_refused() {
     let world = World::start().await;
     world.mint("alice", "ALICE-2026").await;
     for code in ["ALICE-2026", "alice2026", "A11CE-2O26"] {
         let body = json!({"code": code, "device_fingerprint": "bobs-phone"});
         mint_refused(&world, "bob", body, 409, "code_taken").await;
     }
-    // Who has a code keeps it, whatever else they ask for.
+    // A user who has a code keeps it and cannot get another one.
     let own = world.get("/v1/users/alice/code").await.with(200);
     world.mint("bob", "BOB").await;
     for body in [json!({}), json!({"code": "ALICE-2026"}), json!({"code": "BOB"}), json!({"code": "FREE"})] {
@@ -112,7 +112,7 @@ async fn a_code_that_is_somebody_elses() {
 }
 
 #[tokio::test]
-async fn the_referees_own_referral_decides_before_all_else() {
+async fn the_referees_own_referral_is_checked_first() {
     let world = World::start().await;
     world.mint("alice", "ALICE-2026").await;
     world.mint("dave", "DAVE").await;
@@ -125,17 +125,17 @@ async fn the_referees_own_referral_decides_before_all_else() {
         assert_eq!(world.contents().await, before);
     }
     refused(&world, json!({"referee_id": "bob", "code": "DAVE"}), 409, "already_referred").await;
-    // Their own code too, and whatever else is wrong with the other code.
+    // The same holds for their own code, and if the other code has further faults.
     refused(&world, json!({"referee_id": "bob", "code": "BOB"}), 409, "already_referred").await;
-    tell(&world, "account.flagged", "dave", &from_now(0)).await;
+    publish_flag(&world, "account.flagged", "dave", &from_now(0)).await;
     refused(&world, json!({"referee_id": "bob", "code": "DAVE"}), 409, "already_referred").await;
 
-    // By the same code it is theirs, even when it could not be attributed today.
-    tell(&world, "account.flagged", "alice", &from_now(0)).await;
+    // The same code finds the referral, even if it could not be attributed now.
+    publish_flag(&world, "account.flagged", "alice", &from_now(0)).await;
     assert_eq!(world.attribute("bob", "ALICE-2026").await.with(200), first);
     refused(&world, json!({"referee_id": "carol", "code": "ALICE-2026"}), 422, "referrer_flagged").await;
 
-    // Voided, it stays: for ever.
+    // A voided referral stays forever.
     world.order("bob", "o-1").await;
     let voided = world.until_status("bob", "voided").await;
     assert_eq!(voided["void_reason"], "referrer_flagged");
@@ -146,7 +146,7 @@ async fn the_referees_own_referral_decides_before_all_else() {
 }
 
 #[tokio::test]
-async fn an_expired_code_is_no_second_chance() {
+async fn an_expired_code_is_refused() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     let ends = json!({"code": "DAVE", "expires_at": from_now(1)});
@@ -160,19 +160,19 @@ async fn an_expired_code_is_no_second_chance() {
     world.end().await;
 }
 
-/// One sign-up with every reason against it, from which one after the other is taken away.
+/// Starts with a sign-up that has every fault, and corrects one fault after another.
 #[tokio::test]
-async fn the_order_of_the_reasons() {
+async fn reasons_are_checked_in_order() {
     let world = World::start().await;
     let ends = from_now(1);
     let alice = json!({"code": "ALICE", "expires_at": ends, "device_fingerprint": "laptop"});
     world.put("/v1/users/alice/code", alice).await.with(201);
     world.mint("bob", "BOB").await;
     world.attribute("alice", "BOB").await.with(201);
-    tell(&world, "account.flagged", "alice", &from_now(0)).await;
+    publish_flag(&world, "account.flagged", "alice", &from_now(0)).await;
     let carol = json!({"code": "CAROL", "expires_at": ends, "device_fingerprint": "phone"});
     world.put("/v1/users/carol/code", carol).await.with(201);
-    tell(&world, "account.flagged", "carol", &from_now(0)).await;
+    publish_flag(&world, "account.flagged", "carol", &from_now(0)).await;
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
 
     let earlier = from_now(-60);
@@ -180,7 +180,7 @@ async fn the_order_of_the_reasons() {
     refused(&world, by_alice(json!({"device_fingerprint": "laptop"})), 410, "code_expired").await;
     let live = json!({"device_fingerprint": "laptop", "signed_up_at": earlier});
     refused(&world, by_alice(live.clone()), 422, "referrer_flagged").await;
-    tell(&world, "account.cleared", "alice", &from_now(1)).await;
+    publish_flag(&world, "account.cleared", "alice", &from_now(1)).await;
     refused(&world, by_alice(live), 422, "device_match").await;
     refused(&world, by_alice(json!({"signed_up_at": earlier})), 422, "reciprocal_referral").await;
     let phone = json!({"device_fingerprint": "bobs-phone", "signed_up_at": earlier});
@@ -190,11 +190,11 @@ async fn the_order_of_the_reasons() {
     refused(&world, by_carol(json!({"device_fingerprint": "phone"})), 410, "code_expired").await;
     let live = json!({"device_fingerprint": "phone", "signed_up_at": earlier});
     refused(&world, by_carol(live.clone()), 422, "self_referral").await;
-    tell(&world, "account.cleared", "carol", &from_now(1)).await;
+    publish_flag(&world, "account.cleared", "carol", &from_now(1)).await;
     refused(&world, by_carol(live), 422, "self_referral").await;
     refused(&world, by_carol(json!({"signed_up_at": earlier})), 422, "self_referral").await;
 
-    // With nothing against them, others still come by both.
+    // Other users without faults can sign up by both codes.
     for (referee, code) in [("dave", "ALICE"), ("erin", "CAROL")] {
         let sign_up = json!({"referee_id": referee, "code": code, "signed_up_at": earlier});
         world.post("/v1/referrals", sign_up).await.with(201);
@@ -209,7 +209,7 @@ fn with(mut body: Value, more: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_latest_news_of_an_account_holds_in_whatever_order_it_comes() {
+async fn the_latest_flag_event_wins_in_any_order_of_arrival() {
     let world = World::start().await;
     let (flagged, cleared) = ("account.flagged", "account.cleared");
     let [early, late] = [from_now(-20), from_now(-10)];
@@ -221,10 +221,10 @@ async fn the_latest_news_of_an_account_holds_in_whatever_order_it_comes() {
         ("tie", [(flagged, &late), (cleared, &late)], true),
         ("tie-turned", [(cleared, &late), (flagged, &late)], true),
     ];
-    for (user, news, is_flagged) in &cases {
+    for (user, events, is_flagged) in &cases {
         world.mint(user, &format!("CODE-{user}")).await;
-        for (what, at) in news {
-            tell(&world, what, user, at).await;
+        for (what, at) in events {
+            publish_flag(&world, what, user, at).await;
         }
         let referee = format!("of-{user}");
         let answer = world.attribute(&referee, &format!("CODE-{user}")).await;
@@ -238,30 +238,30 @@ async fn the_latest_news_of_an_account_holds_in_whatever_order_it_comes() {
         assert_eq!(account["flag_at"], *late, "{account:#}");
         assert_eq!(account.get("flag_reason").is_some(), *is_flagged, "{account:#}");
     }
-    // Everything comes once more after a second, and changes nothing.
+    // After a second, all events are delivered again. They change nothing.
     let before = world.contents().await;
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
     world.until_idle().await;
     assert_eq!(world.contents().await, before);
-    // Flagged and cleared again later, a referrer refers again.
-    tell(&world, cleared, "tie", &from_now(0)).await;
+    // A referrer whose flag is cleared can refer again.
+    publish_flag(&world, cleared, "tie", &from_now(0)).await;
     world.attribute("of-tie", "CODE-tie").await.with(201);
     world.end().await;
 }
 
 #[tokio::test]
-async fn the_referrers_own_devices() {
+async fn a_device_of_the_referrer_is_refused() {
     let world = World::start().await;
     world.mint("zoe", "ZOE").await;
-    // Known from the mint,
+    // Devices from the mint,
     let minted = json!({"code": "ALICE", "device_fingerprint": "at-mint"});
     world.put("/v1/users/alice/code", minted).await.with(201);
-    // from asking for the code again,
+    // from a repeated mint,
     world.put("/v1/users/alice/code", json!({"device_fingerprint": "at-mint-again"})).await.with(200);
-    // and from the sign-up by which the referrer came.
+    // from the referrer's own sign-up,
     let came = json!({"referee_id": "alice", "code": "ZOE", "device_fingerprint": "at-sign-up"});
     world.post("/v1/referrals", came).await.with(201);
-    // Or from an event.
+    // and from an event.
     world.publish("customer.signed_up", json!({"user_id": "dave", "device_fingerprint": "by-event"})).await;
     world.until_idle().await;
     let daves = world.get("/v1/users/dave/code").await.with(200)["code"].clone();
@@ -273,7 +273,7 @@ async fn the_referrers_own_devices() {
     let sign_up = json!({"referee_id": "bob", "code": daves, "device_fingerprint": "by-event"});
     refused(&world, sign_up, 422, "device_match").await;
 
-    // Another device, a device known of somebody else, or none: no reason.
+    // Another device, a device of another user, or no device is accepted.
     for (referee, device) in [("r-1", json!("At-Mint")), ("r-2", json!("by-event")), ("r-3", json!(null))] {
         let sign_up = json!({"referee_id": referee, "code": "ALICE", "device_fingerprint": device});
         world.post("/v1/referrals", sign_up).await.with(201);
@@ -282,7 +282,7 @@ async fn the_referrers_own_devices() {
 }
 
 #[tokio::test]
-async fn a_fingerprint_is_never_kept_as_it_came() {
+async fn a_fingerprint_is_never_stored_in_clear() {
     let world = World::start().await;
     let secret = "SECRET-FINGERPRINT";
     let mint = json!({"code": "ALICE", "device_fingerprint": format!("{secret}-1")});
@@ -295,7 +295,7 @@ async fn a_fingerprint_is_never_kept_as_it_came() {
     world.publish("customer.signed_up", event).await;
     world.until_idle().await;
 
-    // They are kept, though, each in its place, and as something else.
+    // Digests of them are stored, each in its place.
     let devices = account(&world, "alice").await.unwrap()["devices"].clone();
     assert_eq!(devices.as_array().map(Vec::len), Some(2), "{devices}");
     for referee in ["bob", "carol"] {
@@ -312,21 +312,21 @@ async fn a_fingerprint_is_never_kept_as_it_came() {
 }
 
 #[tokio::test]
-async fn nobody_refers_whom_they_were_referred_by() {
+async fn a_user_cannot_refer_their_referrer() {
     let world = World::start().await;
     for (user, code) in [("alice", "ALICE"), ("bob", "BOB"), ("carol", "CAROL")] {
         world.mint(user, code).await;
     }
     world.attribute("bob", "ALICE").await.with(201);
     refused(&world, json!({"referee_id": "alice", "code": "BOB"}), 422, "reciprocal_referral").await;
-    // A longer way round is nobody's fault.
+    // A longer cycle is allowed.
     world.attribute("carol", "BOB").await.with(201);
     world.attribute("alice", "CAROL").await.with(201);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_user_who_was_not_referred() {
+async fn a_user_who_was_not_referred_has_no_referral() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.get("/v1/referrals/alice").await.refused(404, "referral_not_found");

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    malformed::{EVENTS, broken, whole, without_echo},
+    malformed::{EVENTS, invalid_details, valid_detail, without_redelivery},
     world::{SCHEMAS, Schema, World, schema_folder},
 };
 
@@ -147,8 +147,8 @@ fn with(detail: &Value, field: &str, value: Value) -> Value {
 
 /// Valid and invalid details of a type, at the limits of every format.
 fn details(detail_type: &str) -> Vec<Value> {
-    let whole = whole(detail_type);
-    let mut details = broken(detail_type);
+    let whole = valid_detail(detail_type);
+    let mut details = invalid_details(detail_type);
     details.push(whole.clone());
     details.push(with(&whole, "more", json!({"a": [1]})));
     let times = [
@@ -222,7 +222,7 @@ async fn quarantined(world: &World) -> BTreeSet<String> {
 /// In both directions: no event that a schema accepts is quarantined, and every event that it refuses is.
 #[tokio::test]
 async fn exactly_the_events_that_a_schema_refuses_are_quarantined() {
-    let mut world = without_echo().await;
+    let mut world = without_redelivery().await;
     assert_eq!(EVENTS.map(str::to_owned).into_iter().collect::<BTreeSet<_>>(), described(false));
     for detail_type in EVENTS {
         for detail in details(detail_type) {
@@ -248,14 +248,14 @@ async fn exactly_the_events_that_a_schema_refuses_are_quarantined() {
 /// The service refuses two things that a schema of draft 4 cannot express. The descriptions mention them.
 #[tokio::test]
 async fn rules_that_a_schema_cannot_express_also_lead_to_quarantine() {
-    let mut world = without_echo().await;
+    let mut world = without_redelivery().await;
     let cases = [
         ("account.cleared", "occurred_at", json!("2999-01-01T00:00:00Z")),
         ("customer.signed_up", "device_fingerprint", json!("\u{e9}".repeat(512))),
     ];
     let mut published = BTreeSet::new();
     for (detail_type, field, value) in &cases {
-        published.insert(world.publish(detail_type, with(&whole(detail_type), field, value.clone())).await);
+        published.insert(world.publish(detail_type, with(&valid_detail(detail_type), field, value.clone())).await);
     }
     world.until_idle().await;
     assert_eq!(quarantined(&world).await, published);
@@ -268,7 +268,7 @@ async fn rules_that_a_schema_cannot_express_also_lead_to_quarantine() {
 
 #[tokio::test]
 async fn every_type_of_event_is_published() {
-    let world = without_echo().await;
+    let world = without_redelivery().await;
     world.script("credit", json!({"answers": [400]})).await;
     world.refer("alice", "bob").await;
     world.order("bob", "o-1").await;

@@ -1,4 +1,5 @@
-//! The sweep: does from the index alone what the stream did not do, once, and pays nobody who was flagged meanwhile.
+//! The sweep: it does everything that the stream did not do, exactly once, from the index of work, and does not pay
+//! flagged users.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +22,7 @@ fn set(options: &mut Options, name: &str, value: &str) {
     options.env = std::mem::take(&mut options.env).with(name, value);
 }
 
-/// A World whose stream was lost, with a grace of a second.
+/// A World without a stream, with a grace period of one second.
 async fn streamless() -> World {
     World::with(|options| {
         options.pace.stream = false;
@@ -30,7 +31,7 @@ async fn streamless() -> World {
     .await
 }
 
-/// Does the same for each number, all at once.
+/// Runs `what` concurrently for each number.
 async fn at_once<T>(count: usize, what: impl AsyncFn(usize) -> T) -> Vec<T> {
     let what = &what;
     join_all((0..count).map(|number| what(number))).await
@@ -44,7 +45,7 @@ fn time(value: &Value) -> Timestamp {
     Timestamp::try_from(value.as_str().unwrap().to_owned()).unwrap()
 }
 
-/// The lane of every referral that is in the index of work.
+/// The lane of every referral in the index of work.
 async fn lanes(world: &World) -> BTreeMap<String, String> {
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
     let scan = world.service().dynamodb().scan().table_name(table).index_name("work").send().await.unwrap();
@@ -62,7 +63,7 @@ async fn lane(world: &World, referee: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
+async fn without_a_stream_the_sweep_issues_and_delivers() {
     let world = streamless().await;
     world.refer("alice", "bob").await;
     sweep(&world).await;
@@ -75,7 +76,7 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
     let issued = world.stored("bob").await;
     assert_eq!((&issued["status"], &issued["rev"]), (&json!("rewarded"), &json!(3)));
 
-    // Younger than the grace: perhaps the stream is only late.
+    // Within the grace period the stream can still be late.
     sweep(&world).await;
     world.until_idle().await;
     assert_eq!(world.stored("bob").await, issued);
@@ -91,7 +92,7 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
     assert_eq!(lane(&world, "bob").await, None);
     assert_eq!(world.deliveries().await.len(), 2);
 
-    // Nothing is owed any more, so there is nothing to sweep.
+    // No work is left, so the sweep changes nothing.
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
     assert_eq!(world.stored("bob").await, delivered);
@@ -99,9 +100,9 @@ async fn without_a_stream_the_sweep_alone_issues_and_delivers() {
     world.end().await;
 }
 
-/// On hold, and to two subsystems: one sweep after the hold and one after the grace do it all.
+/// With a hold and two subsystems: one sweep after the hold and one after the grace period are enough.
 #[tokio::test]
-async fn without_a_stream_two_sweeps_bring_every_reward_of_many() {
+async fn without_a_stream_two_sweeps_deliver_every_reward() {
     const REFERRALS: usize = 120;
     let world = World::with(|options| {
         options.pace.stream = false;
@@ -123,7 +124,7 @@ async fn without_a_stream_two_sweeps_bring_every_reward_of_many() {
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
     assert_eq!(statuses().await, vec!["rewarded"; REFERRALS]);
-    assert!(world.deliveries().await.is_empty(), "perhaps the stream is only late");
+    assert!(world.deliveries().await.is_empty(), "within the grace period");
     sleep(Duration::from_millis(1050)).await;
     sweep(&world).await;
     world.until_idle().await;
@@ -134,9 +135,9 @@ async fn without_a_stream_two_sweeps_bring_every_reward_of_many() {
     world.end().await;
 }
 
-/// Nobody does anything but the clock.
+/// Only the schedule runs sweeps.
 #[tokio::test]
-async fn without_a_stream_the_clock_alone_brings_every_reward() {
+async fn without_a_stream_the_schedule_delivers_every_reward() {
     const REFERRALS: usize = 10;
     let world = World::with(|options| {
         options.pace.stream = false;
@@ -160,12 +161,12 @@ async fn without_a_stream_the_clock_alone_brings_every_reward() {
         let issued_at = time(&rewards["issued_at"]);
         assert!(
             issued_at >= time(&conversion["at"]).plus(Duration::from_secs(1)),
-            "before its hold was over: {item:#}"
+            "issued before the hold was over: {item:#}"
         );
         for side in ["referrer", "referee"] {
             let took = time(&rewards[side]["delivered_at"]).since(issued_at);
-            assert!(took >= Duration::from_secs(1), "within the grace: {item:#}");
-            assert!(took < Duration::from_secs(10), "two sweeps are long over: {item:#}");
+            assert!(took >= Duration::from_secs(1), "delivered within the grace period: {item:#}");
+            assert!(took < Duration::from_secs(10), "later than two sweeps: {item:#}");
         }
     }
     assert!(lanes(&world).await.is_empty());
@@ -198,10 +199,10 @@ async fn two_sweeps_at_once_announce_once() {
     world.end().await;
 }
 
-/// The subsystem is down: each announcement waits twice as long as the one before it.
+/// The subsystem is unavailable: each announcement waits twice as long as the one before it.
 #[tokio::test]
 async fn pauses_between_announcements_grow() {
-    // Bound, and not listening: whoever calls is refused, and nobody else gets the port.
+    // Bound but not listening: calls are refused, and no other process gets the port.
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let endpoint = format!("http://{}/", closed.local_addr().unwrap());
@@ -228,7 +229,7 @@ async fn pauses_between_announcements_grow() {
             .await;
         sweep(&world).await;
         if Timestamp::from(chrono::Utc::now()) < due_at {
-            assert_eq!(announced().await, 2 * (claims - 1), "announced before its time");
+            assert_eq!(announced().await, 2 * (claims - 1), "announced too early");
         }
         world.until("it is due", async || Timestamp::from(chrono::Utc::now()) > due_at).await;
         sweep(&world).await;
@@ -266,7 +267,7 @@ async fn stream_and_sweep_at_once_issue_once() {
         let item = world.stored(&format!("bob-{number}")).await;
         assert_eq!(item["rev"], 5, "converted, issued, two marks: {item:#}");
     }
-    // A call to the bus that is slow is made again by the SDK, so an announcement may repeat; an issue may not.
+    // The SDK repeats a slow call to the bus, so an announcement can be published twice. An issue cannot happen twice.
     let mut issued = world.announced("reward.issued").await;
     issued.dedup();
     assert_eq!(issued.len(), 2 * REFERRALS, "{issued:#?}");
@@ -279,7 +280,7 @@ async fn referrals(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
+async fn a_user_flagged_during_the_hold_is_not_paid() {
     let world = World::with_env([("HOLD_SECONDS", "2")]).await;
     for case in ["giver", "taker", "both", "cleared", "honest"] {
         let bob = format!("bob-{case}");
@@ -317,7 +318,7 @@ async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
     assert_eq!(voided, ["bob-both:voided", "bob-giver:voided", "bob-taker:voided"]);
     assert!(lanes(&world).await.is_empty());
 
-    // Too late for a flag to change anything, in any phase: what is paid is paid, what is void stays void for its reason.
+    // A later flag changes nothing: issued rewards stay issued, and voided referrals keep their reason.
     let before = referrals(&world).await;
     assert_eq!(before.len(), 5);
     for user in ["alice-honest", "bob-honest", "bob-giver"] {
@@ -330,15 +331,15 @@ async fn who_is_flagged_while_the_hold_runs_is_not_paid() {
     world.end().await;
 }
 
-/// Each by the other's code, attributed so close together that neither saw the other: found out at the issue.
+/// Two users are attributed to each other at the same time, so that neither write sees the other. The issue finds it.
 #[tokio::test]
-async fn reciprocal_referrals_that_raced_are_voided_at_the_issue() {
+async fn concurrent_reciprocal_referrals_are_voided_at_issue() {
     let world = World::with_env([("HOLD_SECONDS", "1")]).await;
     world.refer("alice", "bob").await;
     world.mint("bob", "bobs-code").await;
     world.attribute("alice", "bobs-code").await.refused(422, "reciprocal_referral");
 
-    // What the race would have left behind.
+    // Writes what the race would have left in the table.
     let bobs = from_referral_item(world.item("REFEREE#bob", "REFERRAL").await.unwrap()).unwrap();
     let alices = Referral { referee: bobs.referrer.clone(), referrer: bobs.referee.clone(), ..bobs };
     let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
@@ -360,9 +361,9 @@ async fn reciprocal_referrals_that_raced_are_voided_at_the_issue() {
     world.end().await;
 }
 
-/// The race itself, ten times: whoever wins it, no pair is ever paid for both.
+/// The race itself, ten times: no pair is ever paid for both referrals.
 #[tokio::test]
-async fn pairs_that_refer_each_other_at_once_are_not_paid_for_both() {
+async fn pairs_that_refer_each_other_concurrently_are_not_paid_twice() {
     let world = World::start().await;
     let paid = at_once(10, async |number| {
         let (ann, ben) = (format!("ann-{number}"), format!("ben-{number}"));
@@ -399,9 +400,9 @@ async fn pairs_that_refer_each_other_at_once_are_not_paid_for_both() {
     world.end().await;
 }
 
-/// At each phase the index of work holds exactly what still owes something, in the lane of whoever has to do it.
+/// In each phase the index of work contains exactly the referrals with work left, in the right lane.
 #[tokio::test]
-async fn the_index_holds_what_is_owed_and_nothing_else() {
+async fn the_index_contains_exactly_the_work_left() {
     let world = World::with(|options| {
         set(options, "HOLD_SECONDS", "2");
         set(options, "REFEREE_REWARD_TYPE", "coupon");
@@ -410,7 +411,7 @@ async fn the_index_holds_what_is_owed_and_nothing_else() {
     world.refer("alice", "bob").await;
     world.refer("carol", "dave").await;
     world.refer("erin", "frank").await;
-    assert!(lanes(&world).await.is_empty(), "pending owes nothing");
+    assert!(lanes(&world).await.is_empty(), "pending: no work");
 
     for user in ["bob", "dave", "frank"] {
         world.order(user, &format!("o-{user}")).await;
@@ -422,9 +423,9 @@ async fn the_index_holds_what_is_owed_and_nothing_else() {
 
     world.publish("order.cancelled", json!({"order_id": "o-frank", "user_id": "frank"})).await;
     world.until_status("frank", "voided").await;
-    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "voided owes nothing");
+    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "voided: no work");
 
-    // Issued, and both of the calls under way; then one is refused for good and one accepted, while the coupons wait.
+    // Both are issued. One credit is refused permanently and one accepted, while the calls for the coupons are running.
     world.script("coupon", json!({"delay_ms": 1500})).await;
     world.script("credit", json!({"answers": [400]})).await;
     sleep(Duration::from_millis(2050)).await;
@@ -438,11 +439,11 @@ async fn the_index_holds_what_is_owed_and_nothing_else() {
             settled("bob", "referrer").await && settled("dave", "referrer").await
         })
         .await;
-    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "a coupon each is on its way");
+    assert_eq!(lanes(&world).await, due(&["bob", "dave"]), "the coupons are not delivered yet");
 
     world.until_idle().await;
     let failed = if world.stored("bob").await["rewards"]["referrer"]["failed_at"].is_string() { "bob" } else { "dave" };
-    let parked = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
-    assert_eq!(lanes(&world).await, parked, "delivered owes nothing, and what was refused waits for a person");
+    let attention = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
+    assert_eq!(lanes(&world).await, attention, "delivered: no work; refused: needs attention");
     world.end().await;
 }

@@ -36,7 +36,7 @@ impl ChangeBody {
             (Some(Some(end)), None) => Ok(ExpiryChange::At(end)),
             (Some(None), None) => Ok(ExpiryChange::Never),
             (None, Some(true)) => Ok(ExpiryChange::Now(now)),
-            _ => Err(Problem::invalid("the body: expected either expires_at, or disabled, which is true")),
+            _ => Err(Problem::invalid("body: expected either expires_at, or disabled, which is true")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Codes as the API shows them, and their links.
+//! Codes in the form of the API, with their links.
 
 use lambda_http::http::HeaderValue;
 use referrals::{
@@ -8,16 +8,15 @@ use referrals::{
 };
 use serde::Serialize;
 
-/// Where the service and the product are on the web.
+/// The public URLs of the service and of the product.
 pub(crate) struct Links {
     public_url: String,
-    /// The program's landing page.
+    /// The landing page of the program.
     pub(crate) landing: HeaderValue,
 }
 
 impl Links {
-    /// Reads `PUBLIC_URL` (where this service is reached, which links begin with) and `LANDING_URL` (where visitors are
-    /// sent on to).
+    /// Reads `PUBLIC_URL` (the base of all links) and `LANDING_URL` (to which visitors are redirected).
     pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let landing = env.get("LANDING_URL").unwrap_or("https://example.com/");
         let landing = HeaderValue::from_str(landing).map_err(|problem| Misconfigured::new("LANDING_URL", problem))?;
@@ -29,7 +28,7 @@ impl Links {
         format!("{}/r/{code}", self.public_url)
     }
 
-    /// Shows a code.
+    /// A code in the form of the API.
     pub(crate) fn show<'a>(&self, owned: &'a OwnedCode) -> CodeView<'a> {
         CodeView {
             code: owned.code.as_str(),
@@ -42,7 +41,7 @@ impl Links {
     }
 }
 
-/// A code, as the API shows it.
+/// A code in the form of the API.
 #[derive(Serialize)]
 pub(crate) struct CodeView<'a> {
     code: &'a str,

@@ -1,9 +1,9 @@
-//! Routes: which call a method and a path name.
+//! Routes: the call that a method and a path name.
 
 use lambda_http::http::Method;
 use referrals::http::{decoded, problem::Problem};
 
-/// A call, with the parts of the path that it names, decoded and otherwise as they came.
+/// A call, with the parameters in its path. They are decoded and not yet parsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
     /// `PUT /v1/users/{user_id}/code`
@@ -25,7 +25,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Routes on the raw path, which every kind of gateway sends.
+    /// Uses the raw path, which every kind of gateway sends.
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let allowed = match parts.as_slice() {
@@ -42,7 +42,7 @@ impl Route {
                 "GET"
             }
             ["v1", "codes", code] => return Ok(Self::Code { code: decoded(code)? }),
-            // A link always leads somewhere, however it was mangled on its way.
+            // A link always redirects, even if it is damaged.
             ["r", code] => return Ok(Self::Land { code: decoded(code).unwrap_or_default() }),
             ["v1", "referrals", referee] => return Ok(Self::Referral { referee: decoded(referee)? }),
             ["v1", "users", user, "referrals"] => return Ok(Self::ReferralsOf { user: decoded(user)? }),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escaped_id_is_the_id() {
+    fn an_escaped_id_is_decoded() {
         let route = Route::of(&Method::GET, "/v1/referrals/bob%40example.com").unwrap();
         assert_eq!(route, Route::Referral { referee: "bob@example.com".to_owned() });
         let route = Route::of(&Method::GET, "/v1/referrals/a+b").unwrap();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_path_is_not_found_whatever_the_method() {
+    fn an_unknown_path_is_not_found_for_every_method() {
         for path in
             ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"]
         {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_path_says_what_it_takes() {
+    fn a_known_path_names_its_methods() {
         for (path, expected) in [
             ("/v1/users/bob/code", "GET, PUT"),
             ("/v1/referrals", "POST"),

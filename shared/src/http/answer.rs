@@ -1,4 +1,4 @@
-//! Answers: JSON, and pages of a list.
+//! Responses: JSON, and pages of a list.
 
 use lambda_http::{
     Body, Response,
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::input::Cursor;
 
-/// Part of a list. It may be short: only `next_cursor` says whether it is the last.
+/// A page of a list. It can be short: only `next_cursor` says whether it is the last one.
 #[derive(Serialize)]
 pub struct PageView<T> {
     items: Vec<T>,
@@ -16,13 +16,13 @@ pub struct PageView<T> {
 }
 
 impl<T> PageView<T> {
-    /// These items; the next page begins at `next`.
+    /// A page of these items. The next page starts at `next`.
     pub fn new(items: Vec<T>, next: Option<String>) -> Self {
         Self { items, next_cursor: next.map(|place| Cursor::new(place).to_text()) }
     }
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     let mut response = Response::new(Body::from(serde_json::to_string(body).unwrap_or_default()));
     *response.status_mut() = status;

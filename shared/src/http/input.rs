@@ -1,4 +1,4 @@
-//! Input: bodies and queries become types, or an answer that says what is wrong.
+//! Requests: bodies, paths and queries are parsed into types, or refused with a problem that says why.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -8,29 +8,29 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
-/// No body of ours is anywhere near this large.
+/// Every valid body is far smaller.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// Which part of a list is asked for.
+/// The requested page of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PageQuery {
-    /// At most so many items: 1 to 100.
+    /// The maximum number of items, from 1 to 100.
     pub limit: u32,
-    /// Where the page begins.
+    /// Where the page starts.
     pub cursor: Option<Cursor>,
 }
 
-/// Where a page begins: the last place of the page before, wrapped so that nobody builds upon it.
+/// Where a page starts: the last position of the page before. Its encoding tells clients not to depend on its content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// Wraps a place.
+    /// The cursor at this position.
     pub fn new(place: String) -> Self {
         Self(place)
     }
 
-    /// The place.
+    /// The position.
     pub fn place(&self) -> &str {
         &self.0
     }
@@ -40,17 +40,17 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(&self.0)
     }
 
-    /// A cursor that came back, if `is_place` knows the place in it.
+    /// The cursor in this text, if `is_place` accepts the position in it.
     pub fn from_text(text: &str, is_place: impl Fn(&str) -> bool) -> Option<Self> {
         let place = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         is_place(&place).then_some(Self(place))
     }
 }
 
-/// The body's bytes.
+/// The bytes of the body.
 ///
 /// # Errors
-/// When there are too many.
+/// Returns an error when there are too many.
 pub fn bounded(body: &Body) -> Result<&[u8], Problem> {
     let bytes: &[u8] = match body {
         Body::Text(text) => text.as_bytes(),
@@ -63,22 +63,22 @@ pub fn bounded(body: &Body) -> Result<&[u8], Problem> {
     Ok(bytes)
 }
 
-/// A JSON body as a `T`.
+/// Parses a JSON body.
 ///
 /// # Errors
-/// When it is not one, with what is wrong.
+/// Returns an error, which says why, when the body is invalid.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // Left alone, serde takes a list of values for the fields in their order.
+    // Serde would otherwise accept an array as the fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::invalid("the body: expected a JSON object"));
+        return Err(Problem::invalid("body: expected a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|problem| Problem::invalid(format!("the body: {problem}")))
+    serde_json::from_slice(body).map_err(|problem| Problem::invalid(format!("body: {problem}")))
 }
 
-/// A parameter of the query as a `T`, if it is given; whatever is not asked for is ignored.
+/// Parses a parameter of the query, if it is present. Other parameters are ignored.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Returns an error when the parameter is invalid.
 pub fn parameter<T>(request: &Request, name: &str) -> Result<Option<T>, Problem>
 where
     T: FromStr,
@@ -88,10 +88,10 @@ where
     given.map(|text| parse(name, text)).transpose()
 }
 
-/// The part of a list that a query names; `is_place` knows the places of this list.
+/// Parses `limit` and `cursor`. `is_place` says whether a position belongs to this list.
 ///
 /// # Errors
-/// When `limit` or `cursor` cannot be read.
+/// Returns an error when `limit` or `cursor` is invalid.
 pub fn page(request: &Request, is_place: impl Fn(&str) -> bool) -> Result<PageQuery, Problem> {
     let out_of_range = || Problem::invalid("limit: expected a number from 1 to 100");
     let limit = parameter::<u32>(request, "limit").map_err(|_| out_of_range())?.unwrap_or(50);
@@ -102,18 +102,19 @@ pub fn page(request: &Request, is_place: impl Fn(&str) -> bool) -> Result<PageQu
     Ok(PageQuery { limit, cursor })
 }
 
-/// A cursor of ours.
+/// Parses a cursor.
 ///
 /// # Errors
-/// When it is not one.
+/// Returns an error when this service did not make the cursor.
 pub fn cursor(text: &str, is_place: impl Fn(&str) -> bool) -> Result<Cursor, Problem> {
-    Cursor::from_text(text, is_place).ok_or_else(|| Problem::invalid("cursor: not one of ours"))
+    Cursor::from_text(text, is_place)
+        .ok_or_else(|| Problem::invalid("cursor: expected the next_cursor of an earlier page"))
 }
 
-/// A part of the path or of the query as a `T`.
+/// Parses a part of the path or of the query, which `what` names.
 ///
 /// # Errors
-/// When it cannot be read, with what it is.
+/// Returns an error, which names the part, when it is invalid.
 pub fn parse<T>(what: &str, text: &str) -> Result<T, Problem>
 where
     T: FromStr,
@@ -128,7 +129,7 @@ mod tests {
     use crate::store::ListCursor;
 
     #[test]
-    fn a_cursor_comes_back_and_a_forged_one_does_not() {
+    fn a_cursor_is_read_back_and_a_forged_one_is_refused() {
         let read = |text: &str| Cursor::from_text(text, |place| place.parse::<ListCursor>().is_ok());
         let cursor = Cursor::new("2026-01-31T09:30:00.000Z#bob".to_owned());
         assert_eq!(read(&cursor.to_text()), Some(cursor));

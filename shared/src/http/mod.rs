@@ -1,4 +1,4 @@
-//! HTTP, as the functions behind API Gateway speak it: requests read, answers and problems written, in one way.
+//! HTTP for the functions behind API Gateway: requests, responses and problem documents.
 
 pub mod answer;
 pub mod input;
@@ -15,20 +15,20 @@ use serde::Serialize;
 
 use self::problem::Problem;
 
-/// A request as an HTTP API of API Gateway sends it.
+/// A request in the format of API Gateway's HTTP APIs.
 pub use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest as Event;
 
-/// Has `handle` answer one request, and gives what the gateway expects back.
+/// Answers one request with `handle`, in the format that API Gateway expects.
 ///
 /// # Errors
-/// None: whatever goes wrong is an answer.
+/// Never: a failure is an answer too.
 pub async fn invoke<F, A>(mut event: Event, context: Context, handle: F) -> Result<impl Serialize, Error>
 where
     F: Fn(Request) -> A + Send,
     A: Future<Output = Response<Body>> + Send,
 {
     if let Some(query) = &mut event.raw_query_string {
-        *query = utf8_percent_encode(query, UNFIT_FOR_A_QUERY).to_string();
+        *query = utf8_percent_encode(query, ESCAPED_IN_QUERY).to_string();
     }
     let handler = service_fn(|request| {
         let answer = handle(request);
@@ -37,7 +37,7 @@ where
     Adapter::from(handler).call(LambdaEvent::new(LambdaRequest::ApiGatewayV2(event), context)).await
 }
 
-/// An answer that is text already. `lambda_http` would look up its encoding, in tables that are a thirtieth of a binary.
+/// A response whose body is text. `lambda_http` would look up its encoding in tables that take 1/30 of the binary.
 struct Text(Response<Body>);
 
 impl IntoResponse for Text {
@@ -46,16 +46,16 @@ impl IntoResponse for Text {
     }
 }
 
-/// What a client may send in a query, and `lambda_http` would panic at when it makes a URI of it.
-const UNFIT_FOR_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+/// Characters that a query can contain, and with which `lambda_http` would panic when it builds a URI.
+const ESCAPED_IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
-/// A part of a path, decoded.
+/// Decodes a part of a path.
 ///
 /// # Errors
-/// When it is not UTF-8.
+/// Returns an error when it is not UTF-8.
 pub fn decoded(part: &str) -> Result<String, Problem> {
     match percent_decode_str(part).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Problem::invalid("the path is not UTF-8")),
+        Err(_) => Err(Problem::invalid("path: expected UTF-8")),
     }
 }

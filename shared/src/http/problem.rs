@@ -41,7 +41,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All reasons, in the order in which they are checked and documented.
+    /// All reasons, in the order of the documentation.
     pub const ALL: [Self; 20] = [
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -57,12 +57,12 @@ impl Reason {
         Self::Fraud(FraudReason::ReciprocalReferral),
         Self::CodeTaken,
         Self::ReferralNotFound,
-        Self::RewardNotFound,
-        Self::QueueNotFound,
-        Self::FileNotFound,
-        Self::AlreadyDelivered,
-        Self::UnderWay,
         Self::Unavailable,
+        Self::RewardNotFound,
+        Self::AlreadyDelivered,
+        Self::QueueNotFound,
+        Self::UnderWay,
+        Self::FileNotFound,
     ];
 
     /// The name in the document.

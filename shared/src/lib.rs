@@ -10,7 +10,7 @@
 //!    step, belongs to the delivery function.
 //! 5. **Analytics**: [`analytics`] counts from the table's stream into a table of its own.
 //! 6. **Connections**: [`runtime`] (clock, randomness, environment), [`aws`], [`log`] (and CloudWatch metrics), [`cache`],
-//!    [`bus`], [`quarantine`], [`batch`], `http`, and [`view`], which defines what clients see.
+//!    [`bus`], [`quarantine`], [`lambda`], and [`view`], which defines what clients see.
 //!
 //! [`mutant`] is used only by a build that tests the tests.
 //!
@@ -19,13 +19,10 @@
 pub mod account;
 pub mod analytics;
 pub mod aws;
-pub mod batch;
 pub mod cache;
 pub mod code;
 pub mod device;
 pub mod fraud;
-#[cfg(feature = "http")]
-pub mod http;
 pub mod id;
 pub mod lambda;
 pub mod lifecycle;

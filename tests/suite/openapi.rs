@@ -10,7 +10,7 @@ use std::{
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use referrals::http::problem::Reason;
+use referrals::lambda::http::problem::Reason;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 

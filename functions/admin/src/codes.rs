@@ -3,12 +3,12 @@
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     code::{Code, ExpiryChange, OwnedCode},
-    http::{
-        answer::json,
-        input::{self, parse},
-        problem::Problem,
-    },
     id::{ProgramId, UserId},
+    lambda::http::{
+        problem::Problem,
+        request::{self, parse},
+        response::json,
+    },
     log_outcome::LogOutcome,
     runtime::Call,
     time::Timestamp,
@@ -55,7 +55,7 @@ struct CodeItem<'a> {
 /// uses. If that fails, the request fails and the operator repeats it.
 pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
-    let change = input::json::<ChangeBody>(body)?.expiry_change(call.now)?;
+    let change = request::json::<ChangeBody>(body)?.expiry_change(call.now)?;
     let changed = app.store.change_expiry(&code, change).await?.ok_or_else(code_not_found)?;
     let expires_at = changed.expires_at.map(String::from);
     tracing::info!(outcome = LogOutcome::CodeChanged.as_str(), code = code.canonical(), expires_at);

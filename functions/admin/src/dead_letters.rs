@@ -8,7 +8,7 @@ use aws_sdk_sqs::{
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     aws::Lazy,
-    http::{answer::json, input, problem::Problem},
+    lambda::http::{problem::Problem, request, response::json},
     log_outcome::LogOutcome,
     runtime::{self, Env, Misconfigured},
 };
@@ -72,7 +72,7 @@ impl DeadLetters {
 
     /// `POST /admin/dead-letters/{queue}/redrive`: starts moving all messages of a queue back to their source queue.
     pub(crate) async fn redrive(&self, queue: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
-        let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { input::json(body)? };
+        let body: RedriveBody = if body.is_empty() { RedriveBody::default() } else { request::json(body)? };
         let per_second = i32::try_from(within("per_second", body.per_second, 10, 500)?).unwrap_or(1);
         let known = self.queues.iter().find(|(name, _)| *name == queue);
         let (name, url) = known.ok_or_else(queue_not_found)?;

@@ -20,7 +20,7 @@ use referrals::{
     aws::Lazy,
     bus::Bus,
     cache::Server,
-    http::{self, input, problem::Problem},
+    lambda::http::{self, problem::Problem, request},
     lifecycle::issue::{LONGEST_PAUSE, grace_period},
     log_outcome::LogOutcome,
     runtime::{Call, Env, Misconfigured},
@@ -86,7 +86,7 @@ pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
 
 async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let route = Route::of(request.method(), request.raw_http_path())?;
-    let body = || input::bounded(request.body());
+    let body = || request::bounded(request.body());
     if request.method() != "GET" {
         // The audit record. The result of the request is logged separately.
         tracing::info!(outcome = LogOutcome::AdminRequest.as_str(), route = route.name(), operator = operator(request));

@@ -6,7 +6,8 @@ use lambda_http::{
 };
 use referrals::{
     aws::{self, Lazy, warm_up},
-    http, log,
+    lambda::http,
+    log,
     runtime::{Allocator, Call, Env},
 };
 

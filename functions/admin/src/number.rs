@@ -1,6 +1,6 @@
 //! Parses bounded whole numbers in request bodies.
 
-use referrals::http::problem::Problem;
+use referrals::lambda::http::problem::Problem;
 
 /// Returns the number of this name, which must be from 1 to `most`, or the default if it is missing. JSON has only one
 /// number type, so 20.0 is accepted as 20.

@@ -1,6 +1,6 @@
 //! The problems that only this API returns.
 
-use referrals::http::problem::{Problem, Reason};
+use referrals::lambda::http::problem::{Problem, Reason};
 
 /// No reward has this id.
 pub(crate) fn reward_not_found() -> Problem {

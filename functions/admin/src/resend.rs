@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    http::{
-        answer::json,
-        input::{self, Cursor},
+    lambda::http::{
         problem::Problem,
+        request::{self, Cursor},
+        response::json,
     },
     lifecycle::announce::reannouncement,
     log_outcome::LogOutcome,
@@ -83,13 +83,13 @@ struct Resent {
 /// has a cursor if more referrals are left.
 pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     const PAGE: u32 = 100;
-    let body: ResendBody = input::json(body)?;
+    let body: ResendBody = request::json(body)?;
     let (limit, per_second) =
         (within("limit", body.limit, 100, 1000)?, within("per_second", body.per_second, 10, 100)?);
     let status = body.status.unwrap_or_default();
     let lanes = status.lanes();
     let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
-    let cursor = body.cursor.map(|text| input::cursor(&text, is_place)).transpose()?;
+    let cursor = body.cursor.map(|text| request::cursor(&text, is_place)).transpose()?;
     let start = cursor.as_ref().map(Cursor::place).and_then(|place| WalkCursor::from_text(place, lanes));
     let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
     // Without this limit, a reward that is refused again during the scan would be found and sent again without end.

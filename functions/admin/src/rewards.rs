@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
-    http::{
-        answer::{PageView, json},
-        input,
-        problem::Problem,
-    },
     id::UserId,
+    lambda::http::{
+        problem::Problem,
+        request,
+        response::{PageView, json},
+    },
     referral::Referral,
     reward::{InstructionId, RewardStatus, RewardType, Side},
     runtime::Call,
@@ -115,11 +115,11 @@ impl<'a> RewardItem<'a> {
 /// `GET /admin/rewards`: a page of undelivered rewards, the oldest of each index partition first. `limit` counts referrals,
 /// and each can have two rewards.
 pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
-    let status: Undelivered = input::parameter(request, "status")?.unwrap_or_default();
-    let r#type = input::parameter(request, "type")?;
-    let selection = Selection { status, r#type, since: input::parameter(request, "since")?, until: Timestamp::LAST };
+    let status: Undelivered = request::parameter(request, "status")?.unwrap_or_default();
+    let r#type = request::parameter(request, "type")?;
+    let selection = Selection { status, r#type, since: request::parameter(request, "since")?, until: Timestamp::LAST };
     let lanes = status.lanes();
-    let query = input::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
+    let query = request::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
     let start = query.cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
 
     let (mut found, mut next) = (Vec::new(), Some(start.unwrap_or_else(|| WalkCursor::start(lanes, call.now))));

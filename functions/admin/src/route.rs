@@ -1,7 +1,7 @@
 //! Routes: maps method and path to a call.
 
 use lambda_http::http::Method;
-use referrals::http::{decoded, problem::Problem};
+use referrals::lambda::http::{decoded, problem::Problem};
 
 /// A call with its percent-decoded path parameters. The parameters are not validated yet.
 #[derive(Clone, PartialEq, Eq, Debug)]

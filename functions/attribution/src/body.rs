@@ -28,13 +28,13 @@ pub(crate) struct AttributeBody {
 
 #[cfg(test)]
 mod tests {
-    use referrals::http::input;
+    use referrals::lambda::http::input;
 
     use super::*;
 
     #[test]
     fn an_invalid_body_is_explained() {
-        let problem = input::json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err();
+        let problem = request::json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err();
         assert!(problem.detail().contains("invalid type: integer"), "{problem:?}");
         for body in [
             &b""[..],
@@ -47,7 +47,7 @@ mod tests {
             br#"{"referee_id":"a","ip":"x"}"#,
             br#"["a",null,null,null,null,null,null]"#,
         ] {
-            assert!(input::json::<AttributeBody>(body).is_err());
+            assert!(request::json::<AttributeBody>(body).is_err());
         }
     }
 }

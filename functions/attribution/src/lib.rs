@@ -14,8 +14,8 @@ use lambda_http::{Body, Context, Error, Request, RequestExt, Response, http::hea
 use referrals::{
     cache::CodeCache,
     code::Code,
-    http::{self, input, problem::Problem},
     id::ProgramId,
+    lambda::http::{self, problem::Problem, request},
     lifecycle::SignUps,
     runtime::{Call, Env, Misconfigured},
     store::ListCursor,
@@ -61,17 +61,17 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     let path = request.raw_http_path();
     let body = request.body();
     match Route::of(request.method(), path)? {
-        Route::Mint { user } => sign_up::mint(app, &user, input::bounded(body)?, call).await,
-        Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), input::bounded(body)?, call).await,
+        Route::Mint { user } => sign_up::mint(app, &user, request::bounded(body)?, call).await,
+        Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), request::bounded(body)?, call).await,
         Route::Land { code } => Ok(sign_up::land(app, &code, call).await),
-        Route::CodeOf { user } => read::code_of(app, &user, input::parameter::<ProgramId>(request, "program")?).await,
+        Route::CodeOf { user } => read::code_of(app, &user, request::parameter::<ProgramId>(request, "program")?).await,
         Route::Code { code } => read::code(app, &code).await,
         Route::Referral { referee } => read::referral(app, &referee).await,
         Route::ReferralsOf { user } => {
-            let code = input::parameter::<Code>(request, "code")?;
-            read::referrals_of(app, &user, code, &input::page(request, is_place)?).await
+            let code = request::parameter::<Code>(request, "code")?;
+            read::referrals_of(app, &user, code, &request::page(request, is_place)?).await
         }
-        Route::RewardsOf { user } => read::rewards_of(app, &user, &input::page(request, is_place)?).await,
+        Route::RewardsOf { user } => read::rewards_of(app, &user, &request::page(request, is_place)?).await,
     }
 }
 

@@ -7,7 +7,8 @@ use lambda_http::{
 };
 use referrals::{
     aws::{self, warm_up},
-    http, log,
+    lambda::http,
+    log,
     runtime::{Allocator, Call, Env},
 };
 

@@ -2,7 +2,7 @@
 
 use referrals::{
     fraud::FraudReason,
-    http::problem::{Problem, Reason},
+    lambda::http::problem::{Problem, Reason},
     lifecycle::attribute::AttributionRefusal,
 };
 

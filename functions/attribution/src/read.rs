@@ -3,12 +3,12 @@
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     code::Code,
-    http::{
-        answer::{PageView, json},
-        input::{PageQuery, parse},
-        problem::Problem,
-    },
     id::{ProgramId, UserId},
+    lambda::http::{
+        problem::Problem,
+        request::{PageQuery, parse},
+        response::{PageView, json},
+    },
     lifecycle::attribute::AttributionRefusal,
     referral::Referral,
     reward::Side,

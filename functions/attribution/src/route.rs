@@ -1,7 +1,7 @@
 //! Routes: the call that a method and a path name.
 
 use lambda_http::http::Method;
-use referrals::http::{decoded, problem::Problem};
+use referrals::lambda::http::{decoded, problem::Problem};
 
 /// A call, with the parameters in its path. They are decoded and not yet parsed.
 #[derive(Clone, PartialEq, Eq, Debug)]

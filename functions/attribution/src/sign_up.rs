@@ -9,12 +9,12 @@ use lambda_http::{
 };
 use referrals::{
     code::Code,
-    http::{
-        answer::json,
-        input::{self, parse},
-        problem::Problem,
-    },
     id::UserId,
+    lambda::http::{
+        problem::Problem,
+        request::{self, parse},
+        response::json,
+    },
     lifecycle::{
         attribute::{Attribution, AttributionRefusal, SignUp},
         mint::Mint,
@@ -34,7 +34,7 @@ use crate::{
 
 pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let user: UserId = parse("user_id", user)?;
-    let body: MintBody = if body.is_empty() { MintBody::default() } else { input::json(body)? };
+    let body: MintBody = if body.is_empty() { MintBody::default() } else { request::json(body)? };
     let is_over = body.expires_at.is_some_and(|end| end <= call.now);
     // A repeated call finds the existing code, even if `expires_at` has passed since the first call.
     if is_over && app.sign_ups.store.code_of(&user, &app.sign_ups.program.id).await?.is_none() {
@@ -89,7 +89,7 @@ pub(crate) async fn attribute(
     body: &[u8],
     call: &Call,
 ) -> Result<Response<Body>, Problem> {
-    let body: AttributeBody = input::json(body)?;
+    let body: AttributeBody = request::json(body)?;
     let correlation_id = body.referee_id.hashed();
     let (status, outcome, referral) = match app.sign_ups.attribute(sign_up(app, cookies, body, call)?, call).await? {
         Attribution::New(referral) => (StatusCode::CREATED, LogOutcome::Attributed, referral),

@@ -4,7 +4,7 @@
 use aws_sdk_sqs::Client;
 use referrals::{
     aws::Lazy,
-    batch::Message,
+    lambda::sqs::Message,
     runtime::{self, Env, Misconfigured},
 };
 use serde_json::Value;

@@ -12,8 +12,8 @@ mod kafka;
 use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
-    batch::{self, Disposition, Message},
     cache::CodeCache,
+    lambda::sqs::{self, Disposition, Message},
     lifecycle::{
         SignUps,
         attribute::Attribution,
@@ -87,8 +87,8 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
         let handle = |event, record| process(app, event, Origin::KafkaRecord(record), call);
         return kafka::each(payload, call.deadline, handle).await;
     }
-    if batch::is_batch(&payload) {
-        return batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
+    if sqs::is_batch(&payload) {
+        return sqs::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
     }
     process(app, payload, Origin::Bus, call).await.map(|()| Value::Null)
 }

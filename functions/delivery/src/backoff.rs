@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use aws_sdk_sqs::Client;
 use referrals::{
     aws::Lazy,
-    batch::Message,
+    lambda::sqs::Message,
     log_outcome::LogOutcome,
     runtime::{self, Call, Env, Misconfigured},
 };

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
     aws::Lazy,
-    batch::{self, Disposition, Message},
+    lambda::sqs::{self, Disposition, Message},
     log_outcome::LogOutcome,
     machine::Command,
     mutant::{self, Mutant},
@@ -64,7 +64,7 @@ impl App {
 /// # Errors
 /// Returns an error when the payload is not a batch.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
-    batch::each(payload, call.deadline, |message| from_queue(app, message, call)).await
+    sqs::each(payload, call.deadline, |message| from_queue(app, message, call)).await
 }
 
 async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {

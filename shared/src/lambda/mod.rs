@@ -1,3 +1,6 @@
-//! What functions need to process the batches that Lambda hands them.
+//! The formats in which Lambda invokes the functions: HTTP requests, batches from SQS and batches from streams.
 
+#[cfg(feature = "http")]
+pub mod http;
+pub mod sqs;
 pub mod stream;

@@ -7,8 +7,8 @@ use referrals::{
         calendar::{Day, Week},
         counters::{self, ATTRIBUTED},
     },
-    http::{answer::json, problem::Problem},
     id::ProgramId,
+    lambda::http::{problem::Problem, response::json},
     runtime::Call,
 };
 use serde::Serialize;

@@ -11,7 +11,7 @@ use referrals::{
         Counters,
         counters::{Kind, Stage, Sum},
     },
-    http::problem::Problem,
+    lambda::http::problem::Problem,
 };
 
 /// A table with a header line.

@@ -9,8 +9,8 @@ use referrals::{
         calendar::Day,
         counters::{self, ATTRIBUTED, CONVERTED, REWARDED},
     },
-    http::{answer::json, problem::Problem},
     id::ProgramId,
+    lambda::http::{problem::Problem, response::json},
     runtime::Call,
 };
 use serde::Serialize;

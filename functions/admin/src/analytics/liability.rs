@@ -3,7 +3,7 @@
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
     analytics::counters::{Kind, Stage, Sum},
-    http::{answer::json, problem::Problem},
+    lambda::http::{problem::Problem, response::json},
     money::Currency,
     reward::RewardType,
 };

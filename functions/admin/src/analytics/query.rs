@@ -8,8 +8,8 @@ use referrals::{
         Counters,
         counters::{Kind, Stage, Sum},
     },
-    http::{input, problem::Problem},
     id::ProgramId,
+    lambda::http::{problem::Problem, request},
     money::Currency,
     reward::RewardType,
 };
@@ -37,13 +37,13 @@ impl FromStr for Format {
 
 impl Format {
     pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
-        Ok(input::parameter(request, "format")?.unwrap_or_default())
+        Ok(request::parameter(request, "format")?.unwrap_or_default())
     }
 }
 
 /// Parses the program in a path. A program without referrals has no counters, and is no error.
 pub(crate) fn program(text: &str) -> Result<ProgramId, Problem> {
-    input::parse("program", text)
+    request::parse("program", text)
 }
 
 /// A range of days or weeks, both ends included.
@@ -68,7 +68,7 @@ pub(crate) struct Spans<T> {
 impl<T: Copy + FromStr<Err: std::fmt::Display>> Spans<T> {
     /// The range that the parameters `from` and `to` describe. Without `to`, it ends at `now` or has the default length.
     pub(crate) fn parse(&self, request: &Request, now: T) -> Result<Span<T>, Problem> {
-        let (from, to) = (input::parameter(request, "from")?, input::parameter(request, "to")?);
+        let (from, to) = (request::parameter(request, "from")?, request::parameter(request, "to")?);
         let span = match (from, to) {
             (Some(from), Some(to)) => Span { from, to },
             (Some(from), None) => Span { from, to: (self.plus)(from, self.default - 1) },

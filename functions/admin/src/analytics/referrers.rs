@@ -12,12 +12,12 @@ use referrals::{
         calendar::{Day, Month},
         counters::{ATTRIBUTED, CONVERTED, NET_CONVERSIONS, REWARDED},
     },
-    http::{
-        answer::{PageView, json},
-        input::{self, Cursor},
-        problem::Problem,
-    },
     id::UserId,
+    lambda::http::{
+        problem::Problem,
+        request::{self, Cursor},
+        response::{PageView, json},
+    },
     runtime::Call,
 };
 use serde::Serialize;
@@ -50,8 +50,8 @@ pub(crate) async fn referrers(
 ) -> Result<Response<Body>, Problem> {
     let (program, format) = (self::program(program)?, Format::of(request)?);
     let this_month = Period::Month(Month::of(Day::of(call.now)));
-    let period = input::parameter(request, "period")?.unwrap_or(this_month);
-    let query = input::page(request, |place| Rank::from_text(place).is_some())?;
+    let period = request::parameter(request, "period")?.unwrap_or(this_month);
+    let query = request::page(request, |place| Rank::from_text(place).is_some())?;
     let after = query.cursor.and_then(|cursor| Rank::from_text(cursor.place()));
     let board = Board { program, period };
     let Ranked { referrers, next } = app.analytics.ranked(&board, query.limit, after.as_ref()).await?;

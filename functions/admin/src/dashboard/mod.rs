@@ -11,7 +11,7 @@ use lambda_http::{
         },
     },
 };
-use referrals::http::problem::Problem;
+use referrals::lambda::http::problem::Problem;
 
 use crate::problem::file_not_found;
 

@@ -1,8 +1,8 @@
 //! HTTP for the functions behind API Gateway: requests, responses and problem documents.
 
-pub mod answer;
-pub mod input;
 pub mod problem;
+pub mod request;
+pub mod response;
 
 use std::future::{Future, ready};
 

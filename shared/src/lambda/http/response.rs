@@ -6,7 +6,7 @@ use lambda_http::{
 };
 use serde::Serialize;
 
-use super::input::Cursor;
+use super::request::Cursor;
 
 /// A page of a list. It can be short: only `next_cursor` says whether it is the last one.
 #[derive(Serialize)]

@@ -34,6 +34,7 @@ mod sweep;
 mod template;
 mod tls;
 mod uniqueness;
+mod upgrade;
 mod warehouse;
 mod warm_up;
 mod world;

@@ -1,14 +1,14 @@
 //! Sample referrals for the unit tests: alice referred bob, who placed an order. The hold is one second.
 
 use crate::{
-    machine::{Command, Decision},
-    money::Money,
-    order::Order,
+    domain::{money::Money, order::Order, time::Timestamp},
     program::Program,
-    referral::{Referral, State},
-    reward::{InstructionId, Side},
+    referral::{
+        Referral, State,
+        machine::{Command, Decision},
+        reward::{InstructionId, Side},
+    },
     runtime::Env,
-    time::Timestamp,
 };
 
 pub(crate) fn at(millis: i64) -> Timestamp {

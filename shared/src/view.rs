@@ -3,11 +3,15 @@
 use serde::Serialize;
 
 use crate::{
-    id::UserId,
-    money::{Amount, Currency},
-    referral::{Referral, State, VoidReason},
-    reward::{InstructionId, RewardStatus, RewardType, Side},
-    time::Timestamp,
+    domain::{
+        id::UserId,
+        money::{Amount, Currency},
+        time::Timestamp,
+    },
+    referral::{
+        Referral, State, VoidReason,
+        reward::{InstructionId, RewardStatus, RewardType, Side},
+    },
 };
 
 /// A referral. Times and reasons of what has not happened are `null`, and `rewards` is empty until both are decided.

@@ -1,6 +1,6 @@
 //! The local service's clock, and the ids and ARNs that AWS would assign.
 
-use referrals::time::Timestamp;
+use referrals::domain::time::Timestamp;
 
 /// The account that every local ARN names.
 pub(crate) const ACCOUNT: &str = "000000000000";

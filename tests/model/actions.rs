@@ -10,15 +10,17 @@ use std::{
 
 use referrals::{
     aws::Announcement,
+    domain::order::{AdjustmentCause, Order, OrderAdjustment},
     fraud::FraudReason,
     lifecycle::{
         announce::{announcements, reannouncement, reannouncements},
         issue::due_for_sweep,
     },
-    machine::{Command, Decision, Transition, next},
-    order::{AdjustmentCause, Order, OrderAdjustment},
-    referral::{Referral, Status},
-    reward::{RewardStatus, Side},
+    referral::{
+        Referral, Status,
+        machine::{Command, Decision, Transition, next},
+        reward::{RewardStatus, Side},
+    },
 };
 
 use crate::{

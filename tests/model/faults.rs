@@ -1,6 +1,6 @@
 //! Faults, which happen to a correct protocol, and mistakes, which make the protocol incorrect.
 
-use referrals::reward::Side;
+use referrals::referral::reward::Side;
 
 use crate::state::Event;
 

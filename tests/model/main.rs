@@ -67,12 +67,10 @@ use std::{
 };
 
 use referrals::{
-    money::Money,
-    order::Order,
+    domain::{money::Money, order::Order, time::Timestamp},
     program::Program,
     referral::{Referral, State},
     runtime::Env,
-    time::Timestamp,
 };
 use stateright::{Checker, Model, Property};
 

@@ -1,7 +1,7 @@
 //! The properties: what always holds, what holds in finished states, and which states must be reachable.
 
-use referrals::{
-    referral::{Lane, Status},
+use referrals::referral::{
+    Lane, Status,
     reward::{RewardStatus, Side},
 };
 use stateright::Property;

@@ -8,10 +8,9 @@ use std::{
 };
 
 use referrals::{
+    domain::time::Timestamp,
     lifecycle::issue::due_for_sweep,
-    referral::{Lane, Referral, State, Status, Work},
-    reward::Side,
-    time::Timestamp,
+    referral::{Lane, Referral, State, Status, Work, reward::Side},
 };
 
 use crate::GRACE;

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use referrals::time::Timestamp;
+use referrals::domain::time::Timestamp;
 use tokio::time::{Instant, sleep};
 
 /// A fixed day in 2026.

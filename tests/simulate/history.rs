@@ -6,8 +6,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lambda_http::{Body, RequestExt, http};
 use lambda_runtime::Error;
 use referrals::{
-    referral::Referral,
-    reward::{RewardStatus, Side},
+    referral::{
+        Referral,
+        reward::{RewardStatus, Side},
+    },
     runtime::{Call, Deadline},
 };
 use serde_json::{Value, json};

@@ -6,9 +6,11 @@ mod outside;
 use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
-    id::UserId,
-    referral::{Lane, Referral, State as Phase, Status},
-    reward::{RewardStatus, Side},
+    domain::id::UserId,
+    referral::{
+        Lane, Referral, State as Phase, Status,
+        reward::{RewardStatus, Side},
+    },
     store::{
         items::{InvalidItem, referral::from_referral_image},
         keys,

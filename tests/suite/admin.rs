@@ -9,7 +9,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use referrals::{log, runtime::Call, time::Timestamp};
+use referrals::{
+    domain::time::Timestamp,
+    runtime::{Call, log},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};

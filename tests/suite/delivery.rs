@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use local::Options;
-use referrals::time::Timestamp;
+use referrals::domain::time::Timestamp;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::{

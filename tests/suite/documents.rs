@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use referrals::log_outcome::LogOutcome;
+use referrals::runtime::log_outcome::LogOutcome;
 
 /// The names in the first column of the table below this heading.
 fn listed(document: &str, heading: &str) -> Vec<String> {

@@ -13,19 +13,23 @@ use futures_util::future::join_all;
 use local::{Options, Service};
 use referrals::{
     analytics::{Analytics, CountOutcome, Facts},
+    domain::{
+        money::{Currency, Money},
+        order::{AdjustmentCause, Order, OrderAdjustment},
+        time::Timestamp,
+    },
     fraud::FraudReason,
-    machine::{Command, Decision},
-    money::{Currency, Money},
-    order::{AdjustmentCause, Order, OrderAdjustment},
     program::Terms,
-    referral::{Referral, State},
-    reward::{Benefit, RewardType, Side},
+    referral::{
+        Referral, State,
+        machine::{Command, Decision},
+        reward::{Benefit, RewardType, Side},
+    },
     store::{
         Store,
         items::referral::{from_referral_item, to_referral_item},
         keys::Item,
     },
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 

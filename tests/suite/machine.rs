@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use referrals::time::Timestamp;
+use referrals::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::world::{Folder, World, plain};

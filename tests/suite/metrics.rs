@@ -7,9 +7,11 @@ use std::{
 };
 
 use referrals::{
-    id::UserId,
-    log::{METRICS, Settings},
-    runtime::Env,
+    domain::id::UserId,
+    runtime::{
+        Env,
+        log::{METRICS, Settings},
+    },
 };
 use serde_json::{Value, json};
 

@@ -281,7 +281,7 @@ async fn every_type_of_event_is_published() {
     world.until_idle().await;
 
     let published: Vec<Value> =
-        world.events().await.into_iter().filter(|event| event["source"] == referrals::bus::SOURCE).collect();
+        world.events().await.into_iter().filter(|event| event["source"] == referrals::aws::bus::SOURCE).collect();
     let types = published.iter().map(|event| event["detail-type"].as_str().unwrap().to_owned());
     assert_eq!(types.collect::<BTreeSet<_>>(), described(true));
 

@@ -212,7 +212,7 @@ async fn a_requested_pause_is_respected() {
 /// Converts an HTTP date to the format of the service's times, so that they can be compared.
 fn soon_at(date: &str) -> String {
     let date = chrono::NaiveDateTime::parse_from_str(date, "%a, %d %b %Y %H:%M:%S GMT").unwrap();
-    referrals::time::Timestamp::from(date.and_utc()).to_string()
+    referrals::domain::time::Timestamp::from(date.and_utc()).to_string()
 }
 
 /// Every call for points hangs until the test releases it. Meanwhile credits are delivered, for other referrals and the same

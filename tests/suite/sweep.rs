@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::join_all;
 use local::Options;
 use referrals::{
+    domain::time::Timestamp,
     referral::Referral,
     store::{
         items::referral::{from_referral_item, to_referral_item},
         keys,
     },
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 use tokio::{join, net::TcpSocket, time::sleep};

@@ -7,8 +7,7 @@ use aws_types::SdkConfig;
 use referrals::{
     analytics::{self, Analytics, Facts},
     aws::tls,
-    log,
-    runtime::{Call, Env},
+    runtime::{Call, Env, log},
     store::{items::referral::from_referral_item, keys},
 };
 use serde_json::{Value, json};

@@ -14,11 +14,15 @@ use fastrand::Rng;
 use local::{Service, Transformer};
 use referrals::{
     analytics::{Analytics, LATEST_WEEK, TIME_TO_CONVERT},
-    bus::SOURCE,
-    machine::{Command, Decision},
-    money::{Currency, Money},
-    order::Order,
-    referral::Referral,
+    aws::bus::SOURCE,
+    domain::{
+        money::{Currency, Money},
+        order::Order,
+    },
+    referral::{
+        Referral,
+        machine::{Command, Decision},
+    },
     runtime::Call,
     store::items::referral::to_referral_item,
 };

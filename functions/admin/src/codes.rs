@@ -2,16 +2,17 @@
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    code::{Code, ExpiryChange, OwnedCode},
-    id::{ProgramId, UserId},
+    domain::{
+        code::{Code, ExpiryChange, OwnedCode},
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
     lambda::http::{
         problem::Problem,
         request::{self, parse},
         response::json,
     },
-    log_outcome::LogOutcome,
-    runtime::Call,
-    time::Timestamp,
+    runtime::{Call, log_outcome::LogOutcome},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 

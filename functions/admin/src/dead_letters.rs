@@ -9,8 +9,7 @@ use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     aws::Lazy,
     lambda::http::{problem::Problem, request, response::json},
-    log_outcome::LogOutcome,
-    runtime::{self, Env, Misconfigured},
+    runtime::{self, Env, Misconfigured, log_outcome::LogOutcome},
 };
 use serde::{Deserialize, Serialize};
 

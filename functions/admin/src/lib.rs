@@ -3,12 +3,10 @@
 
 mod analytics;
 mod codes;
-mod cursor;
 mod dashboard;
 mod dead_letters;
 mod number;
 mod problem;
-mod resend;
 mod rewards;
 mod route;
 
@@ -17,15 +15,13 @@ use std::time::Duration;
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
 use referrals::{
     analytics::Analytics,
-    aws::Lazy,
-    bus::Bus,
+    aws::{Lazy, bus::Bus},
     cache::Server,
+    domain::time::Timestamp,
     lambda::http::{self, problem::Problem, request},
     lifecycle::issue::{LONGEST_PAUSE, grace_period},
-    log_outcome::LogOutcome,
-    runtime::{Call, Env, Misconfigured},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::Store,
-    time::Timestamp,
 };
 use serde::Serialize;
 
@@ -93,8 +89,8 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     }
     match route {
         Route::Rewards => rewards::list(app, request, call).await,
-        Route::Resend { reward } => resend::one(app, &reward, call).await,
-        Route::ResendAll => resend::all(app, body()?, call).await,
+        Route::Resend { reward } => rewards::resend_one(app, &reward, call).await,
+        Route::ResendAll => rewards::resend_all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,

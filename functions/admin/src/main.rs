@@ -7,8 +7,7 @@ use lambda_http::{
 use referrals::{
     aws::{self, Lazy, warm_up},
     lambda::http,
-    log,
-    runtime::{Allocator, Call, Env},
+    runtime::{Allocator, Call, Env, log},
 };
 
 #[global_allocator]

@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use lambda_runtime::Error;
 use referrals::{
     analytics::{Analytics, CountOutcome, Facts},
-    id::UserId,
+    domain::id::UserId,
     lambda::stream::{self, Record, Task},
-    log_outcome::LogOutcome,
-    runtime::{Call, Env, Misconfigured},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
 };
 use serde_json::Value;
 

@@ -2,9 +2,8 @@
 
 use lambda_http::http::HeaderValue;
 use referrals::{
-    code::OwnedCode,
+    domain::{code::OwnedCode, time::Timestamp},
     runtime::{Env, Misconfigured},
-    time::Timestamp,
 };
 use serde::Serialize;
 

@@ -1,11 +1,13 @@
 //! The request bodies of this API.
 
 use referrals::{
-    code::Code,
-    device::DeviceFingerprint,
-    id::{ProgramId, UserId},
+    domain::{
+        code::Code,
+        device::DeviceFingerprint,
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
     lifecycle::attribute::SignUpDetails,
-    time::Timestamp,
 };
 use serde::Deserialize;
 

@@ -5,9 +5,8 @@ use std::time::Duration;
 use cookie::{Cookie, CookieJar, Key, SameSite};
 
 use referrals::{
-    code::Code,
+    domain::{code::Code, time::Timestamp},
     runtime::{Env, Misconfigured},
-    time::Timestamp,
 };
 
 const COOKIE: &str = "referral";

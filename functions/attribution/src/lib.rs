@@ -13,8 +13,7 @@ mod sign_up;
 use lambda_http::{Body, Context, Error, Request, RequestExt, Response, http::header};
 use referrals::{
     cache::CodeCache,
-    code::Code,
-    id::ProgramId,
+    domain::{code::Code, id::ProgramId},
     lambda::http::{self, problem::Problem, request},
     lifecycle::SignUps,
     runtime::{Call, Env, Misconfigured},

@@ -8,8 +8,7 @@ use lambda_http::{
 use referrals::{
     aws::{self, warm_up},
     lambda::http,
-    log,
-    runtime::{Allocator, Call, Env},
+    runtime::{Allocator, Call, Env, log},
 };
 
 #[global_allocator]

@@ -2,16 +2,17 @@
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    code::Code,
-    id::{ProgramId, UserId},
+    domain::{
+        code::Code,
+        id::{ProgramId, UserId},
+    },
     lambda::http::{
         problem::Problem,
         request::{PageQuery, parse},
         response::{PageView, json},
     },
     lifecycle::attribute::AttributionRefusal,
-    referral::Referral,
-    reward::Side,
+    referral::{Referral, reward::Side},
     store::ListCursor,
     view::{ReferralView, RewardView},
 };

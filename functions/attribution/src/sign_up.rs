@@ -8,8 +8,7 @@ use lambda_http::{
     },
 };
 use referrals::{
-    code::Code,
-    id::UserId,
+    domain::{code::Code, id::UserId},
     lambda::http::{
         problem::Problem,
         request::{self, parse},
@@ -19,8 +18,7 @@ use referrals::{
         attribute::{Attribution, AttributionRefusal, SignUp},
         mint::Mint,
     },
-    log_outcome::LogOutcome,
-    runtime::Call,
+    runtime::{Call, log_outcome::LogOutcome},
     store::{Minted, StoreError},
     view::ReferralView,
 };

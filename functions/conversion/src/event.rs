@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
-    account::AccountFlag,
-    device::DeviceFingerprint,
-    id::{OrderId, RefundId, UserId},
+    domain::{
+        account::AccountFlag,
+        device::DeviceFingerprint,
+        id::{OrderId, RefundId, UserId},
+        money::Money,
+        order::{AdjustmentCause, Order, OrderAdjustment},
+        time::Timestamp,
+    },
     lifecycle::attribute::{SignUp, SignUpDetails},
-    money::Money,
-    order::{AdjustmentCause, Order, OrderAdjustment},
     program::QualifyingEvents,
-    time::Timestamp,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;

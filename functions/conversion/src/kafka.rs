@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, future::Future};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use lambda_runtime::Error;
-use referrals::{log_outcome::LogOutcome, runtime::Deadline};
+use referrals::runtime::{Deadline, log_outcome::LogOutcome};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;

@@ -11,7 +11,7 @@ mod kafka;
 
 use lambda_runtime::Error;
 use referrals::{
-    aws::Lazy,
+    aws::{Lazy, quarantine::Quarantine},
     cache::CodeCache,
     lambda::sqs::{self, Disposition, Message},
     lifecycle::{
@@ -20,13 +20,10 @@ use referrals::{
         convert::{adjust, convert},
         mint::Mint,
     },
-    log_outcome::LogOutcome,
-    machine::Refusal,
     mutant::{self, Mutant},
     program::QualifyingEvents,
-    quarantine::Quarantine,
-    referral::Status,
-    runtime::{Call, Env, Misconfigured},
+    referral::{Status, machine::Refusal},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Minted, Outcome, StoreError},
 };
 use serde_json::Value;

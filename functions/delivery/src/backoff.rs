@@ -6,8 +6,7 @@ use aws_sdk_sqs::Client;
 use referrals::{
     aws::Lazy,
     lambda::sqs::Message,
-    log_outcome::LogOutcome,
-    runtime::{self, Call, Env, Misconfigured},
+    runtime::{self, Call, Env, Misconfigured, log_outcome::LogOutcome},
 };
 
 /// The queues and the length of the first pause.

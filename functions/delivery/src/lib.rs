@@ -9,15 +9,15 @@ mod subsystem;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
-    aws::Lazy,
+    aws::{Lazy, quarantine::Quarantine},
     lambda::sqs::{self, Disposition, Message},
-    log_outcome::LogOutcome,
-    machine::Command,
     mutant::{self, Mutant},
-    quarantine::Quarantine,
-    referral::Referral,
-    reward::{InstructionId, RewardStatus},
-    runtime::{Call, Env, Misconfigured},
+    referral::{
+        Referral,
+        machine::Command,
+        reward::{InstructionId, RewardStatus},
+    },
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Outcome, Store},
     view::RewardView,
 };

@@ -3,8 +3,7 @@
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
     aws::{self, Lazy, tls, warm_up},
-    log,
-    runtime::{Allocator, Call, Env},
+    runtime::{Allocator, Call, Env, log},
 };
 use serde_json::Value;
 

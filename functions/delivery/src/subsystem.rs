@@ -15,11 +15,13 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use referrals::{
+    domain::time::Timestamp,
     mutant::{self, Mutant},
-    referral::Referral,
-    reward::{InstructionId, RewardType},
+    referral::{
+        Referral,
+        reward::{InstructionId, RewardType},
+    },
     runtime::{self, Env, Misconfigured},
-    time::Timestamp,
     view::RewardView,
 };
 use serde::Serialize;
@@ -66,11 +68,11 @@ pub(crate) struct Subsystems {
 struct RewardRequest<'a> {
     reward_id: String,
     referee_id: &'a str,
-    side: referrals::reward::Side,
+    side: referrals::referral::reward::Side,
     user_id: &'a str,
     r#type: RewardType,
-    amount: referrals::money::Amount,
-    currency: Option<referrals::money::Currency>,
+    amount: referrals::domain::money::Amount,
+    currency: Option<referrals::domain::money::Currency>,
     issued_at: Timestamp,
 }
 

@@ -2,15 +2,12 @@
 
 use lambda_runtime::Error;
 use referrals::{
-    aws::Lazy,
-    bus::Bus,
+    aws::{Lazy, bus::Bus, quarantine::Quarantine},
     lambda::stream::{self, Record},
     lifecycle::{announce::announcements, issue::issue_or_void},
-    log_outcome::LogOutcome,
     mutant::{self, Mutant},
-    quarantine::Quarantine,
     referral::{Referral, Status},
-    runtime::{Call, Env, Misconfigured},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Outcome, Store},
 };
 use serde_json::{Value, json};

@@ -5,17 +5,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, future::join_all, stream};
 use lambda_runtime::Error;
 use referrals::{
-    aws::Lazy,
-    bus::Bus,
+    aws::{Lazy, bus::Bus},
     lifecycle::{
         announce::reannouncements,
         issue::{claim, due_for_sweep, grace_period, issue_or_void},
     },
-    log_outcome::LogOutcome,
-    machine::Command,
     mutant::{self, Mutant},
-    referral::{Lane, Referral, Status},
-    runtime::{Call, Env, Misconfigured},
+    referral::{Lane, Referral, Status, machine::Command},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Outcome, Store, WorkPartition},
 };
 use serde::Serialize;

@@ -8,7 +8,7 @@ use super::{
     facts::Facts,
     subject::Subject,
 };
-use crate::reward::Side;
+use crate::referral::reward::Side;
 
 /// The upper bounds of the histogram of the time from attribution to conversion. One more bucket holds longer times.
 pub const TIME_TO_CONVERT: [(&str, Duration); 9] = [
@@ -124,9 +124,7 @@ mod tests {
     use super::*;
     use crate::{
         fraud::FraudReason,
-        machine::Command,
-        referral::Referral,
-        reward::RewardType,
+        referral::{Referral, machine::Command, reward::RewardType},
         sample::{applied, at, converted, grant, order, pending, rewarded},
     };
 

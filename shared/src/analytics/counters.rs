@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    money::{Amount, Currency},
-    referral::VoidReason,
-    reward::{Benefit, RewardType},
+    domain::money::{Amount, Currency},
+    referral::{
+        VoidReason,
+        reward::{Benefit, RewardType},
+    },
 };
 
 /// The counter of attributed referrals.

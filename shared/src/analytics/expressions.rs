@@ -13,7 +13,7 @@ use super::{
     subject::{Board, Subject},
 };
 use crate::{
-    id::UserId,
+    domain::id::UserId,
     store::keys::{Item, text},
 };
 

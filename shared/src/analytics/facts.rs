@@ -4,10 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::Stage;
 use crate::{
-    id::{ProgramId, UserId},
-    referral::{Referral, State, VoidReason},
-    reward::{Benefit, Reward, RewardStatus, Side},
-    time::Timestamp,
+    domain::{
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
+    referral::{
+        Referral, State, VoidReason,
+        reward::{Benefit, Reward, RewardStatus, Side},
+    },
 };
 
 /// The part of a referral that is counted.

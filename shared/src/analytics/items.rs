@@ -28,7 +28,7 @@ use super::{
     subject::{Board, Subject},
 };
 use crate::{
-    id::{ProgramId, UserId},
+    domain::id::{ProgramId, UserId},
     store::{
         items::InvalidItem,
         keys::{self, Item, text},

@@ -14,7 +14,7 @@ use super::{
     subject::Board,
 };
 use crate::{
-    id::{ProgramId, UserId},
+    domain::id::{ProgramId, UserId},
     store::{self, StoreError, keys::Item},
 };
 

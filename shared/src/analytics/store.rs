@@ -11,7 +11,7 @@ use super::{
     items,
 };
 use crate::{
-    id::UserId,
+    domain::id::UserId,
     runtime::{Env, Misconfigured},
     store::{self, Store, StoreError, keys::Item},
 };

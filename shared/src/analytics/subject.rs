@@ -1,7 +1,7 @@
 //! Subjects: what one counter item is about, and the leaderboards that some of them are ranked on.
 
 use super::calendar::{Day, Period};
-use crate::id::{ProgramId, UserId};
+use crate::domain::id::{ProgramId, UserId};
 
 /// What one counter item is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

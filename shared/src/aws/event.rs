@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// An event of this service, ready to be put on the bus.
 #[derive(Clone, PartialEq, Debug)]

@@ -6,9 +6,8 @@ use serde_json::Value;
 
 use crate::{
     aws::Lazy,
-    log_outcome::LogOutcome,
-    runtime::{self, Env, Misconfigured},
-    time::Timestamp,
+    domain::time::Timestamp,
+    runtime::{self, Env, Misconfigured, log_outcome::LogOutcome},
 };
 
 /// The quarantine queue did not accept the message.

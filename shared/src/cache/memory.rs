@@ -8,8 +8,8 @@ use std::{
 use moka::future::Cache;
 
 use crate::{
-    code::{Code, OwnedCode},
-    log_outcome::LogOutcome,
+    domain::code::{Code, OwnedCode},
+    runtime::log_outcome::LogOutcome,
     store::StoreError,
 };
 

@@ -17,9 +17,8 @@ mod server;
 #[cfg(feature = "cache")]
 use crate::runtime::{Env, Misconfigured};
 use crate::{
-    code::{Code, OwnedCode},
-    log_outcome::LogOutcome,
-    runtime::Call,
+    domain::code::{Code, OwnedCode},
+    runtime::{Call, log_outcome::LogOutcome},
     store::{Store, StoreError},
 };
 

@@ -1,7 +1,7 @@
 //! The replacement for the cache server in functions without a cache. It keeps the client's code out of them.
 
 use crate::{
-    code::{Code, OwnedCode},
+    domain::code::{Code, OwnedCode},
     runtime::Call,
 };
 

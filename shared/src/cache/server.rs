@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::link::{Link, Trouble};
 use crate::{
-    code::{Code, OwnedCode},
-    id::{ProgramId, UserId},
-    log_outcome::LogOutcome,
-    runtime::{Call, Env, Misconfigured},
+    domain::{
+        code::{Code, OwnedCode},
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Store, StoreError},
-    time::Timestamp,
 };
 
 /// How long a code stays on the server, plus or minus 10 %, so that codes that were cached together do not expire

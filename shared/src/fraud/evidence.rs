@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::{account::Account, device::Device, id::UserId, referral::Referral};
+use crate::{
+    domain::{account::Account, device::Device, id::UserId},
+    referral::Referral,
+};
 
 /// What the fraud rules know. The store reads the accounts and the referrer's own referral in one batch; the caller adds
 /// what belongs to the sign-up.

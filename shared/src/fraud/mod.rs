@@ -124,7 +124,11 @@ fn is_reciprocal(evidence: &Evidence) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Account, device::Device, referral::Referral, sample};
+    use crate::{
+        domain::{account::Account, device::Device},
+        referral::Referral,
+        sample,
+    };
 
     fn device(digest: &str) -> Device {
         serde_json::from_value(digest.into()).unwrap()

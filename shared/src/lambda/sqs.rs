@@ -9,9 +9,8 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use crate::{
-    log_outcome::LogOutcome,
     mutant::{self, Mutant},
-    runtime::Deadline,
+    runtime::{Deadline, log_outcome::LogOutcome},
 };
 
 /// The parts of a message that handlers use.

@@ -15,9 +15,8 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use crate::{
-    log_outcome::LogOutcome,
     referral::Referral,
-    runtime::Deadline,
+    runtime::{Deadline, log_outcome::LogOutcome},
     store::items::{
         InvalidItem,
         referral::{from_referral_image, is_referral_key},

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use crate::{
     aws::Announcement,
+    domain::time::Timestamp,
     mutant::{self, Mutant},
-    referral::{Referral, State},
-    reward::{InstructionId, Side},
-    time::Timestamp,
+    referral::{
+        Referral, State,
+        reward::{InstructionId, Side},
+    },
     view::{ReferralView, RewardView},
 };
 
@@ -118,8 +120,8 @@ fn announcement(
 mod tests {
     use super::*;
     use crate::{
-        machine::Command,
-        order::{AdjustmentCause, OrderAdjustment},
+        domain::order::{AdjustmentCause, OrderAdjustment},
+        referral::machine::Command,
         sample::{self, grant},
     };
 

@@ -6,14 +6,16 @@ use serde::Deserialize;
 
 use super::SignUps;
 use crate::{
-    code::{Code, OwnedCode},
-    device::DeviceFingerprint,
+    domain::{
+        code::{Code, OwnedCode},
+        device::DeviceFingerprint,
+        id::UserId,
+        time::Timestamp,
+    },
     fraud::{self, FraudReason, Gate, Reported},
-    id::UserId,
     referral::{Referral, State},
     runtime::Call,
     store::{Attributed, SignUpEvidence, StoreError},
-    time::Timestamp,
 };
 
 /// What a product can report about a sign-up, in a request or in an event. Every field is optional.

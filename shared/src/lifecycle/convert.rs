@@ -2,12 +2,16 @@
 //! order turns `converted` into `voided`.
 
 use crate::{
-    id::UserId,
-    machine::{Command, Decision},
-    order::{Order, OrderAdjustment},
-    referral::Referral,
+    domain::{
+        id::UserId,
+        order::{Order, OrderAdjustment},
+        time::Timestamp,
+    },
+    referral::{
+        Referral,
+        machine::{Command, Decision},
+    },
     store::{Outcome, Store, StoreError},
-    time::Timestamp,
 };
 
 /// Applies an order to the referral of its user. `None`: the user was never referred.

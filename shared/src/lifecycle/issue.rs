@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use crate::{
+    domain::time::Timestamp,
     fraud::{self, Evidence, Gate},
-    log_outcome::LogOutcome,
-    machine::{Command, Decision, Refusal},
     mutant::{self, Mutant},
-    referral::{Lane, Referral, Status},
-    reward::Side,
-    runtime::{Env, Misconfigured},
+    referral::{
+        Lane, Referral, Status,
+        machine::{Command, Decision, Refusal},
+        reward::Side,
+    },
+    runtime::{Env, Misconfigured, log_outcome::LogOutcome},
     store::{Outcome, Store, StoreError, WriteResult},
-    time::Timestamp,
 };
 
 /// Issues the rewards of a converted referral whose hold is over, or voids it if it now breaks a fraud rule. Every other
@@ -112,7 +113,7 @@ pub fn grace_period(env: &Env) -> Result<Duration, Misconfigured> {
 mod tests {
     use super::*;
     use crate::{
-        account::Account,
+        domain::account::Account,
         fraud::{FraudReason, Reported},
         referral::State,
         sample,

@@ -2,12 +2,14 @@
 
 use super::SignUps;
 use crate::{
-    code::{Code, OwnedCode},
-    device::DeviceFingerprint,
-    id::UserId,
+    domain::{
+        code::{Code, OwnedCode},
+        device::DeviceFingerprint,
+        id::UserId,
+        time::Timestamp,
+    },
     runtime::Call,
     store::{Minted, StoreError},
-    time::Timestamp,
 };
 
 /// A request for a code.

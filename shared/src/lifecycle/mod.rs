@@ -11,7 +11,7 @@ pub mod mint;
 
 use crate::{
     cache::CodeCache,
-    device::DeviceKey,
+    domain::device::DeviceKey,
     program::Program,
     runtime::{Env, Misconfigured},
     store::Store,

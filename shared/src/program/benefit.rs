@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::money::{Amount, Currency, Money};
+use crate::domain::money::{Amount, Currency, Money};
 
 /// What a program promises one side. It is written with the terms of each referral; [`Promise::decide`] makes a
 /// [`Benefit`] of it when the rewards are issued.

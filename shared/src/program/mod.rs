@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::benefit::Promise;
 pub use self::settings::QualifyingEvents;
-use crate::{id::ProgramId, money::Money, order::Order};
+use crate::domain::{id::ProgramId, money::Money, order::Order};
 
 /// What a program promises. A copy is stored with each referral at attribution, so a later change of the program does not
 /// change promises already made.

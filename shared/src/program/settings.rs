@@ -7,8 +7,10 @@ use super::{
     benefit::{Benefit, Promise, RewardType},
 };
 use crate::{
-    id::ProgramId,
-    money::{Amount, Currency, Money},
+    domain::{
+        id::ProgramId,
+        money::{Amount, Currency, Money},
+    },
     runtime::{Env, Misconfigured},
 };
 
@@ -118,7 +120,7 @@ fn promise(env: &Env, side: &str, currency: Currency) -> Result<Promise, Misconf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Order;
+    use crate::domain::order::Order;
 
     fn order(event: &str, amount: u64, currency: &str) -> Order {
         Order {

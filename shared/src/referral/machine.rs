@@ -5,12 +5,16 @@
 //! everything read from outside are arguments.
 
 use crate::{
-    id::OrderId,
+    domain::{
+        id::OrderId,
+        order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment},
+        time::Timestamp,
+    },
     mutant::{self, Mutant},
-    order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment},
-    referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
-    reward::{Delivery, InstructionId, RewardStatus},
-    time::Timestamp,
+    referral::{
+        Conversion, Referral, Rewards, State, Status, VoidReason,
+        reward::{Delivery, InstructionId, RewardStatus},
+    },
 };
 
 /// A row group of the transition table. A [`Command`] is a transition with its data.
@@ -276,8 +280,10 @@ mod tests {
     use super::*;
     use crate::{
         fraud::FraudReason,
-        referral::{Lane, Work},
-        reward::{InstructionKind, Side},
+        referral::{
+            Lane, Work,
+            reward::{InstructionKind, Side},
+        },
         sample::{applied, at, converted, grant, money, order, pending, rewarded},
     };
 

@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use self::reward::{Delivery, InstructionId, InstructionKind, Reward, RewardStatus, Side};
 pub use self::work::{Lane, Work};
 use crate::{
-    code::Code,
-    device::Device,
+    domain::{
+        code::Code,
+        device::Device,
+        id::{OrderId, ProgramId, UserId},
+        money::Money,
+        order::{AdjustmentCause, NotedAdjustment},
+        time::Timestamp,
+    },
     fraud::{FraudReason, UnknownReason},
-    id::{OrderId, ProgramId, UserId},
-    money::Money,
-    order::{AdjustmentCause, NotedAdjustment},
     program::Terms,
-    time::Timestamp,
 };
 
 /// A referral. There is at most one per referee, and it is never deleted.

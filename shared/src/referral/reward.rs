@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::program::benefit::{Benefit, InvalidRewardType, RewardType};
-use crate::{
+use crate::domain::{
     id::{InvalidId, RefundId, UserId},
     time::Timestamp,
 };
+pub use crate::program::benefit::{Benefit, InvalidRewardType, RewardType};
 
 /// One of the two people of a referral.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -164,7 +164,7 @@ pub enum RewardStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Money;
+    use crate::domain::money::Money;
 
     fn grant() -> InstructionId {
         InstructionId { referee: "bob".parse().unwrap(), side: Side::Referee, kind: InstructionKind::Grant }

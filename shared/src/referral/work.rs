@@ -5,8 +5,8 @@ use super::{
     reward::{RewardStatus, Side},
 };
 use crate::{
+    domain::time::Timestamp,
     mutant::{self, Mutant},
-    time::Timestamp,
 };
 
 /// A referral's place in the index of work.

@@ -20,7 +20,7 @@ use chrono::Utc;
 use sha2::{Digest, Sha256};
 
 pub use self::deadline::Deadline;
-use crate::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// The allocator of the functions, set in each `main`. A call allocates about a thousand times. With glibc's allocator that is
 /// a fifth of its instructions, with this one a twelfth. It does not request huge pages; each start would touch three.

@@ -1,7 +1,7 @@
 //! Accounts: flags and devices.
 
 use super::{Store, StoreError, WriteResult, guard, keys::Key};
-use crate::{account::AccountFlag, device::Device, id::UserId};
+use crate::domain::{account::AccountFlag, device::Device, id::UserId};
 
 impl Store {
     /// Flags or clears an account. Returns `false` when a change of the same time or a later one is stored.

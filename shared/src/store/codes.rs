@@ -8,9 +8,11 @@ use super::{
     write,
 };
 use crate::{
-    code::{Code, ExpiryChange, OwnedCode},
-    device::Device,
-    id::{ProgramId, UserId},
+    domain::{
+        code::{Code, ExpiryChange, OwnedCode},
+        device::Device,
+        id::{ProgramId, UserId},
+    },
     mutant::Mutant,
 };
 

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use super::keys::{self, Item, WORK_SHARDS};
 use crate::{
-    id::UserId,
+    domain::id::UserId,
     referral::{Lane, Referral},
 };
 

@@ -16,13 +16,15 @@ use super::{
     write::Write,
 };
 use crate::{
-    account::{Account, AccountFlag},
-    code::ExpiryChange,
-    device::Device,
-    id::UserId,
-    machine::Transition,
+    domain::{
+        account::{Account, AccountFlag},
+        code::ExpiryChange,
+        device::Device,
+        id::UserId,
+        time::Timestamp,
+    },
     mutant::{self, Mutant},
-    time::Timestamp,
+    referral::machine::Transition,
 };
 
 /// No item with this key exists.
@@ -180,8 +182,10 @@ mod tests {
     use super::*;
     use crate::{
         fraud::FraudReason,
-        machine::{Command, Decision},
-        referral::Referral,
+        referral::{
+            Referral,
+            machine::{Command, Decision},
+        },
         sample::{at, pending},
         store::items::referral::to_referral_item,
     };

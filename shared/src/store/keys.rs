@@ -15,10 +15,12 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::{
-    code::Code,
-    id::{ProgramId, UserId},
+    domain::{
+        code::Code,
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
     referral::Lane,
-    time::Timestamp,
 };
 
 /// An item, or a part of one.

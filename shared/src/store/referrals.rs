@@ -14,13 +14,17 @@ use super::{
     take,
 };
 use crate::{
-    account::Account,
-    code::{Code, OwnedCode},
+    domain::{
+        account::Account,
+        code::{Code, OwnedCode},
+        id::UserId,
+    },
     fraud::{Evidence, Reported},
-    id::UserId,
-    machine::{Decision, Refusal, Transition},
     mutant::{self, Mutant},
-    referral::Referral,
+    referral::{
+        Referral,
+        machine::{Decision, Refusal, Transition},
+    },
 };
 
 /// The result of writing a new referral.

@@ -5,7 +5,7 @@ use super::{
     items::referral::{from_referral_item, is_referral_item},
     keys::Item,
 };
-use crate::{log_outcome::LogOutcome, referral::Referral};
+use crate::{referral::Referral, runtime::log_outcome::LogOutcome};
 
 /// A page of the table.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::{
     items::referral::from_referral_item,
     keys::{Item, Key},
 };
-use crate::{log_outcome::LogOutcome, referral::Referral, time::Timestamp};
+use crate::{domain::time::Timestamp, referral::Referral, runtime::log_outcome::LogOutcome};
 
 /// A page of one partition of the index of work.
 #[derive(Clone, Debug)]

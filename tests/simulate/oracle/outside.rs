@@ -1,9 +1,8 @@
 //! Checks from the outside: answers, acknowledgements, events and rewards; and that one fault is tolerated.
 
 use referrals::{
-    code::Code,
-    referral::{Referral, State as Phase, Status, VoidReason},
-    reward::Side,
+    domain::code::Code,
+    referral::{Referral, State as Phase, Status, VoidReason, reward::Side},
 };
 use serde_json::Value;
 

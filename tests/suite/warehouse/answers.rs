@@ -8,9 +8,11 @@ use referrals::{
         calendar::{Day, Month, Week},
         counters::{NET_CONVERSIONS, Stage},
     },
-    id::ProgramId,
-    referral::Referral,
-    reward::{Benefit, Side},
+    domain::id::ProgramId,
+    referral::{
+        Referral,
+        reward::{Benefit, Side},
+    },
 };
 
 use crate::world::{

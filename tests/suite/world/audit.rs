@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
-    bus::SOURCE,
-    id::UserId,
-    referral::{Lane, Referral, Status},
-    reward::{RewardStatus, Side},
+    aws::bus::SOURCE,
+    domain::{id::UserId, time::Timestamp},
+    referral::{
+        Lane, Referral, Status,
+        reward::{RewardStatus, Side},
+    },
     store::{items::referral::from_referral_item, keys},
-    time::Timestamp,
 };
 use serde_json::Value;
 

@@ -27,7 +27,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::SdkConfig;
 use local::{Options, Pace, Service};
-use referrals::bus::SOURCE;
+use referrals::aws::bus::SOURCE;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};

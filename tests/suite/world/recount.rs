@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike, NaiveDate, Weekday};
 use referrals::{
-    referral::{Referral, State},
-    reward::{Benefit, RewardStatus, Side},
+    domain::time::Timestamp,
+    referral::{
+        Referral, State,
+        reward::{Benefit, RewardStatus, Side},
+    },
     store::keys::Item,
-    time::Timestamp,
 };
 
 /// Counters by subject and name, summed over the shards. Counters at zero are left out.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 
 use jsonschema::Validator;
-use referrals::bus::SOURCE;
+use referrals::aws::bus::SOURCE;
 use serde_json::{Value, json};
 
 /// Every schema, by its detail-type, which is the file's name.

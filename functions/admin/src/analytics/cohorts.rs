@@ -7,7 +7,7 @@ use referrals::{
         calendar::{Day, Week},
         counters::{self, ATTRIBUTED},
     },
-    id::ProgramId,
+    domain::id::ProgramId,
     lambda::http::{problem::Problem, response::json},
     runtime::Call,
 };

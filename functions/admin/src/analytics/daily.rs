@@ -9,7 +9,7 @@ use referrals::{
         calendar::Day,
         counters::{self, ATTRIBUTED, CONVERTED, REWARDED},
     },
-    id::ProgramId,
+    domain::id::ProgramId,
     lambda::http::{problem::Problem, response::json},
     runtime::Call,
 };

@@ -3,9 +3,9 @@
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
     analytics::counters::{Kind, Stage, Sum},
+    domain::money::Currency,
     lambda::http::{problem::Problem, response::json},
-    money::Currency,
-    reward::RewardType,
+    referral::reward::RewardType,
 };
 use serde::Serialize;
 

@@ -8,10 +8,9 @@ use referrals::{
         Counters,
         counters::{Kind, Stage, Sum},
     },
-    id::ProgramId,
+    domain::{id::ProgramId, money::Currency},
     lambda::http::{problem::Problem, request},
-    money::Currency,
-    reward::RewardType,
+    referral::reward::RewardType,
 };
 use serde::Serialize;
 

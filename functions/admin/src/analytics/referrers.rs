@@ -12,7 +12,7 @@ use referrals::{
         calendar::{Day, Month},
         counters::{ATTRIBUTED, CONVERTED, NET_CONVERSIONS, REWARDED},
     },
-    id::UserId,
+    domain::id::UserId,
     lambda::http::{
         problem::Problem,
         request::{self, Cursor},

@@ -11,7 +11,7 @@ use lambda_http::{
 };
 use serde_json::json;
 
-use crate::{fraud::FraudReason, log_outcome::LogOutcome};
+use crate::{fraud::FraudReason, runtime::log_outcome::LogOutcome};
 
 /// The `reason` of a problem document. It is part of the API; `docs/api.md` describes each one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

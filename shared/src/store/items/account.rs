@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::{InvalidItem, from_image};
-use crate::{account::Account, device::Device, store::keys::Item};
+use crate::{
+    domain::{account::Account, device::Device},
+    store::keys::Item,
+};
 
 #[derive(Deserialize)]
 struct AccountItem {

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidItem, from_image, to_item};
 use crate::{
-    code::{Code, OwnedCode},
-    id::{ProgramId, UserId},
+    domain::{
+        code::{Code, OwnedCode},
+        id::{ProgramId, UserId},
+        time::Timestamp,
+    },
     store::keys::{Item, Key},
-    time::Timestamp,
 };
 
 #[derive(Serialize, Deserialize)]

@@ -7,7 +7,7 @@ pub mod referral;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::keys::{Item, Key, PK};
-use crate::id;
+use crate::domain::id;
 
 /// An item does not have the shape that its key requires.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,14 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidItem, from_image, key_text, to_item};
 use crate::{
-    code::Code,
-    device::Device,
-    id::ProgramId,
-    order::NotedAdjustment,
+    domain::{code::Code, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp},
     program::Terms,
     referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
     store::keys::{self, Item, Key, WORK_SHARDS},
-    time::Timestamp,
 };
 
 #[derive(Serialize, Deserialize)]

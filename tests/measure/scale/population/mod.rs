@@ -9,7 +9,7 @@ use std::{error::Error, path::Path, time::Duration};
 
 use dynoxide::{Database, ImportOptions, types::Item};
 use local::{Options, Service};
-use referrals::time::Timestamp;
+use referrals::domain::time::Timestamp;
 
 pub(crate) use cast::Cast;
 pub(crate) use operations::{OPERATIONS, Operation, Scene};

@@ -1,7 +1,7 @@
 //! The operations that are measured: each step of one more referral, and both ends of every list.
 
 use local::Service;
-use referrals::{lambda::http::request::Cursor, time::Timestamp};
+use referrals::{domain::time::Timestamp, lambda::http::request::Cursor};
 use serde_json::{Value, json};
 
 use super::{

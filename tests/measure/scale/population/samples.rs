@@ -6,9 +6,9 @@ use dynoxide::types::{AttributeValue, Item};
 use local::Service;
 use referrals::{
     analytics::items::{BOARD, SCORE},
+    domain::time::Timestamp,
     referral::Lane,
     store::keys::{self, DUE_AT, Key, PK, REFERRED_AT, WORK, WORK_SHARDS},
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 

@@ -4,20 +4,24 @@ use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 use referrals::{
-    account::AccountFlag,
-    code::{Code, OwnedCode},
-    device::Device,
+    domain::{
+        account::AccountFlag,
+        code::{Code, OwnedCode},
+        device::Device,
+        id::{ProgramId, UserId},
+        money::Money,
+        order::{AdjustmentCause, Order, OrderAdjustment},
+        time::Timestamp,
+    },
     fraud::FraudReason,
-    id::{ProgramId, UserId},
-    machine::{Command, Decision},
-    money::Money,
-    order::{AdjustmentCause, Order, OrderAdjustment},
     program::{Program, Terms},
-    referral::{Lane, Referral, State},
-    reward::Side,
+    referral::{
+        Lane, Referral, State,
+        machine::{Command, Decision},
+        reward::Side,
+    },
     runtime::Env,
     store::{Outcome, Store, WorkCursor, WorkPartition, keys::WORK_SHARDS},
-    time::Timestamp,
 };
 
 use super::twins::{TABLE, Twins};

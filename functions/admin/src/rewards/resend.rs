@@ -4,29 +4,32 @@ use std::time::Duration;
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
+    domain::time::Timestamp,
     lambda::http::{
         problem::Problem,
         request::{self, Cursor},
         response::json,
     },
     lifecycle::announce::reannouncement,
-    log_outcome::LogOutcome,
-    machine::Command,
-    referral::Referral,
-    reward::{InstructionId, RewardType},
-    runtime::Call,
+    referral::{
+        Referral,
+        machine::Command,
+        reward::{InstructionId, RewardType},
+    },
+    runtime::{Call, log_outcome::LogOutcome},
     store::Outcome,
-    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::{
+    cursor::WalkCursor,
+    list::{RewardItem, Selection, Undelivered},
+};
 use crate::{
     App,
-    cursor::WalkCursor,
     number::within,
     problem::{already_delivered, reward_not_found},
-    rewards::{RewardItem, Selection, Undelivered},
 };
 
 /// `POST /admin/rewards/{reward_id}/resend`: sends one reward again.

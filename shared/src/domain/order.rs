@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::domain::{
     id::{OrderId, UserId},
     money::Money,
 };

@@ -4,24 +4,23 @@ use std::str::FromStr;
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
-    id::UserId,
+    domain::{id::UserId, time::Timestamp},
     lambda::http::{
         problem::Problem,
         request,
         response::{PageView, json},
     },
-    referral::Referral,
-    reward::{InstructionId, RewardStatus, RewardType, Side},
+    referral::{
+        Referral,
+        reward::{InstructionId, RewardStatus, RewardType, Side},
+    },
     runtime::Call,
-    time::Timestamp,
     view::RewardView,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    App,
-    cursor::{Lanes, WalkCursor},
-};
+use super::cursor::{Lanes, WalkCursor};
+use crate::App;
 
 /// The status of the rewards to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]

@@ -2,9 +2,9 @@
 //! continue later.
 
 use referrals::{
+    domain::time::Timestamp,
     referral::{Lane, Referral},
     store::{Store, StoreError, WorkCursor, WorkPartition},
-    time::Timestamp,
 };
 
 /// A position of a walk, and when the walk began.

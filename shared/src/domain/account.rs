@@ -1,6 +1,6 @@
 //! Accounts: what the service stores about a user, apart from referrals.
 
-use crate::{device::Device, time::Timestamp};
+use crate::domain::{device::Device, time::Timestamp};
 
 /// A user's account. A user without an item is not flagged and has no devices.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

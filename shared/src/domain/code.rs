@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::domain::{
     id::{ProgramId, UserId},
     time::Timestamp,
 };

@@ -1,0 +1,8 @@
+//! Undelivered rewards for operators: list them, and send them again.
+
+mod cursor;
+mod list;
+mod resend;
+
+pub(crate) use list::list;
+pub(crate) use resend::{all as resend_all, one as resend_one};

@@ -1,10 +1,6 @@
 //! Expressions: every condition, update and key expression that is sent to the analytics table.
 
-use aws_sdk_dynamodb::{
-    Client,
-    operation::query::builders::QueryFluentBuilder,
-    types::{Put, ReturnValuesOnConditionCheckFailure, Update},
-};
+use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder};
 
 use super::{
     counters::{Counters, NET_CONVERSIONS},
@@ -14,52 +10,52 @@ use super::{
 };
 use crate::{
     domain::id::UserId,
-    store::keys::{Item, text},
+    store::{
+        Write,
+        keys::{Item, text},
+    },
 };
 
 /// Replaces the facts that were read, or creates them if none were found. A failed condition returns the stored item.
-pub(super) fn replace(table: &str, item: Item, known: Option<&Facts>) -> Option<Put> {
-    let put = Put::builder()
-        .table_name(table)
-        .set_item(Some(item))
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let put = match known {
-        None => put.condition_expression("attribute_not_exists(#pk)").expression_attribute_names("#pk", PK),
-        Some(known) => put
-            .condition_expression("#rev = :rev")
-            .expression_attribute_names("#rev", REV)
-            .expression_attribute_values(":rev", items::number(known.rev.into())),
-    };
-    put.build().ok()
+pub(super) fn replace(item: Item, known: Option<&Facts>) -> Write {
+    let put = Write::put(item).returning_found();
+    match known {
+        None => put.when("attribute_not_exists(#pk)").name("#pk", PK),
+        Some(known) => put.when("#rev = :rev").name("#rev", REV).value(":rev", items::number(known.rev.into())),
+    }
 }
 
 /// Adds to a subject's counters. Net conversions go into the score, which the index sorts by.
-pub(super) fn add(table: &str, subject: &Subject, referee: &UserId, counters: &Counters) -> Option<Update> {
+pub(super) fn add(subject: &Subject, referee: &UserId, counters: &Counters) -> Write {
     let mut counters = counters.clone();
     let net_conversions = counters.remove(NET_CONVERSIONS);
-    let mut update = Update::builder().table_name(table).set_key(Some(items::counter_key(subject, referee)));
-    let mut added = Vec::new();
-    for (place, (name, count)) in counters.iter().enumerate() {
-        added.push(format!("#f{place} :f{place}"));
-        update = update
-            .expression_attribute_names(format!("#f{place}"), name)
-            .expression_attribute_values(format!(":f{place}"), items::number(count));
-    }
+    let ranked = match subject {
+        Subject::Referrer(program, referrer, period) if net_conversions != 0 => {
+            Some((Board { program: program.clone(), period: *period }, referrer))
+        }
+        _ => None,
+    };
+    let added: Vec<_> = counters.iter().enumerate().map(|(place, _)| format!("#f{place} :f{place}")).collect();
     let mut clauses = Vec::new();
     if !added.is_empty() {
         clauses.push(format!("ADD {}", added.join(", ")));
     }
-    if let (Subject::Referrer(program, referrer, period), true) = (subject, net_conversions != 0) {
-        let board = Board { program: program.clone(), period: *period };
+    if ranked.is_some() {
         clauses.push("SET #board = :board, #score = if_not_exists(#score, :tie) + :points".to_owned());
-        update = update
-            .expression_attribute_names("#board", BOARD)
-            .expression_attribute_names("#score", SCORE)
-            .expression_attribute_values(":board", text(items::board_partition(&board, items::board_shard(referrer))))
-            .expression_attribute_values(":tie", items::number(items::tie_break(referrer)))
-            .expression_attribute_values(":points", items::number(items::score_of(net_conversions)));
     }
-    update.update_expression(clauses.join(" ")).build().ok()
+    let mut write = Write::update(items::counter_key(subject, referee), clauses.join(" "));
+    for (place, (name, count)) in counters.iter().enumerate() {
+        write = write.name(format!("#f{place}"), name).value(format!(":f{place}"), items::number(count));
+    }
+    match ranked {
+        Some((board, referrer)) => write
+            .name("#board", BOARD)
+            .name("#score", SCORE)
+            .value(":board", text(items::board_partition(&board, items::board_shard(referrer))))
+            .value(":tie", items::number(items::tie_break(referrer)))
+            .value(":points", items::number(items::score_of(net_conversions))),
+        None => write,
+    }
 }
 
 /// Reads the items of a partition whose sort keys are between these two, inclusive.
@@ -106,9 +102,9 @@ mod tests {
     fn facts_replace_only_the_facts_that_were_read() {
         let facts = Facts::from(&rewarded());
         let item = || items::facts_item(&facts).unwrap();
-        let first = replace("analytics", item(), None).unwrap();
+        let first = replace(item(), None).into_put();
         assert_eq!(first.condition_expression(), Some("attribute_not_exists(#pk)"));
-        let next = replace("analytics", item(), Some(&facts)).unwrap();
+        let next = replace(item(), Some(&facts)).into_put();
         assert_eq!(next.condition_expression(), Some("#rev = :rev"));
         assert_eq!(next.expression_attribute_values().unwrap()[":rev"], items::number(3));
     }
@@ -118,8 +114,8 @@ mod tests {
         let (facts, counts) = (Facts::from(&rewarded()), contributions(&Facts::from(&rewarded())));
         for (subject, counters) in &counts.0 {
             let moves = |counters: &Counters| {
-                let update = add("analytics", subject, &facts.referee, counters).unwrap();
-                update.update_expression().contains("#board")
+                let write = add(subject, &facts.referee, counters);
+                write.expression().unwrap().contains("#board")
             };
             let mut others = counters.clone();
             others.remove(NET_CONVERSIONS);

@@ -1,19 +1,12 @@
 //! Records facts: one transaction stores the facts of a referral and updates the counters that they change.
 
-use aws_sdk_dynamodb::{
-    Client, error::SdkError, operation::transact_write_items::TransactWriteItemsError, types::TransactWriteItem,
-};
+use aws_sdk_dynamodb::Client;
 
-use super::{
-    contributions::{Contributions, contributions},
-    expressions,
-    facts::Facts,
-    items,
-};
+use super::{contributions::contributions, expressions, facts::Facts, items};
 use crate::{
     domain::id::UserId,
     runtime::{Env, Misconfigured},
-    store::{self, Store, StoreError, keys::Item},
+    store::{self, Store, StoreError, WriteResult},
 };
 
 /// The outcome of [`Analytics::record`].
@@ -31,9 +24,6 @@ pub struct Analytics {
     pub(super) client: Client,
     pub(super) table: String,
 }
-
-/// The result of a write: `None` if it was done, else the facts that a concurrent writer stored.
-type Conflict = Option<Option<Facts>>;
 
 impl Analytics {
     /// The analytics table of this name. The client gets the retry settings for DynamoDB.
@@ -60,8 +50,8 @@ impl Analytics {
                 return Ok(CountOutcome::AlreadyCounted);
             }
             match self.replace(known.as_ref(), facts).await? {
-                None => return Ok(CountOutcome::Counted),
-                Some(found) => known = found,
+                WriteResult::Written(()) => return Ok(CountOutcome::Counted),
+                WriteResult::Conflict(found) => known = found,
             }
         }
         Err(StoreError::Contended(facts.referee.hashed()))
@@ -73,46 +63,24 @@ impl Analytics {
         Ok(found.item.map(items::facts_from).transpose()?)
     }
 
-    /// Replaces the stored facts, and adds the difference to the counters.
-    async fn replace(&self, known: Option<&Facts>, facts: &Facts) -> Result<Conflict, StoreError> {
-        let before = known.map(contributions).unwrap_or_default();
-        let items = self.items(known, facts, &contributions(facts).minus(&before))?;
-        match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
-            Ok(_) => Ok(None),
-            Err(problem) => conflict(problem).map(Some),
-        }
-    }
-
-    fn items(
+    /// Replaces the stored facts, and adds the difference to the counters. A conflict returns the facts that a concurrent
+    /// writer stored.
+    async fn replace(
         &self,
         known: Option<&Facts>,
         facts: &Facts,
-        by: &Contributions,
-    ) -> Result<Vec<TransactWriteItem>, StoreError> {
-        let put = expressions::replace(&self.table, items::facts_item(facts)?, known);
-        let updates =
-            by.0.iter().map(|(subject, counters)| expressions::add(&self.table, subject, &facts.referee, counters));
-        let put = put.map(|put| TransactWriteItem::builder().put(put).build());
-        let updates = updates.map(|update| Some(TransactWriteItem::builder().update(update?).build()));
-        let items: Option<Vec<_>> = std::iter::once(put).chain(updates).collect();
-        items.ok_or_else(|| StoreError::Unavailable("the transaction cannot be built".to_owned()))
-    }
-}
-
-/// The item that was found where the condition failed. Any other failure remains an error.
-fn conflict<R>(problem: SdkError<TransactWriteItemsError, R>) -> Result<Option<Facts>, StoreError>
-where
-    R: std::fmt::Debug + 'static,
-{
-    let found: Option<Option<Item>> = match problem.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
-            let mut reasons = canceled.cancellation_reasons().iter();
-            reasons.find(|reason| reason.code() == Some("ConditionalCheckFailed")).map(|reason| reason.item.clone())
+    ) -> Result<WriteResult<(), Option<Facts>>, StoreError> {
+        let before = known.map(contributions).unwrap_or_default();
+        let by = contributions(facts).minus(&before);
+        let put = expressions::replace(items::facts_item(facts)?, known);
+        let updates = by.0.iter().map(|(subject, counters)| expressions::add(subject, &facts.referee, counters));
+        let writes = std::iter::once(put).chain(updates).collect();
+        match store::transact(&self.client, &self.table, writes, None).await? {
+            WriteResult::Written(()) => Ok(WriteResult::Written(())),
+            WriteResult::Conflict(mut conflicts) => {
+                let found = conflicts.first().and_then(|position| conflicts.take_found(position));
+                Ok(WriteResult::Conflict(found.map(items::facts_from).transpose()?))
+            }
         }
-        Some(_) | None => None,
-    };
-    match found {
-        Some(item) => Ok(item.map(items::facts_from).transpose()?),
-        None => Err(problem.into()),
     }
 }

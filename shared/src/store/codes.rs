@@ -5,7 +5,7 @@ use super::{
     items::code::{from_code_item, from_owner_item, to_code_item, to_owner_item},
     keys::{Item, Key},
     retry::Attempts,
-    write,
+    transact,
 };
 use crate::{
     domain::{
@@ -41,7 +41,7 @@ impl Store {
             writes.push(guard::add_device(&Key::account(&code.owner), device));
         }
         let attempts = Attempts::default();
-        let mut conflicts = match write::transact(&self.client, &self.table, writes, Some(&attempts)).await? {
+        let mut conflicts = match transact(&self.client, &self.table, writes, Some(&attempts)).await? {
             WriteResult::Written(()) => return Ok(Minted::New(code)),
             WriteResult::Conflict(conflicts) => conflicts,
         };

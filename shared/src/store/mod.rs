@@ -32,8 +32,8 @@ use keys::{Item, Key};
 pub use referrals::{Attributed, Outcome, Page, SignUpEvidence};
 pub use scan::Scanned;
 pub use work::Due;
-pub(crate) use write::Write;
 pub use write::WriteResult;
+pub(crate) use write::{Write, transact};
 
 /// Why the result of a read or write is unknown.
 #[derive(Clone, Debug, thiserror::Error)]

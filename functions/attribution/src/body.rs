@@ -30,7 +30,7 @@ pub(crate) struct AttributeBody {
 
 #[cfg(test)]
 mod tests {
-    use referrals::lambda::http::input;
+    use referrals::lambda::http::request;
 
     use super::*;
 

@@ -1,5 +1,5 @@
-//! The cache of codes: how much it saves, that it never says what the table does not, and that whatever is wrong with its
-//! server costs a figure and no request.
+//! The cache of codes: how many reads it saves, that it never contradicts the table in a decision, and that no failure of
+//! its server fails a request. Each failure is counted.
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,10 +32,10 @@ use crate::{
     },
 };
 
-/// A budget that no machine exceeds, for tests that are about something else than time.
+/// A timeout that no machine exceeds, for tests that are not about time.
 const AMPLE: &str = "20000";
 
-/// A World, and functions beside it that have a cache server.
+/// A World, and functions with a cache server beside it.
 struct Bench {
     world: World,
     wire: Wire,
@@ -58,7 +58,7 @@ impl Bench {
         aws_sdk_dynamodb::Client::new(&world::aws(self.world.service().dynamodb_url(), wire.connector()))
     }
 
-    /// A fresh instance of the function, which has nothing in its memory.
+    /// A new instance of the function, with empty memory.
     fn function(&self, url: &str, budget: &str) -> attribution::App {
         attribution::App::new(&self.env(url, budget), self.dynamodb(&self.wire)).unwrap()
     }
@@ -69,7 +69,7 @@ impl Bench {
         ::admin::App::new(&self.env(url, AMPLE), self.dynamodb(&Wire::default()), bus, queues).unwrap()
     }
 
-    /// Mints so many codes, each for an owner of its own.
+    /// Mints this many codes, each for another owner.
     async fn mint(&self, count: usize) -> Vec<String> {
         let codes: Vec<_> = (0..count).map(|number| format!("code-{number}")).collect();
         for code in &codes {
@@ -78,14 +78,14 @@ impl Bench {
         codes
     }
 
-    /// The figures of the cache since the last time.
+    /// The cache metrics since the last call.
     fn counted(&self) -> BTreeMap<String, u64> {
         let sums = metrics::sums(&self.log.take()).into_iter();
         let count = |count: f64| count.to_string().parse().unwrap();
         sums.filter_map(|(name, sum)| Some((name.strip_prefix("cache_")?.to_owned(), count(sum)))).collect()
     }
 
-    /// How often the table was asked for a code since the last time.
+    /// The number of code reads from the table since the last call.
     fn reads(&self) -> usize {
         self.wire.take_calls().iter().filter(|call| call.operation == "GetItem").count()
     }
@@ -117,21 +117,21 @@ async fn ask(
     attribution::handle(app, request(method, path, &body), Call::begin(Duration::from_secs(10)).unwrap()).await
 }
 
-/// Opens a link; whether it left a cookie.
+/// Opens a link. Returns whether it set a cookie.
 async fn land(app: &attribution::App, code: &str) -> bool {
     let answer = ask(app, "GET", &format!("/r/{code}"), Value::Null).await;
     assert_eq!(answer.status(), 302, "{answer:?}");
     answer.headers().contains_key("set-cookie")
 }
 
-/// Opens all of these links, each of which is live.
+/// Opens the links of these live codes.
 async fn land_all(app: &attribution::App, codes: &[String]) {
     for code in codes {
         assert!(land(app, code).await, "{code}");
     }
 }
 
-/// Signs somebody up by a code: the status, and the reason or the referrer.
+/// Signs up a referee by a code. Returns the status, and the reason or the referrer.
 async fn sign_up(app: &attribution::App, referee: &str, code: &str) -> (u16, String) {
     let answer = ask(app, "POST", "/v1/referrals", json!({"referee_id": referee, "code": code})).await;
     let body: Value = serde_json::from_slice(answer.body()).unwrap();
@@ -139,7 +139,7 @@ async fn sign_up(app: &attribution::App, referee: &str, code: &str) -> (u16, Str
     (answer.status().as_u16(), said.to_owned())
 }
 
-/// Where the server keeps a code of these, whose canonical form this is.
+/// The server's key for the code with this canonical form.
 fn key(canonical: &str) -> String {
     format!("referrals:referrals:code:1:{canonical}")
 }
@@ -165,7 +165,7 @@ async fn each_layer_answers_before_the_next() {
     }
     assert_eq!((bench.counted(), bench.reads()), (counts([("memory_hits", 120)]), 0));
 
-    // Every instance but the first: nobody asks the table any more.
+    // Later instances find every code on the server and do not read the table.
     for _ in 0..3 {
         let other = bench.function(&redis.url(), AMPLE);
         land_all(&other, &codes).await;
@@ -174,7 +174,7 @@ async fn each_layer_answers_before_the_next() {
     let counted = bench.counted();
     assert_eq!((&counted, bench.reads()), (&counts([("memory_hits", 120), ("server_hits", 120)]), 0));
 
-    // For long, and not all for equally long.
+    // The values live for a long time, and not all equally long.
     let mut lives = Vec::new();
     for number in 0..40 {
         lives.push(redis.ask::<u64>(&["TTL", &key(&format!("C0DE{number}"))]).await);
@@ -186,7 +186,7 @@ async fn each_layer_answers_before_the_next() {
 }
 
 #[tokio::test]
-async fn without_a_server_there_is_memory() {
+async fn without_a_server_memory_is_used() {
     let bench = Bench::start().await;
     let codes = bench.mint(10).await;
     let app = bench.function("", "10");
@@ -196,7 +196,7 @@ async fn without_a_server_there_is_memory() {
     bench.end().await;
 }
 
-/// A hundred at once who miss one code, by an instance that has nothing in memory.
+/// A hundred concurrent visits miss one code, on an instance with empty memory.
 async fn a_hundred(bench: &Bench, url: &str) {
     let app = bench.function(url, AMPLE);
     let landed = join_all((0..100).map(|_| land(&app, "code-0"))).await;
@@ -205,7 +205,7 @@ async fn a_hundred(bench: &Bench, url: &str) {
 }
 
 #[tokio::test]
-async fn a_hundred_who_miss_at_once_read_once() {
+async fn a_hundred_concurrent_misses_read_the_table_once() {
     let bench = Bench::start().await;
     bench.mint(1).await;
     a_hundred(&bench, "").await;
@@ -213,8 +213,8 @@ async fn a_hundred_who_miss_at_once_read_once() {
 }
 
 #[tokio::test]
-async fn a_hundred_who_miss_at_once_ask_the_server_once() {
-    let Some(redis) = Redis::start("a_hundred_who_miss_at_once_ask_the_server_once", &[]).await else { return };
+async fn a_hundred_concurrent_misses_ask_the_server_once() {
+    let Some(redis) = Redis::start("a_hundred_concurrent_misses_ask_the_server_once", &[]).await else { return };
     let bench = Bench::start().await;
     bench.mint(1).await;
     a_hundred(&bench, &redis.url()).await;
@@ -242,14 +242,14 @@ async fn an_unknown_code_is_found_as_soon_as_it_is_minted() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_fails_nobody() {
-    let Some(mut redis) = Redis::start("a_server_that_is_killed_and_comes_back_fails_nobody", &[]).await else {
+async fn a_server_that_restarts_fails_no_request() {
+    let Some(mut redis) = Redis::start("a_server_that_restarts_fails_no_request", &[]).await else {
         return;
     };
     let bench = Bench::start().await;
     let codes = bench.mint(240).await;
     let (url, app) = (redis.url(), bench.function(&redis.url(), "1000"));
-    // Each code is asked for once, so that memory answers nobody; eight visitors at a time.
+    // Each code is requested once, so that memory never answers. Eight visitors run concurrently.
     let (queue, landed) = (RefCell::new(codes.iter()), Cell::new(0));
     let next = || queue.borrow_mut().next();
     let visitors = join_all((0..8).map(|_| async {
@@ -269,7 +269,7 @@ async fn a_server_that_is_killed_and_comes_back_fails_nobody() {
     println!("killed and restarted: {counted:?}");
     assert!(counted["failures"] > 0 && counted["misses"] == 240, "{counted:?}");
 
-    // It is made use of again, by the instance that had lost it, and by others.
+    // It is used again, by the instance that had lost it and by others.
     let more = until_used(&bench, &app, &redis).await;
     let size = redis.size().await;
     bench.counted();
@@ -282,7 +282,7 @@ async fn a_server_that_is_killed_and_comes_back_fails_nobody() {
     bench.end().await;
 }
 
-/// Has code after code minted and landed by, until the server, which holds none, is used; how many.
+/// Mints and opens one code after another until the empty server is used. Returns how many.
 async fn until_used(bench: &Bench, app: &attribution::App, redis: &Redis) -> usize {
     let more = Cell::new(0);
     let is_used = async || {
@@ -296,7 +296,7 @@ async fn until_used(bench: &Bench, app: &attribution::App, redis: &Redis) -> usi
     more.get()
 }
 
-/// Waits until so many have come.
+/// Waits until the counter reaches this value.
 async fn until(come: &Cell<usize>, count: usize) {
     while come.get() < count {
         sleep(Duration::from_millis(1)).await;
@@ -304,8 +304,8 @@ async fn until(come: &Cell<usize>, count: usize) {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_answering_is_not_waited_for_by_everybody() {
-    let name = "a_server_that_stops_answering_is_not_waited_for_by_everybody";
+async fn not_every_request_waits_for_a_server_that_stops_answering() {
+    let name = "not_every_request_waits_for_a_server_that_stops_answering";
     let Some(redis) = Redis::start(name, &[]).await else { return };
     let bench = Bench::start().await;
     let codes = bench.mint(60).await;
@@ -316,15 +316,15 @@ async fn a_server_that_stops_answering_is_not_waited_for_by_everybody() {
     land_all(&app, &codes).await;
     let counted = bench.counted();
     println!("stopped answering: {counted:?}");
-    // Not by everybody in turn.
+    // Some requests fail on the server, but not each one in turn.
     assert!((1..60).contains(&counted["failures"]) && counted["misses"] == 60, "{counted:?}");
     bench.end().await;
 }
 
-/// What a client takes for a connection: it says who it is, in two commands, before it asks anything.
+/// The answer that a client needs to connect: it sends two commands about itself first.
 const GREETING: &[u8] = b"+OK\r\n+OK\r\n";
 
-/// What listens and is no Redis: it says this to whatever it is asked, the greeting to what it is asked first.
+/// A listener that is not Redis. It answers the first message with the greeting, and each later one with `answer`.
 async fn stand_in(greeting: &'static [u8], answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -344,8 +344,8 @@ async fn stand_in(greeting: &'static [u8], answer: &'static [u8]) -> String {
     url
 }
 
-/// Whoever lands and signs up is served by the table, and the figures tell of it.
-async fn is_served_without(bench: &Bench, codes: &[String], url: &str, what: &str) {
+/// Landing and sign-up are served from the table, and the metrics show it.
+async fn requests_are_served_from_the_table(bench: &Bench, codes: &[String], url: &str, what: &str) {
     let app = bench.function(url, "10");
     for code in codes {
         assert!(land(&app, code).await, "{what}: {code}: {:#?}", bench.log.ours());
@@ -359,17 +359,17 @@ async fn is_served_without(bench: &Bench, codes: &[String], url: &str, what: &st
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_or_says_nothing_fails_nobody() {
+async fn a_server_that_is_down_or_silent_fails_no_request() {
     let bench = Bench::start().await;
     let codes = bench.mint(20).await;
-    is_served_without(&bench, &codes, &format!("redis://127.0.0.1:{}", free_port()), "down").await;
-    is_served_without(&bench, &codes, &stand_in(b"", b"").await, "silent").await;
-    is_served_without(&bench, &codes, &stand_in(GREETING, b"").await, "silent once connected").await;
+    requests_are_served_from_the_table(&bench, &codes, &format!("redis://127.0.0.1:{}", free_port()), "down").await;
+    requests_are_served_from_the_table(&bench, &codes, &stand_in(b"", b"").await, "silent").await;
+    requests_are_served_from_the_table(&bench, &codes, &stand_in(GREETING, b"").await, "silent once connected").await;
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_server_that_answers_rubbish_fails_nobody() {
+async fn a_server_with_invalid_answers_fails_no_request() {
     let bench = Bench::start().await;
     let codes = bench.mint(20).await;
     for rubbish in [
@@ -385,16 +385,22 @@ async fn a_server_that_answers_rubbish_fails_nobody() {
         b"-NOAUTH Authentication required.\r\n",
     ] {
         let what = String::from_utf8_lossy(rubbish);
-        is_served_without(&bench, &codes, &stand_in(rubbish, rubbish).await, &what).await;
-        is_served_without(&bench, &codes, &stand_in(GREETING, rubbish).await, &format!("connected, {what}")).await;
+        requests_are_served_from_the_table(&bench, &codes, &stand_in(rubbish, rubbish).await, &what).await;
+        requests_are_served_from_the_table(
+            &bench,
+            &codes,
+            &stand_in(GREETING, rubbish).await,
+            &format!("connected, {what}"),
+        )
+        .await;
     }
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_full_fails_nobody() {
+async fn a_full_server_fails_no_request() {
     let full = &["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"];
-    let Some(redis) = Redis::start("a_server_that_is_full_fails_nobody", full).await else { return };
+    let Some(redis) = Redis::start("a_full_server_fails_no_request", full).await else { return };
     let filler = "x".repeat(10_000);
     let mut size = 0;
     while redis.try_ask::<()>(&["SET", &format!("filler-{size}"), &filler]).await.is_ok() {
@@ -404,15 +410,15 @@ async fn a_server_that_is_full_fails_nobody() {
     let codes = bench.mint(20).await;
     let app = bench.function(&redis.url(), AMPLE);
     land_all(&app, &codes).await;
-    // It is asked each time: it may know what it cannot take.
+    // It is asked each time: a full server can still answer lookups.
     assert_eq!(bench.counted(), counts([("failures", 20), ("misses", 20)]));
     assert_eq!(redis.size().await, size);
     bench.end().await;
 }
 
 #[tokio::test]
-async fn what_is_not_a_code_is_ignored_and_written_over() {
-    let Some(redis) = Redis::start("what_is_not_a_code_is_ignored_and_written_over", &[]).await else { return };
+async fn an_invalid_value_is_ignored_and_replaced() {
+    let Some(redis) = Redis::start("an_invalid_value_is_ignored_and_replaced", &[]).await else { return };
     let bench = Bench::start().await;
     bench.mint(2).await;
     land_all(&bench.function(&redis.url(), AMPLE), &["code-0".to_owned(), "code-1".to_owned()]).await;
@@ -433,7 +439,7 @@ async fn what_is_not_a_code_is_ignored_and_written_over() {
     bench.end().await;
 }
 
-/// The server may be anybody's: what it says of a code decides nothing.
+/// The server is not trusted: its values decide nothing.
 #[tokio::test]
 async fn a_forged_owner_gets_nothing() {
     let Some(redis) = Redis::start("a_forged_owner_gets_nothing", &[]).await else { return };
@@ -452,7 +458,7 @@ async fn a_forged_owner_gets_nothing() {
         let app = bench.function(&redis.url(), AMPLE);
         let referee = format!("bob-{number}");
         assert_eq!(sign_up(&app, &referee, "code-0").await, (201, "owner-of-code-0".to_owned()), "{field}");
-        // And it is known no longer.
+        // The forged value was deleted.
         assert_eq!(redis.size().await, 0, "{field}");
         assert!(land(&app, "code-0").await, "{field}");
         assert_eq!(kept(&redis, "C0DE0").await, right, "{field}");
@@ -461,8 +467,8 @@ async fn a_forged_owner_gets_nothing() {
 }
 
 #[tokio::test]
-async fn an_end_counts_at_once_where_something_is_decided() {
-    let Some(redis) = Redis::start("an_end_counts_at_once_where_something_is_decided", &[]).await else { return };
+async fn a_changed_expiry_counts_at_once_in_decisions() {
+    let Some(redis) = Redis::start("a_changed_expiry_counts_at_once_in_decisions", &[]).await else { return };
     let bench = Bench::start().await;
     bench.mint(1).await;
     let (app, admin) = (bench.function(&redis.url(), AMPLE), bench.admin(&redis.url()));
@@ -472,7 +478,7 @@ async fn an_end_counts_at_once_where_something_is_decided() {
     assert_eq!(ended, change(&admin, "c-0-D-E-0", json!({"disabled": true})).await.with(200), "twice is once");
     assert_eq!(kept(&redis, "C0DE0").await["expires_at"], ended["expires_at"]);
 
-    // Memory may lag where nothing is decided; who signs up is refused, and then it does not lag any more.
+    // Memory can lag on the landing page. A sign-up is refused, and evicts the code from memory.
     assert!(land(&app, "code-0").await);
     assert_eq!(sign_up(&app, "bob", "code-0").await, (410, "code_expired".to_owned()));
     assert!(!land(&app, "code-0").await);
@@ -484,10 +490,10 @@ async fn an_end_counts_at_once_where_something_is_decided() {
     bench.end().await;
 }
 
-/// A look-up that read the table before the change comes to the server after it.
+/// A lookup that read the table before the change reaches the server after it.
 #[tokio::test]
-async fn what_was_read_before_a_change_does_not_stay() {
-    let Some(redis) = Redis::start("what_was_read_before_a_change_does_not_stay", &[]).await else { return };
+async fn a_value_read_before_a_change_does_not_replace_it() {
+    let Some(redis) = Redis::start("a_value_read_before_a_change_does_not_replace_it", &[]).await else { return };
     let bench = Bench::start().await;
     bench.mint(1).await;
     let (app, admin) = (bench.function(&redis.url(), AMPLE), bench.admin(&redis.url()));
@@ -503,18 +509,18 @@ async fn what_was_read_before_a_change_does_not_stay() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_that_the_server_was_not() {
-    let Some(mut redis) = Redis::start("an_operator_is_told_that_the_server_was_not", &[]).await else { return };
+async fn an_operator_learns_that_the_server_was_not_updated() {
+    let Some(mut redis) = Redis::start("an_operator_learns_that_the_server_was_not_updated", &[]).await else { return };
     let bench = Bench::start().await;
     bench.mint(1).await;
     let admin = bench.admin(&redis.url());
     redis.kill();
     change(&admin, "code-0", json!({"disabled": true})).await.refused(503, "unavailable");
-    // It counts all the same.
+    // The change counts nevertheless.
     bench.world.attribute("bob", "code-0").await.refused(410, "code_expired");
     redis.restart().await;
-    let tell = async || change(&admin, "code-0", json!({"disabled": true})).await.status == 200;
-    bench.world.until("the server is told", tell).await;
+    let update = async || change(&admin, "code-0", json!({"disabled": true})).await.status == 200;
+    bench.world.until("the server is updated", update).await;
     let ended = bench.world.get("/v1/codes/code-0").await.with(200)["expires_at"].clone();
     assert!(ended.is_string());
     assert_eq!(kept(&redis, "C0DE0").await["expires_at"], ended);
@@ -522,7 +528,7 @@ async fn an_operator_is_told_that_the_server_was_not() {
 }
 
 #[tokio::test]
-async fn an_end_is_changed_by_whoever_says_how() {
+async fn only_a_valid_change_of_the_expiry_is_accepted() {
     let world = World::start().await;
     world.mint("ada", "ada-invites").await;
     let change = async |code: &str, body: Value| {
@@ -545,7 +551,7 @@ async fn an_end_is_changed_by_whoever_says_how() {
     change("ab", json!({"disabled": true})).await.refused(400, "invalid_request");
     for wish in [json!({"disabled": true}), json!({"expires_at": null}), json!({"expires_at": "2099-12-31T00:00:00Z"})]
     {
-        change("nobodys", wish).await.refused(404, "code_not_found");
+        change("unknown", wish).await.refused(404, "code_not_found");
     }
     assert_eq!(world.contents().await, before);
 
@@ -556,11 +562,11 @@ async fn an_end_is_changed_by_whoever_says_how() {
     assert_eq!(end(json!({"expires_at": null})).await, Value::Null);
     assert_eq!(world.contents().await, before, "as it was minted");
     let past = end(json!({"expires_at": "2001-01-01T00:00:00Z"})).await;
-    assert_eq!(end(json!({"disabled": true})).await, past, "it had ended");
+    assert_eq!(end(json!({"disabled": true})).await, past, "it had already expired");
     world.end().await;
 }
 
-/// Puts TLS before a server.
+/// Starts a TLS proxy in front of a server.
 async fn over_tls(redis: &Redis, config: ServerConfig) -> String {
     let (acceptor, plain) = (TlsAcceptor::from(Arc::new(config)), redis.address());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -579,10 +585,12 @@ async fn over_tls(redis: &Redis, config: ServerConfig) -> String {
     url
 }
 
-/// In a process of its own, for whom to trust is read from the process's environment.
+/// Runs in its own process, because the trusted certificates are read from the environment.
 #[tokio::test]
-async fn over_tls_only_whose_certificate_matches_is_asked() {
-    let Some(redis) = Redis::start("over_tls_only_whose_certificate_matches_is_asked", &[]).await else { return };
+async fn over_tls_only_a_server_with_a_trusted_certificate_is_asked() {
+    let Some(redis) = Redis::start("over_tls_only_a_server_with_a_trusted_certificate_is_asked", &[]).await else {
+        return;
+    };
     let here = || SanType::IpAddress(IpAddr::from([127, 0, 0, 1]));
     let ((trusted, right), (_, unknown)) = (certified(here()), certified(here()));
     let data = Folder::new();

@@ -1,4 +1,4 @@
-//! Whatever comes twice, fifty times at once, or in the wrong order comes to the same.
+//! Duplicate, concurrent and reordered events have the same result as one event in order.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::world::World;
 
 const REWARDS: [&str; 2] = ["bob:referee:issued", "bob:referrer:issued"];
 
-/// One referral, converted by `orders`, all of them published at once: one conversion, two rewards, two calls.
+/// Publishes `orders` for one referral concurrently, and checks one conversion, two rewards and two calls.
 async fn all_at_once(orders: &[String]) -> (World, Value) {
     let world = World::start().await;
     world.refer("alice", "bob").await;
@@ -20,7 +20,7 @@ async fn all_at_once(orders: &[String]) -> (World, Value) {
     world.until_redelivered().await;
     assert_eq!(world.stored("bob").await, item);
 
-    // Attributed, converted, issued, and two marks: every write is counted.
+    // Five writes: attributed, converted, issued, and two marks.
     assert_eq!(item["rev"], 5, "{item:#}");
     assert_eq!(world.announced("referral.converted").await, ["bob:converted"]);
     assert_eq!(world.announced("reward.issued").await, REWARDS);
@@ -31,14 +31,14 @@ async fn all_at_once(orders: &[String]) -> (World, Value) {
 }
 
 #[tokio::test]
-async fn one_order_fifty_times_at_once_pays_once() {
+async fn one_order_sent_fifty_times_is_rewarded_once() {
     let (world, item) = all_at_once(&vec!["o-1".to_owned(); 50]).await;
     assert_eq!(item["conversion"]["order"], "o-1");
     world.end().await;
 }
 
 #[tokio::test]
-async fn of_fifty_orders_at_once_one_converts_and_is_kept() {
+async fn one_of_fifty_concurrent_orders_converts() {
     let orders: Vec<_> = (0..50).map(|number| format!("o-{number}")).collect();
     let (world, item) = all_at_once(&orders).await;
     let winner = item["conversion"]["order"].as_str().unwrap();
@@ -48,10 +48,10 @@ async fn of_fifty_orders_at_once_one_converts_and_is_kept() {
 }
 
 /// An event's type and detail.
-type News = (&'static str, Value);
+type Event = (&'static str, Value);
 
-/// Two events that belong together, in the order of their happening, and what both come to.
-fn pairs(code: &Value) -> [(&'static str, [News; 2], Value); 6] {
+/// Pairs of related events, in order of occurrence, with the expected result of both.
+fn pairs(code: &Value) -> [(&'static str, [Event; 2], Value); 6] {
     let order = ("order.completed", json!({"order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"}));
     let refund = json!({"refund_id": "r-1", "order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": "USD"});
     let undone = json!({"order_id": "o-1", "user_id": "bob"});
@@ -77,9 +77,9 @@ fn pairs(code: &Value) -> [(&'static str, [News; 2], Value); 6] {
     ]
 }
 
-/// Publishes a pair, each event twice, and gives what came of it once the delay queue has brought all of it again.
+/// Publishes a pair, each event twice. Returns the World, the expected result and the pair's name.
 async fn after(pair: usize, reversed: bool) -> (World, Value, Value) {
-    // A hold, so that nothing is paid, and a delay that outlasts the events before it.
+    // A hold, so that nothing is issued, and a delay that is longer than the events before it take.
     let world = World::with(|options| {
         options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
         options.pace.delay = Duration::from_secs(3);
@@ -101,7 +101,7 @@ async fn after(pair: usize, reversed: bool) -> (World, Value, Value) {
     (world, expected, json!(name))
 }
 
-/// The referral's status and why it was voided, and whether bob is flagged.
+/// The referral's status and void reason, and whether bob is flagged.
 async fn now(world: &World) -> Value {
     let (item, account) = (world.stored("bob").await, world.item("USER#bob", "ACCOUNT").await);
     let flagged = account.map(|account| crate::world::plain(&account)["flagged"].clone());
@@ -109,7 +109,7 @@ async fn now(world: &World) -> Value {
 }
 
 #[tokio::test]
-async fn events_twice_in_their_order() {
+async fn duplicate_events_in_order() {
     join_all((0..6).map(|pair| async move {
         let (world, expected, name) = after(pair, false).await;
         assert_eq!(now(&world).await, expected, "{name}");
@@ -119,27 +119,27 @@ async fn events_twice_in_their_order() {
 }
 
 #[tokio::test]
-async fn events_twice_in_the_other_order() {
+async fn duplicate_events_in_reverse_order() {
     join_all((0..6).map(|pair| async move {
         let (world, expected, name) = after(pair, true).await;
-        // All but one is right at once; an order that overtook its sign-up is brought again by the delay queue.
+        // All results but one are right at once. An order before its sign-up is applied when the delay queue redelivers it.
         if name == "signed up" {
             assert_ne!(now(&world).await, expected, "{name}: this proves nothing");
         } else {
             assert_eq!(now(&world).await, expected, "{name}");
         }
-        world.until(&format!("{name} in the other order: {expected}"), async || now(&world).await == expected).await;
+        world.until(&format!("{name} in reverse order: {expected}"), async || now(&world).await == expected).await;
         world.end().await;
     }))
     .await;
 }
 
 #[tokio::test]
-async fn an_order_that_overtook_its_attribution_is_not_lost() {
+async fn an_order_before_its_attribution_is_not_lost() {
     let world = World::start().await;
     world.order("bob", "o-1").await;
     world.until_idle().await;
-    assert_eq!(world.items().await.len(), 0, "an order of somebody never referred leaves nothing");
+    assert_eq!(world.items().await.len(), 0, "an order of a user who was not referred stores nothing");
     world.refer("alice", "bob").await;
     let referral = world.until_status("bob", "rewarded").await;
     assert_eq!(referral["order_id"], "o-1");
@@ -149,7 +149,7 @@ async fn an_order_that_overtook_its_attribution_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() {
+async fn twenty_concurrent_sign_up_events_create_one_code_and_one_referral() {
     let world = World::start().await;
     world.mint("alice", "alice").await;
     let signed_up = json!({"user_id": "bob", "code": "alice", "device_fingerprint": "a-device-of-bobs"});
@@ -165,7 +165,7 @@ async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() 
     world.until_redelivered().await;
     assert_eq!(world.get("/v1/users/bob/code").await.with(200)["code"], bobs);
     assert_eq!(world.stored("bob").await, item);
-    // Two codes, their two owners' notes, bob's account with his device, and the referral: nothing more.
+    // Two codes, their two owner items, bob's account with his device, and the referral.
     assert_eq!(world.items().await.len(), 6);
     let account = crate::world::plain(&world.item("USER#bob", "ACCOUNT").await.unwrap());
     assert_eq!(account["devices"].as_array().map(Vec::len), Some(1), "{account}");
@@ -173,7 +173,7 @@ async fn a_sign_up_event_twenty_times_at_once_mints_one_code_and_one_referral() 
 }
 
 #[tokio::test]
-async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
+async fn the_latest_flag_or_clearance_counts_in_any_order_of_arrival() {
     let world = World::start().await;
     world.mint("alice", "alice").await;
     let flagged = json!({"user_id": "alice", "reason": "x", "occurred_at": "2026-01-02T00:00:00Z"});
@@ -185,7 +185,7 @@ async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
     world.until_idle().await;
     world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
 
-    // At one and the same moment the flag outweighs.
+    // At the same time, the flag wins.
     world.publish("account.cleared", cleared("2026-01-02T00:00:00Z")).await;
     world.until_idle().await;
     world.attribute("bob", "alice").await.refused(422, "referrer_flagged");
@@ -199,7 +199,7 @@ async fn of_flags_and_clearances_the_latest_holds_whatever_comes_last() {
     world.end().await;
 }
 
-/// One invocation draws codes for every sign-up of its batch, and none gets in another's way.
+/// One invocation generates a code for each sign-up of its batch, without collisions.
 #[tokio::test]
 async fn a_batch_of_sign_ups_mints_a_code_for_each() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! Landing: what a link leaves in a browser, and what a sign-up may make of it.
+//! Landing: the cookie that a link sets, and how a sign-up uses it.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::world::{Answer, World};
 
 const DAY: u32 = 24 * 60 * 60;
 
-/// A moment so many milliseconds from now.
+/// The time this many milliseconds from now.
 fn from_now(millis: i64) -> String {
     (Utc::now() + chrono::Duration::milliseconds(millis)).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Mints a code that ends after so many milliseconds.
+/// Mints a code that expires after this many milliseconds.
 async fn mint_until(world: &World, user: &str, code: &str, millis: i64) {
     let body = json!({"code": code, "expires_at": from_now(millis)});
     world.put(&format!("/v1/users/{user}/code"), body).await.with(201);
 }
 
-/// Opens a link, and asserts that it leads to the landing page.
+/// Opens a link, and asserts that it redirects to the landing page.
 async fn open(world: &World, path: &str) -> Answer {
     let answer = world.get(path).await;
     assert_eq!(answer.status, 302, "{path}: {answer:?}");
@@ -31,20 +31,20 @@ async fn open(world: &World, path: &str) -> Answer {
     answer
 }
 
-/// Signs a visitor up with this body and these `Cookie` headers.
+/// Signs up a visitor with this body and these `Cookie` headers.
 async fn sign_up(world: &World, body: Value, cookies: &[&str]) -> Answer {
     let headers: Vec<_> = cookies.iter().map(|cookie| ("cookie", *cookie)).collect();
     world.send(Method::POST, "/v1/referrals", &headers, body.to_string()).await
 }
 
-/// The touch of a link, at another millisecond than the one before.
+/// Opens a link in another millisecond than the previous one, and returns its cookie.
 async fn touch(world: &World, code: &str) -> String {
     sleep(Duration::from_millis(5)).await;
     world.land(code).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_live_link_leads_on_and_leaves_a_cookie() {
+async fn a_live_link_redirects_and_sets_a_cookie() {
     let world = World::start().await;
     world.mint("alice", "ALICE-2026").await;
     let before = world.contents().await;
@@ -54,10 +54,10 @@ async fn a_live_link_leads_on_and_leaves_a_cookie() {
     let set = answer.headers["set-cookie"].to_str().unwrap();
     let mut attributes: Vec<_> = set.split("; ").skip(1).collect();
     attributes.sort_unstable();
-    // Over plain HTTP a cookie that is `Secure` would be lost.
+    // A browser drops a `Secure` cookie over plain HTTP.
     assert_eq!(attributes, ["HttpOnly", &format!("Max-Age={}", 90 * DAY), "Path=/", "SameSite=Lax"]);
     assert!(set.starts_with("referral="), "{set}");
-    assert_eq!(world.contents().await, before, "a visit is no write");
+    assert_eq!(world.contents().await, before, "a visit writes nothing");
     world.end().await;
 }
 
@@ -82,14 +82,14 @@ async fn the_cookie_follows_the_settings() {
 }
 
 #[tokio::test]
-async fn every_other_link_leads_on_without_a_cookie() {
+async fn every_other_link_redirects_without_a_cookie() {
     let world = World::start().await;
     mint_until(&world, "alice", "ALICE-2026", 400).await;
     world.mint("dave", "DAVE").await;
     sleep(Duration::from_millis(450)).await;
     let long = format!("/r/{}", "x".repeat(10 * 1024));
     for path in [
-        "/r/NOBODY",
+        "/r/UNKNOWN",
         "/r/ALICE-2026",
         "/r/a11ce2026",
         "/r/ab",
@@ -115,7 +115,7 @@ async fn every_other_link_leads_on_without_a_cookie() {
 }
 
 #[tokio::test]
-async fn a_flagged_owners_link_tells_no_visitor() {
+async fn a_flagged_owners_link_lands_like_any_other() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.publish("account.flagged", json!({"user_id": "alice", "reason": "chargebacks"})).await;
@@ -126,7 +126,7 @@ async fn a_flagged_owners_link_tells_no_visitor() {
 }
 
 #[tokio::test]
-async fn a_code_is_found_however_it_is_typed() {
+async fn all_spellings_of_a_code_land() {
     let world = World::start().await;
     world.mint("alice", "ALICE-2026").await;
     for (number, link) in ["a11ce-2026", "ALICE2026", "A-L-I-C-E-2-O-2-6", "%41lice-2026"].iter().enumerate() {
@@ -138,7 +138,7 @@ async fn a_code_is_found_however_it_is_typed() {
 }
 
 #[tokio::test]
-async fn the_bodys_code_beats_the_cookie() {
+async fn a_code_in_the_body_wins_over_the_cookie() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.mint("dave", "DAVE").await;
@@ -147,8 +147,8 @@ async fn the_bodys_code_beats_the_cookie() {
     assert_eq!(with_code["referrer_id"], "dave");
     let without = sign_up(&world, json!({"referee_id": "carol"}), &[&cookie]).await.with(201);
     assert_eq!(without["referrer_id"], "alice");
-    // Not only where the code is a good one.
-    let unknown = json!({"referee_id": "erin", "code": "NOBODY"});
+    // An unknown code in the body wins, too.
+    let unknown = json!({"referee_id": "erin", "code": "UNKNOWN"});
     sign_up(&world, unknown, &[&cookie]).await.refused(404, "code_not_found");
     world.end().await;
 }
@@ -160,13 +160,13 @@ async fn the_last_live_touch_wins() {
     world.mint("dave", "DAVE").await;
     mint_until(&world, "erin", "ERIN", 300).await;
 
-    // A browser keeps one cookie of a name: the second link's replaces the first's.
+    // A browser keeps one cookie per name: the second link's cookie replaces the first.
     let name = |cookie: &str| cookie.split('=').next().unwrap().to_owned();
     let (first, second) = (touch(&world, "ALICE").await, touch(&world, "DAVE").await);
     assert_eq!(name(&first), name(&second));
     assert_eq!(world.attribute_by_cookie("bob", &second).await.with(201)["referrer_id"], "dave");
 
-    // A link that is dead by now leaves the earlier cookie alone.
+    // An expired link does not replace the earlier cookie.
     sleep(Duration::from_millis(350)).await;
     assert_eq!(world.land("ERIN").await, None);
     assert_eq!(world.attribute_by_cookie("carol", &first).await.with(201)["referrer_id"], "alice");
@@ -199,7 +199,7 @@ async fn of_several_cookies_the_latest_touch_wins() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_was_not_signed_here_does_not_exist() {
+async fn a_cookie_without_a_valid_signature_is_ignored() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.mint("dave", "DAVES").await;
@@ -242,7 +242,7 @@ async fn a_cookie_that_was_not_signed_here_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_touch_decides_whether_the_code_was_live() {
+async fn a_code_must_be_live_at_the_touch() {
     let world = World::start().await;
     mint_until(&world, "alice", "ALICE", 1500).await;
     world.mint("dave", "DAVE").await;
@@ -250,31 +250,31 @@ async fn a_touch_decides_whether_the_code_was_live() {
     let cookie = world.land("ALICE").await.unwrap();
     let others = world.land("DAVE").await.unwrap();
     sleep(Duration::from_millis(1600)).await;
-    assert_eq!(world.land("ALICE").await, None, "expired by now");
+    assert_eq!(world.land("ALICE").await, None, "the code has expired");
     let before = world.contents().await;
 
-    // Without a touch of this code, the sign-up is what counts.
+    // Without a touch of this code, the time of the sign-up counts.
     world.attribute("bob", "ALICE").await.refused(410, "code_expired");
     let body = json!({"referee_id": "bob", "code": "ALICE"});
     sign_up(&world, body.clone(), &[&others]).await.refused(410, "code_expired");
-    // A sign-up that is yet to come is one of now.
+    // A sign-up time in the future is replaced by now.
     let body_then = json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": from_now(100_000)});
     sign_up(&world, body_then, &[]).await.refused(410, "code_expired");
     assert_eq!(world.contents().await, before);
 
-    // With one, the touch; in whichever way the code is typed.
+    // With a touch, its time counts, for all spellings of the code.
     assert_eq!(world.attribute_by_cookie("bob-1", &cookie).await.with(201)["referrer_id"], "alice");
     for (referee, code) in [("bob-2", "ALICE"), ("bob-3", "a-l-i-c-e")] {
         let referral = sign_up(&world, json!({"referee_id": referee, "code": code}), &[&cookie]).await.with(201);
         assert_eq!((&referral["referrer_id"], &referral["code"]), (&json!("alice"), &json!("ALICE")));
     }
-    // And a sign-up that is told of late counts from when it was.
+    // A sign-up that is reported late counts from its own time.
     sign_up(&world, json!({"referee_id": "bob-4", "code": "ALICE", "signed_up_at": live}), &[]).await.with(201);
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_touch_counts_within_the_window_only() {
+async fn a_touch_counts_only_within_the_window() {
     let world = World::with_env([("ATTRIBUTION_WINDOW_DAYS", "0")]).await;
     world.mint("alice", "ALICE").await;
     let cookie = world.land("ALICE").await.unwrap();
@@ -285,7 +285,7 @@ async fn a_touch_counts_within_the_window_only() {
 }
 
 #[tokio::test]
-async fn a_strange_letter_in_another_cookie_does_not_cost_ours() {
+async fn an_invalid_character_in_another_cookie_does_no_harm() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     let cookies = format!("name=Jos\u{e9}; {}", touch(&world, "ALICE").await);
@@ -294,7 +294,7 @@ async fn a_strange_letter_in_another_cookie_does_not_cost_ours() {
 }
 
 #[tokio::test]
-async fn a_mint_repeated_after_the_codes_end_is_answered_as_before() {
+async fn a_mint_repeated_after_the_expiry_gets_the_same_answer() {
     let world = World::start().await;
     let body = json!({"code": "ALICE", "expires_at": from_now(400)});
     world.put("/v1/users/alice/code", body.clone()).await.with(201);

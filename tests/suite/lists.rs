@@ -1,4 +1,4 @@
-//! Lists and reads: every field as the contract says, and pages that neither lose nor repeat anything.
+//! Lists and reads: each field follows the contract, and pages neither lose nor repeat items.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::world::World;
 
-/// Asserts that this is a moment in the form in which all of ours are written.
+/// Whether this is a timestamp in the form that the service writes.
 fn is_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
     text.len() == "2026-01-31T09:30:00.000Z".len()
@@ -15,7 +15,7 @@ fn is_time(value: &Value) -> bool {
         && text.ends_with('Z')
 }
 
-/// Takes the moments out of a document, asserting that they are there: `null` in their place.
+/// Replaces the timestamps of a document by `null`, after checking that they are present.
 fn without_times(mut document: Value, fields: &[&str]) -> Value {
     for field in fields {
         assert!(is_time(&document[field]), "{field} of {document:#}");
@@ -24,7 +24,7 @@ fn without_times(mut document: Value, fields: &[&str]) -> Value {
     document
 }
 
-/// Walks through a list to its end.
+/// Reads all pages of a list.
 async fn walk(world: &World, path: &str, limit: usize) -> Vec<Value> {
     let (mut items, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -47,7 +47,7 @@ fn ids(items: &[Value], field: &str) -> Vec<String> {
     items.iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
 }
 
-/// Refers, one after the other and each in a millisecond of their own; newest first.
+/// Refers the referees one after another, each in another millisecond. Returns the referrals, newest first.
 async fn refer_all(world: &World, code: &str, referees: impl IntoIterator<Item = String>) -> Vec<Value> {
     let mut referrals = Vec::new();
     for referee in referees {
@@ -58,7 +58,7 @@ async fn refer_all(world: &World, code: &str, referees: impl IntoIterator<Item =
 }
 
 #[tokio::test]
-async fn a_code_is_shown_with_all_its_fields() {
+async fn a_code_is_returned_with_all_its_fields() {
     let world = World::start().await;
     let url = world.service().url();
     let minted = world.put("/v1/users/alice/code", json!({"code": "ALICE-2026"})).await.with(201);
@@ -75,11 +75,11 @@ async fn a_code_is_shown_with_all_its_fields() {
     }
 
     let body = json!({"expires_at": "2099-12-31T23:00:00+01:00", "program": "default"});
-    let drawn = world.put("/v1/users/bob/code", body).await.with(201);
-    assert_eq!(drawn["expires_at"], "2099-12-31T22:00:00.000Z");
-    let code = drawn["code"].as_str().unwrap();
+    let random = world.put("/v1/users/bob/code", body).await.with(201);
+    assert_eq!(random["expires_at"], "2099-12-31T22:00:00.000Z");
+    let code = random["code"].as_str().unwrap();
     assert!(code.len() == 8 && code.bytes().all(|byte| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&byte)), "{code}");
-    assert_eq!(world.get(&format!("/v1/codes/{code}")).await.with(200), drawn);
+    assert_eq!(world.get(&format!("/v1/codes/{code}")).await.with(200), random);
     // Neither a body nor a content type is needed.
     let bare = world.send(reqwest::Method::PUT, "/v1/users/carol/code", &[], "").await.with(201);
     assert_eq!((&bare["user_id"], &bare["expires_at"]), (&json!("carol"), &Value::Null));
@@ -87,7 +87,7 @@ async fn a_code_is_shown_with_all_its_fields() {
 }
 
 #[tokio::test]
-async fn a_referral_is_shown_with_all_its_fields_at_every_age() {
+async fn a_referral_is_returned_with_all_its_fields_in_each_state() {
     let world = World::with_env([("HOLD_SECONDS", "1"), ("REFEREE_REWARD_TYPE", "points")]).await;
     world.mint("alice", "ALICE").await;
     let created = world.attribute("bob", "ALICE").await.with(201);
@@ -106,7 +106,7 @@ async fn a_referral_is_shown_with_all_its_fields_at_every_age() {
     expected["order_id"] = json!("o-1");
     assert_eq!(without_times(converted.clone(), &["created_at", "converted_at"]), expected);
 
-    // One that is voided meanwhile.
+    // Another referral that is voided meanwhile.
     world.attribute("carol", "ALICE").await.with(201);
     world.order("carol", "o-2").await;
     world.until_status("carol", "converted").await;
@@ -139,7 +139,7 @@ async fn a_referral_is_shown_with_all_its_fields_at_every_age() {
     assert_eq!(rewarded["created_at"], created["created_at"]);
     assert_eq!(rewarded["converted_at"], converted["converted_at"]);
 
-    // The lists show the same, and each sees their own side.
+    // The lists return the same data, and each user gets the reward of their own side.
     let list = world.get("/v1/users/alice/referrals").await.with(200);
     assert_eq!(list, json!({"items": [voided, rewarded], "next_cursor": null}));
     let of_alice = world.get("/v1/users/alice/rewards").await.with(200);
@@ -150,7 +150,7 @@ async fn a_referral_is_shown_with_all_its_fields_at_every_age() {
 }
 
 #[tokio::test]
-async fn an_undelivered_reward_says_so() {
+async fn a_failed_reward_has_the_status_failed() {
     let world = World::start().await;
     world.script("credit", json!({"answers": [400, 400]})).await;
     world.refer("alice", "bob").await;
@@ -164,7 +164,7 @@ async fn an_undelivered_reward_says_so() {
 }
 
 #[tokio::test]
-async fn pages_of_referrals_hold_every_one_once() {
+async fn pages_contain_each_referral_once() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     world.mint("dave", "DAVE").await;
@@ -178,14 +178,14 @@ async fn pages_of_referrals_hold_every_one_once() {
     }
     let page = world.get("/v1/users/alice/referrals?limit=100").await.with(200);
     assert_eq!(page["next_cursor"], Value::Null);
-    // Fifty are asked for where nobody says how many; two, when two.
+    // The default limit is fifty. A limit of two returns two.
     let page = world.get("/v1/users/alice/referrals").await.with(200);
     assert_eq!((page["items"].as_array().unwrap().len(), &page["next_cursor"]), (25, &Value::Null));
     let page = world.get("/v1/users/alice/referrals?limit=2").await.with(200);
     assert_eq!(page["items"], json!(expected[..2]));
     assert!(page["next_cursor"].is_string(), "{page:#}");
 
-    // Who comes while somebody reads on is on no later page.
+    // A referral that is created between two page reads is not on a later page.
     let cursor = page["next_cursor"].as_str().unwrap();
     world.attribute("late", "ALICE").await.with(201);
     let next = world.get(&format!("/v1/users/alice/referrals?limit=2&cursor={cursor}")).await.with(200);
@@ -208,7 +208,7 @@ async fn a_list_without_a_limit_ends_at_fifty() {
 }
 
 #[tokio::test]
-async fn a_list_can_be_of_one_code() {
+async fn a_list_can_be_filtered_by_code() {
     let world = World::start().await;
     world.mint("alice", "ALICE-2026").await;
     let expected = refer_all(&world, "ALICE-2026", ["bob".to_owned(), "carol".to_owned()]).await;
@@ -216,15 +216,15 @@ async fn a_list_can_be_of_one_code() {
         let page = world.get(&format!("/v1/users/alice/referrals?code={code}")).await.with(200);
         assert_eq!(page, json!({"items": found, "next_cursor": null}), "{code}");
     }
-    // A page that the filter left short still says that there is more.
+    // A page that the filter emptied still has a cursor.
     let page = world.get("/v1/users/alice/referrals?code=DAVE&limit=1").await.with(200);
     assert_eq!(page["items"], json!([]));
     assert!(page["next_cursor"].is_string(), "{page:#}");
     world.end().await;
 }
 
-/// A user who refers `before` others, is referred themselves, and refers `after` more: every reward in its place.
-async fn rewards_in_place(before: usize, after: usize) {
+/// Checks the list of a user who refers `before` others, is then referred, and then refers `after` more.
+async fn rewards_in_order(before: usize, after: usize) {
     let world = World::start().await;
     world.mint("top", "TOP").await;
     world.mint("mid", "MID").await;
@@ -246,30 +246,30 @@ async fn rewards_in_place(before: usize, after: usize) {
         assert_eq!(ids(&rewards, "reward_id"), expected, "limit {limit}");
         assert!(rewards.iter().all(|reward| reward["user_id"] == "mid"), "{rewards:#?}");
     }
-    // The others' lists: only what is theirs.
+    // Other lists contain only the user's own items.
     assert_eq!(ids(&walk(&world, "/v1/users/top/rewards", 1).await, "reward_id"), ["mid:referrer"]);
     assert_eq!(walk(&world, "/v1/users/mid/referrals", 2).await.len(), before + after);
     world.end().await;
 }
 
 #[tokio::test]
-async fn ones_own_reward_is_in_its_place_among_the_others() {
-    rewards_in_place(3, 3).await;
+async fn a_users_reward_as_referee_is_listed_in_order() {
+    rewards_in_order(3, 3).await;
 }
 
 #[tokio::test]
-async fn ones_own_reward_may_be_the_oldest() {
-    rewards_in_place(0, 4).await;
+async fn a_users_reward_as_referee_can_be_the_oldest() {
+    rewards_in_order(0, 4).await;
 }
 
 #[tokio::test]
-async fn ones_own_reward_may_be_the_newest() {
-    rewards_in_place(4, 0).await;
+async fn a_users_reward_as_referee_can_be_the_newest() {
+    rewards_in_order(4, 0).await;
 }
 
 #[tokio::test]
-async fn ones_own_reward_may_be_the_only_one() {
-    rewards_in_place(0, 0).await;
+async fn a_users_reward_as_referee_can_be_the_only_one() {
+    rewards_in_order(0, 0).await;
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn pages_without_a_reward_do_not_end_the_list() {
 }
 
 #[tokio::test]
-async fn ids_of_all_characters_are_one_id_however_they_are_escaped() {
+async fn escaped_and_plain_ids_are_the_same_id() {
     let world = World::start().await;
     let (alice, bob) = ("alice+x@example.com", "auth0|b_o-b.7");
     let forms = |id: &str| {
@@ -323,10 +323,10 @@ async fn an_unknown_user_has_empty_lists() {
     let world = World::start().await;
     world.refer("alice", "bob").await;
     let empty = json!({"items": [], "next_cursor": null});
-    for path in ["/v1/users/nobody/referrals", "/v1/users/nobody/rewards", "/v1/users/bob/referrals"] {
+    for path in ["/v1/users/unknown/referrals", "/v1/users/unknown/rewards", "/v1/users/bob/referrals"] {
         assert_eq!(world.get(path).await.with(200), empty, "{path}");
     }
-    // And who was referred or refers, but has no reward yet.
+    // The same for users with referrals but without rewards.
     for path in ["/v1/users/alice/rewards", "/v1/users/bob/rewards"] {
         assert_eq!(world.get(path).await.with(200), empty, "{path}");
     }
@@ -334,7 +334,7 @@ async fn an_unknown_user_has_empty_lists() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_opaque_and_goes_as_it_came() {
+async fn a_cursor_is_safe_in_a_url_as_it_is() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     refer_all(&world, "ALICE", (0..9).map(|number| format!("b+o|b@{number}"))).await;

@@ -1,4 +1,4 @@
-//! Sweeps that overlap, and marks of both sides at one instant: nothing is left behind, and no claim is ignored.
+//! Overlapping sweeps, and concurrent delivery marks of both sides: no work is lost, and no claim is ignored.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,14 +11,14 @@ use crate::world::{
     stand_in::{Reply, SECRET, StandIn},
 };
 
-/// As many referrals as surely have both calls under way at once: each queue is worked on by ten.
+/// The number of referrals whose calls run concurrently: each queue has ten workers.
 const REFERRALS: usize = 10;
 
 fn bob(number: usize) -> String {
     format!("bob-{number:02}")
 }
 
-/// A World whose subsystem has been called for both rewards of every referral, and holds all its answers.
+/// A World whose subsystem was called for both rewards of each referral and has not answered yet.
 async fn held(subsystem: &StandIn) -> World {
     subsystem.set_default_reply(Reply::Hold(200));
     let mut world = World::with_env([
@@ -35,18 +35,18 @@ async fn held(subsystem: &StandIn) -> World {
         world.order(&bob(number), &format!("o-{number}")).await;
     }))
     .await;
-    world.until("both sides of all are asked for", async || subsystem.calls().len() == 2 * REFERRALS).await;
+    world.until("both sides of all referrals are called", async || subsystem.calls().len() == 2 * REFERRALS).await;
     world
 }
 
-/// The item of every referral, by its referee.
+/// The referral items by referee.
 async fn referrals(world: &World) -> BTreeMap<String, Value> {
     let items = world.items().await;
     let items = items.iter().map(plain).filter(|item| item["sk"] == "REFERRAL");
     items.map(|item| (item["pk"].as_str().unwrap().trim_start_matches("REFEREE#").to_owned(), item)).collect()
 }
 
-/// How often each reward was announced as issued.
+/// The number of `reward.issued` events of each reward.
 async fn announced(world: &World) -> BTreeMap<String, usize> {
     world.announced("reward.issued").await.into_iter().fold(BTreeMap::new(), |mut counts, id| {
         *counts.entry(id).or_default() += 1;
@@ -58,9 +58,9 @@ async fn sweep(world: &World) {
     world.service().sweep_now().await.unwrap();
 }
 
-/// Every fifth referee is refused for good while the referrer's side is taken.
+/// Every fifth reward of a referee is refused permanently while the referrer's is accepted.
 #[tokio::test]
-async fn both_sides_are_marked_at_the_same_instant() {
+async fn both_sides_are_marked_concurrently() {
     let subsystem = StandIn::start().await;
     let is_refused = |number: usize| number.is_multiple_of(5);
     for number in (0..REFERRALS).filter(|number| is_refused(*number)) {
@@ -80,19 +80,19 @@ async fn both_sides_are_marked_at_the_same_instant() {
             assert!(lane.starts_with("parked#") && item["rewards"]["referee"]["failed_at"].is_string(), "{item:#}");
         } else {
             delivered.push(format!("{referee}:referee:delivered"));
-            assert_eq!(lane, "", "owes nothing: {item:#}");
+            assert_eq!(lane, "", "has no work left: {item:#}");
         }
     }
     delivered.sort();
     assert_eq!(world.announced("reward.delivered").await, delivered);
     assert_eq!(world.announced("reward.failed").await, failed);
-    assert_eq!(subsystem.calls().len(), 2 * REFERRALS, "a lost race for the item is no reason to call again");
+    assert_eq!(subsystem.calls().len(), 2 * REFERRALS, "a lost race for the item does not repeat the call");
     world.end().await;
 }
 
-/// Three sweeps at once, just when everything they would announce again is being marked.
+/// Three concurrent sweeps while all rewards that they would announce again are being marked.
 #[tokio::test]
-async fn marks_and_sweeps_at_the_same_instant_leave_nothing_behind() {
+async fn concurrent_marks_and_sweeps_leave_no_work() {
     let subsystem = StandIn::start().await;
     let world = held(&subsystem).await;
     sleep(Duration::from_millis(1100)).await;
@@ -102,9 +102,9 @@ async fn marks_and_sweeps_at_the_same_instant_leave_nothing_behind() {
     let (announced, referrals) = (announced(&world).await, referrals(&world).await);
     assert_eq!((announced.len(), referrals.len()), (2 * REFERRALS, REFERRALS));
     for (referee, item) in &referrals {
-        assert!(item["work"].is_null() && item["due_at"].is_null(), "owes nothing: {item:#}");
+        assert!(item["work"].is_null() && item["due_at"].is_null(), "has no work left: {item:#}");
         let claims = item["rev"].as_u64().unwrap() - 5;
-        assert!(claims <= 1, "claimed while a claim held: {item:#}");
+        assert!(claims <= 1, "claimed while another claim was valid: {item:#}");
         for side in ["referrer", "referee"] {
             let times = announced[&format!("{referee}:{side}:issued")];
             assert!(times as u64 <= 1 + claims, "announced {times} times under {claims} claims: {item:#}");
@@ -124,9 +124,9 @@ async fn marks_and_sweeps_at_the_same_instant_leave_nothing_behind() {
     world.end().await;
 }
 
-/// A sweep is slow to write, and the next one has come and gone by then.
+/// A sweep writes slowly, and the next one ends before it.
 #[tokio::test]
-async fn a_sweep_that_is_overtaken_by_the_next_repeats_nothing() {
+async fn a_sweep_that_is_overtaken_repeats_nothing() {
     let slow = Fault::Slow(Duration::from_millis(600));
     let world = World::with(|options| {
         options.pace.stream = false;

@@ -1,18 +1,18 @@
-//! Uniqueness: each constraint of the table under fifty claimants at once.
+//! Uniqueness: each constraint of the table holds for fifty concurrent requests.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World, plain};
 
-const CLAIMANTS: usize = 50;
+const REQUESTS: usize = 50;
 
-/// Calls `claim` for every claimant at once.
-async fn at_once(claim: impl AsyncFn(usize) -> Answer) -> Vec<Answer> {
-    join_all((0..CLAIMANTS).map(|number| claim(number))).await
+/// Sends all requests concurrently.
+async fn at_once(send: impl AsyncFn(usize) -> Answer) -> Vec<Answer> {
+    join_all((0..REQUESTS).map(|number| send(number))).await
 }
 
-/// The number of the one who got a 201; asserts that there is exactly one.
+/// The number of the request that got a 201. Asserts that there is exactly one.
 fn winner(answers: &[Answer]) -> usize {
     let won = |(_, answer): &(usize, &Answer)| answer.status == 201;
     let winners: Vec<_> = answers.iter().enumerate().filter(won).map(|(number, _)| number).collect();
@@ -21,16 +21,16 @@ fn winner(answers: &[Answer]) -> usize {
     winners[0]
 }
 
-/// The items whose sort key this is, or begins with.
+/// The items whose sort key begins with this text.
 async fn items(world: &World, sk: &str) -> Vec<Value> {
     let items = world.items().await;
     items.iter().map(plain).filter(|item| item["sk"].as_str().unwrap().starts_with(sk)).collect()
 }
 
 #[tokio::test]
-async fn one_of_fifty_gets_a_vanity_code() {
+async fn one_of_fifty_users_gets_a_vanity_code() {
     let world = World::start().await;
-    // However it is spelled, it is one code.
+    // All spellings are the same code.
     let spelled = ["SOLE-LILO", "sole-lilo", "S01E1110", "s-o-l-e-l-i-l-o"];
     let answers = at_once(async |number| {
         let code = spelled[number % spelled.len()];
@@ -47,17 +47,17 @@ async fn one_of_fifty_gets_a_vanity_code() {
     assert_eq!(answers[winner].body["user_id"], owner);
     assert_eq!(world.get("/v1/codes/sole-lilo").await.with(200), answers[winner].body);
     let codes = items(&world, "CODE").await;
-    assert_eq!(codes.len(), 2, "the code, and that its owner has it: {codes:#?}");
+    assert_eq!(codes.len(), 2, "the code and its owner's item: {codes:#?}");
     assert!(codes.iter().any(|item| item["pk"] == "CODE#S01E1110" && item["owner"] == owner), "{codes:#?}");
     assert!(codes.iter().any(|item| item["pk"] == format!("USER#{owner}")), "{codes:#?}");
 
-    // Who lost is free to take another.
-    let loser = (winner + 1) % CLAIMANTS;
+    // A user who did not get the code can choose another.
+    let loser = (winner + 1) % REQUESTS;
     world.mint(&format!("user-{loser}"), "ANOTHER").await;
     world.end().await;
 }
 
-/// Mints fifty times at once for one user, and checks that they all were told of one and the same code.
+/// Mints fifty times concurrently for one user, and checks that all answers contain the same code.
 async fn mint_at_once(body: impl Fn(usize) -> Value) {
     let world = World::start().await;
     let answers = at_once(async |number| world.put("/v1/users/alice/code", body(number)).await).await;
@@ -68,7 +68,7 @@ async fn mint_at_once(body: impl Fn(usize) -> Value) {
         assert_eq!(answer.body, answers[winner].body);
     }
     let codes = items(&world, "CODE").await;
-    assert_eq!(codes.len(), 2, "the code, and that its owner has it: {codes:#?}");
+    assert_eq!(codes.len(), 2, "the code and its owner's item: {codes:#?}");
     for item in &codes {
         assert_eq!(item["code"], answers[winner].body["code"], "{item:#}");
     }
@@ -77,22 +77,22 @@ async fn mint_at_once(body: impl Fn(usize) -> Value) {
 }
 
 #[tokio::test]
-async fn fifty_mints_at_once_draw_one_code() {
+async fn fifty_concurrent_mints_create_one_random_code() {
     mint_at_once(|_| json!({})).await;
 }
 
 #[tokio::test]
-async fn fifty_vanity_codes_at_once_leave_a_user_with_one() {
+async fn fifty_concurrent_vanity_codes_leave_a_user_with_one() {
     mint_at_once(|number| json!({"code": format!("VANITY-{number}")})).await;
 }
 
 #[tokio::test]
-async fn one_vanity_code_fifty_times_at_once_is_minted_once() {
+async fn one_vanity_code_requested_fifty_times_is_minted_once() {
     mint_at_once(|_| json!({"code": "ALICE-2026"})).await;
 }
 
 #[tokio::test]
-async fn one_of_fifty_codes_refers_a_referee() {
+async fn one_of_fifty_codes_gets_the_referee() {
     let world = World::start().await;
     at_once(async |number| {
         world.put(&format!("/v1/users/user-{number}/code"), json!({"code": format!("CODE-{number}")})).await
@@ -112,7 +112,7 @@ async fn one_of_fifty_codes_refers_a_referee() {
     assert_eq!(referral, answers[winner].body);
     assert_eq!(referral["referrer_id"], format!("user-{winner}"));
 
-    // And only the winner is paid.
+    // Only this referrer is rewarded.
     world.order("bob", "o-1").await;
     world.until_status("bob", "rewarded").await;
     world.until_idle().await;
@@ -123,7 +123,7 @@ async fn one_of_fifty_codes_refers_a_referee() {
 }
 
 #[tokio::test]
-async fn one_code_fifty_times_is_one_referral() {
+async fn fifty_sign_ups_by_one_code_create_one_referral() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
     let answers = at_once(async |_| world.attribute("bob", "alice").await).await;

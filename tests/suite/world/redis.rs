@@ -1,4 +1,4 @@
-//! A real Redis of a test's own: Debian's `redis-server` on a free port, killed with the test.
+//! A real Redis for one test: Debian's `redis-server` on a free port, killed at the end of the test.
 
 use std::{
     net::TcpListener,
@@ -20,11 +20,11 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts a server with these settings. `None` where none is installed, which is said aloud, and is a failure where
-    /// `REQUIRE_REDIS` is set, as it is in CI.
+    /// Starts a server with these settings. Returns `None`, with a message, if `redis-server` is not installed. With
+    /// `REQUIRE_REDIS`, as in CI, this is a failure.
     pub(crate) async fn start(test: &str, settings: &'static [&'static str]) -> Option<Self> {
         if !is_installed() {
-            not_tested(test, "there is no redis-server here (package redis-server)", "REQUIRE_REDIS");
+            not_tested(test, "redis-server is not installed (package redis-server)", "REQUIRE_REDIS");
             return None;
         }
         let folder = Folder::new();
@@ -48,13 +48,13 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends the server at once, with all that it knew.
+    /// Kills the server. Its data is lost.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         process::end(&mut self.child);
     }
 
-    /// Starts it again at the same address, empty.
+    /// Starts it again at the same address, without data.
     pub(crate) async fn restart(&mut self) {
         let end = Instant::now() + LIMIT;
         loop {
@@ -66,12 +66,12 @@ impl Redis {
         }
     }
 
-    /// Sends it one command.
+    /// Sends one command, which must succeed.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).await.unwrap()
     }
 
-    /// The same, whatever comes of it.
+    /// Sends one command.
     pub(crate) async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
         let mut command = Cmd::new();
         for word in words {
@@ -84,12 +84,12 @@ impl Redis {
         Client::open(self.url())?.get_multiplexed_async_connection().await
     }
 
-    /// How many keys it holds.
+    /// The number of keys.
     pub(crate) async fn size(&self) -> u64 {
         self.ask(&["DBSIZE"]).await
     }
 
-    /// Whether it answers; `false` when it ended instead, as it does when somebody else took the port.
+    /// Waits until the server answers. Returns `false` if it exited instead, for example because the port is in use.
     async fn is_ready(&mut self) -> bool {
         let end = Instant::now() + LIMIT;
         while Instant::now() < end && self.child.try_wait().unwrap().is_none() {
@@ -114,7 +114,7 @@ fn is_installed() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// A port that nobody listens on.
+/// A port that is not in use.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

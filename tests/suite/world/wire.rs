@@ -1,5 +1,5 @@
-//! The wire between the functions and AWS: counts every call to DynamoDB and what it consumed, and breaks or stops calls
-//! on demand.
+//! The connection between the functions and AWS. It counts the calls to DynamoDB and their capacity, and can fail or stop
+//! calls.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,32 +19,32 @@ use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use local::answers::{conflict, lost, refused};
 use serde_json::{Value, json};
 
-/// What can go wrong with one call.
+/// A failure of one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// The call does its work, and its answer gets lost.
+    /// The call is executed and its answer is lost.
     AnswerLost,
-    /// The call gets lost on its way there.
+    /// The request is lost and not executed.
     RequestLost,
-    /// The table pushes back.
+    /// DynamoDB throttles the call.
     Throttled,
-    /// A transaction is under way on the same item.
+    /// Another transaction uses the same item.
     Conflict,
     /// An error inside DynamoDB.
     Internal,
-    /// The call takes this long, then does its work.
+    /// The call is executed after this delay.
     Slow(Duration),
-    /// The call does its work, and its answer takes this long.
+    /// The call is executed and its answer arrives after this delay.
     AnswerSlow(Duration),
 }
 
-/// Where a call stops and never goes on, as it does when its process ends there.
+/// A point at which calls stop forever, as if the process had ended there.
 #[derive(Clone, Debug)]
 pub(crate) struct Halt {
     pub(crate) operation: &'static str,
-    /// What the call, or its answer where it gets that far, speaks of.
+    /// A text that the request or, if it was executed, its answer contains.
     pub(crate) about: &'static str,
-    /// Whether it has done its work by then.
+    /// Whether the call has been executed at this point.
     pub(crate) is_done: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Halt {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Call {
     pub(crate) operation: String,
-    /// Capacity consumed, in read or write units as the operation goes.
+    /// The consumed capacity, in read or write units, depending on the operation.
     pub(crate) units: f64,
 }
 
@@ -68,16 +68,15 @@ impl Call {
 #[derive(Debug, Default)]
 struct State {
     calls: Vec<Call>,
-    /// By operation, the faults of its next calls.
+    /// The faults of the next calls, by operation.
     faults: HashMap<String, Vec<Fault>>,
-    /// Where every call stops that gets there.
     halt: Option<Halt>,
     has_halted: bool,
-    /// What was done, as the policies of AWS name it: `dynamodb:PutItem`.
+    /// The actions of all calls, as IAM policies name them, such as `dynamodb:PutItem`.
     actions: BTreeSet<String>,
 }
 
-/// A handle on the wire; clones share it.
+/// A handle on the connection. Clones share its state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wire(Arc<Mutex<State>>);
 
@@ -86,13 +85,13 @@ impl Wire {
         self.0.lock().unwrap()
     }
 
-    /// Breaks the next calls of this operation in these ways, one after another; `analytics:` comes before the names of
-    /// those on the analytics table.
+    /// Fails the next calls of this operation with these faults, one after another. Operations on the analytics table have
+    /// the prefix `analytics:`.
     pub(crate) fn break_next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.entry(operation.to_owned()).or_default().extend(faults);
     }
 
-    /// Stops every call that gets to this point.
+    /// Stops all calls that reach this point.
     pub(crate) fn halt(&self, halt: Halt) {
         self.state().halt = Some(halt);
     }
@@ -102,32 +101,32 @@ impl Wire {
         self.state().has_halted
     }
 
-    /// The table is well again: what was ordered and has not happened will not.
+    /// Removes all faults that have not happened yet.
     pub(crate) fn mend(&self) {
         self.state().faults.clear();
     }
 
-    /// Whether every fault that was ordered has happened.
+    /// Whether all faults have happened.
     pub(crate) fn is_mended(&self) -> bool {
         self.state().faults.values().all(Vec::is_empty)
     }
 
-    /// The calls to the operational table since the last time, in order.
+    /// The calls to the main table since the last call of this method, in order.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         self.state().calls.extract_if(.., |call| !call.operation.starts_with(ANALYTICS)).collect()
     }
 
-    /// Those to the analytics table, named apart.
+    /// The calls to the analytics table, with their prefix.
     pub(crate) fn take_analytics_calls(&self) -> Vec<Call> {
         self.state().calls.extract_if(.., |call| call.operation.starts_with(ANALYTICS)).collect()
     }
 
-    /// What was done so far, as the policies of AWS name it. A transaction is the actions of its items.
+    /// The actions of all calls so far, as IAM policies name them. A transaction counts as the actions of its items.
     pub(crate) fn actions(&self) -> BTreeSet<String> {
         self.state().actions.clone()
     }
 
-    /// The connector that puts this wire between a client and the network.
+    /// A connector that sends a client's calls through this connection.
     pub(crate) fn connector(&self) -> SharedHttpClient {
         let inner = aws_smithy_http_client::Builder::new().build_http();
         SharedHttpClient::new(Tapped { inner, wire: self.clone() })
@@ -139,13 +138,13 @@ impl Wire {
         (!faults.is_empty()).then(|| faults.remove(0))
     }
 
-    /// Never returns if this is where calls stop. `texts` is what they speak of, as far as they have got.
-    async fn go_on(&self, operation: &str, is_done: bool, texts: &[&[u8]]) {
-        let is_there = |halt: &Halt| {
-            let speaks = |text: &&[u8]| text.windows(halt.about.len()).any(|part| part == halt.about.as_bytes());
-            halt.operation == operation && halt.is_done == is_done && texts.iter().any(speaks)
+    /// Never returns if calls stop at this point. `texts` are the request and, if it was executed, the answer.
+    async fn pass_point(&self, operation: &str, is_done: bool, texts: &[&[u8]]) {
+        let matches = |halt: &Halt| {
+            let contains = |text: &&[u8]| text.windows(halt.about.len()).any(|part| part == halt.about.as_bytes());
+            halt.operation == operation && halt.is_done == is_done && texts.iter().any(contains)
         };
-        let stops = self.state().halt.as_ref().is_some_and(is_there);
+        let stops = self.state().halt.as_ref().is_some_and(matches);
         if stops {
             self.state().has_halted = true;
             std::future::pending().await
@@ -193,7 +192,7 @@ impl TappedConnector {
     async fn carry(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         let mut operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        if self.look_into(&target, &mut request) {
+        if self.inspect(&target, &mut request) {
             operation.insert_str(0, ANALYTICS);
         }
         match self.wire.next_fault(&operation) {
@@ -218,7 +217,7 @@ impl TappedConnector {
 
     async fn pass_on(&self, operation: &str, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let sent = request.body().bytes().unwrap_or_default().to_vec();
-        self.wire.go_on(operation, false, &[&sent]).await;
+        self.wire.pass_point(operation, false, &[&sent]).await;
         let mut response = self.inner.call(request).await?;
         let body = std::mem::replace(response.body_mut(), SdkBody::empty());
         let bytes = ByteStream::new(body).collect().await.map_err(|problem| ConnectorError::io(problem.into()))?;
@@ -226,13 +225,14 @@ impl TappedConnector {
         if let Ok(answer) = serde_json::from_slice(&bytes) {
             self.wire.note(operation, &answer);
         }
-        self.wire.go_on(operation, true, &[&sent, &bytes]).await;
+        self.wire.pass_point(operation, true, &[&sent, &bytes]).await;
         *response.body_mut() = SdkBody::from(bytes.to_vec());
         Ok(response)
     }
 
-    /// Notes what is done, and has DynamoDB say what it costs; whether it is about the analytics table.
-    fn look_into(&self, target: &str, request: &mut HttpRequest) -> bool {
+    /// Records the actions of a request, and asks DynamoDB for the consumed capacity. Returns whether the request is for
+    /// the analytics table.
+    fn inspect(&self, target: &str, request: &mut HttpRequest) -> bool {
         let Some(Ok(mut body)) = request.body().bytes().map(serde_json::from_slice::<Value>) else { return false };
         self.wire.state().actions.extend(actions(target, &body));
         if !target.starts_with("DynamoDB") {
@@ -247,8 +247,7 @@ impl TappedConnector {
     }
 }
 
-/// Before the names of operations on the analytics table, so that whoever breaks or counts calls to the operational table
-/// means those alone.
+/// The prefix of operations on the analytics table, so that faults and counts of the main table exclude them.
 const ANALYTICS: &str = "analytics:";
 
 fn is_of_analytics(body: &Value) -> bool {

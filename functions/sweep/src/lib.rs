@@ -1,4 +1,5 @@
-//! Runs every minute: finds in the index of work what is due and was not done by the stream, and does it.
+//! Runs every minute. It reads the index of work and processes referrals that are due and that the stream has not
+//! processed.
 
 use std::time::Duration;
 
@@ -78,11 +79,11 @@ impl Swept {
     }
 }
 
-/// Processes everything that is due. The payload of the schedule is ignored.
+/// Processes all referrals that are due. The payload of the schedule is ignored.
 ///
 /// # Errors
-/// Returns an error when a part failed. The rest is done, and the next sweep finds what is left. Running out of time is
-/// not an error: there was more work than one sweep can do.
+/// Returns an error when some referrals failed. The others are processed, and the next sweep finds the failed ones.
+/// Running out of time is not an error: there was more work than one sweep can do.
 pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Error> {
     let mut partitions = WorkPartition::all(Lane::Due);
     if mutant::is(Mutant::SweepForgetsHalf) {

@@ -65,7 +65,7 @@ pub(super) fn step(before: &Item, after: &Item, transition: Transition) -> Write
     write.when(kept(&condition, "#rev", Mutant::StepWithoutCondition))
 }
 
-/// `SET` what is new or different, `REMOVE` what is gone.
+/// Sets new and changed attributes, and removes those that no longer exist.
 fn difference(before: &Item, after: &Item) -> Write {
     let (mut set, mut remove) = (Vec::new(), Vec::new());
     let mut changed: Vec<_> = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).collect();

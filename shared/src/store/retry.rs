@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::{
 
 use crate::mutant::{self, Mutant};
 
-/// Retries a write that met another transaction, and a transaction of which a part was throttled.
+/// Retries a write that met another transaction, and a transaction that was partly throttled.
 ///
 /// In both cases DynamoDB did not evaluate the condition. The SDK waits and tries again, with its usual jitter.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use referrals::runtime::log_outcome::LogOutcome;
+use referrals::{lambda::http::problem::Reason, runtime::log_outcome::LogOutcome};
 
 /// The names in the first column of the table below this heading.
 fn listed(document: &str, heading: &str) -> Vec<String> {
@@ -18,4 +18,10 @@ fn listed(document: &str, heading: &str) -> Vec<String> {
 fn every_log_outcome_is_documented_in_order() {
     let outcomes: Vec<_> = LogOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
     assert_eq!(listed("operations.md", "## Log outcomes"), outcomes);
+}
+
+#[test]
+fn every_error_reason_is_documented_in_the_order_of_the_checks() {
+    let reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(listed("api.md", "### Error reasons"), reasons);
 }

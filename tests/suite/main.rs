@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod histories;
 mod landing;
+mod layers;
 mod life;
 mod lists;
 mod machine;

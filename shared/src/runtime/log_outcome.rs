@@ -7,7 +7,6 @@ macro_rules! outcomes {
     ($($name:ident => $text:literal,)*) => {
         /// A value of the log field `outcome`. `docs/operations.md` says what each value means and what to do.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[allow(missing_docs, reason = "docs/operations.md describes each value, and a test compares the two")]
         pub enum LogOutcome {
             $($name,)*
         }

@@ -112,7 +112,7 @@ async fn work_of_the_previous_version_continues() {
     running.order("pending", "o-pending").await;
     running.until("the noted cancellation counts", async || running.statuses("pending").await[0] == "voided").await;
     // The account that version 0.1.0 flagged cannot refer.
-    let (status, code, _) = running.send(Method::PUT, "/v1/users/mallory/code", None, Value::Null).await;
+    let (status, code, _) = running.send(Method::PUT, "/v1/users/mallory/code", None, json!({})).await;
     assert_eq!(status, 201, "{code}");
     let body = json!({"referee_id": "erin", "code": code["code"]});
     let (status, problem, _) = running.send(Method::POST, "/v1/referrals", None, body).await;

@@ -109,7 +109,7 @@ async fn process(app: &App, event: Value, origin: Origin, call: Call) -> Result<
         Parsed::Event(inbound) => {
             let correlation_id = inbound.user().hashed();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
-            let applied = Box::pin(apply(app, inbound, &call)).await;
+            let applied = Box::pin(apply(app, *inbound, &call)).await;
             let outcome = match applied {
                 Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => LogOutcome::Failed,
                 applied => applied?,

@@ -7,7 +7,7 @@ mod evidence;
 
 use std::str::FromStr;
 
-pub use self::evidence::{Evidence, Reported};
+pub use self::evidence::{Evidence, OwnReferral, Reported};
 use crate::mutant::{self, Mutant};
 
 /// A point in the life of a referral at which the rules are checked.
@@ -124,11 +124,7 @@ fn is_reciprocal(evidence: &Evidence) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::{account::Account, device::Device},
-        referral::Referral,
-        sample,
-    };
+    use crate::domain::{account::Account, device::Device};
 
     fn device(digest: &str) -> Device {
         serde_json::from_value(digest.into()).unwrap()
@@ -141,11 +137,7 @@ mod tests {
             referee: "alice".parse().unwrap(),
             referrer_account: Account { flagged: true, devices: vec![device("laptop")] },
             referee_account: Account { flagged: true, devices: Vec::new() },
-            referrers_own: Some(Referral {
-                referee: "alice".parse().unwrap(),
-                referrer: "bob".parse().unwrap(),
-                ..sample::pending()
-            }),
+            referrers_own: Some(OwnReferral { referrer: "bob".parse().unwrap(), device: None }),
             device: Some(device("laptop")),
             reported: Reported::default(),
         }

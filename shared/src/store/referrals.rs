@@ -19,7 +19,7 @@ use crate::{
         code::{Code, OwnedCode},
         id::UserId,
     },
-    fraud::{Evidence, Reported},
+    fraud::{Evidence, OwnReferral, Reported},
     mutant::{self, Mutant},
     referral::{
         Referral,
@@ -99,7 +99,7 @@ impl Store {
                 referee: referee.clone(),
                 referrer_account: take_account(&mut items, &account)?,
                 referee_account: Account::default(),
-                referrers_own: take(&mut items, &own).map(from_referral_item).transpose()?,
+                referrers_own: own_referral(take(&mut items, &own))?,
                 device: None,
                 reported: Reported::default(),
             },
@@ -119,7 +119,7 @@ impl Store {
             referee: referral.referee.clone(),
             referrer_account: take_account(&mut items, &referrer)?,
             referee_account: take_account(&mut items, &referee)?,
-            referrers_own: take(&mut items, &own).map(from_referral_item).transpose()?,
+            referrers_own: own_referral(take(&mut items, &own))?,
             device: referral.device.clone(),
             reported: Reported::default(),
         })
@@ -273,6 +273,12 @@ impl Store {
             None => Err(self.contended(wanted)),
         }
     }
+}
+
+/// Returns what the fraud rules read of the referrer's own referral.
+fn own_referral(item: Option<Item>) -> Result<Option<OwnReferral>, StoreError> {
+    let own = item.map(from_referral_item).transpose()?;
+    Ok(own.map(|own| OwnReferral { referrer: own.referrer, device: own.device }))
 }
 
 fn take_account(items: &mut Vec<Item>, key: &Key) -> Result<Account, StoreError> {

@@ -1,4 +1,5 @@
-//! Injected DynamoDB failures: answers that a connector gives in DynamoDB's place. Used by the tests and the simulator.
+//! Injected DynamoDB failures: answers that a connector returns instead of DynamoDB's answers. Used by the tests and
+//! the simulator.
 
 use aws_smithy_runtime_api::{
     client::{orchestrator::HttpResponse, result::ConnectorError},

@@ -56,7 +56,7 @@ pub(crate) struct Rule {
     pub(crate) targets: Vec<String>,
 }
 
-/// A function that is invoked asynchronously. Lambda's internal event queue has the function's name here.
+/// A function that is invoked asynchronously. The local service names Lambda's internal event queue like the function.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     pub(crate) name: String,
@@ -112,7 +112,7 @@ const TIMEOUT: u64 = 3;
 const ASYNC_RETRIES: u64 = 2;
 const SQS_BATCH: u64 = 10;
 const STREAM_BATCH: u64 = 100;
-/// AWS retries until the record expires. This service gives up earlier, because someone may be watching.
+/// AWS retries until the record expires. This service gives up earlier, so that a developer sees the failure soon.
 const STREAM_RETRIES: u64 = 10;
 /// How many batches of a queue, or events of a function, are processed at once if the template sets no limit.
 const CONCURRENCY: u64 = 10;

@@ -63,7 +63,7 @@ impl DynamoDb {
         // This connection closes at the end of the statement: two connections in use would conflict on table locks.
         Connection::open(&place)?.execute_batch(INDEX)?;
         if path.is_some() {
-            // Do not wait for the disk. Writes survive the end of the process, and nothing more is promised.
+            // Do not wait for the disk. Writes survive the end of the process, but may not survive a power failure.
             database.enable_bulk_loading()?;
         }
         let name = table.table_name.clone();

@@ -82,7 +82,7 @@ async fn api(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> R
     }
 }
 
-/// API Gateway's gateway_error answer when the function has none.
+/// API Gateway's own answer when the function returns none.
 fn gateway_error(status: StatusCode, message: &str) -> Response<Body> {
     json_answer(status, &json!({ "message": message }))
 }
@@ -140,8 +140,8 @@ fn path(parts: &Parts) -> String {
     if path.starts_with('/') { path.into_owned() } else { format!("/{path}") }
 }
 
-/// The host that the client called. The function's library makes a URL of it, so an unusable one is replaced; API
-/// Gateway accepts only its gateway_error names.
+/// The host that the client called. The function's library builds a URL from it, so an invalid host is replaced. API
+/// Gateway accepts only its own host names.
 fn host(local: &Local, headers: &HeaderMap) -> String {
     let given = text(headers, header::HOST);
     let usable =

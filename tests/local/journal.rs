@@ -1,4 +1,4 @@
-//! State that AWS keeps besides the table: queues, stream positions, published events and received calls.
+//! State that AWS keeps in addition to the table: queues, stream positions, published events and received calls.
 //!
 //! One SQLite database, in memory or in the data directory. Every method is one transaction; after it returns, its
 //! result survives the end of the process. Waiting pollers are notified when a queue receives a message.
@@ -142,7 +142,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Receives up to `limit` due messages, those due longest first.
+    /// Receives up to `limit` due messages, the earliest due time first.
     pub(crate) fn receive(&self, queue: &str, limit: usize) -> Result<Vec<Message>> {
         let now = clock::now();
         self.write(|transaction| {

@@ -92,7 +92,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // Registered before the service starts, so that an early Ctrl-C is not lost.
     let shutdown = shutdown_signal()?;
     let service = Service::start(Options { host, port, dynamodb_port, data, env, ..Options::default() }).await?;
-    // Nothing may be reading standard output. That is no reason to stop.
+    // An error means that no process reads standard output, which is no reason to stop.
     drop(print_instructions(&service));
     shutdown.await;
     eprintln!("stopping; press Ctrl-C again to stop at once");
@@ -106,7 +106,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 /// Writes log lines to standard error: standard output carries only what this command prints.
 fn start_log(env: &Env) -> Result<(), Misconfigured> {
     let level = env.parsed("LOG_LEVEL", Level::WARN)?;
-    // The embedded DynamoDB logs a warning for every failed condition, but here conditions are how decisions are made.
+    // The embedded DynamoDB logs a warning for every failed condition, but this service expects failed conditions.
     let targets = Targets::new().with_default(level).with_target("dynoxide", level.min(Level::ERROR));
     let lines = tracing_subscriber::fmt::layer().compact().with_writer(io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(targets)).init();

@@ -28,7 +28,7 @@ pub(crate) async fn run(local: Arc<Local>, mut stop: Stop) {
     }
 }
 
-/// Invokes one function in the way the schedule does.
+/// Invokes one function as the schedule does.
 pub(crate) async fn call(local: &Local, schedule: &Schedule) -> Result<Value, Failure> {
     let payload = schedule.input.clone().unwrap_or_else(|| event(&schedule.name));
     local.functions.invoke(schedule.function, payload).await

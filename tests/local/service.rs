@@ -74,13 +74,13 @@ impl Default for Options {
     }
 }
 
-/// Local durations of what takes minutes on AWS.
+/// Local durations of delays that are minutes on AWS.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The time between two sweeps.
     pub sweep: Duration,
-    /// The longest delay of a message in a delay queue, and how long a message rests in a dead-new_message queue that a
-    /// function consumes.
+    /// The longest delay of a message in a delay queue, and of a message in a dead-letter queue that a function
+    /// consumes.
     pub delay: Duration,
     /// The delay before the first retry; it doubles with each further retry.
     pub first_retry: Duration,
@@ -220,8 +220,8 @@ const HANG_UP: Duration = Duration::from_secs(2);
 impl Service {
     /// Starts a service; it is ready when this returns.
     ///
+    /// # Errors
     /// Returns an error when a port is in use, the data directory cannot be used, or a setting is invalid.
-    /// Returns an error when a port is taken, the data directory cannot be used, or a setting cannot be read.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { host, port, dynamodb_port, data, env, pace, connector } = options;
         let data = data.as_deref();
@@ -284,20 +284,18 @@ impl Service {
         &self.local.env
     }
 
-    /// Invokes the function with that logical id, and gives what it answers.
-    /// Returns an error when the function does not exist or fails.
+    /// Invokes the function with this logical id and returns its answer.
     /// # Errors
-    /// Returns an error when there is no such function, or it fails.
+    /// Returns an error when there is no such function, or when it fails.
     pub async fn invoke(&self, logical_id: &str, payload: Value) -> Result<Value, Failure> {
         let function = Function::named(logical_id);
         let function = function.ok_or_else(|| Failure::Error(format!("there is no function {logical_id}")))?;
         self.local.functions.invoke(function, payload).await
     }
 
-    /// Calls what the schedule calls, now.
-    /// Returns an error when a function fails.
+    /// Invokes the scheduled functions now.
     /// # Errors
-    /// Returns an error when it fails.
+    /// Returns an error when a function fails.
     pub async fn sweep_now(&self) -> Result<(), Failure> {
         for schedule in &self.local.deployment.schedules {
             schedule::call(&self.local, schedule).await?;
@@ -305,9 +303,8 @@ impl Service {
         Ok(())
     }
 
-    /// Whether nothing is left to do but what was parked, what a delay queue holds for its first time, and what only
-    /// Whether all work is done, except for dead new_messages, first deliveries of a delay queue, and what only the schedule
-    /// finds.
+    /// Whether all work is done, except for dead letters, messages that a delay queue has not delivered yet, and work
+    /// that only the schedule finds.
     /// # Errors
     /// Returns an error when the journal cannot be read.
     pub fn idle(&self) -> Result<bool, JournalError> {

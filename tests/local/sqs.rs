@@ -57,17 +57,17 @@ pub(crate) fn get_queue_attributes(local: &Local, request: &Value) -> Result<Val
     Ok(json!({ "Attributes": attributes }))
 }
 
-/// Until when each dead-new_message queue has a move task running.
+/// The end time of the running move task of each dead-letter queue.
 #[derive(Default)]
 pub(crate) struct Moves(Mutex<HashMap<String, i64>>);
 
-/// `StartMessageMoveTask`: moves messages from a dead-new_message queue to a queue that it serves, at the requested rate.
+/// `StartMessageMoveTask`: moves messages from a dead-letter queue to a queue that it serves, at the requested rate.
 pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<Value, AwsError> {
     let arn = request["SourceArn"].as_str().unwrap_or_default();
     let from = known(local, arn.rsplit(':').next().unwrap_or_default())?;
     let serves = |queue: &Queue| queue.redrive.as_ref().is_some_and(|redrive| redrive.to == from);
     let sources = local.deployment.queues.iter().filter(|(_, queue)| serves(queue));
-    // SQS moves each message to its source. Here, of the two queues that share a dead-new_message queue, one gets all
+    // SQS moves each message to its source. Here, if two queues share a dead-letter queue, one of them gets all
     // messages.
     let to = sources.min_by_key(|(_, queue)| queue.delay).map(|(name, _)| name.as_str());
     let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead NewMessage Queue."))?;

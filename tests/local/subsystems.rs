@@ -90,7 +90,7 @@ pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Respon
 
 const LANDING: &str = "This is where your product would be. Set LANDING_URL to redirect visitors to it.\n";
 
-/// Answers with a list, without the first entries that the query's `after=` says to skip.
+/// Answers with a list. The query's `after=` is the number of entries to skip.
 fn list(query: &str, of: impl FnOnce(u32) -> Result<Value, JournalError>) -> Result<Response<Body>, JournalError> {
     let after = query.split('&').find_map(|pair| pair.strip_prefix("after="));
     match after.map_or(Ok(0), str::parse) {

@@ -42,7 +42,7 @@ impl ChangeBody {
     }
 }
 
-/// A code as operators see it.
+/// A code in the form that operators see.
 #[derive(Serialize)]
 struct CodeItem<'a> {
     code: &'a Code,
@@ -52,8 +52,8 @@ struct CodeItem<'a> {
     expires_at: Option<Timestamp>,
 }
 
-/// Changes a code's expiry. The change counts as soon as it is written. Then the cache server is updated, which landing
-/// uses. If that fails, the request fails and the operator repeats it.
+/// Changes a code's expiry. The change takes effect as soon as it is written. The cache server, which landing uses, is
+/// updated afterwards. If this update fails, the request fails and the operator has to repeat it.
 pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
     let change = request::json::<ChangeBody>(body)?.expiry_change(call.now)?;

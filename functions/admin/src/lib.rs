@@ -33,7 +33,7 @@ pub struct App {
     analytics: Analytics,
     bus: Bus,
     dead_letters: DeadLetters,
-    /// Caches codes for landing. Changes of codes are written through.
+    /// The cache server that landing uses. Changes of codes are written to it, too.
     cache: Option<Server>,
     grace: Duration,
 }
@@ -70,7 +70,7 @@ impl App {
 /// Handles one API Gateway request.
 ///
 /// # Errors
-/// None. Every failure is an HTTP answer.
+/// Never returns an error: every failure is an HTTP answer.
 pub async fn invoke(app: &App, event: http::Event, context: Context, call: Call) -> Result<impl Serialize, Error> {
     http::invoke(event, context, move |request| handle(app, request, call)).await
 }

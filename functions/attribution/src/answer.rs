@@ -15,7 +15,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// Reads `PUBLIC_URL` (the base of all links) and `LANDING_URL` (to which visitors are redirected).
+    /// Reads `PUBLIC_URL` (the base of all links) and `LANDING_URL` (the target of redirects).
     pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let landing = env.get("LANDING_URL").unwrap_or("https://example.com/");
         let landing = HeaderValue::from_str(landing).map_err(|problem| Misconfigured::new("LANDING_URL", problem))?;

@@ -40,11 +40,11 @@ pub(crate) struct TouchCookie {
 }
 
 impl TouchCookie {
-    /// The minimum from which the signing library derives its key.
+    /// The minimum length of the secret, which the signing library requires.
     const MIN_KEY_BYTES: usize = 32;
 
-    /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (empty: only this host) and `PUBLIC_URL`
-    /// (if it is https, the cookie is sent only over https). A touch counts for `window`.
+    /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (empty: only this host) and
+    /// `PUBLIC_URL` (if it is https, the cookie is sent only over https). A touch is valid for `window`.
     ///
     /// # Errors
     /// Returns an error when `COOKIE_KEY` is missing or too short.
@@ -77,7 +77,7 @@ impl TouchCookie {
         jar.get(COOKIE).map(|signed| signed.to_string()).unwrap_or_default()
     }
 
-    /// The latest touch in a `Cookie` header that has a valid signature and still counts at `now`.
+    /// The latest touch in a `Cookie` header that has a valid signature and has not expired at `now`.
     ///
     /// A browser can send several cookies with the same name, for a host and for its parent domain.
     ///

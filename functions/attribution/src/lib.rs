@@ -1,6 +1,7 @@
-//! Behind API Gateway: mint, land, attribute, and reads.
+//! The product's HTTP API, behind API Gateway: mint, land, attribute, and reads.
 //!
-//! A request is parsed into a `route::Route` and its input. The shared crate decides, and the result becomes the answer.
+//! A request is parsed into a `route::Route` and its input. The shared crate makes the decision, and this crate turns
+//! it into an HTTP answer.
 
 mod answer;
 mod body;
@@ -43,15 +44,15 @@ impl App {
     }
 }
 
-/// Answers one request in the formats of API Gateway.
+/// Handles one API Gateway request.
 ///
 /// # Errors
-/// Never: a failure is an answer too.
+/// Never returns an error: every failure is an HTTP answer.
 pub async fn invoke(app: &App, event: http::Event, context: Context, call: Call) -> Result<impl Serialize, Error> {
     http::invoke(event, context, move |request| handle(app, request, call)).await
 }
 
-/// Answers one request. A failure is an answer too.
+/// Handles one request. Every failure is an HTTP answer.
 pub async fn handle(app: &App, request: Request, call: Call) -> Response<Body> {
     dispatch(app, &request, &call).await.unwrap_or_else(|problem| problem.respond())
 }
@@ -74,7 +75,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     }
 }
 
-/// Whether a cursor names a position in the index of a referrer's referrals.
+/// Whether the text of a cursor is a position in the index of a referrer's referrals.
 fn is_place(place: &str) -> bool {
     place.parse::<ListCursor>().is_ok()
 }

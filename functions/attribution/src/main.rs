@@ -1,4 +1,4 @@
-//! The `attribution` function, behind API Gateway.
+//! Entry point of the `attribution` function.
 
 use aws_sdk_dynamodb::Client;
 use lambda_http::{

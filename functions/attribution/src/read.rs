@@ -45,7 +45,7 @@ pub(crate) async fn referral(app: &App, referee: &str) -> Result<Response<Body>,
     Ok(json(StatusCode::OK, &ReferralView::of(&referral)))
 }
 
-/// The referrals of which the user is the referrer, or only those by one of their codes.
+/// Lists the referrals with this user as referrer, or only those by one of the user's codes.
 pub(crate) async fn referrals_of(
     app: &App,
     user: &str,
@@ -66,7 +66,7 @@ pub(crate) async fn rewards_of(app: &App, user: &str, query: &PageQuery) -> Resu
     Ok(json(StatusCode::OK, &PageView::new(items, page.next.map(String::from))))
 }
 
-/// The user's own reward of this referral.
+/// The reward that this user gets for this referral.
 fn reward_of<'a>(referral: &'a Referral, user: &UserId) -> Option<RewardView<'a>> {
     let side = if referral.referee == *user { Side::Referee } else { Side::Referrer };
     RewardView::of(referral, side)

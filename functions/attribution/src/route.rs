@@ -1,9 +1,9 @@
-//! Routes: the call that a method and a path name.
+//! Routes: maps method and path to a call.
 
 use lambda_http::http::Method;
 use referrals::lambda::http::{decoded, problem::Problem};
 
-/// A call, with the parameters in its path. They are decoded and not yet parsed.
+/// A call with its percent-decoded path parameters. The parameters are not validated yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
     /// `PUT /v1/users/{user_id}/code`
@@ -25,7 +25,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Uses the raw path, which every kind of gateway sends.
+    /// Finds the route of a raw path, which every type of gateway sends.
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, Problem> {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let allowed = match parts.as_slice() {

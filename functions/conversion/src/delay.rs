@@ -1,5 +1,6 @@
-//! The delay queue: events that did not arrive through the rule are sent there by the function, so that they too are
-//! processed again. An order that arrives before its sign-up is then not lost, whatever its source.
+//! The delay queue. The rule sends a copy of each event there. This function sends the events that did not arrive
+//! through the rule, so that they are also processed a second time. So an order from any source that arrives before its
+//! sign-up is not lost.
 
 use aws_sdk_sqs::Client;
 use referrals::{
@@ -32,8 +33,8 @@ impl DelayQueue {
         Ok(Self { client, url: env.required("DELAY_QUEUE_URL")?.to_owned(), incoming })
     }
 
-    /// Whether this message comes from the incoming queue. Messages from the delay queue are delayed copies themselves,
-    /// and the events in the dead-letter queue have already had theirs.
+    /// Whether this message comes from the incoming queue. Other messages need no copy: those from the delay queue are
+    /// copies themselves, and the events in the dead-letter queue have already been copied.
     pub(crate) fn is_incoming(&self, message: &Message) -> bool {
         self.incoming.as_deref() == Some(message.queue.as_str())
     }

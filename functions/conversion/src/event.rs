@@ -1,4 +1,4 @@
-//! Events in: parses an event from the bus into what it asks for.
+//! Inbound events: parses an event of the product into a typed event.
 
 use std::time::Duration;
 
@@ -93,10 +93,10 @@ pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, now: Timesta
 enum InvalidDetail {
     #[error(transparent)]
     Form(#[from] serde_json::Error),
-    // Serde would otherwise accept an array as the fields in their order.
+    // Serde also accepts an array with the values of all fields in order, which no product sends intentionally.
     #[error("expected an object")]
     NotAnObject,
-    // Until that time, it would override every later event of the account.
+    // A flag with a future time would override every event of the account until that time.
     #[error("occurred_at is later than the event itself")]
     InTheFuture,
 }

@@ -1,5 +1,5 @@
 //! Batches from Kafka. Partitions are processed concurrently, and the records of a partition in their order. The answer
-//! names the first failed record of each partition, from which Lambda delivers again.
+//! names the first failed record of each partition. Lambda delivers again from this record on.
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -21,13 +21,13 @@ struct Batch {
     records: BTreeMap<String, Vec<Value>>,
 }
 
-/// Whether this is a batch from a Kafka cluster, managed by Amazon or not.
+/// Whether this is a batch from Kafka: from an Amazon MSK cluster or a self-managed one.
 pub(crate) fn is_batch(payload: &Value) -> bool {
     matches!(payload["eventSource"].as_str(), Some("aws:kafka" | "SelfManagedKafka"))
 }
 
-/// Handles the events of a batch, each with its record, and returns from where each partition must continue. Records that
-/// are not finished at the deadline have failed.
+/// Handles the events of a batch, each with its record, and returns the records from which partitions must continue.
+/// Records that are not finished at the deadline have failed.
 ///
 /// # Errors
 /// Returns an error when the payload is not a batch. Lambda then delivers all of it again.

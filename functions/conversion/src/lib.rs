@@ -1,4 +1,4 @@
-//! Behind EventBridge: converts, adjusts, flags and signs up by event.
+//! Processes the product's events: orders, adjustments, flags and sign-ups.
 //!
 //! The rule sends single events. The delay queue, which delivers every event again, and the function's own dead-letter
 //! queue send batches of the same events. A product without an event bus sends events through an SQS queue or Kafka, and
@@ -54,8 +54,7 @@ impl App {
     ) -> Result<Self, Misconfigured> {
         let sqs = sqs.into();
         Ok(Self {
-            // Without a cache server: no client waits for a sign-up by event, so it would save one read unit and nothing
-            // else.
+            // Without a cache server: no client waits for a sign-up by event, so a cache would save only one read unit.
             sign_ups: SignUps::from_env(env, &dynamodb, CodeCache::default())?,
             qualifying: QualifyingEvents::from_env(env)?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,

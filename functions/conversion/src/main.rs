@@ -1,4 +1,4 @@
-//! The `conversion` function, behind EventBridge and its queues.
+//! Entry point of the `conversion` function.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

@@ -18,15 +18,16 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// In seconds. Eight attempts then take about as long as the grace period, after which the sweep announces again.
+    /// In seconds. With this value eight attempts take about as long as the grace period, after which the sweep
+    /// announces the reward again.
     const DEFAULT_FIRST: u32 = 5;
-    /// The maximum pause, unless the subsystem asks for a longer one.
+    /// The maximum pause, unless the subsystem requests a longer one.
     const MAX: Duration = Duration::from_secs(15 * 60);
-    /// The maximum pause that a subsystem can ask for. SQS allows twelve hours.
+    /// The maximum pause that a subsystem can request. SQS allows twelve hours.
     const MAX_REQUESTED: Duration = Duration::from_secs(6 * 60 * 60);
 
     /// Reads `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and `RETRY_SECONDS` (default 5): the first
-    /// pause. 0 leaves the pauses to the queues.
+    /// pause. With 0, the visibility timeouts of the queues apply.
     pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let urls = ["CREDIT_QUEUE_URL", "COUPON_QUEUE_URL", "POINTS_QUEUE_URL"].map(|name| {
             let url = env.required(name)?.to_owned();

@@ -1,7 +1,8 @@
-//! The function behind the reward queues: sends each instruction to its subsystem and marks it when the subsystem answered.
+//! The function behind the reward queues: sends each instruction to its subsystem and records the answer in the table
+//! (the mark).
 //!
-//! A message contains only the id of an instruction. Amount and state come from the table. The mark is written after the
-//! answer, so a crash in between causes another call with the same key, never a lost reward.
+//! A message contains only the id of an instruction. Amount and state come from the table. The mark is written after
+//! the answer. So a crash in between causes another call with the same key, but no reward is lost.
 
 mod backoff;
 mod subsystem;

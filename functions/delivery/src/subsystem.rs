@@ -43,7 +43,7 @@ pub(crate) enum Answer {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Retry {
     pub(crate) reason: String,
-    /// The minimum delay, if the subsystem asked for one (`Retry-After`).
+    /// The minimum delay, if the subsystem requested one (`Retry-After`).
     pub(crate) not_before: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Subsystems {
     credit: Option<Uri>,
     coupon: Option<Uri>,
     points: Option<Uri>,
-    /// Several while a secret is rotated.
+    /// More than one during the rotation of a secret.
     secrets: Vec<Webhook>,
 }
 

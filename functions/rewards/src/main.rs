@@ -1,4 +1,4 @@
-//! The `rewards` function, which is invoked with the table's stream.
+//! Entry point of the `rewards` function.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

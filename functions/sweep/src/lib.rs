@@ -28,7 +28,7 @@ pub struct App {
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `BUS_NAME` and `GRACE_SECONDS` (600): how long a reward can be without an answer before it is
+    /// Reads `TABLE_NAME`, `BUS_NAME` and `GRACE_SECONDS` (600): how long a reward can be undelivered before it is
     /// announced again.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ struct Swept {
     failed: u64,
     /// Found by this sweep and left for the next one because time ran out.
     left: u64,
-    /// The longest time that one of them had waited.
+    /// The longest time that a due referral had waited.
     lag_seconds: u64,
 }
 
@@ -180,7 +180,7 @@ async fn process(app: &App, referral: Referral, call: &Call) -> Result<Swept, Er
 }
 
 /// Announces the rewards of a claimed referral again. If the bus does not accept them, the claim is shortened to one
-/// minute, so that the next sweep finds the referral and not one hours later.
+/// minute, so that a sweep tries again after a minute and not hours later.
 async fn announce(app: &App, claimed: Referral, call: &Call) -> Result<(), Error> {
     const MINUTE: Duration = Duration::from_secs(60);
     let Err(problem) = app.bus.publish(&reannouncements(&claimed)).await else { return Ok(()) };

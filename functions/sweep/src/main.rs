@@ -1,4 +1,4 @@
-//! The `sweep` function, on a schedule.
+//! Entry point of the `sweep` function.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{

@@ -84,7 +84,8 @@ fn count_conversion(counts: &mut Contributions, facts: &Facts) {
     let bucket = bucket(at.since(facts.attributed_at));
     counts.of(Subject::Day(facts.program.clone(), converted)).add(counters::time_to_convert(bucket), 1);
     let weeks = Week::of(converted).since(Week::of(attributed));
-    // Clocks differ between machines, so a conversion can seem to be older than its attribution: week 0.
+    // Clocks differ between machines, so a conversion can seem to be earlier than its attribution. It then counts in
+    // week 0.
     let weeks = usize::try_from(weeks).unwrap_or_default().min(LATEST_WEEK);
     counts.of(Subject::Day(facts.program.clone(), attributed)).add(counters::converted_after_weeks(weeks), 1);
 }

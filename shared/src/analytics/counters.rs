@@ -22,7 +22,8 @@ pub const NET_CONVERSIONS: &str = "net_conversions";
 /// The counter of referrals whose rewards were issued.
 pub const REWARDED: &str = "rewarded";
 
-/// Counters by name. A counter at zero is not kept: one that went up and down again equals one that never moved.
+/// Counters by name. A counter at zero is removed, so that a counter that returned to zero equals one that was never
+/// changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counters(BTreeMap<String, i128>);
 
@@ -87,7 +88,7 @@ impl Counters {
 pub enum Stage {
     /// The referral is converted; the reward is issued when the hold ends.
     Held,
-    /// Issued. In the liability: issued, and neither delivered nor failed yet.
+    /// Issued. The liability counts a reward here only until it is delivered or has failed.
     Issued,
     /// The subsystem accepted it.
     Delivered,
@@ -137,8 +138,8 @@ pub fn voided(reason: VoidReason) -> String {
     format!("{VOIDED}{}", reason.as_str())
 }
 
-/// The name of the counter of conversions that happened `weeks` weeks after the week of the attribution. It belongs to
-/// the day of the attribution.
+/// The name of the counter of conversions that happened `weeks` weeks after the week of the attribution. The counter is
+/// stored in the item of the day of the attribution.
 pub fn converted_after_weeks(weeks: usize) -> String {
     format!("after.{weeks}")
 }

@@ -25,7 +25,7 @@ pub(super) fn replace(item: Item, known: Option<&Facts>) -> Write {
     }
 }
 
-/// Adds to a subject's counters. Net conversions go into the score, which the index sorts by.
+/// Adds to a subject's counters. Net conversions are added to the score, by which the index sorts.
 pub(super) fn add(subject: &Subject, referee: &UserId, counters: &Counters) -> Write {
     let mut counters = counters.clone();
     let net_conversions = counters.remove(NET_CONVERSIONS);

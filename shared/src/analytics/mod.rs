@@ -4,10 +4,10 @@
 //! 1. [`Facts`] is the part of a referral that is counted, as of one revision.
 //! 2. [`contributions()`] computes what these facts add to the counters. It is a pure function and the only place that
 //!    decides what is counted. A new counter needs a line there and, if necessary, a new field of the facts.
-//! 3. [`Analytics::record`] stores the facts of each referral beside the counters. When newer facts arrive, one
-//!    transaction replaces the stored facts and adds the difference between the two contributions. Therefore each
-//!    counter is always the sum of the contributions of all stored facts. A duplicate or a late record has an old
-//!    revision and changes nothing. A lost record is corrected by the next record of the same referral.
+//! 3. [`Analytics::record`] stores the facts of each referral in the same table as the counters. When newer facts
+//!    arrive, one transaction replaces the stored facts and adds the difference between the two contributions.
+//!    Therefore each counter is always the sum of the contributions of all stored facts. A duplicate or a late record
+//!    has an old revision and changes nothing. A lost record is corrected by the next record of the same referral.
 //! 4. `queries` reads counters and adds up their shards.
 //!
 //! Only `items` knows the keys, and only `expressions` writes expressions. Days, weeks and months are in UTC.

@@ -69,7 +69,7 @@ impl Analytics {
         Ok(days)
     }
 
-    /// The rewards that are owed now: held, issued but not delivered, or failed.
+    /// The liability: the rewards that are now held, issued but not delivered, or failed.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -90,7 +90,7 @@ impl Analytics {
     pub async fn ranked(&self, board: &Board, limit: u32, after: Option<&Rank>) -> Result<Ranked, StoreError> {
         let mut places =
             try_join_all((0..SHARDS).map(|shard| self.shard_of(board, shard, limit, after))).await?.concat();
-        // Each shard is sorted. If two scores are equal, which is very rare, the lower shard comes first.
+        // Scores can be equal in different shards, which is very rare. Then the lower shard comes first.
         places.sort_by_key(|(shard, rank)| (Reverse(rank.score), *shard));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = places.len() > limit;
@@ -111,6 +111,7 @@ impl Analytics {
         let (mut most, mut start) = (HIGHEST, None);
         if let Some(Rank { score, referrer }) = after {
             let there = items::board_shard(referrer);
+            // At an equal score, the lower shards come first, so they are already on earlier pages.
             most = if shard < there { score - 1 } else { *score };
             start = (shard == there).then(|| items::board_key(board, referrer, *score));
         }

@@ -1,4 +1,4 @@
-//! Subjects: what one counter item is about, and the leaderboards that some of them are ranked on.
+//! Subjects: what one counter item is about, and the leaderboards that rank referrers.
 
 use super::calendar::{Day, Period};
 use crate::domain::id::{ProgramId, UserId};

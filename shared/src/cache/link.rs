@@ -11,7 +11,7 @@ use tokio::{
 
 /// The timeout for opening a connection. It runs in the background.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long no new connection is tried after an error. Lookups skip the cache server meanwhile.
+/// The pause after an error, in which no connection is opened and lookups skip the cache server.
 const REST: Duration = Duration::from_secs(1);
 
 /// Why there is no answer from the server.
@@ -23,7 +23,7 @@ pub(super) enum Trouble {
     /// The answer, or the connection, took too long.
     #[error("the timeout expired")]
     Timeout,
-    /// The connection could not be opened, broke, or received data that is not of the protocol.
+    /// The connection could not be opened, broke, or received data that violates the protocol.
     #[error("the connection failed: {0}")]
     Broken(String),
     /// The server answered with an error.
@@ -102,8 +102,8 @@ impl Link {
         }
     }
 
-    /// Drops the connection after an error. A late call can drop the next connection, which costs only another pause. A
-    /// connection that is being opened is not affected.
+    /// Drops the connection after an error. A call that used an earlier connection can drop the current one, which
+    /// costs only another pause. A connection that is being opened is not affected.
     fn give_up(&self) {
         let is_last = self.state.send_if_modified(|state| {
             let is_up = matches!(state, State::Up(_));

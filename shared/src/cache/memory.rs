@@ -1,4 +1,4 @@
-//! The cache in the function's own memory: a few minutes, no network, one lookup for concurrent requests.
+//! The cache in the function's own memory. It keeps codes for a few minutes, and concurrent requests share one lookup.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,7 +13,7 @@ use crate::{
     store::StoreError,
 };
 
-/// How long the landing page can lag behind a change.
+/// How long the landing page can use an outdated expiry after a change.
 const TIME_TO_LIVE: Duration = Duration::from_secs(300);
 const MAX_CODES: u64 = 10_000;
 
@@ -35,10 +35,10 @@ enum Nothing {
 }
 
 impl Memory {
-    /// The code from memory, or by `fetch`. Of concurrent lookups of the same code only one runs `fetch`.
+    /// Returns the code from memory, or calls `fetch`. Of concurrent lookups of the same code only one calls `fetch`.
     ///
-    /// Another request's lookup can have begun before this request, and so before the code was minted. If it found nothing
-    /// or failed, its result does not count: the lookup is repeated, and finally run for this request alone.
+    /// Another request's lookup can have started before the code was minted. If it found nothing or failed, this
+    /// request ignores its result and tries again. The last attempt is not shared with other requests.
     pub(super) async fn get<F>(&self, code: &Code, fetch: impl Fn() -> F) -> Result<Option<OwnedCode>, StoreError>
     where
         F: Future<Output = Result<Option<OwnedCode>, StoreError>>,
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(late.await.unwrap(), Some(owned()));
     }
 
-    /// A failed lookup fails one request only, not all that wait for it.
+    /// A failed lookup fails only the request that started it, and not the requests that wait for it.
     #[tokio::test]
     async fn a_request_that_waits_for_a_failed_lookup_tries_again() {
         let (memory, code, looks) = (Memory::default(), owned().code, Cell::new(0));

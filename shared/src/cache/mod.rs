@@ -1,5 +1,5 @@
-//! The cache of codes: the function's own memory, then a server with the Redis protocol, then the table. It saves round
-//! trips and decides nothing.
+//! The cache of codes: the function's own memory, then a server with the Redis protocol, then the table. It only saves
+//! round trips.
 //!
 //! A code's owner and program never change, so they can be cached. The expiry is cached only for the landing page; every
 //! decision reads the code from the table. Flags, devices and unknown codes are not cached, so a new code is found at
@@ -27,7 +27,7 @@ use memory::Memory;
 pub use server::CacheUpdateFailed;
 pub use server::Server;
 
-/// The codes that this process has cached, and the server that it asks.
+/// The codes in the memory of this process, and the cache server if there is one.
 #[derive(Clone, Debug, Default)]
 pub struct CodeCache {
     memory: Memory,
@@ -35,7 +35,7 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// Memory, and the server of `CACHE_URL`, if it is set (see [`Server::from_env`]).
+    /// A cache in memory, and on the server of `CACHE_URL` if it is set (see [`Server::from_env`]).
     ///
     /// # Errors
     /// Returns an error that names the variable when one is invalid.
@@ -61,7 +61,8 @@ impl CodeCache {
         tracing::debug!(outcome = LogOutcome::CacheMiss.as_str(), cache_misses = 1);
         let found = store.code(code).await?;
         if let (Some(server), Some(found)) = (&self.server, &found) {
-            // Before the answer, because Lambda can freeze the process after it. It takes no longer than a lookup.
+            // Stored before the answer is sent, because Lambda can freeze the process afterwards. This takes no longer
+            // than a lookup.
             server.offer(found, call).await;
         }
         Ok(found)

@@ -1,4 +1,4 @@
-//! The replacement for the cache server in functions without a cache. It keeps the client's code out of them.
+//! Replaces the cache server in functions without one, so that their binaries do not contain the Redis client.
 
 use crate::{
     domain::code::{Code, OwnedCode},

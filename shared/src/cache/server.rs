@@ -25,14 +25,14 @@ use crate::{
 const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Timeout for propagating a code change.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The maximum length of a value. Of longer, foreign values no more than this is read.
+/// The maximum length of our values. Of a longer value, which another program wrote, only this much is read.
 const MAX_LENGTH: isize = 1024;
 
 /// The cache server of one stack. Clones share its connection.
 #[derive(Clone, Debug)]
 pub struct Server {
     link: Link,
-    /// Part of each key, because several stacks can share a server and each has its own table.
+    /// The table's name is part of each key, because several stacks can share a server.
     table: String,
     /// The timeout of a lookup.
     timeout: Duration,

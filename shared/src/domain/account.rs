@@ -15,7 +15,7 @@ impl Account {
     pub const MAX_DEVICES: usize = 20;
 }
 
-/// A change of an account's flag. The change with the latest `at` counts, in whichever order the changes arrive.
+/// A change of an account's flag. The change with the latest `at` counts, regardless of the order of arrival.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountFlag {
     /// Why the account is flagged; `None` clears the flag.

@@ -12,7 +12,7 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Crockford's base 32 has no I, L, O or U, so that no two characters look alike.
+/// Crockford's base 32 has no I, L, O or U, so no two characters look similar.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A referral code: random (eight characters), or a vanity code of 3 to 32 letters, digits and hyphens.

@@ -1,4 +1,4 @@
-//! Ids from outside. They are parsed once, where they enter, and are safe from then on.
+//! External ids. They are parsed once, at the boundary. A parsed id contains only safe characters.
 
 use std::fmt;
 

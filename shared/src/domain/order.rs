@@ -51,7 +51,7 @@ pub enum AdjustmentCause {
 }
 
 impl AdjustmentCause {
-    /// Whether this voids a referral that was converted by an order of `paid`. A partial refund does not.
+    /// Whether this voids a referral that an order of this amount converted. A partial refund does not.
     pub fn undoes(self, paid: &Money) -> bool {
         match self {
             Self::Cancelled | Self::Disputed => true,

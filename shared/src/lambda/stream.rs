@@ -28,9 +28,10 @@ use crate::{
 pub enum Record<T> {
     /// A referral was written.
     Changed(Box<T>),
-    /// The record is not about a referral, or it changes nothing in one, or a referral was deleted by hand.
+    /// The record is not about a referral, or the write changed nothing in it, or an operator deleted a referral
+    /// manually.
     Unchanged,
-    /// The record cannot be read, for this reason.
+    /// The record cannot be read. The text contains the reason.
     Invalid(String),
 }
 
@@ -69,7 +70,7 @@ fn read<T>(
         Ok(record) => record.change,
         Err(problem) => return Record::Invalid(problem.to_string()),
     };
-    // The record of a referral that was deleted by hand has no new image.
+    // The record of a manually deleted referral has no new image.
     if !is_referral_key(&images.keys) || images.new_image.is_empty() {
         return Record::Unchanged;
     }

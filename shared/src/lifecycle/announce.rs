@@ -1,7 +1,9 @@
-//! Announce: the events that a change of a referral publishes, as a pure function of the item before and after it.
+//! Announce: the events to publish for a change of a referral, computed as a pure function of the item before and after
+//! the change.
 //!
-//! A later write of the same referral contains the same rewards and publishes nothing again for them. A repeated event is
-//! identical to the first one, because everything in it comes from the item. `schemas/` describes the detail of each type.
+//! A later write of the same referral contains the same rewards, but their events are not published again. A repeated
+//! event is identical to the first one, because everything in it comes from the item. `schemas/` describes the detail
+//! of each type.
 
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ use crate::{
     view::{ReferralView, RewardView},
 };
 
-/// The detail of an event. Its id is the same each time it is published.
+/// The detail of an event. Its id stays the same when the event is published again.
 #[derive(Serialize)]
 struct Detail<T> {
     event_id: String,
@@ -28,7 +30,7 @@ struct Detail<T> {
     subject: T,
 }
 
-/// A reward with the id of its referee, which the reward's API form does not contain.
+/// A reward and its referee's id. The API form of a reward does not contain this id.
 #[derive(Serialize)]
 struct RewardOfReferee<'a> {
     referee_id: &'a str,
@@ -88,7 +90,7 @@ fn of_reward(
 ) -> Option<Announcement> {
     let delivery = referral.delivery(id)?;
     let event_id = event_id(&id.to_string(), detail_type);
-    // A refusal after a resend is another fact, so it needs another id.
+    // A refusal after a resend is a new fact, so it needs a new id.
     let event_id = match delivery.resent {
         resent @ 1.. if detail_type == "reward.failed" => format!("{event_id}:{resent}"),
         _ => event_id,
@@ -99,7 +101,7 @@ fn of_reward(
     Some(announcement(detail_type, occurred_at, referral, event_id, subject))
 }
 
-/// The id consists of the subject and the past tense: `bob:referrer:issued`, `bob:converted`.
+/// The id consists of the subject's id and the last part of the type: `bob:referrer:issued`, `bob:converted`.
 fn event_id(subject: &str, detail_type: &'static str) -> String {
     format!("{subject}:{}", detail_type.rsplit('.').next().unwrap_or(detail_type))
 }

@@ -30,7 +30,7 @@ pub struct SignUpDetails {
 }
 
 impl SignUpDetails {
-    /// The time of the sign-up, which is never later than the report.
+    /// The time of the sign-up. It is at most `reported_at`, because a sign-up cannot be later than its report.
     pub fn signed_up_at(&self, reported_at: Timestamp) -> Timestamp {
         self.signed_up_at.map_or(reported_at, |at| at.min(reported_at))
     }
@@ -50,7 +50,7 @@ pub struct SignUp {
     /// When the code must have been live: at the visit through the link if there was one, else at the sign-up.
     pub judged_at: Timestamp,
     pub device_fingerprint: Option<DeviceFingerprint>,
-    /// Not stored.
+    /// Never stored, because it is personal data.
     pub reported: Reported,
 }
 
@@ -150,7 +150,7 @@ impl SignUps {
     }
 }
 
-/// The referee already has a referral: a sign-up by the same code finds it, and one by another code is refused.
+/// The referee already has a referral: a sign-up by the same code returns it, and a sign-up by another code is refused.
 fn repeated(existing: Referral, code: &Code) -> Attribution {
     if existing.code == *code {
         Attribution::Existing(existing)
@@ -168,7 +168,8 @@ fn code_refusal(code: Option<&OwnedCode>, judged_at: Timestamp) -> Option<Attrib
     }
 }
 
-/// The marker stored on a new referral, so that a retry recognises its own write. It differs for each invocation and referee.
+/// The marker stored on a new referral, so that a retry recognises its own write. It differs for each invocation and
+/// referee. Its bytes are not used by the random codes of `mint`.
 fn mark(call: &Call, referee: &UserId) -> u32 {
     let drawn = call.draw(referee.as_str());
     u32::from_le_bytes(std::array::from_fn(|index| drawn[28 + index]))

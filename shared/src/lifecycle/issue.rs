@@ -16,8 +16,8 @@ use crate::{
     store::{Outcome, Store, StoreError, WriteResult},
 };
 
-/// Issues the rewards of a converted referral whose hold is over, or voids it if it now breaks a fraud rule. Every other
-/// referral stays unchanged.
+/// Issues the rewards of a converted referral whose hold is over, or voids it if it now breaks a fraud rule. All other
+/// referrals stay unchanged.
 ///
 /// # Errors
 /// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.

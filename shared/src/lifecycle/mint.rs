@@ -55,8 +55,8 @@ impl SignUps {
     }
 }
 
-/// Three random codes to try in turn. With a thousand million codes minted, the first one is free in all but one of a
-/// thousand cases. The codes differ for each user, because one invocation may mint for several users.
+/// Three random codes to try in turn. If a billion codes exist, the probability that the first one is not free is about
+/// one in a thousand. The codes differ for each user, because one invocation may mint for several users.
 fn random_codes(call: &Call, user: &UserId) -> [Code; 3] {
     let drawn = call.draw(user.as_str());
     [0, 1, 2].map(|attempt| Code::drawn(std::array::from_fn(|index| drawn[attempt * 5 + index])))

@@ -1,6 +1,6 @@
 //! The life cycle of a referral, one step per module: mint, attribute, convert or adjust, issue, announce.
 //!
-//! Two steps are elsewhere: landing does not need the table and is part of the attribution function, and delivery is the
+//! Two steps are elsewhere: landing only looks up a code and is part of the attribution function, and delivery is the
 //! delivery function.
 
 pub mod announce;

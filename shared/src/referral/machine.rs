@@ -17,14 +17,14 @@ use crate::{
     },
 };
 
-/// A row group of the transition table. A [`Command`] is a transition with its data.
+/// The kind of a step. A [`Command`] is a transition with its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transition {
     /// A qualifying order arrived.
     Convert,
-    /// The hold has ended and neither account is flagged: decide both rewards.
+    /// The hold has ended and no fraud rule is broken: decide both rewards.
     Issue,
-    /// Fraud was detected before the rewards were issued.
+    /// Fraud was detected before the rewards were issued, or an order arrived after its own adjustment.
     Void,
     /// An order was cancelled, refunded or disputed. The order may have converted the referral or may not have arrived yet.
     Adjust,
@@ -175,7 +175,8 @@ impl Referral {
             },
             Command::Void(_) => self.status() == Status::Voided,
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
-            // A refusal of a call from before the last resend is outdated: a later call will be answered.
+            // A refusal of a call that was sent before the last resend is outdated, because the resend causes another
+            // call.
             Command::MarkFailed(id, _, resent) => {
                 let is_outdated = self.delivery(id).is_some_and(|delivery| delivery.resent != *resent);
                 is_outdated || matches!(status(id), Some(RewardStatus::Delivered | RewardStatus::Failed))
@@ -231,8 +232,8 @@ impl Referral {
         self.void(adjustment.cause.into(), Transition::Adjust, now)
     }
 
-    /// Stores an adjustment whose order may still arrive. Only the latest four are kept: a genuine customer does not
-    /// cancel more orders before the first one arrives.
+    /// Stores an adjustment whose order may still arrive. Only the latest four are kept, because a genuine customer
+    /// does not cancel more orders before the first one arrives.
     fn note(&self, noted: &[NotedAdjustment], adjustment: NotedAdjustment) -> Decision {
         const MAX_NOTED: usize = 4;
         let kept = noted.iter().skip((noted.len() + 1).saturating_sub(MAX_NOTED)).cloned();
@@ -253,7 +254,7 @@ impl Referral {
         self.write(claimed, Transition::Claim)
     }
 
-    /// Removes a refusal, so that the instruction is undelivered again and the sweep takes care of it.
+    /// Removes a refusal, so that the instruction is undelivered again and the sweep announces it if necessary.
     fn resend(&self, id: &InstructionId, until: Timestamp) -> Decision {
         let mut resent = self.state.clone();
         let Some(delivery) = self.delivery_in(&mut resent, id) else { return self.refuse() };

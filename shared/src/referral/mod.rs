@@ -1,5 +1,5 @@
-//! A referral: its states and the data that each state holds. [`machine`] has the transitions, [`reward`] the rewards and
-//! their delivery, and [`Work`] is what is left to do.
+//! A referral: its states and the data that each state holds. [`machine`] has the transitions, [`reward`] has the
+//! rewards and their delivery, and [`Work`] is the unfinished work.
 
 pub mod machine;
 pub mod reward;
@@ -39,7 +39,7 @@ pub struct Referral {
     /// Random marker of the invocation that wrote the referral. A retry recognises its own write by it. Items written by
     /// older versions have none.
     pub mark: Option<u32>,
-    /// Incremented by every write. A write that was decided from a read is conditioned on the `rev` that was read.
+    /// Incremented by every write. A write that depends on a read requires the `rev` that was read.
     pub rev: u64,
     pub state: State,
 }
@@ -49,7 +49,7 @@ pub struct Referral {
 pub enum State {
     /// Attributed, without a qualifying order.
     Pending {
-        /// Adjustments of orders that have not arrived yet. Such an order voids the referral when it arrives.
+        /// Adjustments of orders that have not arrived yet. When such an order arrives, it can void the referral.
         adjustments: Vec<NotedAdjustment>,
     },
     /// An order qualified. The rewards are issued when the hold ends.
@@ -62,7 +62,7 @@ pub enum State {
     Rewarded {
         conversion: Conversion,
         rewards: Rewards,
-        /// When the sweep checks the rewards next, as long as one of them is undelivered.
+        /// The time of the sweep's next check, while one of the rewards is undelivered.
         due_at: Timestamp,
     },
     /// Voided. No reward is paid.

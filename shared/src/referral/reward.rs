@@ -10,7 +10,7 @@ use crate::domain::{
 };
 pub use crate::program::benefit::{Benefit, InvalidRewardType, RewardType};
 
-/// One of the two people of a referral.
+/// One of the two users of a referral.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -19,7 +19,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both, in the order in which they are listed.
+    /// Both sides, in the order of lists and events.
     pub const BOTH: [Self; 2] = [Self::Referrer, Self::Referee];
 
     /// The name in ids, in the table and in the API.

@@ -1,4 +1,4 @@
-//! The work that is left for a referral: its place in the index of work.
+//! The unfinished work of a referral: its place in the index of work.
 
 use super::{
     Referral, Rewards, State,
@@ -33,7 +33,7 @@ impl Referral {
     }
 }
 
-/// The work that is left in this state. An undelivered reward takes precedence over a refused one.
+/// The unfinished work in this state. An undelivered reward takes precedence over a refused one.
 fn work(state: &State) -> Option<Work> {
     match state {
         State::Pending { .. } | State::Voided { .. } => None,

@@ -27,8 +27,8 @@ pub enum Minted {
 }
 
 impl Store {
-    /// Writes a code, the item that names it as its owner's, and the owner's device, in one transaction. So a user has
-    /// one code per program, and a code has one owner.
+    /// Writes a code, the item that names it as its owner's code, and the owner's device, in one transaction. The
+    /// conditions ensure that a user has one code per program and a code has one owner.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -45,6 +45,7 @@ impl Store {
             WriteResult::Written(()) => return Ok(Minted::New(code)),
             WriteResult::Conflict(conflicts) => conflicts,
         };
+        // Write 1 is the owner's item. Without a conflict there, the user has no code, and the code belongs to another user.
         if !conflicts.is_at(1) {
             return Ok(Minted::Conflict);
         }
@@ -59,7 +60,7 @@ impl Store {
         Ok(Minted::Owned(owned))
     }
 
-    /// Reads the code that the user already has. The conflict returned the item that names it.
+    /// Reads the code that the user already has. `found` is the item that names it, as the conflict returned it.
     async fn owned(&self, wanted: &OwnedCode, found: Option<Item>) -> Result<OwnedCode, StoreError> {
         let owned = match found {
             Some(item) => self.code(&from_owner_item(item)?).await?,
@@ -76,14 +77,14 @@ impl Store {
         Ok(self.get(&Key::code(code)).await?.map(from_code_item).transpose()?)
     }
 
-    /// Changes when a code expires, and returns the code as it is then; `None` when there is no such code.
+    /// Changes when a code expires, and returns the code after the change; `None` when there is no such code.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn change_expiry(&self, code: &Code, change: ExpiryChange) -> Result<Option<OwnedCode>, StoreError> {
         let found = match self.send(guard::change_expiry(&Key::code(code), change), None).await? {
             WriteResult::Written(changed) => changed,
-            // The code had ended before, or does not exist.
+            // The code had already expired, or does not exist.
             WriteResult::Conflict(found) => found,
         };
         Ok(found.map(from_code_item).transpose()?)

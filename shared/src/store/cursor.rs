@@ -1,6 +1,6 @@
-//! Cursors: positions in the two indexes. Callers pass them on and read nothing from them.
+//! Cursors: positions in the two indexes. Their content is opaque to callers.
 //!
-//! Clients keep cursors across releases, so their text does not change.
+//! Clients keep cursors across releases, so their text form must not change.
 
 use std::{fmt, str::FromStr};
 
@@ -25,7 +25,7 @@ impl ListCursor {
         Self(keys::referred_at(referral.created_at, &referral.referee))
     }
 
-    /// The position that this sort key of the index names.
+    /// The position with this sort key of the index.
     pub(super) fn from_sort_key(referred_at: String) -> Self {
         Self(referred_at)
     }
@@ -73,7 +73,7 @@ impl WorkPartition {
         (0..WORK_SHARDS).map(|shard| Self { lane, shard }).collect()
     }
 
-    /// The partition at this position of a walk through several lanes, one after the other.
+    /// Counts the partitions of several lanes in order, and returns the one at `position`.
     pub fn nth(lanes: &[Lane], position: u32) -> Option<Self> {
         let lane = *lanes.get(usize::try_from(position / WORK_SHARDS).ok()?)?;
         Some(Self { lane, shard: position % WORK_SHARDS })
@@ -102,13 +102,13 @@ impl WorkCursor {
         self.0
     }
 
-    /// The position as text; `None` when the item in that place is not a referral.
+    /// The position as text; `None` when the item at this position is not a referral.
     pub fn to_text(&self) -> Option<String> {
         let (due_at, referee) = keys::work_key_parts(&self.0)?;
         Some(format!("{due_at}#{referee}"))
     }
 
-    /// Reads the text of a position in this partition.
+    /// Parses the text of a position in this partition.
     ///
     /// # Errors
     /// Returns an error when the text is not such a position.

@@ -39,16 +39,16 @@ fn kept(condition: &str, name: &str, loosened: Mutant) -> String {
     condition.to_owned()
 }
 
-/// Writes an item where there is none; a conflict returns the item that exists. `loosened` is the mutant that drops the
-/// condition.
+/// Writes an item if none exists with its key. A conflict returns the existing item. `loosened` is the mutant that
+/// drops the condition.
 pub(super) fn create(item: Item, loosened: Mutant) -> Write {
     Write::put(item).when(kept(ABSENT, "#pk", loosened)).name("#pk", PK).returning_found()
 }
 
-/// Writes what a step changed, if the table still contains the revision that was read, in a state from which the machine
-/// allows the transition; a conflict returns the item that exists.
+/// Writes what a step changed. The condition: the table still contains the revision that was read, and the machine
+/// allows the transition from its state. A conflict returns the existing item.
 ///
-/// Only attributes that differ are named, so attributes that a newer version of this service added stay.
+/// The update names only attributes that differ, so it keeps attributes that a newer version of this service added.
 pub(super) fn step(before: &Item, after: &Item, transition: Transition) -> Write {
     let mut write = difference(before, after).name("#status", STATUS).name("#rev", REV).returning_found();
     if let Some(rev) = before.get(REV) {
@@ -95,8 +95,8 @@ fn difference(before: &Item, after: &Item) -> Write {
     write
 }
 
-/// Changes an account's flag unless a later change is stored. Of two changes at the same time the flag wins over the
-/// clearance, so that the result does not depend on the order of arrival.
+/// Changes an account's flag unless a later change is stored. If a flag and a clearance have the same time, the flag
+/// wins, so that the result does not depend on the order of arrival.
 pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
     const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
     const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
@@ -132,7 +132,7 @@ pub(super) fn change_expiry(code: &Key, change: ExpiryChange) -> Write {
     write.name("#pk", PK).name("#end", EXPIRES_AT).returning_new().returning_found()
 }
 
-/// Adds a device to an account. The mint's transaction sends it as it is: a user mints once per program.
+/// Adds a device to an account. The mint's transaction uses it without a limit, because a user mints once per program.
 pub(super) fn add_device(account: &Key, device: &Device) -> Write {
     Write::update(account.attributes(), "ADD #devices :devices")
         .name("#devices", DEVICES)
@@ -163,7 +163,7 @@ pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option
     }
 }
 
-/// Reads a partition of the index of work up to a time. Referrals that are due first come first.
+/// Reads a partition of the index of work up to a time, the earliest due time first.
 pub(super) fn due_by(client: &Client, partition: WorkPartition, now: Timestamp) -> QueryFluentBuilder {
     client
         .query()
@@ -190,7 +190,7 @@ mod tests {
         store::items::referral::to_referral_item,
     };
 
-    /// The write that this event makes of this referral.
+    /// The write for this command.
     fn write(before: &Referral, event: &Command<'_>) -> Write {
         let Decision::Apply(after, transition) = before.decide(event, at(5)) else { panic!("{event:?} is refused") };
         let item = |referral| to_referral_item(referral).unwrap();

@@ -1,8 +1,8 @@
 //! The store: every read and write of the table.
 //!
-//! `Ok` means that the table answered, and contains what was found. `Err` means that the result is unknown: the caller
-//! returns the work to its queue, and it is tried again. That is safe because every write is conditional and recognises
-//! its own earlier attempts.
+//! `Ok` means that the table answered, and contains the result. `Err` means that the result is unknown: the caller
+//! reports a failure, and the event source delivers the work again. That is safe because every write is conditional and
+//! recognises its own earlier attempts.
 
 mod accounts;
 mod codes;

@@ -46,14 +46,14 @@ pub enum Outcome {
     Refused(Refusal, Referral),
 }
 
-/// What decides whether a sign-up becomes a referral, read in one batch.
+/// The stored data that decides whether a sign-up becomes a referral, read in one batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignUpEvidence {
     /// The code as the table has it now.
     pub code: Option<OwnedCode>,
     /// The referral that the referee already has.
     pub existing: Option<Referral>,
-    /// The evidence for the fraud rules. The caller adds what belongs to the sign-up: the device and the reported
+    /// The evidence for the fraud rules. The caller adds the sign-up's own data: the device and the reported
     /// properties.
     pub evidence: Evidence,
 }
@@ -75,7 +75,7 @@ impl Store {
         Ok(self.get(&Key::referral(referee)).await?.map(from_referral_item).transpose()?)
     }
 
-    /// Reads what decides whether `referee` can be attributed to `referrer` by this code.
+    /// Reads the data that decides whether `referee` can be attributed to `referrer` by this code.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable or an item is invalid.
@@ -89,7 +89,7 @@ impl Store {
         let (own, existing) = (Key::referral(referrer), Key::referral(referee));
         let keys = [code.clone(), account.clone(), own.clone(), existing.clone()];
         let mut items = self.get_all(keys).await?;
-        // In a self-referral both keys are the same, and the batch returns one item for them.
+        // In a self-referral both keys are equal. The batch then returns one item, which becomes `existing`.
         let existing = take(&mut items, &existing).map(from_referral_item).transpose()?;
         Ok(SignUpEvidence {
             code: take(&mut items, &code).map(from_code_item).transpose()?,
@@ -142,7 +142,7 @@ impl Store {
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
-    /// Writes the result of a step, if the table still contains the referral from which it was decided.
+    /// Writes the result of a step, if the table still contains the referral on which the decision was based.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -195,7 +195,7 @@ impl Store {
         StoreError::Contended(format!("the referral of {}", referral.referee.hashed()))
     }
 
-    /// A page of the referrals by this referrer, newest first, from the cursor on.
+    /// A page of the referrals by this referrer, newest first, starting after the cursor.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable or an item is invalid.
@@ -210,8 +210,8 @@ impl Store {
         Ok(Page { items: self.at_positions(&positions).await?, next })
     }
 
-    /// The same list, with the referral of the user as referee at its position in time: all referrals that can contain
-    /// a reward for this user.
+    /// The same list, plus the referral in which the user is the referee, in order of time. These are all referrals
+    /// that can contain a reward for this user.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable or an item is invalid.
@@ -265,8 +265,8 @@ impl Store {
         Ok(found.map(from_referral_item).collect::<Result<_, _>>()?)
     }
 
-    /// The referral that a conflict returned. It returns none only if the referral was deleted, which this service does
-    /// not do.
+    /// The referral that a conflict returned. A conflict without an item means that the referral was deleted, which
+    /// this service never does.
     fn found(&self, found: Option<Item>, wanted: &Referral) -> Result<Referral, StoreError> {
         match found {
             Some(item) => Ok(from_referral_item(item)?),

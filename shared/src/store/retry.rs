@@ -1,4 +1,4 @@
-//! Which DynamoDB errors are retried at once. By default the SDK does not retry transaction conflicts.
+//! Which DynamoDB errors the SDK retries immediately. By default it does not retry transaction conflicts.
 
 use std::sync::{
     Arc,
@@ -18,9 +18,9 @@ use aws_sdk_dynamodb::{
 
 use crate::mutant::{self, Mutant};
 
-/// Retries a write that met another transaction, and a transaction that was partly throttled.
+/// Retries a write that conflicted with another transaction, and a transaction that was partly throttled.
 ///
-/// In both cases DynamoDB did not evaluate the condition. The SDK waits and tries again, with its usual jitter.
+/// In both cases DynamoDB wrote nothing, so a retry is safe. The SDK waits and tries again, with its usual jitter.
 #[derive(Debug)]
 pub(super) struct Conflicts;
 

@@ -1,4 +1,4 @@
-//! The index of work: referrals that still need something done.
+//! The index of work: referrals with unfinished work.
 
 use aws_sdk_dynamodb::types::Select;
 
@@ -22,7 +22,8 @@ pub struct Due {
 }
 
 impl Store {
-    /// Reads up to `limit` referrals of a partition that are due at the time `by` or earlier, as they are now.
+    /// Reads up to `limit` referrals of a partition that are due at the time `by` or earlier. Their items are read from
+    /// the table, so they are up to date.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.

@@ -1,7 +1,7 @@
 //! A write is a value: the item it addresses, what it changes, and its condition.
 //!
-//! The same value is sent as a single call or becomes one part of a transaction. So a step can later include another
-//! write, such as a counter, without a second version of either.
+//! The same value is sent as a single call or becomes one part of a transaction. So a later step can add another write
+//! to a transaction, such as a counter, without a second version of either write.
 
 use std::collections::HashMap;
 
@@ -243,8 +243,8 @@ fn is_conflict(reason: &CancellationReason) -> bool {
 /// Sends all writes as one transaction. `attempts` counts how often the SDK sent it.
 ///
 /// # Errors
-/// Returns an error when it is unknown whether the table wrote them, or when DynamoDB cancelled the transaction for
-/// another reason than a condition.
+/// Returns an error when it is unknown whether the table wrote them, or when DynamoDB cancelled the transaction for a
+/// reason other than a failed condition.
 pub(crate) async fn transact(
     client: &Client,
     table: &str,

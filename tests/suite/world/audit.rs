@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{SCHEMAS, StandIn, World, plain, recount};
 
-/// What a test declared that it would leave.
+/// The leftovers that a test declared.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     pub(super) unprocessed: u64,

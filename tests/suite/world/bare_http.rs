@@ -1,4 +1,5 @@
-//! The part of HTTP/1.1 that a stand-in needs. The stand-in must be able to break it.
+//! The part of HTTP/1.1 that a stand-in needs. It is written by hand because a stand-in must be able to send broken
+//! responses.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{self, AsyncRead, AsyncReadExt};

@@ -223,7 +223,7 @@ impl World {
         self.ignored.lock().unwrap().insert(id);
     }
 
-    /// Makes the audit ignore these published events, because they are about nothing in the table.
+    /// Makes the audit ignore these published events. They do not belong to any referral in the table.
     pub(crate) async fn ignore_events(&self, is_such: impl Fn(&Value) -> bool) {
         let events = self.events().await;
         let ids = events.iter().filter(|event| is_such(event)).map(|event| event["id"].as_str().unwrap().to_owned());

@@ -49,9 +49,9 @@ fn is_ours(schema: &Value) -> bool {
     schema["x-amazon-events-source"] == SOURCE
 }
 
-/// Disallows additional properties. The files allow them, because contracts grow and subscribers should accept new
-/// fields.
-/// But what the service publishes must match the schema: an undescribed field is an error in the schema or in the code.
+/// Disallows additional properties. The files allow them, because later versions add fields and subscribers should
+/// accept these. But a published event must match its schema exactly: a field without a description is an error in the
+/// schema or in the code.
 fn closed(schema: &Value) -> Value {
     let mut closed = schema.clone();
     for definition in closed["definitions"].as_object_mut().unwrap().values_mut() {

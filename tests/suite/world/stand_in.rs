@@ -1,4 +1,4 @@
-//! A test's own stand-in: a reward endpoint on a bare socket that books each key once and misbehaves as configured.
+//! A test's own stand-in: a reward endpoint on a plain socket. It books each key once, and fails as configured.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -23,27 +23,27 @@ use super::bare_http::{head, request};
 /// The secret with which the service must sign, so that a stand-in accepts its calls.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How a stand-in handles one call. A reply with a 2xx status, or one that breaks off a 2xx response, books the reward.
+/// How a stand-in handles one call. A reply with a 2xx status, or one that interrupts a 2xx response, books the reward.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Reply {
-    /// Answers this status.
+    /// Answers with this status.
     Status(u16),
-    /// Answers this status with an additional header line.
+    /// Answers with this status and an additional header line.
     With(u16, String),
     /// Books the reward but does not answer while the caller waits.
     Silence,
     /// Books the reward and resets the connection in the middle of the response.
     Reset,
-    /// Waits for [`StandIn::release`], then answers this status.
+    /// Waits for [`StandIn::release`], then answers with this status.
     Hold(u16),
-    /// Answers this status with a body of ten megabytes.
+    /// Answers with this status and a body of ten megabytes.
     Long(u16),
-    /// Answers this status with an endless body, as fast as the caller reads it.
+    /// Answers with this status and an endless body, as fast as the caller reads it.
     Endless(u16),
-    /// Answers this status with an endless body, one byte at a time.
+    /// Answers with this status and an endless body, one byte at a time.
     Trickle(u16),
     /// Fails three of ten calls, one of them after booking. Random, but determined by the seed, the key and the number
-    /// of the call for that key, in whatever order calls arrive.
+    /// of the call for that key, regardless of the order of arrival.
     Flaky(u64),
 }
 

@@ -138,7 +138,7 @@ impl Wire {
         (!faults.is_empty()).then(|| faults.remove(0))
     }
 
-    /// Never returns if calls stop at this point. `texts` are the request and, if it was executed, the answer.
+    /// Waits forever if calls stop at this point. `texts` are the request and, if it was executed, the answer.
     async fn pass_point(&self, operation: &str, is_done: bool, texts: &[&[u8]]) {
         let matches = |halt: &Halt| {
             let contains = |text: &&[u8]| text.windows(halt.about.len()).any(|part| part == halt.about.as_bytes());

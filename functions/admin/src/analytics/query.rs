@@ -40,7 +40,7 @@ impl Format {
     }
 }
 
-/// Parses the program in a path. A program without referrals has no counters, and is no error.
+/// Parses the program in a path. An unknown program is not an error: it has no counters.
 pub(crate) fn program(text: &str) -> Result<ProgramId, Problem> {
     request::parse("program", text)
 }

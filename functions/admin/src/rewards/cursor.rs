@@ -12,7 +12,7 @@ use referrals::{
 pub(crate) struct WalkCursor {
     pub(crate) began_at: Timestamp,
     lanes: Lanes,
-    /// Counts the partitions of the first lane, then those of the second.
+    /// The number of the partition: first those of the first lane, then those of the second.
     partition: u32,
     /// The last referral that was returned from this partition.
     after: Option<WorkCursor>,
@@ -22,7 +22,8 @@ pub(crate) struct WalkCursor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lanes {
     Due,
-    /// A refused reward can be in the other lane, while the reward of the other side has no answer yet.
+    /// Both lanes, because a referral with a refused reward stays in the lane `Due` while its other reward has no
+    /// answer.
     AttentionAndDue,
 }
 
@@ -48,9 +49,10 @@ impl WalkCursor {
         Self { began_at: now, lanes, partition: 0, after: None }
     }
 
-    /// Returns up to `limit` referrals, those that are due first at the front, and the next position; `None` at the end.
+    /// Returns up to `limit` referrals, the earliest due time first, and the next position; `None` at the end.
     ///
-    /// `horizon` is the latest time for which a reward can be due. Conversions whose hold ends later are left out.
+    /// `horizon` is the latest time at which an undelivered reward can be due. Conversions whose hold ends later are
+    /// left out.
     pub(crate) async fn walk(
         &self,
         store: &Store,
@@ -69,7 +71,7 @@ impl WalkCursor {
         Ok((page.referrals, there_is_more.then_some(next)))
     }
 
-    /// The cursor as text. Clients keep it across releases, so its format does not change.
+    /// The cursor as text. Clients keep it across releases, so its format must not change.
     pub(crate) fn to_text(&self) -> String {
         let after = self.after.as_ref().and_then(WorkCursor::to_text).map(|after| format!("#{after}"));
         format!("{}#{}{}{}", self.began_at, self.lanes.letter(), self.partition, after.unwrap_or_default())

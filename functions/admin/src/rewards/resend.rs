@@ -114,7 +114,7 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
                 pace.tick().await;
             }
             if call.deadline.is_near() {
-                // Repeat this page in the next call. What was sent again is not selected any more.
+                // Repeat this page in the next call. It skips the rewards that were already sent again.
                 next = Some(place);
                 break;
             }
@@ -129,8 +129,8 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
     Ok(json(StatusCode::OK, &Resent { resent, next_cursor: next.map(|place| Cursor::new(place.to_text()).to_text()) }))
 }
 
-/// Whether this scan has already sent this referral's rewards again. An undelivered reward stays undelivered when it is sent
-/// again, and moves to a later place of the index, where the scan finds it a second time.
+/// Whether this scan has already sent this referral's rewards again. An undelivered reward stays undelivered when it is
+/// sent again, and moves to a later position in the index, where the scan finds it a second time.
 fn was_resent(app: &App, status: Undelivered, referral: &Referral, began_at: Timestamp, call: &Call) -> bool {
     let due_at = referral.work().map(|work| work.at);
     let of_this_scan = began_at.plus(app.grace)..=call.now.plus(app.grace);

@@ -1,8 +1,8 @@
 //! Counts the analytics again from the operational table, and compares two analytics tables.
 //!
-//! Every referral is recorded in the same way as the `analytics` function records it from the stream: newer facts replace
-//! older ones, and the counters change by the difference. Therefore a rebuild can be interrupted and started again, and it
-//! can write into the table that is in use: there it adds what the stream lost, and changes nothing else.
+//! Every referral is recorded in the same way as the `analytics` function records it from the stream: newer facts
+//! replace older ones, and the counters change by the difference. Therefore a rebuild can be interrupted and started
+//! again, and it can write into the table that is in use: it then adds only what the stream lost.
 
 use std::{future::Future, time::Duration};
 

@@ -6,8 +6,8 @@
 //! 2. [`aws`]: clients, the event bus, the quarantine queue.
 //! 3. [`program`], [`referral`], [`fraud`]: the rules, as pure functions. [`referral::machine`] has every transition between
 //!    the states of a referral.
-//! 4. [`store`]: reads and writes items, each write under a condition that is derived from the machine. [`analytics`]: counts
-//!    from the table's stream into a table of its own. [`cache`]: codes.
+//! 4. [`store`]: reads and writes items, each write under a condition that is derived from the machine. [`analytics`]:
+//!    counts from the table's stream into a separate table. [`cache`]: codes.
 //! 5. [`lifecycle`]: the steps: mint, attribute, convert or adjust, issue, announce. Delivery, the last step, belongs to the
 //!    delivery function. [`lambda`]: HTTP requests, batches of messages, batches of stream records.
 //!

@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// A referral. Times and reasons of what has not happened are `null`, and `rewards` is empty until both are decided.
+/// A referral. Times and reasons are `null` until their step has happened, and `rewards` is empty until both are
+/// decided.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ReferralView<'a> {
     referee_id: &'a str,

@@ -114,7 +114,7 @@ const SQS_BATCH: u64 = 10;
 const STREAM_BATCH: u64 = 100;
 /// AWS retries until the record expires. This service gives up earlier, so that a developer sees the failure soon.
 const STREAM_RETRIES: u64 = 10;
-/// How many batches of a queue, or events of a function, are processed at once if the template sets no limit.
+/// How many batches of a queue, or events of a function, are processed concurrently if the template sets no limit.
 const CONCURRENCY: u64 = 10;
 
 impl Deployment {

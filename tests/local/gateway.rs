@@ -87,7 +87,7 @@ fn gateway_error(status: StatusCode, message: &str) -> Response<Body> {
     json_answer(status, &json!({ "message": message }))
 }
 
-/// The request as an HTTP API hands it to a function (payload version 2.0).
+/// The request in the form that an HTTP API passes to a function (payload version 2.0).
 fn event(local: &Local, parts: &Parts, client: SocketAddr, body: &[u8]) -> Value {
     let now = clock::now();
     let path = path(parts);

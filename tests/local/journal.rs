@@ -40,7 +40,7 @@ pub(crate) struct NewMessage {
 }
 
 impl NewMessage {
-    /// A message without attributes that can be received at once.
+    /// A message without attributes that can be received immediately.
     pub(crate) fn new(queue: impl Into<String>, body: impl Into<String>) -> Self {
         Self { queue: queue.into(), body: body.into(), attributes: Value::Object(Map::new()), delay: 0 }
     }
@@ -100,7 +100,7 @@ const SCHEMA: &str = "
 
 impl Journal {
     /// Opens the journal at `path`, or one in memory. Messages that were in progress when the process ended can be
-    /// received again at once.
+    /// received again immediately.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
         let connection = match path {
             Some(path) => Connection::open(path)?,

@@ -132,7 +132,7 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
-/// Prints where everything is and what to try.
+/// Prints all addresses and example commands.
 fn print_instructions(service: &Service) -> io::Result<()> {
     let (url, env) = (service.url(), service.env());
     let table = env.get("TABLE_NAME").unwrap_or_default();

@@ -21,7 +21,7 @@ use crate::{
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// How long a poller waits after a journal error.
 const RETRY_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// How many asynchronous events a function processes at once, each in its own invocation.
+/// How many asynchronous events a function processes concurrently, each in its own invocation.
 const EVENT_CONCURRENCY: usize = 10;
 
 /// The event source mapping of one queue to one function.
@@ -30,8 +30,8 @@ pub(crate) struct Poller {
     queue: String,
     function: Function,
     kind: Kind,
-    /// How many batches are processed at once. Each queue has its own limit, so a slow subsystem delays only its own
-    /// queue.
+    /// How many batches are processed concurrently. Each queue has its own limit, so a slow subsystem delays only its
+    /// own queue.
     concurrency: usize,
 }
 
@@ -88,8 +88,8 @@ impl Poller {
         while running.join_next().await.is_some() {}
     }
 
-    /// Starts as many batches as may run at once. Returns how long to wait for the next message, if another batch may
-    /// run.
+    /// Starts batches up to the limit of concurrent batches. If the limit is not reached, returns how long to wait for
+    /// the next message that is due later, if there is one.
     fn start_batches(self: &Arc<Self>, running: &mut JoinSet<()>) -> Result<Option<Duration>, JournalError> {
         while running.len() < self.concurrency {
             let batch = self.local.journal.receive(&self.queue, self.batch())?;
@@ -147,7 +147,7 @@ impl Poller {
         }
     }
 
-    /// Returns a message to the queue with a delay, or moves it on after its last attempt.
+    /// Returns a message to the queue with a delay, or moves it to where the template sends it after its last attempt.
     fn handle_failure(&self, message: &Message, reason: &str) -> Result<(), JournalError> {
         tracing::warn!(queue = self.queue, id = message.id, attempt = message.receives, reason, "failed");
         let local = &self.local;

@@ -34,7 +34,7 @@ pub(crate) async fn call(local: &Local, schedule: &Schedule) -> Result<Value, Fa
     local.functions.invoke(schedule.function, payload).await
 }
 
-/// The payload of a schedule without an input of its own.
+/// The payload of a schedule for which the template sets no input.
 fn event(name: &str) -> Value {
     json!({
         "version": "0",

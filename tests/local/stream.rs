@@ -215,8 +215,9 @@ impl<'a> Progress<'a> {
     /// Decides what happens with a part, based on its result.
     ///
     /// Progress resets the number of attempts. A batch that fails as a whole is split in two, so that fewer good
-    /// records fail together with a bad one. After the last attempt only the first record is given up. (AWS gives up
-    /// the whole part; which records share a part with a bad one depends on chance there as well.)
+    /// records fail together with a bad one. After the last attempt the whole part is given up, or only its first
+    /// record if batches are split. (AWS gives up the whole part in both cases. On AWS, too, it depends on chance which
+    /// records share a part with a bad one.)
     fn record_result(&mut self, part: &'a [Change], failed: Option<Failed>) -> PartResult<'a> {
         match failed {
             None => {

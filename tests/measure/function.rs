@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct Function {
     pub(crate) binary: PathBuf,
     pub(crate) arguments: Vec<String>,
-    /// Additional settings, beside those that every function of the step has.
+    /// Settings in addition to those that every function of the step has.
     pub(crate) settings: HashMap<String, String>,
     /// The working directory. `None`: the current one.
     pub(crate) folder: Option<PathBuf>,

@@ -18,7 +18,7 @@ fn violates(mistake: Mistake, property: &'static str) {
         checker.finish_when(HasDiscoveries::AnyOf(BTreeSet::from([property]))).spawn_bfs().join().discovery(property)
     });
     let Some(path) = path else { panic!("{mistake:?} does not violate \"{property}\"") };
-    // Printed at once, because these tests run in parallel.
+    // Printed in one call, because these tests run in parallel.
     let mut report = format!("{mistake:?} violates \"{property}\":\n");
     for (world, action) in path.into_vec() {
         report += &format!("      {world:?}\n");

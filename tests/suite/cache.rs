@@ -35,7 +35,7 @@ use crate::{
 /// A timeout that no machine exceeds, for tests that are not about time.
 const AMPLE: &str = "20000";
 
-/// A World, and functions with a cache server beside it.
+/// A World, and separate functions that use a cache server.
 struct Bench {
     world: World,
     wire: Wire,

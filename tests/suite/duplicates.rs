@@ -122,7 +122,8 @@ async fn duplicate_events_in_order() {
 async fn duplicate_events_in_reverse_order() {
     join_all((0..6).map(|pair| async move {
         let (world, expected, name) = after(pair, true).await;
-        // All results but one are right at once. An order before its sign-up is applied when the delay queue redelivers it.
+        // All results except one are right immediately. An order before its sign-up is applied when the delay queue
+        // redelivers it.
         if name == "signed up" {
             assert_ne!(now(&world).await, expected, "{name}: this proves nothing");
         } else {

@@ -42,7 +42,7 @@ use crate::{
 };
 
 pub(crate) const SEED: u64 = 20_261_122;
-/// How many batches are processed at once, each with separate referrals; the template allows as many.
+/// How many batches are processed concurrently, each with separate referrals; the template allows as many.
 const WORKERS: usize = 4;
 
 /// The number of histories, from `ANALYTICS_HISTORIES`.

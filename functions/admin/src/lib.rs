@@ -1,4 +1,4 @@
-//! The operators' API, behind an API Gateway of its own: list undelivered rewards and send them again, redrive dead-letter
+//! The operators' API, behind its own API Gateway: list undelivered rewards and send them again, redrive dead-letter
 //! queues, change the expiry of codes, query the analytics and show them on a dashboard.
 
 mod analytics;

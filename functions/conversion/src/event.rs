@@ -122,6 +122,7 @@ struct Completed {
     user_id: UserId,
     #[serde(flatten)]
     paid: Money,
+    /// Validated, but not used.
     #[serde(rename = "occurred_at")]
     _occurred_at: Option<Timestamp>,
 }
@@ -146,6 +147,7 @@ impl OfOrder {
 
 #[derive(Deserialize)]
 struct Refunded {
+    /// Validated, but not used.
     #[serde(rename = "refund_id")]
     _refund_id: RefundId,
     #[serde(flatten)]

@@ -114,6 +114,7 @@ impl InstructionDetail {
 async fn deliver(app: &App, id: &InstructionId, call: Call) -> Result<(), Retry> {
     let correlation_id = id.referee.hashed();
     let Some(referral) = app.store.referral(&id.referee).await? else {
+        // A retry, so that the message ends in the dead-letter queue, where operators see it.
         return Err(format!("there is no referral for the reward of {correlation_id}").into());
     };
     let delivery = referral.delivery(id).filter(|delivery| delivery.status() == RewardStatus::Issued);

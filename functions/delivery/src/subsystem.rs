@@ -118,7 +118,7 @@ impl Subsystems {
         }
     }
 
-    /// The connector does not follow redirects.
+    /// Sends the request. The connector does not follow redirects, so they are classified like any other status.
     async fn call(&self, request: HttpRequest, now: Timestamp) -> Answer {
         let call = self.http.call(request);
         let (call, rest) = (timeout(Self::TIMEOUT, call), sleep(Self::TIMEOUT));

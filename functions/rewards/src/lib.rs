@@ -71,7 +71,7 @@ async fn process(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
     }
 }
 
-/// Issues the rewards of a converted referral if they are due. The sweep issues those that are on hold.
+/// Issues the rewards of a converted referral if its hold is already over. Otherwise the sweep issues them later.
 async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> {
     if referral.status() != Status::Converted {
         return Ok(());

@@ -23,7 +23,7 @@ pub const TIME_TO_CONVERT: [(&str, Duration); 9] = [
     ("30d", Duration::from_secs(30 * 86_400)),
 ];
 
-/// The last week of a cohort that has a counter of its own. Later conversions are counted in it too.
+/// The last week of a cohort that has its own counter. It also counts all later conversions.
 pub const LATEST_WEEK: usize = 26;
 
 /// What a referral adds to the counters of each subject, or the difference between two such contributions.
@@ -46,7 +46,7 @@ impl Contributions {
     }
 }
 
-/// What these facts add to the counters. The only place that decides what is counted.
+/// What these facts add to the counters. Only this function decides what is counted.
 pub fn contributions(facts: &Facts) -> Contributions {
     let mut counts = Contributions::default();
     count_conversion(&mut counts, facts);

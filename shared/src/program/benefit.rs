@@ -1,4 +1,4 @@
-//! Benefits: what a program promises each side, and what that comes to.
+//! Benefits: what a program promises each side, and what each side gets when the rewards are issued.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! The referral program: which orders qualify, what each side is promised, and for how long a touch counts.
+//! The referral program: which orders qualify, what it promises each side, and how long a touch is valid.
 
 pub mod benefit;
 mod settings;

@@ -17,7 +17,7 @@ pub struct Work {
     pub at: Timestamp,
 }
 
-/// Who has to do the work. The lanes are separate so that the sweep never reads what only an operator can do.
+/// Who has to do the work. The lanes are separate so that the sweep never reads work that only an operator can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
     /// The sweep.

@@ -40,7 +40,8 @@ impl Store {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let answer = query.send().await?;
         let keys: Vec<Key> = answer.items.iter().flatten().filter_map(Key::of).collect();
-        // The index is eventually consistent and contains only keys. The items decide what is really due.
+        // The index is eventually consistent and contains only keys. Therefore the items decide which referrals are
+        // due.
         let items = self.get_all(keys).await?;
         let found = items.len();
         let referrals: Vec<Referral> = items.into_iter().filter_map(readable).collect();

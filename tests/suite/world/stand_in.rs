@@ -171,7 +171,7 @@ impl StandIn {
         self.state().aborted_connections
     }
 
-    /// The calls in the form in which the service lists those of its own stand-ins.
+    /// The calls in the format in which the service lists the calls of its own stand-ins.
     pub(super) fn deliveries(&self) -> Vec<Value> {
         let delivery = |call: &Received| {
             json!({

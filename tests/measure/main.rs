@@ -1,5 +1,5 @@
-//! Measures the functions as Lambda runs them: each `bootstrap` is a process of its own, invoked over the Runtime API. A recording
-//! of the embedded DynamoDB answers after a fixed time. All costs are measured from outside.
+//! Measures the functions as Lambda runs them: each `bootstrap` is a separate process, invoked over the Runtime API. A
+//! recording of the embedded DynamoDB answers after a fixed time. All costs are measured from outside.
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 

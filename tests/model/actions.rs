@@ -492,7 +492,7 @@ fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
     }
 }
 
-/// The sweep's claim, which has a decision of its own.
+/// The sweep's claim, which is decided by its own function.
 fn claim(found: &Referral, world: &World) -> Decision {
     match (found.rewards(), due_for_sweep(found, GRACE)) {
         (Some(rewards), Some(due)) if due <= world.now => {

@@ -52,7 +52,7 @@ pub(crate) enum Mistake {
     NoClaim,
     /// The issue removes the referral from the work index.
     UnlistedAtIssue,
-    /// BySide call to a subsystem has a new idempotency key.
+    /// Each call to a subsystem has a new idempotency key.
     NewKeyPerCall,
     /// The issue uses the accounts' initial state.
     CachedAccounts,

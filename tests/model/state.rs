@@ -78,7 +78,7 @@ pub(crate) enum Change {
     /// A claim for only a minute, after the bus refused an announcement.
     ClaimForAMinute,
     Deliver(Side),
-    /// The failure of a call that was made when the reward had been resent this was_retried times.
+    /// The failure of a call that was made when the reward had been resent this many times.
     Fail(Side, u32),
     Resend(Side),
 }
@@ -139,13 +139,13 @@ pub(crate) struct World {
     /// The number of keys under which the subsystem booked this side's reward.
     pub(crate) booked: BySide<u8>,
 
-    /// How often each event is still to arrive.
+    /// How many more times each event will arrive.
     pub(crate) pending_events: [u8; 3],
     /// How often the account can still be flagged or cleared.
     pub(crate) flag_changes: u8,
     /// How often the operator can still resend.
     pub(crate) resends: u8,
-    /// How was_retried faults can still happen.
+    /// How many faults can still happen.
     pub(crate) faults: u8,
 
     pub(crate) history: History,
@@ -187,12 +187,13 @@ impl World {
         self.running.is_empty() && self.stream.is_empty() && self.queued == BySide::default()
     }
 
-    /// Whether no event and no flag can change the referral any more.
+    /// Whether the referral is final: no event and no flag can change it any more.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self.item.status(), Status::Rewarded | Status::Voided)
     }
 
-    /// The state in a few bytes, with the sides in this order. It leaves out what cannot make a difference any more:
+    /// The state in a few bytes, with the sides in this order. It leaves out everything that cannot make a difference
+    /// any more:
     ///
     /// - times, except whether the sweep is due, because the clock jumps from one due time to the next;
     /// - revisions, except whether a read item is still current;

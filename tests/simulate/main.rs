@@ -59,7 +59,7 @@ struct Arguments {
     /// The least number of faults for a history to count.
     #[arg(long, default_value_t = 6)]
     faults: usize,
-    /// The least number of hits of each kind of fault in total. With fewer, the run fails, because it proves too
+    /// The least number of hits of each kind of fault in total. With fewer hits the run fails, because it tested too
     /// little.
     #[arg(long, default_value_t = 0)]
     hits: u64,

@@ -23,7 +23,7 @@ use crate::{clock, history::Acknowledged, state::Booking};
 /// What was known when an invocation began.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
-    /// Which one it is.
+    /// The number of the invocation.
     pub(crate) id: u64,
     /// When it began, in milliseconds since the start of the history.
     pub(crate) began: u64,
@@ -210,7 +210,7 @@ impl Oracle {
         }
     }
 
-    /// Checks that a code, or the item that says who has it, is written only once.
+    /// Checks that a code, or the item that names it as its owner's code, is written only once.
     fn check_code(&mut self, key: &str, sk: &str, record: &Value, by: Option<&Invocation>) {
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
         if !old.is_null() {

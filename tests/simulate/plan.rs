@@ -20,7 +20,7 @@ pub(crate) enum Action {
     Mint {
         user: usize,
     },
-    /// A member requests a code that belongs to another user, or will.
+    /// A member requests a code that belongs to another user now or later.
     MintTaken {
         user: usize,
         owner: usize,
@@ -76,12 +76,12 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     /// The settings at the start.
     pub(crate) variant: usize,
-    /// The function owner clock is ahead, and by how many milliseconds.
+    /// The function whose clock is ahead, and by how many milliseconds.
     pub(crate) skew: Option<(usize, u64)>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// The users. The first two invite the others; one of those may invite back.
+/// The users. The first two invite the others. One of the invited users may invite one of the first two.
 pub(crate) const USERS: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 /// The most orders of a user.
 const ORDERS: usize = 2;

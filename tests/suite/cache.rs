@@ -439,7 +439,7 @@ async fn an_invalid_value_is_ignored_and_replaced() {
     bench.end().await;
 }
 
-/// The server is not trusted: its values decide nothing.
+/// The server is not trusted: no decision depends on its values.
 #[tokio::test]
 async fn a_forged_owner_gets_nothing() {
     let Some(redis) = Redis::start("a_forged_owner_gets_nothing", &[]).await else { return };
@@ -516,7 +516,7 @@ async fn an_operator_learns_that_the_server_was_not_updated() {
     let admin = bench.admin(&redis.url());
     redis.kill();
     change(&admin, "code-0", json!({"disabled": true})).await.refused(503, "unavailable");
-    // The change counts nevertheless.
+    // The change takes effect nevertheless.
     bench.world.attribute("bob", "code-0").await.refused(410, "code_expired");
     redis.restart().await;
     let update = async || change(&admin, "code-0", json!({"disabled": true})).await.status == 200;

@@ -78,7 +78,7 @@ impl Point {
 const DATA: &str = "CRASH_DATA";
 const POINT: &str = "CRASH_POINT";
 const STREAM: &str = "CRASH_STREAM";
-/// What the child prints when it has reached the point.
+/// The line that the child prints when it has reached the point.
 const REACHED: &str = "there";
 
 /// Starts a service on this data that stops at this point, or runs on if there is none.

@@ -122,7 +122,7 @@ fn imports(module: &Module, file: &syn::File, modules: &BTreeMap<Module, syn::Fi
             "super" => module[..module.len() - 1].to_vec(),
             _ => return None,
         };
-        // As many segments as name a module; the rest names something in it.
+        // The longest prefix that names a module. The other segments name something in it.
         for segment in &path[1..] {
             let deeper = [base.as_slice(), std::slice::from_ref(segment)].concat();
             if !modules.contains_key(&deeper) {

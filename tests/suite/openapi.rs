@@ -406,7 +406,7 @@ fn the_reasons_are_those_of_the_code() {
     assert_eq!(answered, coded, "answered by some operation");
 }
 
-/// So that the reasons above are all that there are.
+/// Ensures that the list of reasons above is complete.
 #[test]
 fn each_function_makes_problems_in_one_file() {
     for function in ["attribution", "admin"] {
@@ -622,7 +622,7 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
         let wrong = world.get(path).await;
         seen.insert(document.described(find(id), &wrong));
     }
-    // The World's wire does not carry calls to queues, so this function has a wire of its own.
+    // The World's wire does not carry calls to queues, so this function gets a separate wire.
     let (app, wire) = function(&world);
     for (id, method, path) in
         [("deadLetters", "GET", "/admin/dead-letters"), ("redrive", "POST", "/admin/dead-letters/credit/redrive")]

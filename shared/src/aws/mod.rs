@@ -44,7 +44,7 @@ pub fn config(env: &Env) -> Result<SdkConfig, Misconfigured> {
         .use_fips(env.parsed("AWS_USE_FIPS_ENDPOINT", false)?)
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts())
-        // The attempt timeout of one second ends before an answer counts as stalled.
+        // The attempt timeout of one second expires before an answer would be treated as stalled.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .http_client(tls::aws(env))

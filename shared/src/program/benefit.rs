@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::money::{Amount, Currency, Money};
 
-/// What a program promises one side. It is written with the terms of each referral; [`Promise::decide`] makes a
-/// [`Benefit`] of it when the rewards are issued.
+/// What a program promises one side. It is written with the terms of each referral; [`Promise::decide`] turns it into a
+/// [`Benefit`] when the rewards are issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(from = "Benefit", into = "Benefit")]
 pub enum Promise {
@@ -77,7 +77,7 @@ impl FromStr for RewardType {
     }
 }
 
-/// What one side gets, once it is decided: money as credit or coupon, or points, which have no currency.
+/// What one side gets: money as credit or coupon, or points, which have no currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "WrittenBenefit", try_from = "WrittenBenefit")]
 pub enum Benefit {
@@ -125,7 +125,7 @@ impl Benefit {
     }
 }
 
-/// A benefit as it is written down: the three fields that the API shows too.
+/// The stored form of a benefit: the three fields that the API also shows.
 #[derive(Serialize, Deserialize)]
 struct WrittenBenefit {
     r#type: RewardType,

@@ -31,10 +31,10 @@ const RESERVED_EVENTS: [&str; 6] = [
     "account.cleared",
 ];
 
-/// The event types that report an order: those that the rule of the event bus lets through, and `order.completed`.
+/// The event types that report an order: those in the rule of the event bus, and `order.completed`.
 ///
-/// A referral converts by the one type that its terms name. A type that other terms name must stay in the list for as
-/// long as there are pending referrals with those terms.
+/// The terms of a referral name one type, and only this type converts it. A type must stay in the list as long as there
+/// are pending referrals with terms that name it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QualifyingEvents(Vec<String>);
 
@@ -42,8 +42,8 @@ impl QualifyingEvents {
     /// Reads `QUALIFYING_EVENTS`, a comma-separated list. If it is empty, the list is `QUALIFYING_EVENT`.
     ///
     /// # Errors
-    /// Returns an error, which names the variable, when an event in the list has a fixed meaning, or when the rule would
-    /// not let the event through that `QUALIFYING_EVENT` names: no referral would ever convert.
+    /// Returns an error, which names the variable, when an event in the list has a fixed meaning, or when the list does
+    /// not contain the event that `QUALIFYING_EVENT` names, because no referral would then convert.
     pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         const NAME: &str = "QUALIFYING_EVENTS";
         let own = qualifying_event(env)?;
@@ -65,7 +65,7 @@ impl QualifyingEvents {
 
     /// Whether an event of this type reports an order.
     pub fn contains(&self, event: &str) -> bool {
-        // The rule always lets the default type through, so that referrals with older terms still convert.
+        // The rule always contains the default type, so that referrals with older terms still convert.
         event == DEFAULT_QUALIFYING_EVENT || self.0.iter().any(|known| known == event)
     }
 }

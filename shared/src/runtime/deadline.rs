@@ -24,7 +24,7 @@ impl Deadline {
         Instant::now() + Self::RESERVE >= self.0
     }
 
-    /// When running work must be given up, so that its failure can still be reported.
+    /// When running work must be stopped, so that its failure can still be reported.
     pub fn last_call(self) -> Instant {
         self.0 - Self::RESERVE
     }

@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 pub use self::deadline::Deadline;
 use crate::domain::time::Timestamp;
 
-/// The allocator of the functions, set in each `main`. A call allocates about a thousand times. With glibc's allocator that is
-/// a fifth of its instructions, with this one a twelfth. It does not request huge pages; each start would touch three.
+/// The allocator of the functions, set in each `main`. A call allocates about a thousand times. With glibc's allocator
+/// that is a fifth of its instructions, with this one a twelfth. It does not request huge pages, because each start
+/// would touch three of them.
 pub use mimalloc::MiMalloc as Allocator;
 
 /// The time, randomness and deadline of one invocation, read once at its start.

@@ -1,5 +1,5 @@
-//! The live view: a page whose buttons play a referral's life cycle, and that shows what happens as it happens. It uses
-//! only the product's API, the bus and the paths under `/_local/`, which anyone could call.
+//! The live view: a page with buttons that play a referral's life cycle. It shows each effect immediately. It uses only
+//! the product's API, the bus and the paths under `/_local/`, which any client can call.
 
 use axum::{
     body::Body,
@@ -12,7 +12,7 @@ use crate::{
     service::Local,
 };
 
-/// Its files, by the rest of the path. It shares styles and scripts with the operators' dashboard.
+/// The page's files, by the last part of their path. Some styles and scripts are those of the operators' dashboard.
 const FILES: [(&str, &str, &str); 4] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
@@ -34,7 +34,7 @@ pub(crate) fn respond(local: &Local, file: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// What the page needs to publish events that convert: `{bus, event, currency}`.
+/// The settings with which the page publishes events that convert: `{bus, event, currency}`.
 fn settings(local: &Local) -> Response<Body> {
     let setting = |name, usual| local.env.get(name).unwrap_or(usual);
     json_answer(

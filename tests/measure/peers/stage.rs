@@ -38,12 +38,12 @@ pub(crate) fn settings(service: &Service, step: &Step) -> Result<HashMap<String,
     Ok(settings)
 }
 
-/// Runs a contender's step on a service of its own, and records the answers.
+/// Runs a contender's step on a separate service, and records the answers.
 pub(crate) async fn recorded(contender: &Contender, step: &Step) -> Result<Store, Trouble> {
     let service = service().await?;
     let (function, settings) = (contender.function(step)?, settings(&service, step)?);
     let event = if step.name == "repeat" {
-        // The contender handles the event first, because it may store it in a table of its own.
+        // The contender handles the event first, because it may store it in its own table.
         let event = steps::named("convert")?.prepare(&service).await?.to_string();
         let mut running = Running::start(&function, &[], &settings, Line::to(&service).await?).await?;
         running.call(&event).await?;

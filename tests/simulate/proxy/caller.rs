@@ -1,4 +1,4 @@
-//! Tells the proxy which invocation makes a call, through a header. The oracle needs this.
+//! Adds a header to each call that names the invocation, because the oracle checks rules per invocation.
 
 use aws_smithy_runtime_api::{
     box_error::BoxError,

@@ -47,7 +47,7 @@ async fn referrer(running: &Running) -> Value {
     running.get("/admin/programs/default/referrers?period=all").await["items"][0].clone()
 }
 
-/// Everything that version 0.1.0 wrote is shown by this version.
+/// This version shows everything that version 0.1.0 wrote.
 #[tokio::test]
 async fn data_of_the_previous_version_is_shown() {
     let data = copy();
@@ -85,7 +85,7 @@ async fn data_of_the_previous_version_is_shown() {
     assert_eq!(ada["voided"], json!({"order_cancelled": 1}));
 }
 
-/// Everything that version 0.1.0 had not finished is finished by this version, under the same keys.
+/// This version finishes everything that version 0.1.0 had not finished, under the same keys.
 #[tokio::test]
 async fn work_of_the_previous_version_continues() {
     let data = copy();
@@ -126,7 +126,8 @@ async fn work_of_the_previous_version_continues() {
         .await;
 }
 
-/// The cookie and the device digests of version 0.1.0 are understood: its secrets are read from the folder.
+/// This version accepts the cookie and the device digests of version 0.1.0, because it reads the secrets from the
+/// folder.
 #[tokio::test]
 async fn secrets_of_the_previous_version_are_kept() {
     let data = copy();

@@ -1,4 +1,4 @@
-//! The files of the views, and the template beside them that repeats their SQL.
+//! The files of the views, and the template in the same folder that repeats their SQL.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -21,7 +21,7 @@ pub use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest as Event;
 /// Answers one request with `handle`, in the format that API Gateway expects.
 ///
 /// # Errors
-/// Never: a failure is an answer too.
+/// Never returns an error: every failure is an HTTP answer.
 pub async fn invoke<F, A>(mut event: Event, context: Context, handle: F) -> Result<impl Serialize, Error>
 where
     F: Fn(Request) -> A + Send,

@@ -36,7 +36,7 @@ pub enum Reason {
     AlreadyDelivered,
     /// The dead-letter queue is already being redriven.
     UnderWay,
-    /// The only reason to repeat the request unchanged.
+    /// The only reason for which a client should repeat the request unchanged.
     Unavailable,
 }
 

@@ -160,7 +160,7 @@ impl Samples {
     }
 }
 
-/// Gives a referrer's item a score of its own, if it is on a leaderboard.
+/// Gives a referrer's item a distinct score, if it is on a leaderboard.
 fn on_board(mut item: Item, cast: &Cast, referrer: usize) -> Item {
     if let Some(AttributeValue::S(board)) = item.get(BOARD) {
         let board = board.rsplit_once('#').map_or("", |(board, _)| board);

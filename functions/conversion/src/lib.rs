@@ -2,7 +2,7 @@
 //!
 //! The rule sends single events. The delay queue, which delivers every event again, and the function's own dead-letter
 //! queue send batches of the same events. A product without an event bus sends events through an SQS queue or Kafka, and
-//! the function itself forwards them to the delay queue. Each event is parsed into an [`event::InboundEvent`], applied, and
+//! the function itself forwards them to the delay queue. Each event is parsed into an `InboundEvent`, applied, and
 //! acknowledged only after DynamoDB has stored the result. Invalid input is quarantined.
 
 mod delay;

@@ -1,6 +1,6 @@
 //! Fraud rules: which sign-ups are refused, and which conversions are voided instead of rewarded.
 //!
-//! Each rule is a pure function of the [`Evidence`]. [`RULES`] lists them in the order in which they are checked. The same
+//! Each rule is a pure function of the [`Evidence`]. `RULES` lists them in the order in which they are checked. The same
 //! list is checked at two gates: when a sign-up is attributed, and before rewards are issued.
 
 mod evidence;

@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// Decides and writes. On a conflict, decides again from the referral that was found, at most
-    /// [`Self::MAX_DECISIONS`] times in all.
+    /// `MAX_DECISIONS` times in all.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable or each attempt met a conflict.

@@ -9,6 +9,8 @@
 //! - storage: [`dynamodb`] (the table) and [`journal`] (everything else);
 //! - for tests: [`answers`] (injected DynamoDB failures), [`embedded`] (only the table) and [`transformer`]
 //!   (EventBridge input transformers).
+//!
+//! ```no_run
 //! # async fn example() -> Result<(), local::StartError> {
 //! let service = local::Service::start(local::Options::default()).await?;
 //! println!("ready {}", service.url());

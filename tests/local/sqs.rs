@@ -70,7 +70,7 @@ pub(crate) fn start_message_move_task(local: &Local, request: &Value) -> Result<
     // SQS moves each message to its source. Here, if two queues share a dead-letter queue, one of them gets all
     // messages.
     let to = sources.min_by_key(|(_, queue)| queue.delay).map(|(name, _)| name.as_str());
-    let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead NewMessage Queue."))?;
+    let to = to.ok_or_else(|| invalid("Source queue must be configured as a Dead Letter Queue."))?;
     let pause = match request["MaxNumberOfMessagesPerSecond"].as_i64() {
         None => 0,
         Some(rate @ 1..=500) => 1000 / rate,

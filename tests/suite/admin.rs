@@ -195,7 +195,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_resent_with_its_key() {
     for unknown in ["carol:referrer", "nobody:referee", "alice:referrer"] {
         resend(&world, unknown).await.refused(404, "reward_not_found");
     }
-    for broken in ["bob", "bob:", "bob:nobody", ":referrer", "bob%20x:referrer", "bob:referrer:referrer", "%23"] {
+    for broken in ["bob", "bob:", "bob:friend", ":referrer", "bob%20x:referrer", "bob:referrer:referrer", "%23"] {
         resend(&world, broken).await.refused(400, "invalid_request");
     }
     world.until_idle().await;

@@ -426,7 +426,7 @@ async fn a_forged_message_pays_nothing() {
     assert_eq!(world.contents().await, before);
 
     // An unreadable message is quarantined.
-    world.publish_as_service("reward.issued", json!({"reward_id": "bob:nobody", "type": "credit"})).await;
+    world.publish_as_service("reward.issued", json!({"reward_id": "bob:friend", "type": "credit"})).await;
     world.until_idle().await;
     let parked = world.get("/_local/parked").await.with(200);
     assert_eq!(parked["items"][0]["body"]["function"], "delivery", "{parked:#}");

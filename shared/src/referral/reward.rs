@@ -184,7 +184,7 @@ mod tests {
         }
         for text in [
             "bob",
-            "bob:nobody",
+            "bob:friend",
             ":referee",
             "b b:referee",
             "a:b:referee",

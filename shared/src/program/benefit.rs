@@ -99,6 +99,22 @@ impl Benefit {
         }
     }
 
+    /// The benefit with these stored fields.
+    ///
+    /// # Errors
+    /// Returns an error when money has no currency, or points have one.
+    pub(crate) fn from_fields(
+        kind: RewardType,
+        amount: Amount,
+        currency: Option<Currency>,
+    ) -> Result<Self, InvalidBenefit> {
+        match (kind, currency) {
+            (RewardType::Points, None) => Ok(Self::Points(amount)),
+            (RewardType::Credit | RewardType::Coupon, Some(currency)) => Ok(Self::new(kind, amount, currency)),
+            (RewardType::Points, Some(_)) | (_, None) => Err(InvalidBenefit),
+        }
+    }
+
     /// The subsystem that gives it.
     pub fn kind(&self) -> RewardType {
         match self {
@@ -143,19 +159,13 @@ impl From<Benefit> for WrittenBenefit {
 /// Money without a currency, or points with one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("credit and coupon need a currency, points have none")]
-struct InvalidBenefit;
+pub(crate) struct InvalidBenefit;
 
 impl TryFrom<WrittenBenefit> for Benefit {
     type Error = InvalidBenefit;
 
     fn try_from(written: WrittenBenefit) -> Result<Self, InvalidBenefit> {
-        match (written.r#type, written.currency) {
-            (RewardType::Points, None) => Ok(Self::Points(written.amount)),
-            (RewardType::Credit | RewardType::Coupon, Some(currency)) => {
-                Ok(Self::new(written.r#type, written.amount, currency))
-            }
-            (RewardType::Points, Some(_)) | (_, None) => Err(InvalidBenefit),
-        }
+        Self::from_fields(written.r#type, written.amount, written.currency)
     }
 }
 

@@ -4,11 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    id::{InvalidId, RefundId, UserId},
-    time::Timestamp,
-};
 pub use crate::program::benefit::{Benefit, InvalidRewardType, RewardType};
+use crate::{
+    domain::{
+        id::{InvalidId, RefundId, UserId},
+        money::{Amount, Currency},
+        time::Timestamp,
+    },
+    program::benefit::InvalidBenefit,
+};
 
 /// One of the two users of a referral.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -94,12 +98,11 @@ impl TryFrom<String> for InstructionId {
 
 /// An issued reward.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "StoredReward", try_from = "StoredReward")]
 pub struct Reward {
     /// What the referral's terms promised to this side.
-    #[serde(flatten)]
     pub benefit: Benefit,
     /// The delivery of the grant.
-    #[serde(flatten)]
     pub delivery: Delivery,
 }
 
@@ -117,25 +120,16 @@ impl Reward {
 
 /// How far the delivery of one instruction has progressed. Delivery and failure are separate facts, because a permanently
 /// refused instruction can still be delivered when an operator sends it again.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Delivery {
     /// When the subsystem answered 2xx.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
     /// When the subsystem refused it permanently.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
     /// The subsystem's refusal: status and the beginning of the body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// How many times an operator sent it again. Each time may end in another refusal.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub resent: u32,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 impl Delivery {
@@ -159,6 +153,55 @@ pub enum RewardStatus {
     Delivered,
     /// The subsystem refused it permanently. An operator has to act.
     Failed,
+}
+
+/// The stored form of a reward: the fields of its benefit and of its delivery, side by side. With `#[serde(flatten)]`, serde
+/// would copy every field into a buffer at each read.
+#[derive(Serialize, Deserialize)]
+struct StoredReward {
+    r#type: RewardType,
+    amount: Amount,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    currency: Option<Currency>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivered_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    resent: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl From<Reward> for StoredReward {
+    fn from(Reward { benefit, delivery }: Reward) -> Self {
+        Self {
+            r#type: benefit.kind(),
+            amount: benefit.amount(),
+            currency: benefit.currency(),
+            delivered_at: delivery.delivered_at,
+            failed_at: delivery.failed_at,
+            failure: delivery.failure,
+            resent: delivery.resent,
+        }
+    }
+}
+
+impl TryFrom<StoredReward> for Reward {
+    type Error = InvalidBenefit;
+
+    fn try_from(stored: StoredReward) -> Result<Self, InvalidBenefit> {
+        let StoredReward { r#type, amount, currency, delivered_at, failed_at, failure, resent } = stored;
+        Ok(Self {
+            benefit: Benefit::from_fields(r#type, amount, currency)?,
+            delivery: Delivery { delivered_at, failed_at, failure, resent },
+        })
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,12 @@ mutants! {
     FlagWithoutTimeCheck,
     /// A cleared flag replaces the result of a later event.
     ClearanceWithoutTimeCheck,
+    /// A flag or a clearance counts although its own time is far in the future.
+    FutureFlagAccepted,
+    /// A flag or a clearance has its envelope's time, even if that is in the future.
+    FutureEnvelopeAccepted,
+    /// A delayed copy with a time in the future has the time at which the copy is processed.
+    CopyReceivedWhenProcessed,
     /// A step does not increment the revision.
     RevisionUnchanged,
     /// A second order converts a converted referral again.
@@ -129,6 +135,8 @@ mutants! {
     // Early acknowledgement.
     /// An event is acknowledged although its write failed.
     EventAcknowledgedEarly,
+    /// The delayed copy of an invalid event is quarantined too.
+    InvalidCopyQuarantined,
     /// A failed message is acknowledged with its batch.
     FailedMessageAcknowledged,
     /// A failed stream record is acknowledged.

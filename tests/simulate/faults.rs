@@ -28,10 +28,12 @@ pub(crate) enum Kind {
     OrderAdjusted,
     SettingsChanged,
     ClockAhead,
+    ProductClockAhead,
+    InvalidEvent,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -55,6 +57,8 @@ impl Kind {
         Self::OrderAdjusted,
         Self::SettingsChanged,
         Self::ClockAhead,
+        Self::ProductClockAhead,
+        Self::InvalidEvent,
     ];
 }
 
@@ -72,7 +76,13 @@ impl Kind {
             Self::RecordLost => 2,
             Self::Reordered | Self::SweepDelayed => 1,
             // The plan decides about these.
-            Self::PartialBatch | Self::Flagged | Self::OrderAdjusted | Self::SettingsChanged | Self::ClockAhead => 1,
+            Self::PartialBatch
+            | Self::Flagged
+            | Self::OrderAdjusted
+            | Self::SettingsChanged
+            | Self::ClockAhead
+            | Self::ProductClockAhead
+            | Self::InvalidEvent => 1,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     clock,
     faults::{Faults, Kind},
     oracle::{Invocation, ORDER_AMOUNT},
-    plan::{Action, Mode, Plan, Step, USERS},
+    plan::{Action, Dated, Mode, Plan, Step, USERS},
     rig::{Apps, Rig},
     state::{DEAD_LETTERS, DELAY, INVOCATIONS, REWARDS, State},
 };
@@ -76,6 +76,8 @@ struct Driver<'a> {
     sweep_at: Option<u64>,
     /// How many sweeps failed.
     failed_sweeps: usize,
+    /// How many events the product published.
+    published: u64,
     acknowledged: Vec<Acknowledged>,
 }
 
@@ -94,6 +96,7 @@ pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, keeps_timeline: 
         busy: [false; 2],
         sweep_at: (plan.mode != Mode::Stream).then_some(1_500),
         failed_sweeps: 0,
+        published: 0,
         acknowledged: Vec::new(),
     };
     driver.run_until_idle().await;
@@ -102,9 +105,6 @@ pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, keeps_timeline: 
     drop(driver);
     let mut state = rig.shared.end().unwrap_or_else(|| unreachable!("a history that began"));
     let mut oracle = std::mem::take(&mut state.oracle);
-    for quarantined in &state.quarantined {
-        oracle.fail(format!("quarantined: {quarantined}"));
-    }
     oracle.at_rest(&state.referrals(), &state.bookings, &acknowledged);
     state.oracle = oracle;
     state
@@ -211,16 +211,21 @@ impl<'a> Driver<'a> {
         &self.rig.variants[self.variant]
     }
 
+    /// How far this function's clock is ahead, in milliseconds.
+    fn ahead(&self, function: usize) -> u64 {
+        match self.plan.skew {
+            // A conversion with a clock that is ahead is due later, so it needs a sweep.
+            Some((skewed, ahead)) if skewed == function && (self.plan.mode != Mode::Stream || function != 1) => ahead,
+            _ => 0,
+        }
+    }
+
     /// The time, random bytes and deadline of an invocation of this function.
     fn call(&self, function: usize) -> Call {
-        let ahead = match self.plan.skew {
-            // A conversion with a clock that is ahead is due later, so it needs a sweep.
-            Some((skewed, ahead)) if skewed == function && (self.plan.mode != Mode::Stream || function != 1) => {
-                self.with(|state| state.faults.note(Kind::ClockAhead));
-                ahead
-            }
-            _ => 0,
-        };
+        let ahead = self.ahead(function);
+        if ahead > 0 {
+            self.with(|state| state.faults.note(Kind::ClockAhead));
+        }
         let entropy = self.with(State::entropy);
         Call { now: clock::at(clock::millis() + ahead), entropy, deadline: Deadline::after(LIMIT) }
     }
@@ -259,10 +264,15 @@ impl<'a> Driver<'a> {
                 let detail = json!({"refund_id": "r", "order_id": id(order), "user_id": user(who), "amount": amount, "currency": "USD"});
                 self.publish_adjustment("order.refunded", detail);
             }
-            Action::Flag { user: who } => {
-                self.publish_flag("account.flagged", json!({"user_id": user(who), "reason": "simulated"}))
+            Action::Flag { user: who, dated } => {
+                self.publish_flag("account.flagged", json!({"user_id": user(who), "reason": "simulated"}), dated)
             }
-            Action::Clear { user: who } => self.publish_flag("account.cleared", json!({"user_id": user(who)})),
+            Action::Clear { user: who, dated } => {
+                self.publish_flag("account.cleared", json!({"user_id": user(who)}), dated)
+            }
+            Action::InvalidOrder { user: who } => {
+                self.publish_invalid("order.completed", &json!({"order_id": 7, "user_id": user(who)}))
+            }
             Action::Settings { variant } => {
                 self.with(|state| state.faults.note(Kind::SettingsChanged));
                 self.variant = variant;
@@ -275,18 +285,52 @@ impl<'a> Driver<'a> {
         self.publish(kind, &detail);
     }
 
-    fn publish_flag(&mut self, kind: &str, mut detail: Value) {
-        self.with(|state| state.faults.note(Kind::Flagged));
-        detail["occurred_at"] = clock::now().to_string().into();
-        self.publish(kind, &detail);
+    fn publish_flag(&mut self, kind: &str, mut detail: Value, dated: Dated) {
+        let now = clock::millis();
+        let envelope = match dated {
+            Dated::Correctly => {
+                detail["occurred_at"] = clock::at(now).to_string().into();
+                now
+            }
+            Dated::Ahead(ahead) => {
+                self.with(|state| state.faults.note(Kind::ProductClockAhead));
+                now + ahead
+            }
+            Dated::TooFarAhead(ahead) => {
+                detail["occurred_at"] = clock::at(now + ahead).to_string().into();
+                return self.publish_invalid(kind, &detail);
+            }
+        };
+        let event = self.event(kind, &detail, envelope);
+        self.with(|state| {
+            state.faults.note(Kind::Flagged);
+            state.oracle.flag_published(&event, now);
+            state.route(&event, now);
+        });
+    }
+
+    /// Publishes an event that must be quarantined once.
+    fn publish_invalid(&mut self, kind: &str, detail: &Value) {
+        let event = self.event(kind, detail, clock::millis());
+        self.with(|state| {
+            state.faults.note(Kind::InvalidEvent);
+            state.oracle.invalid_published(&event);
+            state.route(&event, clock::millis());
+        });
     }
 
     fn publish(&mut self, kind: &str, detail: &Value) {
-        let event = json!({
-            "version": "0", "id": "e", "source": "shop", "detail-type": kind, "time": clock::now().to_string(),
-            "account": "0", "region": "r", "resources": [], "detail": detail,
-        });
+        let event = self.event(kind, detail, clock::millis());
         self.with(|state| state.route(&event, clock::millis()));
+    }
+
+    /// An event of the product, with this time in its envelope.
+    fn event(&mut self, kind: &str, detail: &Value, time: u64) -> Value {
+        self.published += 1;
+        json!({
+            "version": "0", "id": format!("e-{}", self.published), "source": "shop", "detail-type": kind,
+            "time": clock::at(time).to_string(), "account": "0", "region": "r", "resources": [], "detail": detail,
+        })
     }
 
     /// Calls the API and retries until it answers.
@@ -353,16 +397,16 @@ impl<'a> Driver<'a> {
             let mut taken = Vec::new();
             for at in due {
                 if faults.strikes(Kind::Duplicate) {
-                    duplicates.push(waiting[at].body.clone());
+                    duplicates.push(waiting[at].clone());
                 }
                 let message = &mut waiting[at];
                 message.in_progress = true;
                 message.receives += 1;
                 taken.push(message.clone());
             }
-            for body in duplicates {
+            for message in duplicates {
                 let delay = state.rng.u64(1..5_000);
-                state.send(queue, body, now, delay);
+                state.repeat(queue, &message, now + delay);
             }
             (!taken.is_empty()).then(|| (taken.iter().map(|message| message.id).collect::<Vec<_>>(), taken))
         })?;
@@ -371,7 +415,10 @@ impl<'a> Driver<'a> {
         Some(Box::pin(async move {
             let records: Vec<Value> = messages.iter().map(|message| json!({
                 "messageId": message.id.to_string(), "receiptHandle": message.id.to_string(), "body": message.body,
-                "attributes": {"ApproximateReceiveCount": message.receives.to_string()},
+                "attributes": {
+                    "ApproximateReceiveCount": message.receives.to_string(),
+                    "SentTimestamp": clock::at(message.sent_at).millis().to_string(),
+                },
                 "eventSourceARN": format!("arn:aws:sqs:us-east-1:000000000000:{queue}"),
             })).collect();
             let payload = match (queue, &messages[..]) {
@@ -380,7 +427,7 @@ impl<'a> Driver<'a> {
             };
             let answer = match is_reward {
                 true => invoke(&shared, delivery::handle(&apps.delivery, payload, call)).await,
-                false => invoke(&shared, conversion::handle(&apps.conversion, payload, call)).await,
+                false => invoke_from(&shared, queue, conversion::handle(&apps.conversion, payload, call)).await,
             };
             Done::Queue { queue, batch: ids, began: now, answer }
         }))
@@ -480,7 +527,19 @@ impl<'a> Driver<'a> {
         let is_product = REWARDS.iter().all(|(_, name)| *name != queue);
         if let Some(message) = settled.filter(|_| is_product) {
             let event = serde_json::from_str(&message.body).unwrap_or_default();
-            self.with(|state| state.oracle.acknowledged(&event, began));
+            let latest = now + self.ahead(1);
+            let is_valid = self.with(|state| {
+                if queue != DELAY {
+                    state.oracle.received(&event, latest);
+                }
+                state.oracle.is_valid(&event) && {
+                    state.oracle.acknowledged(&event, began);
+                    true
+                }
+            });
+            if !is_valid {
+                return;
+            }
             self.acknowledged.push(Acknowledged { event, began, ended: now });
         }
     }
@@ -501,9 +560,18 @@ async fn invoke<T: Answer>(
     shared: &crate::transport::Shared,
     handler: impl Future<Output = Result<T, Error>>,
 ) -> Option<T> {
+    invoke_from(shared, "", handler).await
+}
+
+/// The same, for a handler that receives messages of this queue.
+async fn invoke_from<T: Answer>(
+    shared: &crate::transport::Shared,
+    queue: &str,
+    handler: impl Future<Output = Result<T, Error>>,
+) -> Option<T> {
     let (crash, known) = shared.with(|state| {
         let crash = state.faults.strikes(Kind::Crash).then(|| state.rng.u64(0..100));
-        let known = state.oracle.invocation();
+        let known = state.oracle.invocation(queue == DELAY);
         if crash.is_some() {
             state.oracle.struck(known.id, Kind::Crash);
         }

@@ -1,6 +1,7 @@
 //! The oracle: checks rules on every table write, reward call and API answer, and again when a history has ended. It
 //! judges by what was written and booked, never by what the code reports about itself.
 
+mod flags;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use referrals::{
 };
 use serde_json::Value;
 
+use self::flags::FlagEvent;
 use crate::{clock, history::Acknowledged, state::Booking};
 
 /// What was known when an invocation began.
@@ -29,6 +31,8 @@ pub(crate) struct Invocation {
     pub(crate) began: u64,
     /// Accounts that were flagged at that time.
     pub(crate) flagged: BTreeSet<String>,
+    /// Whether it receives delayed copies of events.
+    pub(crate) is_copy: bool,
 }
 
 /// When a referral's steps were committed, in milliseconds since the start of the history.
@@ -70,6 +74,10 @@ pub(crate) struct Oracle {
     codes: BTreeMap<String, KnownCode>,
     /// The latest flag update of each account: its time, and whether it is flagged.
     flag_updates: BTreeMap<String, (String, bool)>,
+    /// The valid flags and clearances that the product published, by event id.
+    flag_events: BTreeMap<String, FlagEvent>,
+    /// The invalid events that the product published, by id, and how often each was quarantined.
+    invalid: BTreeMap<String, u32>,
     /// Published events by id, and the event id under which each reward was issued.
     published: BTreeMap<String, Value>,
     event_ids: BTreeMap<String, String>,
@@ -88,9 +96,9 @@ impl Oracle {
     }
 
     /// Starts an invocation and records what is known at this time.
-    pub(crate) fn invocation(&mut self) -> Invocation {
+    pub(crate) fn invocation(&mut self, is_copy: bool) -> Invocation {
         self.invocations += 1;
-        Invocation { id: self.invocations, began: clock::millis(), flagged: self.flagged.clone() }
+        Invocation { id: self.invocations, began: clock::millis(), flagged: self.flagged.clone(), is_copy }
     }
 
     /// Checks a committed write.
@@ -200,16 +208,6 @@ impl Oracle {
         is_known && self.flagged.contains(user) && !self.cleared.contains(user)
     }
 
-    /// Checks a flag update: the latest update wins, and of two at the same time the flag.
-    fn check_flag(&mut self, user: &str, account: &Value) {
-        let Some(at) = account[keys::FLAG_AT]["S"].as_str() else { return };
-        let now = (at.to_owned(), account[keys::FLAGGED]["BOOL"] == true);
-        let before = self.flag_updates.insert(user.to_owned(), now.clone());
-        if before.is_some_and(|before| now < before) {
-            self.fail(format!("{user}: an older flag update overwrote a later one"));
-        }
-    }
-
     /// Checks that a code, or the item that names it as its owner's code, is written only once.
     fn check_code(&mut self, key: &str, sk: &str, record: &Value, by: Option<&Invocation>) {
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
@@ -289,6 +287,8 @@ impl Oracle {
         if booked != issued {
             self.fail(format!("booked {booked:?}, but issued {issued:?}"));
         }
+        self.check_flags_at_rest();
+        self.check_quarantine_at_rest();
     }
 
     /// The effect that an acknowledged event should have had and did not.

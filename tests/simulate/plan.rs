@@ -13,6 +13,17 @@ pub(crate) enum Mode {
     Both,
 }
 
+/// How the product dates a flag or a clearance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dated {
+    /// By `occurred_at`, from a correct clock.
+    Correctly,
+    /// By the envelope only, from a clock that is this many milliseconds ahead.
+    Ahead(u64),
+    /// By an `occurred_at` that is this many milliseconds ahead, which is too far.
+    TooFarAhead(u64),
+}
+
 /// An action of a user or the product.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
@@ -52,8 +63,14 @@ pub(crate) enum Action {
     /// An account is flagged; below, cleared.
     Flag {
         user: usize,
+        dated: Dated,
     },
     Clear {
+        user: usize,
+        dated: Dated,
+    },
+    /// The product publishes an invalid order.
+    InvalidOrder {
         user: usize,
     },
     /// The functions are deployed with other settings.
@@ -85,8 +102,25 @@ pub(crate) struct Plan {
 pub(crate) const USERS: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 /// The most orders of a user.
 const ORDERS: usize = 2;
+/// How far a function's clock can be ahead, in milliseconds.
+pub(crate) const MAX_SKEW: u64 = 120_000;
 /// The time within which all actions happen, in milliseconds.
 const SPAN: u64 = 4_000;
+
+impl Dated {
+    fn random(rng: &mut Rng) -> Self {
+        match rng.u8(..10) {
+            0..6 => Self::Correctly,
+            6..8 => Self::ahead(rng),
+            // Ahead of what a function with a clock that is ahead accepts. Some are in the past when the copy arrives.
+            _ => Self::TooFarAhead(MAX_SKEW + 300_000 + rng.u64(1_000..2_000_000)),
+        }
+    }
+
+    fn ahead(rng: &mut Rng) -> Self {
+        Self::Ahead(rng.u64(1_000..2_000_000))
+    }
+}
 
 impl Plan {
     pub(crate) fn random(seed: u64, variants: usize, functions: usize) -> Self {
@@ -109,14 +143,27 @@ impl Plan {
         }
         let flags = if rng.u8(..10) < 4 { rng.usize(1..=3) } else { 0 };
         for _ in 0..flags {
-            let user = rng.usize(..USERS.len());
-            let action = if rng.bool() { Action::Flag { user } } else { Action::Clear { user } };
+            let (user, dated) = (rng.usize(..USERS.len()), Dated::random(&mut rng));
+            let action = if rng.bool() { Action::Flag { user, dated } } else { Action::Clear { user, dated } };
             add(rng.u64(..SPAN), action);
+        }
+        if rng.u8(..10) == 0 {
+            // A wrong clock, and later the opposite from a correct one.
+            let (user, dated) = (rng.usize(..USERS.len()), Dated::ahead(&mut rng));
+            let (first, second) = (rng.u64(..SPAN / 2), rng.u64(SPAN / 2..SPAN));
+            let correct = Dated::Correctly;
+            let (flag, clear) = (|dated| Action::Flag { user, dated }, |dated| Action::Clear { user, dated });
+            let (one, other) = if rng.bool() { (flag(dated), clear(correct)) } else { (clear(dated), flag(correct)) };
+            add(first, one);
+            add(second, other);
+        }
+        if rng.u8(..10) == 0 {
+            add(rng.u64(..SPAN), Action::InvalidOrder { user: rng.usize(..USERS.len()) });
         }
         if rng.u8(..10) < 2 {
             add(rng.u64(..SPAN), Action::Settings { variant: rng.usize(..variants) });
         }
-        let skew = (rng.u8(..10) < 2).then(|| (rng.usize(..functions), rng.u64(1_000..120_000)));
+        let skew = (rng.u8(..10) < 2).then(|| (rng.usize(..functions), rng.u64(1_000..MAX_SKEW)));
         steps.sort_by_key(|step| step.at);
         // With a hold, rewards need a sweep.
         let variant = if mode == Mode::Stream { 0 } else { rng.usize(..variants) };

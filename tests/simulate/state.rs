@@ -18,6 +18,8 @@ use crate::{
 pub(crate) struct Message {
     pub(crate) id: u64,
     pub(crate) body: String,
+    /// When it was sent to the queue.
+    pub(crate) sent_at: u64,
     pub(crate) visible_at: u64,
     pub(crate) receives: u32,
     pub(crate) in_progress: bool,
@@ -49,7 +51,6 @@ pub(crate) struct State {
     pub(crate) stream: [Vec<Arc<Value>>; 2],
     pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
     pub(crate) bookings: BTreeMap<String, Booking>,
-    pub(crate) quarantined: Vec<String>,
     /// The invocations that made calls over sockets; calls carry an index into this list.
     pub(crate) callers: Vec<Invocation>,
     pub(crate) oracle: Oracle,
@@ -71,7 +72,6 @@ impl State {
             stream: [Vec::new(), Vec::new()],
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),
-            quarantined: Vec::new(),
             callers: Vec::new(),
             oracle: Oracle::default(),
             timeline: Vec::new(),
@@ -90,8 +90,17 @@ impl State {
 
     /// Puts a message into a queue, visible after `delay` milliseconds.
     pub(crate) fn send(&mut self, queue: &'static str, body: String, now: u64, delay: u64) {
+        self.add(queue, body, now, now + delay);
+    }
+
+    /// Delivers a message twice.
+    pub(crate) fn repeat(&mut self, queue: &'static str, message: &Message, visible_at: u64) {
+        self.add(queue, message.body.clone(), message.sent_at, visible_at);
+    }
+
+    fn add(&mut self, queue: &'static str, body: String, sent_at: u64, visible_at: u64) {
         self.next_id += 1;
-        let message = Message { id: self.next_id, body, visible_at: now + delay, receives: 0, in_progress: false };
+        let message = Message { id: self.next_id, body, sent_at, visible_at, receives: 0, in_progress: false };
         self.queues.entry(queue).or_default().push(message);
     }
 

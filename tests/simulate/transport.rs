@@ -245,10 +245,11 @@ pub(crate) fn queue(shared: &Shared, operation: &str, request: &Value) -> HttpRe
             });
         }
         _ => {
-            let body = request["MessageBody"].as_str().unwrap_or_default().to_owned();
+            let body = request["MessageBody"].as_str().unwrap_or_default();
+            let is_copy = INVOCATION.try_with(|by| by.is_copy).unwrap_or(false);
             shared.with(|state| {
                 state.log(clock::millis(), || format!("quarantined: {body}"));
-                state.quarantined.push(format!("{url}: {body}"));
+                state.oracle.quarantined(url, body, is_copy);
             });
         }
     }

@@ -14,6 +14,7 @@ mod documents;
 mod duplicates;
 mod events;
 mod faults;
+mod flags;
 mod histories;
 mod landing;
 mod layers;

@@ -10,6 +10,8 @@ use referrals::{
 };
 use serde_json::Value;
 
+use crate::time::EventTime;
+
 /// The delay queue did not accept the event.
 #[derive(Debug, thiserror::Error)]
 #[error("the delay queue is unavailable: {0}")]
@@ -19,6 +21,7 @@ pub(crate) struct NotSent(String);
 pub(crate) struct DelayQueue {
     client: Lazy<Client>,
     url: String,
+    name: String,
     /// The name of the incoming queue, if the stack has one.
     incoming: Option<String>,
 }
@@ -30,7 +33,9 @@ impl DelayQueue {
     /// Returns an error when `DELAY_QUEUE_URL` is missing.
     pub(crate) fn from_env(env: &Env, client: Lazy<Client>) -> Result<Self, Misconfigured> {
         let incoming = env.get("INCOMING_QUEUE_ARN").and_then(|arn| arn.rsplit(':').next()).map(str::to_owned);
-        Ok(Self { client, url: env.required("DELAY_QUEUE_URL")?.to_owned(), incoming })
+        let url = env.required("DELAY_QUEUE_URL")?.to_owned();
+        let name = url.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Self { client, url, name, incoming })
     }
 
     /// Whether this message comes from the incoming queue. Other messages need no copy: those from the delay queue are
@@ -39,11 +44,20 @@ impl DelayQueue {
         self.incoming.as_deref() == Some(message.queue.as_str())
     }
 
-    /// Sends a processed event.
+    /// Whether this message comes from the delay queue, so that its event has arrived before.
+    pub(crate) fn is_copy(&self, message: &Message) -> bool {
+        self.name == message.queue
+    }
+
+    /// Sends a processed event, with the time by which it was judged: the copy is received later, and must not become later
+    /// news than its original.
     ///
     /// # Errors
     /// Returns an error when the queue does not accept the event, which must then not be acknowledged.
-    pub(crate) async fn send(&self, event: &Value) -> Result<(), NotSent> {
+    pub(crate) async fn send(&self, mut event: Value, time: EventTime) -> Result<(), NotSent> {
+        if let Some(envelope) = event.as_object_mut() {
+            envelope.insert("time".to_owned(), time.sent_at.to_string().into());
+        }
         let sent = self.client.send_message().queue_url(&self.url).message_body(event.to_string()).send().await;
         sent.map(drop).map_err(|problem| NotSent(runtime::explain(&problem)))
     }

@@ -1,7 +1,5 @@
 //! Inbound events: parses an event of the product into a typed event.
 
-use std::time::Duration;
-
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     domain::{
@@ -17,6 +15,8 @@ use referrals::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::time::{EventTime, InTheFuture};
 
 /// A valid event.
 #[derive(Clone, Debug)]
@@ -61,21 +61,21 @@ impl InboundEvent {
 }
 
 /// Parses an event. Types in `qualifying` report orders; whether an order qualifies is decided later, by the terms of the
-/// referral.
-pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, now: Timestamp) -> Parsed {
+/// referral. `received_at` is the time at which the event was received first, as far as it is known.
+pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, received_at: Timestamp) -> Parsed {
     let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
         Ok(event) => event,
         Err(problem) => return Parsed::Invalid(format!("the envelope: {problem}")),
     };
-    let sent_at = event.time.map_or(now, Timestamp::from);
+    let time = EventTime::of(payload, received_at);
     let detail = event.detail;
     let parsed = match event.detail_type.as_str() {
         "order.refunded" => read::<Refunded>(detail).map(Refunded::event),
         "order.cancelled" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Cancelled)),
         "payment.disputed" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Disputed)),
-        "account.flagged" => read::<Flagged>(detail).and_then(|flagged| flagged.event(sent_at)),
-        "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(sent_at)),
-        "customer.signed_up" => read::<CustomerSignedUp>(detail).map(|customer| customer.event(sent_at.min(now))),
+        "account.flagged" => read::<Flagged>(detail).and_then(|flagged| flagged.event(time)),
+        "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(time)),
+        "customer.signed_up" => read::<CustomerSignedUp>(detail).map(|customer| customer.event(time.sent_at)),
         // Referrals keep the terms of their attribution, so the default type still converts when the setting has changed.
         known if known == "order.completed" || qualifying.contains(known) => {
             read::<Completed>(detail).map(|completed| completed.event(known))
@@ -96,9 +96,8 @@ enum InvalidDetail {
     // Serde also accepts an array with the values of all fields in order, which no product sends intentionally.
     #[error("expected an object")]
     NotAnObject,
-    // A flag with a future time would override every event of the account until that time.
-    #[error("occurred_at is later than the event itself")]
-    InTheFuture,
+    #[error(transparent)]
+    Time(#[from] InTheFuture),
 }
 
 fn read<T: DeserializeOwned>(detail: Value) -> Result<T, InvalidDetail> {
@@ -106,14 +105,6 @@ fn read<T: DeserializeOwned>(detail: Value) -> Result<T, InvalidDetail> {
         return Err(InvalidDetail::NotAnObject);
     }
     Ok(serde_json::from_value(detail)?)
-}
-
-/// The time of a flag: `occurred_at`, or else the time at which the event was sent.
-fn decided_at(occurred_at: Option<Timestamp>, sent_at: Timestamp) -> Result<Timestamp, InvalidDetail> {
-    /// Clocks differ, and the time in the envelope has whole seconds only.
-    const TOLERANCE: Duration = Duration::from_secs(300);
-    let at = occurred_at.unwrap_or(sent_at);
-    if at > sent_at.plus(TOLERANCE) { Err(InvalidDetail::InTheFuture) } else { Ok(at) }
 }
 
 #[derive(Deserialize)]
@@ -173,9 +164,9 @@ impl Flagged {
     /// Longer reasons are truncated, so that the item of the account stays small.
     const LONGEST_REASON: usize = 256;
 
-    fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
+    fn event(self, time: EventTime) -> Result<InboundEvent, InvalidDetail> {
         let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
-        let at = decided_at(self.occurred_at, sent_at)?;
+        let at = time.of_flag(self.occurred_at)?;
         Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: Some(reason), at }))
     }
 }
@@ -187,8 +178,9 @@ struct Cleared {
 }
 
 impl Cleared {
-    fn event(self, sent_at: Timestamp) -> Result<InboundEvent, InvalidDetail> {
-        Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: None, at: decided_at(self.occurred_at, sent_at)? }))
+    fn event(self, time: EventTime) -> Result<InboundEvent, InvalidDetail> {
+        let at = time.of_flag(self.occurred_at)?;
+        Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: None, at }))
     }
 }
 
@@ -226,7 +218,11 @@ mod tests {
     fn parse_event(detail_type: &str, detail: Value) -> Parsed {
         let event =
             json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
-        parse(&event, &qualifying(), Timestamp::from_millis(0).unwrap())
+        parse(&event, &qualifying(), received_at())
+    }
+
+    fn received_at() -> Timestamp {
+        "2026-01-31T10:00:00Z".parse().unwrap()
     }
 
     #[test]
@@ -280,9 +276,6 @@ mod tests {
                 other => panic!("{detail_type}: {other:?}"),
             }
         }
-        assert!(matches!(
-            parse(&json!("no event"), &qualifying(), Timestamp::from_millis(0).unwrap()),
-            Parsed::Invalid(_)
-        ));
+        assert!(matches!(parse(&json!("no event"), &qualifying(), received_at()), Parsed::Invalid(_)));
     }
 }

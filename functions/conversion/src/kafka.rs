@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, future::Future};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use lambda_runtime::Error;
-use referrals::runtime::{Deadline, log_outcome::LogOutcome};
+use referrals::{
+    domain::time::Timestamp,
+    runtime::{Deadline, log_outcome::LogOutcome},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
@@ -71,6 +74,13 @@ fn event(record: &Value) -> Option<Value> {
     let value = record.get("value").filter(|value| !value.is_null())?;
     let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
     Some(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+}
+
+/// When the broker stored a record, if the topic has its records dated by the broker. A time from the producer's clock says
+/// nothing about the receipt.
+pub(crate) fn appended_at(record: &Value) -> Option<Timestamp> {
+    let is_of_broker = record["timestampType"] == "LOG_APPEND_TIME";
+    is_of_broker.then(|| Timestamp::from_millis(record["timestamp"].as_i64()?)).flatten()
 }
 
 #[cfg(test)]
@@ -166,6 +176,14 @@ mod tests {
         {
             assert_eq!(event(&json!({"offset": 1, "value": value})), Some(Value::Null), "{value}");
         }
+    }
+
+    #[test]
+    fn only_the_brokers_time_is_the_time_of_receipt() {
+        let appended = |kind: &str| appended_at(&json!({"timestamp": 1_769_851_800_120_i64, "timestampType": kind}));
+        assert_eq!(appended("LOG_APPEND_TIME"), Timestamp::from_millis(1_769_851_800_120));
+        assert_eq!(appended("CREATE_TIME"), None);
+        assert_eq!(appended_at(&json!({"timestampType": "LOG_APPEND_TIME"})), None);
     }
 
     #[tokio::test]

@@ -3,16 +3,19 @@
 //! The rule sends single events. The delay queue, which delivers every event again, and the function's own dead-letter
 //! queue send batches of the same events. A product without an event bus sends events through an SQS queue or Kafka, and
 //! the function itself forwards them to the delay queue. Each event is parsed into an `InboundEvent`, applied, and
-//! acknowledged only after DynamoDB has stored the result. Invalid input is quarantined.
+//! acknowledged only after DynamoDB has stored the result. Invalid input is quarantined when it arrives first, not again as
+//! a delayed copy.
 
 mod delay;
 mod event;
 mod kafka;
+mod time;
 
 use lambda_runtime::Error;
 use referrals::{
     aws::{Lazy, quarantine::Quarantine},
     cache::CodeCache,
+    domain::time::Timestamp,
     lambda::sqs::{self, Disposition, Message},
     lifecycle::{
         SignUps,
@@ -31,6 +34,7 @@ use serde_json::Value;
 use crate::{
     delay::DelayQueue,
     event::{InboundEvent, Parsed, SignedUp},
+    time::EventTime,
 };
 
 /// The function's state.
@@ -63,11 +67,21 @@ impl App {
     }
 }
 
+/// Where and when an event came from.
+struct Arrival {
+    origin: Origin,
+    /// When the event was received first, as far as it is known.
+    received_at: Timestamp,
+}
+
 /// Where an event came from.
+#[derive(Clone, PartialEq, Eq)]
 enum Origin {
-    /// The rule, which itself sends a copy to the delay queue; or the delay queue or the dead-letter queue, whose events
-    /// have already been sent there.
+    /// The rule, which itself sends a copy to the delay queue; or the dead-letter queue, whose events have already been
+    /// sent there.
     Bus,
+    /// The delay queue.
+    Copy,
     /// The incoming SQS queue.
     Queue,
     /// Kafka, in this record.
@@ -80,18 +94,31 @@ enum Origin {
 /// Returns an error when the event must be delivered again.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     if kafka::is_batch(&payload) {
-        let handle = |event, record| process(app, event, Origin::KafkaRecord(record), call);
+        let handle = |event, record: Value| {
+            let received_at = kafka::appended_at(&record).map_or(call.now, |at| at.min(call.now));
+            process(app, event, Arrival { origin: Origin::KafkaRecord(record), received_at }, call)
+        };
         return kafka::each(payload, call.deadline, handle).await;
     }
     if sqs::is_batch(&payload) {
         return sqs::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
     }
-    process(app, payload, Origin::Bus, call).await.map(|()| Value::Null)
+    let arrival = Arrival { origin: Origin::Bus, received_at: call.now };
+    process(app, payload, arrival, call).await.map(|()| Value::Null)
 }
 
 async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
-    let origin = if app.delay.is_incoming(&message) { Origin::Queue } else { Origin::Bus };
-    match process(app, message.body, origin, call).await {
+    let origin = if app.delay.is_incoming(&message) {
+        Origin::Queue
+    } else if app.delay.is_copy(&message) {
+        Origin::Copy
+    } else {
+        Origin::Bus
+    };
+    // A message keeps the time at which it was sent, so that a later attempt or a copy is not later news.
+    let sent_at = message.sent_at.filter(|_| !mutant::is(Mutant::CopyReceivedWhenProcessed));
+    let received_at = sent_at.map_or(call.now, |at| at.min(call.now));
+    match process(app, message.body, Arrival { origin, received_at }, call).await {
         Ok(()) => Disposition::Ack,
         Err(problem) => {
             let outcome = LogOutcome::Failed.as_str();
@@ -103,8 +130,9 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
 
 /// Processes one event, and sends it to the delay queue if it did not come through the bus. An invalid event from Kafka is
 /// quarantined with its record, which shows its topic, partition and offset.
-async fn process(app: &App, event: Value, origin: Origin, call: Call) -> Result<(), Error> {
-    match event::parse(&event, &app.qualifying, call.now) {
+async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Result<(), Error> {
+    let Arrival { origin, received_at } = arrival;
+    match event::parse(&event, &app.qualifying, received_at) {
         Parsed::Event(inbound) => {
             let correlation_id = inbound.user().hashed();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
@@ -114,16 +142,23 @@ async fn process(app: &App, event: Value, origin: Origin, call: Call) -> Result<
                 applied => applied?,
             };
             match origin {
-                Origin::Bus => {}
-                Origin::Queue | Origin::KafkaRecord(_) => app.delay.send(&event).await?,
+                Origin::Bus | Origin::Copy => {}
+                Origin::Queue | Origin::KafkaRecord(_) => {
+                    let time = EventTime::of(&event, received_at);
+                    app.delay.send(event, time).await?;
+                }
             }
             tracing::info!(outcome = outcome.as_str(), correlation_id);
         }
         Parsed::Ignored => tracing::debug!(outcome = LogOutcome::EventIgnored.as_str()),
+        // The event was quarantined when it arrived first.
+        Parsed::Invalid(_) if origin == Origin::Copy && !mutant::is(Mutant::InvalidCopyQuarantined) => {
+            tracing::info!(outcome = LogOutcome::InvalidCopyIgnored.as_str());
+        }
         Parsed::Invalid(reason) => {
             let payload = match &origin {
                 Origin::KafkaRecord(record) => record,
-                Origin::Bus | Origin::Queue => &event,
+                Origin::Bus | Origin::Copy | Origin::Queue => &event,
             };
             app.quarantine.add("conversion", payload, reason, call.now).await?;
         }
@@ -143,7 +178,7 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<LogOutcome
             Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => LogOutcome::AdjustmentNoted,
             outcome => log_outcome(outcome, LogOutcome::Voided),
         },
-        InboundEvent::Flag(user, flag) => match (store.set_flag(&user, &flag).await?, flag.reason) {
+        InboundEvent::Flag(user, flag) => match (store.set_flag(&user, &flag, call.now).await?, flag.reason) {
             (true, Some(_)) => LogOutcome::Flagged,
             (true, None) => LogOutcome::Cleared,
             (false, _) => LogOutcome::Superseded,

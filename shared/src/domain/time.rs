@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
+    /// The start of the year 1970, the earliest time that can be represented.
+    pub const FIRST: Self = Self(DateTime::UNIX_EPOCH);
+
     /// The end of the year 9999, the latest time that can be represented.
     pub const LAST: Self = Self(LAST);
 

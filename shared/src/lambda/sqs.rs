@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use crate::{
+    domain::time::Timestamp,
     mutant::{self, Mutant},
     runtime::{Deadline, log_outcome::LogOutcome},
 };
@@ -24,6 +25,8 @@ pub struct Message {
     pub queue: String,
     /// How often it was received, including this time.
     pub receives: u32,
+    /// When it was sent to the queue. The time stays the same in every delivery.
+    pub sent_at: Option<Timestamp>,
     /// The body as JSON. Text that is not JSON becomes a JSON string, which can be quarantined unchanged.
     pub body: Value,
 }
@@ -31,12 +34,15 @@ pub struct Message {
 impl Message {
     fn read(message: SqsMessage) -> Self {
         let text = message.body.unwrap_or_default();
-        let receives = message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
+        let attribute = |name| message.attributes.get(name);
+        let receives = attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok());
+        let sent_at = attribute("SentTimestamp").and_then(|millis| Timestamp::from_millis(millis.parse().ok()?));
         Self {
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),
             queue: message.event_source_arn.as_deref().and_then(|arn| arn.rsplit(':').next()).unwrap_or("").to_owned(),
             receives: receives.unwrap_or(1),
+            sent_at,
             body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
         }
     }
@@ -104,7 +110,7 @@ mod tests {
         let event: SqsEvent = serde_json::from_value(json!({"Records": [
             {
                 "messageId": "m-1", "receiptHandle": "handle", "body": "{\"a\":1}",
-                "attributes": {"ApproximateReceiveCount": "3"},
+                "attributes": {"ApproximateReceiveCount": "3", "SentTimestamp": "1769851800120"},
                 "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:stack-CreditQueue-X1",
             },
             {"messageId": "m-2", "body": "no JSON"},
@@ -117,6 +123,7 @@ mod tests {
             ("stack-CreditQueue-X1", 3, "handle")
         );
         assert_eq!((first.body, second.body), (json!({"a": 1}), json!("no JSON")));
-        assert_eq!((second.receives, second.queue.as_str()), (1, ""));
+        assert_eq!(first.sent_at, Timestamp::from_millis(1_769_851_800_120));
+        assert_eq!((second.receives, second.queue.as_str(), second.sent_at), (1, "", None));
     }
 }

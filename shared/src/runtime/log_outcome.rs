@@ -59,6 +59,7 @@ outcomes! {
     Cleared => "cleared",
     Superseded => "superseded",
     EventIgnored => "event_ignored",
+    InvalidCopyIgnored => "invalid_copy_ignored",
 
     // Issue and sweep.
     Rewarded => "rewarded",

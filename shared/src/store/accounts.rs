@@ -1,15 +1,16 @@
 //! Accounts: flags and devices.
 
 use super::{Store, StoreError, WriteResult, guard, keys::Key};
-use crate::domain::{account::AccountFlag, device::Device, id::UserId};
+use crate::domain::{account::AccountFlag, device::Device, id::UserId, time::Timestamp};
 
 impl Store {
-    /// Flags or clears an account. Returns `false` when a change of the same time or a later one is stored.
+    /// Flags or clears an account. Returns `false` when a change of the same time or a later one is stored. A stored time
+    /// that is too far ahead of `now` is an error of an earlier version, and does not count.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
-    pub async fn set_flag(&self, user: &UserId, flag: &AccountFlag) -> Result<bool, StoreError> {
-        let written = self.send(guard::set_flag(&Key::account(user), flag), None).await?;
+    pub async fn set_flag(&self, user: &UserId, flag: &AccountFlag, now: Timestamp) -> Result<bool, StoreError> {
+        let written = self.send(guard::set_flag(&Key::account(user), flag, now), None).await?;
         Ok(matches!(written, WriteResult::Written(_)))
     }
 

@@ -96,10 +96,12 @@ fn difference(before: &Item, after: &Item) -> Write {
 }
 
 /// Changes an account's flag unless a later change is stored. If a flag and a clearance have the same time, the flag
-/// wins, so that the result does not depend on the order of arrival.
-pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
-    const LATER: &str = "attribute_not_exists(#at) OR #at < :at";
-    const LATER_OR_EQUAL: &str = "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)";
+/// wins, so that the result does not depend on the order of arrival. Earlier versions stored times of the future, which
+/// would override every change until then, so any change replaces those.
+pub(super) fn set_flag(account: &Key, flag: &AccountFlag, now: Timestamp) -> Write {
+    const LATER: &str = "attribute_not_exists(#at) OR #at < :at OR #at > :latest";
+    const LATER_OR_EQUAL: &str =
+        "attribute_not_exists(#at) OR #at < :at OR #at > :latest OR (#at = :at AND #flagged <> :flagged)";
     let write = match &flag.reason {
         Some(reason) => Write::update(account.attributes(), "SET #flagged = :flagged, #at = :at, #reason = :reason")
             .when(kept(LATER_OR_EQUAL, "#at", Mutant::FlagWithoutTimeCheck))
@@ -115,6 +117,7 @@ pub(super) fn set_flag(account: &Key, flag: &AccountFlag) -> Write {
         .name("#at", FLAG_AT)
         .name("#reason", FLAG_REASON)
         .value(":at", text(flag.at.to_string()))
+        .value(":latest", text(now.plus(AccountFlag::TOLERANCE).to_string()))
         .value(":flagged", AttributeValue::Bool(flag.reason.is_some()))
 }
 
@@ -239,14 +242,14 @@ mod tests {
     fn the_latest_change_of_a_flag_counts() {
         let condition = |reason: Option<&str>| {
             let news = AccountFlag { reason: reason.map(str::to_owned), at: at(5) };
-            let write = set_flag(&Key::account(&"bob".parse().unwrap()), &news);
+            let write = set_flag(&Key::account(&"bob".parse().unwrap()), &news, at(5));
             write.condition().unwrap().to_owned()
         };
         assert_eq!(
             condition(Some("fraud")),
-            "attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)"
+            "attribute_not_exists(#at) OR #at < :at OR #at > :latest OR (#at = :at AND #flagged <> :flagged)"
         );
-        assert_eq!(condition(None), "attribute_not_exists(#at) OR #at < :at");
+        assert_eq!(condition(None), "attribute_not_exists(#at) OR #at < :at OR #at > :latest");
     }
 
     #[test]

@@ -54,10 +54,7 @@ impl Oracle {
                 let by = converted.and_then(Referral::conversion);
                 by.is_some_and(|by| is_whole_of(event, by.order.as_str())) && moments.created < began
             }
-            Some("account.flagged" | "account.cleared") => {
-                let known = self.flag_updates.get(user).map(|(at, _)| at.as_str());
-                known < event["detail"]["occurred_at"].as_str()
-            }
+            Some("account.flagged" | "account.cleared") => self.is_flag_lost(event),
             _ => false,
         };
         if is_lost {

@@ -214,12 +214,17 @@ impl World {
 
     /// Publishes an event on the bus and returns its envelope's id.
     pub(crate) async fn publish(&self, detail_type: &str, detail: Value) -> String {
-        self.put_event("shop", detail_type, detail).await
+        self.publish_at(detail_type, detail, Value::Null).await
+    }
+
+    /// Publishes an event with this `Time`.
+    pub(crate) async fn publish_at(&self, detail_type: &str, detail: Value, time: Value) -> String {
+        self.put_event("shop", detail_type, detail, time).await
     }
 
     /// Publishes an event with the service as its source. The audit ignores it.
     pub(crate) async fn publish_as_service(&self, detail_type: &str, detail: Value) {
-        let id = self.put_event(SOURCE, detail_type, detail).await;
+        let id = self.put_event(SOURCE, detail_type, detail, Value::Null).await;
         self.ignored.lock().unwrap().insert(id);
     }
 
@@ -230,10 +235,11 @@ impl World {
         self.ignored.lock().unwrap().extend(ids);
     }
 
-    async fn put_event(&self, source: &str, detail_type: &str, detail: Value) -> String {
+    async fn put_event(&self, source: &str, detail_type: &str, detail: Value, time: Value) -> String {
         let bus = self.service().env().get("BUS_NAME").unwrap().to_owned();
         let entry = json!({
             "EventBusName": bus, "Source": source, "DetailType": detail_type, "Detail": detail.to_string(),
+            "Time": time,
         });
         let answer = self.put_events(json!({"Entries": [entry]})).await.with(200);
         assert_eq!(answer["FailedEntryCount"], 0, "{answer}");

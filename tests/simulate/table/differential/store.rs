@@ -224,7 +224,8 @@ impl History {
     async fn standing(&mut self) {
         let (user, at) = (format!("user-{}", self.rng.u32(0..4)).parse().unwrap(), self.at());
         let reason = self.rng.bool().then(|| self.rng.choice(["fraud", "dispute"]).unwrap().to_owned());
-        self.store.set_flag(&user, &AccountFlag { reason, at }).await.unwrap();
+        let now = self.at();
+        self.store.set_flag(&user, &AccountFlag { reason, at }, now).await.unwrap();
     }
 
     async fn facts(&mut self) {

@@ -54,6 +54,7 @@ fn operation(local: &Local, target: &str, body: &[u8]) -> Result<Value, AwsError
         serde_json::from_slice(body).map_err(|problem| AwsError::new("SerializationException", problem.to_string()))?;
     match target {
         "AWSEvents.PutEvents" => bus::put_events(local, &request),
+        "AWSEvents.PutPartnerEvents" => bus::put_partner_events(local, &request),
         "AmazonSQS.SendMessage" => sqs::send_message(local, &request),
         "AmazonSQS.ChangeMessageVisibility" => sqs::change_message_visibility(local, &request),
         "AmazonSQS.GetQueueAttributes" => sqs::get_queue_attributes(local, &request),

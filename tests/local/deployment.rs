@@ -7,6 +7,7 @@ use referrals::runtime::Env;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    bus,
     functions::Function,
     pattern::{Pattern, PatternError},
     template::{self, TemplateError},
@@ -49,11 +50,19 @@ pub(crate) struct Redrive {
     pub(crate) after: u32,
 }
 
-/// A rule of the bus: a matching event goes to every target, which is a queue or a function.
+/// A rule: a matching event goes to every target, which is a queue or a function.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    bus: String,
     pub(crate) pattern: Pattern,
     pub(crate) targets: Vec<String>,
+}
+
+impl Rule {
+    /// The partner whose bus has this rule; `None` for the stack's own bus.
+    pub(crate) fn partner(&self) -> Option<&str> {
+        Some(self.bus.as_str()).filter(|name| bus::is_partner(name))
+    }
 }
 
 /// A function that is invoked asynchronously. The local service names Lambda's internal event queue like the function.
@@ -259,7 +268,7 @@ fn rule((name, properties): (&str, &Value)) -> Result<Rule, TemplateError> {
             Some(property) => Err(TemplateError::new(format!("{name}: {property} is not emulated locally"))),
         }
     });
-    Ok(Rule { pattern, targets: targets.collect::<Result<_, _>>()? })
+    Ok(Rule { bus: text(&properties["EventBusName"], name)?, pattern, targets: targets.collect::<Result<_, _>>()? })
 }
 
 fn invocation(deployed: &Deployed) -> Invocation {

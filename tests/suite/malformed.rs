@@ -797,6 +797,70 @@ async fn put_events_refuses_single_entries() {
     world.end().await;
 }
 
+/// AWS reserves these sources. A time must be one, within the years that an envelope can show.
+#[tokio::test]
+async fn put_events_refuses_reserved_sources_and_impossible_times() {
+    let world = without_redelivery().await;
+    world.refer("alice", "bob").await;
+    let bus = world.service().env().get("BUS_NAME").unwrap();
+    let entry = |field: &str, value: Value| {
+        let detail = valid_detail("order.completed").to_string();
+        let mut entry =
+            json!({"EventBusName": bus, "Source": "shop", "DetailType": "order.completed", "Detail": detail});
+        entry[field] = value;
+        entry
+    };
+    let now = 1_769_851_800_u64;
+    let entries = [
+        (entry("Source", json!("aws.ec2")), Some("NotAuthorizedForSourceException")),
+        (entry("Source", json!("aws.partner/example.com/a")), Some("NotAuthorizedForSourceException")),
+        (entry("Time", json!(now * 1000)), Some("InvalidArgument")),
+        (entry("Time", json!(-1)), Some("InvalidArgument")),
+        (entry("Source", json!("aws")), None),
+        (entry("Time", json!(now)), None),
+        (entry("Time", json!(1_769_851_800.123_456)), None),
+        (entry("Time", json!("2026-01-31T10:30:00+01:00")), None),
+    ];
+    let all: Vec<_> = entries.iter().map(|(entry, _)| entry).collect();
+    let answer = world.put_events(json!({"Entries": all})).await.with(200);
+    assert_eq!(answer["FailedEntryCount"], 4, "{answer:#}");
+    for ((entry, code), said) in entries.iter().zip(answer["Entries"].as_array().unwrap()) {
+        assert_eq!(said.get("ErrorCode").and_then(Value::as_str), *code, "{entry}: {said}");
+    }
+    for time in [json!(true), json!("tomorrow"), json!("1769851800"), json!({}), json!([])] {
+        let answer = world.put_events(json!({"Entries": [entry("Time", time.clone())]})).await.with(400);
+        assert_eq!(answer["__type"], "SerializationException", "{time}");
+    }
+    let events = world.events().await;
+    let mut times: Vec<_> =
+        events.iter().filter(|event| event["source"] == "shop").map(|event| &event["time"]).collect();
+    times.dedup();
+    assert_eq!(times, ["2026-01-31T09:30:00Z"]);
+    world.end().await;
+}
+
+/// A partner's events reach the rules of its own bus only.
+#[tokio::test]
+async fn put_partner_events_accepts_partners_only() {
+    let world = without_redelivery().await;
+    let headers = [("x-amz-target", "AWSEvents.PutPartnerEvents")];
+    let put = async |source: &str, count: usize| {
+        let entry = json!({"Source": source, "DetailType": "order.completed", "Detail": "{\"order_id\":7}"});
+        world.send(Method::POST, "/", &headers, json!({"Entries": vec![entry; count]}).to_string()).await
+    };
+    let answer = put("aws.partner/example.com/shop", 20).await.with(200);
+    assert_eq!((&answer["FailedEntryCount"], answer["Entries"].as_array().unwrap().len()), (&json!(0), 20));
+    for (source, count) in [("shop", 1), ("aws.ec2", 1), ("aws.partner/example.com", 1), ("aws.partner/a/b", 21)] {
+        assert_eq!(put(source, count).await.with(400)["__type"], "ValidationException", "{source}");
+    }
+    let events = world.events().await;
+    assert_eq!(events.iter().filter(|event| event["source"] == "aws.partner/example.com/shop").count(), 20);
+    world.until_idle().await;
+    // The rule of the product's events would have sent them to quarantine.
+    assert_eq!(world.get("/_local/parked").await.with(200)["count"], 0);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn local_paths_are_strict_too() {
     let world = World::start().await;

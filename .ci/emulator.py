@@ -9,6 +9,7 @@ The added features, as AWS documents them:
 2. A stream's event source mapping supports partial batch failures, bisection, limits of retries and age, and a destination in S3.
 3. CloudFormation makes archives of a bus.
 4. A function that CloudFormation makes has its dead-letter queue, and a generated secret obeys ExcludePunctuation.
+5. SQS lists the redrives of a dead-letter queue: none, because the emulator cannot start one.
 """
 
 import contextlib
@@ -31,8 +32,9 @@ ENDPOINT = os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{os.environ['GATE
 
 import boto3  # noqa: E402
 from ministack import app  # noqa: E402
+from ministack.core import iam_actions  # noqa: E402
 from ministack.core.lambda_runtime import execution_credentials  # noqa: E402
-from ministack.services import dynamodb, eventbridge, lambda_svc  # noqa: E402
+from ministack.services import dynamodb, eventbridge, lambda_svc, sqs  # noqa: E402
 from ministack.services.cloudformation import provisioners  # noqa: E402
 
 log = logging.getLogger("emulator")
@@ -291,10 +293,30 @@ def secret_without_punctuation(properties):
     return secret_string(properties)
 
 
+# ----- 5. Redrives ------------------------------------------------------------------------------------------------------
+
+
+def list_redrives(request, _url):
+    sqs._get_q(name_of(request["SourceArn"]), "sqs:ListMessageMoveTasks")
+    return {"Results": []}
+
+
+resource_of = iam_actions.extract_resource_arn
+
+
+def resource_of_redrive(service, method, path, headers, body, *more):
+    """The resource whose permissions are checked. These requests name their queue by its ARN, not by its URL."""
+    if service == "sqs" and b'"SourceArn"' in (body or b""):
+        return json.loads(body)["SourceArn"]
+    return resource_of(service, method, path, headers, body, *more)
+
+
 def main():
     eventbridge._dispatch_to_lambda = invoke_asynchronously
     lambda_svc._route_async_failure = keep_failed_event
     lambda_svc._poll_dynamodb_streams = poll_streams
+    sqs._HANDLERS["ListMessageMoveTasks"] = list_redrives
+    iam_actions.extract_resource_arn = resource_of_redrive
     provisioners._sm_secret_string = secret_without_punctuation
     archive = {"create": create_archive, "update": update_archive, "delete": delete_archive}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = archive

@@ -21,7 +21,7 @@ ANALYTICS = "AnalyticsFunction"
 DONE, BATCH, SWEPT = None, {"batchItemFailures": []}, {"failed": 0}
 
 # The dead-letter queues if nothing failed.
-EMPTY = [{"queue": name, "messages": 0} for name in ("credit", "coupon", "points", "conversion")]
+EMPTY = [{"queue": name, "messages": 0, "last_redrive": None} for name in ("credit", "coupon", "points", "conversion")]
 
 # A referral's life, as in tests/suite/events.rs: the file, the function, and the expected answer. For HTTP that is the status and
 # fields of the body.

@@ -58,6 +58,7 @@ fn operation(local: &Local, target: &str, body: &[u8]) -> Result<Value, AwsError
         "AmazonSQS.SendMessage" => sqs::send_message(local, &request),
         "AmazonSQS.ChangeMessageVisibility" => sqs::change_message_visibility(local, &request),
         "AmazonSQS.GetQueueAttributes" => sqs::get_queue_attributes(local, &request),
+        "AmazonSQS.ListMessageMoveTasks" => sqs::list_message_move_tasks(local, &request),
         "AmazonSQS.StartMessageMoveTask" => sqs::start_message_move_task(local, &request),
         "AmazonSQS.GetQueueUrl" => sqs::get_queue_url(local, &request),
         _ => Err(AwsError::new("UnknownOperationException", format!("{target} is not emulated by the local service"))),

@@ -529,6 +529,12 @@ async fn dead_letters(world: &World) -> BTreeMap<String, u64> {
     items.map(|item| (text(&item["queue"]), item["messages"].as_u64().unwrap())).collect()
 }
 
+async fn last_redrive(world: &World, queue: &str) -> Value {
+    let queues = world.get("/admin/dead-letters").await.with(200);
+    let item = queues["items"].as_array().unwrap().iter().find(|item| item["queue"] == queue);
+    item.unwrap()["last_redrive"].clone()
+}
+
 #[tokio::test]
 async fn dead_letters_are_counted_and_redriven() {
     let world = mixed().await;
@@ -560,6 +566,9 @@ async fn dead_letters_are_counted_and_redriven() {
     let answer = redrive("credit", json!({"per_second": 2}).to_string()).await.with(202);
     assert_eq!(answer, json!({"queue": "credit", "messages": 3}));
     redrive("credit", String::new()).await.refused(409, "under_way");
+    let running = last_redrive(&world, "credit").await;
+    assert_eq!((&running["status"], &running["to_move"]), (&json!("running"), &json!(3)), "{running}");
+    assert!((1..3).contains(&running["moved"].as_u64().unwrap()), "{running}");
     redrive("coupon", String::new()).await.with(202);
     for referee in &referees {
         until_reward(&world, &format!("{referee}:referrer"), "delivered").await;
@@ -570,6 +579,10 @@ async fn dead_letters_are_counted_and_redriven() {
     assert_eq!(tally(&world, "credit", 200).await, delivered);
     // Then the redrive has ended.
     sleep(Duration::from_millis(600)).await;
+    let ended = last_redrive(&world, "credit").await;
+    assert_eq!((&ended["status"], &ended["moved"]), (&json!("completed"), &json!(3)), "{ended}");
+    assert_eq!((&ended["started_at"], &ended["failure_reason"]), (&running["started_at"], &Value::Null), "{ended}");
+    assert_eq!(last_redrive(&world, "points").await, Value::Null);
     assert_eq!(redrive("credit", "{}".to_owned()).await.with(202), json!({"queue": "credit", "messages": 0}));
     world.end().await;
 }
@@ -579,6 +592,9 @@ async fn unavailable_queues_are_answered_with_503() {
     let world = mixed().await;
     let (app, wire) = function(&world);
     wire.break_next("GetQueueAttributes", [Fault::Internal; ALWAYS]);
+    assert_eq!(send_file(&app, "dead-letters", call()).await.0, 503);
+    wire.mend();
+    wire.break_next("ListMessageMoveTasks", [Fault::Internal; ALWAYS]);
     assert_eq!(send_file(&app, "dead-letters", call()).await.0, 503);
     wire.mend();
     wire.break_next("StartMessageMoveTask", [Fault::Internal; ALWAYS]);

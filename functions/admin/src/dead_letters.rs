@@ -3,11 +3,16 @@
 use aws_sdk_sqs::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    types::QueueAttributeName::{ApproximateNumberOfMessages, QueueArn},
+    types::{
+        ListMessageMoveTasksResultEntry,
+        QueueAttributeName::{ApproximateNumberOfMessages, QueueArn},
+    },
 };
+use futures_util::future::try_join_all;
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     aws::Lazy,
+    domain::time::Timestamp,
     lambda::http::{problem::Problem, request, response::json},
     runtime::{self, Env, Misconfigured, log_outcome::LogOutcome},
 };
@@ -34,10 +39,45 @@ struct QueueView {
     arn: String,
 }
 
+/// A queue with the state of its last redrive.
+#[derive(Serialize)]
+struct QueueState {
+    #[serde(flatten)]
+    queue: QueueView,
+    last_redrive: Option<Redrive>,
+}
+
+/// A redrive, as SQS reports it. It can fail after it was accepted, for example if a source queue does not exist any
+/// more.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Redrive {
+    /// `running`, `completed`, `cancelling`, `cancelled` or `failed`.
+    status: String,
+    started_at: Option<Timestamp>,
+    /// The approximate number of messages that were moved.
+    moved: u64,
+    /// The number of messages when the redrive started, once SQS has counted them.
+    to_move: Option<u64>,
+    failure_reason: Option<String>,
+}
+
+impl From<&ListMessageMoveTasksResultEntry> for Redrive {
+    fn from(task: &ListMessageMoveTasksResultEntry) -> Self {
+        let count = |count: i64| u64::try_from(count).unwrap_or_default();
+        Self {
+            status: task.status().unwrap_or_default().to_lowercase(),
+            started_at: Timestamp::from_millis(task.started_timestamp()),
+            moved: count(task.approximate_number_of_messages_moved()),
+            to_move: task.approximate_number_of_messages_to_move().map(count),
+            failure_reason: task.failure_reason().map(str::to_owned),
+        }
+    }
+}
+
 /// The answer of `GET /admin/dead-letters`.
 #[derive(Serialize)]
 struct Queues {
-    items: Vec<QueueView>,
+    items: Vec<QueueState>,
 }
 
 /// The body of `POST /admin/dead-letters/{queue}/redrive`. The body is optional.
@@ -60,13 +100,14 @@ impl DeadLetters {
         })
     }
 
-    /// `GET /admin/dead-letters`: the number of messages in each queue.
+    /// `GET /admin/dead-letters`: the number of messages in each queue, and the state of its last redrive.
     pub(crate) async fn list(&self) -> Result<Response<Body>, Problem> {
-        let mut items = Vec::new();
-        for (name, url) in &self.queues {
-            items.push(self.describe(name, url).await?);
-        }
-        Ok(json(StatusCode::OK, &Queues { items }))
+        let states = self.queues.iter().map(|(name, url)| async move {
+            let queue = self.describe(name, url).await?;
+            let last_redrive = self.last_redrive(&queue.arn).await?;
+            Ok::<_, Problem>(QueueState { queue, last_redrive })
+        });
+        Ok(json(StatusCode::OK, &Queues { items: try_join_all(states).await? }))
     }
 
     /// `POST /admin/dead-letters/{queue}/redrive`: starts moving all messages of a queue back to their source queue.
@@ -87,6 +128,13 @@ impl DeadLetters {
         }
     }
 
+    /// The last redrive of a queue, running or ended. SQS forgets it after some time.
+    async fn last_redrive(&self, arn: &str) -> Result<Option<Redrive>, Problem> {
+        let request = self.client.list_message_move_tasks().source_arn(arn).max_results(1);
+        let answer = request.send().await.map_err(|problem| Problem::unavailable(runtime::explain(&problem)))?;
+        Ok(answer.results().first().map(Redrive::from))
+    }
+
     async fn describe(&self, queue: &'static str, url: &str) -> Result<QueueView, Problem> {
         let request = self.client.get_queue_attributes().queue_url(url);
         let request = request.attribute_names(ApproximateNumberOfMessages).attribute_names(QueueArn);
@@ -104,4 +152,28 @@ fn is_under_way<E: ProvideErrorMetadata, R>(problem: &SdkError<E, R>) -> bool {
     let Some(error) = problem.as_service_error() else { return false };
     error.code().is_some_and(|code| code.ends_with("UnsupportedOperation"))
         || error.message().is_some_and(|message| message.contains("already a task running"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_redrive_shows_its_reason() {
+        let task = ListMessageMoveTasksResultEntry::builder()
+            .status("FAILED")
+            .started_timestamp(1_764_547_200_000)
+            .approximate_number_of_messages_moved(2)
+            .approximate_number_of_messages_to_move(5)
+            .failure_reason("AWS.SimpleQueueService.NonExistentQueue")
+            .build();
+        let expected = Redrive {
+            status: "failed".to_owned(),
+            started_at: Timestamp::from_millis(1_764_547_200_000),
+            moved: 2,
+            to_move: Some(5),
+            failure_reason: Some("AWS.SimpleQueueService.NonExistentQueue".to_owned()),
+        };
+        assert_eq!(Redrive::from(&task), expected);
+    }
 }

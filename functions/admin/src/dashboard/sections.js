@@ -120,6 +120,9 @@ export const failed = (first) => paged(first, {
 });
 
 export function deadLetters({ items }) {
-  const rows = items.map(({ queue, messages }, at) => [queue, count(messages, `dead_letters.items.${at}.messages`)]);
-  return [table("By queue", [["Queue"], ["Messages"]], rows).whole];
+  const redrive = (last) => (last ? [last.status, last.failure_reason].filter(Boolean).join(": ") : "");
+  const rows = items.map(({ queue, messages, last_redrive }, at) => [
+    queue, count(messages, `dead_letters.items.${at}.messages`), redrive(last_redrive),
+  ]);
+  return [table("By queue", [["Queue"], ["Messages"], ["Last redrive", "words"]], rows).whole];
 }

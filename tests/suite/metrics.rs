@@ -96,6 +96,7 @@ async fn a_referral_is_counted_and_logged_without_user_ids() {
     assert_eq!((counted("delivered"), counted("retried"), counted("failed")), (Some(1.0), Some(1.0), Some(1.0)));
     assert!((0.0..60.0).contains(&counted("delivery_age").unwrap()), "{sums:?}");
     assert_eq!((counted("sweep_backlog"), counted("sweep_lag"), counted("parked")), (Some(0.0), Some(0.0), Some(1.0)));
+    assert_eq!((counted("sweep_advanced"), counted("stream_missed")), (Some(0.0), Some(0.0)));
     // The metrics of the cache have their own tests.
     let rest = |name: &&str| !name.starts_with("cache_");
     let all: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).filter(rest).collect();
@@ -157,9 +158,17 @@ fn alarms_use_existing_metrics() {
     let (template, stack) = (local::monitoring().unwrap(), stack());
     let resources = template["Resources"].as_object().unwrap().values();
     let alarms = resources.filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm");
-    let ours = alarms.map(|alarm| &alarm["Properties"]).filter(|alarm| alarm["Namespace"] == stack);
-    let watched: BTreeSet<&str> = ours.map(|alarm| alarm["MetricName"].as_str().unwrap()).collect();
-    assert_eq!(watched, BTreeSet::from(["parked", "sweep_lag"]));
+    // An alarm watches one metric, or an expression of several.
+    let metrics = alarms.map(|alarm| &alarm["Properties"]).flat_map(|alarm| match alarm["Metrics"].as_array() {
+        None => vec![alarm],
+        Some(parts) => parts.iter().map(|part| &part["MetricStat"]["Metric"]).collect(),
+    });
+    let ours = metrics.filter(|metric| metric["Namespace"] == stack);
+    let watched: BTreeSet<&str> = ours.map(|metric| metric["MetricName"].as_str().unwrap()).collect();
+    assert_eq!(
+        watched,
+        BTreeSet::from(["oldest_undelivered", "parked", "stream_missed", "sweep_advanced", "sweep_lag"])
+    );
     assert!(watched.iter().all(|name| METRICS.iter().any(|(known, _)| known == name)), "{watched:?}");
 }
 

@@ -8,6 +8,7 @@ use local::Options;
 use referrals::{
     domain::time::Timestamp,
     referral::Referral,
+    runtime::Call,
     store::{
         items::referral::{from_referral_item, to_referral_item},
         keys,
@@ -16,7 +17,7 @@ use referrals::{
 use serde_json::{Value, json};
 use tokio::{join, net::TcpSocket, time::sleep};
 
-use crate::world::{World, plain};
+use crate::world::{self, World, plain};
 
 fn set(options: &mut Options, name: &str, value: &str) {
     options.env = std::mem::take(&mut options.env).with(name, value);
@@ -445,5 +446,61 @@ async fn the_index_contains_exactly_the_work_left() {
     let failed = if world.stored("bob").await["rewards"]["referrer"]["failed_at"].is_string() { "bob" } else { "dave" };
     let attention = BTreeMap::from([(failed.to_owned(), "parked".to_owned())]);
     assert_eq!(lanes(&world).await, attention, "delivered: no work; refused: needs attention");
+    world.end().await;
+}
+
+/// What a sweep reports that runs this many seconds from now.
+async fn swept_after(world: &World, seconds: u64) -> Value {
+    let aws = |url: &str| world::aws(url, world.wire().connector());
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws(world.service().dynamodb_url()));
+    let eventbridge = aws_sdk_eventbridge::Client::new(&aws(world.service().url()));
+    let app = sweep::App::new(world.service().env(), dynamodb, eventbridge).unwrap();
+    let call = Call::begin(Duration::from_secs(30)).unwrap();
+    let call = Call { now: call.now.plus(Duration::from_secs(seconds)), ..call };
+    sweep::handle(&app, Value::Null, call).await.unwrap()
+}
+
+async fn converted(world: &World, referee: &str) {
+    world.refer("alice", referee).await;
+    world.order(referee, &format!("order-of-{referee}")).await;
+    world.until_status(referee, "converted").await;
+}
+
+#[tokio::test]
+async fn what_the_stream_missed_is_counted_unless_it_may_be_late() {
+    let mut world = streamless().await;
+    converted(&world, "bob").await;
+    let swept = swept_after(&world, 0).await;
+    assert_eq!((&swept["advanced"], &swept["missed"]), (&json!(1), &json!(0)), "{swept}");
+    converted(&world, "carol").await;
+    let swept = swept_after(&world, 61).await;
+    assert_eq!((&swept["advanced"], &swept["missed"]), (&json!(1), &json!(1)), "{swept}");
+    world.allow_outstanding_work();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_hold_that_ends_later_is_not_missed_by_the_stream() {
+    let mut world = World::with(|options| {
+        options.pace.stream = false;
+        set(options, "HOLD_SECONDS", "30");
+    })
+    .await;
+    converted(&world, "bob").await;
+    let swept = swept_after(&world, 120).await;
+    assert_eq!((&swept["advanced"], &swept["missed"]), (&json!(1), &json!(0)), "{swept}");
+    world.allow_outstanding_work();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_age_of_the_oldest_undelivered_reward_is_reported() {
+    let mut world = streamless().await;
+    converted(&world, "bob").await;
+    assert_eq!(swept_after(&world, 0).await["undelivered_seconds"], 0);
+    let swept = swept_after(&world, 7_200).await;
+    assert_eq!(swept["announced"], 1, "{swept}");
+    assert!((7_190..7_260).contains(&swept["undelivered_seconds"].as_u64().unwrap()), "{swept}");
+    world.allow_outstanding_work();
     world.end().await;
 }

@@ -53,7 +53,7 @@ impl Memory {
             let is_own = looked.load(Ordering::Relaxed);
             match found.as_ref().map_err(|nothing| &**nothing) {
                 Ok(_) if !is_own => {
-                    tracing::debug!(outcome = LogOutcome::CacheMemoryHit.as_str(), cache_memory_hits = 1)
+                    tracing::info!(outcome = LogOutcome::CacheMemoryHit.as_str(), cache_memory_hits = 1)
                 }
                 Err(Nothing::Unknown | Nothing::Failed(_)) if !is_own => continue,
                 Err(Nothing::Failed(problem)) => return Err(problem.clone()),

@@ -58,7 +58,7 @@ impl CodeCache {
         {
             return Ok(Some(known));
         }
-        tracing::debug!(outcome = LogOutcome::CacheMiss.as_str(), cache_misses = 1);
+        tracing::info!(outcome = LogOutcome::CacheMiss.as_str(), cache_misses = 1);
         let found = store.code(code).await?;
         if let (Some(server), Some(found)) = (&self.server, &found) {
             // Stored before the answer is sent, because Lambda can freeze the process afterwards. This takes no longer

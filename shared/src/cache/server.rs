@@ -81,7 +81,7 @@ impl Server {
             Ok(bytes) if bytes.is_empty() => false,
             Ok(bytes) => match read(&bytes, code) {
                 Some(known) => {
-                    tracing::debug!(outcome = LogOutcome::CacheServerHit.as_str(), cache_server_hits = 1);
+                    tracing::info!(outcome = LogOutcome::CacheServerHit.as_str(), cache_server_hits = 1);
                     return Some(known);
                 }
                 None => true,

@@ -24,7 +24,7 @@ use crate::runtime::{self, Env, Misconfigured};
 
 /// The CloudWatch metrics: log fields that become a metric in any line, with their units. The alarms and the dashboard of
 /// the template use these names.
-pub const METRICS: [(&str, &str); 12] = [
+pub const METRICS: [(&str, &str); 15] = [
     // Issued rewards.
     ("issued", "Count"),
     // Delivered rewards.
@@ -39,6 +39,12 @@ pub const METRICS: [(&str, &str); 12] = [
     ("sweep_backlog", "Count"),
     // How long the oldest of them had been due.
     ("sweep_lag", "Seconds"),
+    // Referrals that the sweep issued or voided.
+    ("sweep_advanced", "Count"),
+    // Those of them that the stream should have issued or voided.
+    ("stream_missed", "Count"),
+    // The age of the oldest undelivered reward that the sweep found.
+    ("oldest_undelivered", "Seconds"),
     // Referrals that need attention: a reward was permanently refused.
     ("parked", "Count"),
     // Code lookups answered from the function's memory, from the cache server, and from the table.

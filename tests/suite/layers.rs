@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 5] = [
 /// A module by its path from the root of the crate, such as `["store", "keys"]`.
 type Module = Vec<String>;
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -38,7 +38,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn root(folder: &str) -> PathBuf {
+pub(crate) fn root(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder)
 }
 
@@ -104,7 +104,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-fn is_test(attributes: &[Attribute]) -> bool {
+pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
 mod admin;
+mod alarms;
 mod analytics;
 mod budgets;
 mod cache;
 mod crash;
 mod deadline;
 mod delivery;
+mod deployment;
 mod documents;
 mod duplicates;
 mod events;
@@ -22,6 +24,7 @@ mod life;
 mod lists;
 mod machine;
 mod malformed;
+mod metric_levels;
 mod metrics;
 mod openapi;
 mod races;

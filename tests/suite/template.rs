@@ -98,13 +98,14 @@ fn permissions(name: &str) -> BTreeSet<String> {
     let role = resource(&format!("{name}Role"));
     let mut allowed = BTreeSet::new();
     for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-        // A conditional statement: the permissions for a cache in a VPC.
+        // A conditional statement: the permissions for a cache in a VPC, or to redrive to the incoming queue.
         let choice = statement.get("Fn::If").map(|choice| &choice[1]);
         let statement = choice.unwrap_or(statement);
         let actions = statement["Action"].as_array().unwrap();
         for action in actions.iter().filter(|_| choice.is_some()) {
             let action = action.as_str().unwrap();
-            assert!(action.starts_with("ec2:"), "{name} may conditionally do {action}");
+            let redrives = action == "sqs:SendMessage" && statement["Resource"] == "ConversionIncomingQueue";
+            assert!(redrives || action.starts_with("ec2:"), "{name} may conditionally do {action}");
             assert_eq!(statement["Resource"] == "*", action.starts_with("ec2:Describe"), "{name}: {action}");
         }
         // A role that receives a queue's messages also reads its attributes.

@@ -10,6 +10,7 @@ The added features, as AWS documents them:
 3. CloudFormation makes archives of a bus.
 4. A function that CloudFormation makes has its dead-letter queue, and a generated secret obeys ExcludePunctuation.
 5. SQS lists the redrives of a dead-letter queue: none, because the emulator cannot start one.
+6. CloudFormation makes an alarm on an expression of several metrics. The emulator watches only the first of them.
 """
 
 import contextlib
@@ -60,7 +61,7 @@ def name_of(arn):
     return arn.split(":")[-1]
 
 
-# ----- 1. From a rule to a function ---------------------------------------------------------------------------------
+# ----- 1. From a rule to a function ----------------------------------------------------------------------------------
 
 
 def invoke_asynchronously(arn, payload):
@@ -95,7 +96,7 @@ def queue_url(arn):
     return f"{ENDPOINT}/{account}/{name}"
 
 
-# ----- 2. From a stream to a function -------------------------------------------------------------------------------
+# ----- 2. From a stream to a function --------------------------------------------------------------------------------
 
 
 class Reader:
@@ -232,7 +233,7 @@ def keep_failed_records(mapping, function, records, result, reason):
     as_role("s3", function).put_object(Bucket=name_of(destination), Key=path, Body=json.dumps(report))
 
 
-# ----- 3. and 4. CloudFormation -------------------------------------------------------------------------------------
+# ----- 3., 4. and 6. CloudFormation ----------------------------------------------------------------------------------
 
 
 def answered(response):
@@ -293,7 +294,23 @@ def secret_without_punctuation(properties):
     return secret_string(properties)
 
 
-# ----- 5. Redrives ------------------------------------------------------------------------------------------------------
+def with_first_metric(change):
+    """Wraps the creation or the update of an alarm, so that it gets one metric instead of an expression."""
+
+    def simple(properties):
+        parts = [part["MetricStat"] for part in properties.get("Metrics", []) if "MetricStat" in part]
+        if not parts:
+            return properties
+        rest = {name: value for name, value in properties.items() if name != "Metrics"}
+        return {**rest, **parts[0]["Metric"], "Period": parts[0]["Period"], "Statistic": parts[0]["Stat"]}
+
+    def changed(*arguments):
+        return change(*(simple(argument) if isinstance(argument, dict) else argument for argument in arguments))
+
+    return changed
+
+
+# ----- 5. Redrives ---------------------------------------------------------------------------------------------------
 
 
 def list_redrives(request, _url):
@@ -321,8 +338,11 @@ def main():
     archive = {"create": create_archive, "update": update_archive, "delete": delete_archive}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = archive
     function = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    alarm = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
     for change in "create", "update":
         function[change] = with_dead_letters(function[change])
+        if change in alarm:
+            alarm[change] = with_first_metric(alarm[change])
     app.main()
 
 

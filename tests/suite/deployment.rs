@@ -171,12 +171,13 @@ const NAMED: [(&str, &str, &[&str]); 10] = [
 ];
 
 /// Names that only have to be unique in their parent, or not at all, or that refer to another resource.
-const NOT_NAMES: [&str; 11] = [
+const NOT_NAMES: [&str; 12] = [
     "AWS::ApiGatewayV2::Api/Name",
     "AWS::ApiGatewayV2::ApiMapping/DomainName",
     "AWS::ApiGatewayV2::Authorizer/Name",
     "AWS::ApiGatewayV2::Stage/StageName",
     "AWS::CloudWatch::Alarm/MetricName",
+    "AWS::EC2::VPCEndpoint/ServiceName",
     "AWS::Events::Rule/EventBusName",
     "AWS::IAM::RolePolicy/PolicyName",
     "AWS::IAM::RolePolicy/RoleName",

@@ -52,6 +52,7 @@ Environment variables (the same as those of the deployed functions), with defaul
   COOKIE_DOMAIN            domain of the cookie              this host only
   FINGERPRINT_KEY          hashes device fingerprints        random
   RETRY_SECONDS            first delivery retry delay        1
+  SUBSYSTEM_TIMEOUT_SECONDS  wait for a delivery's answer    5
   GRACE_SECONDS            until a reward is re-announced    20
   CACHE_URL                code cache (redis://HOST:PORT)    in-process only
   CACHE_TIMEOUT_MS         timeout of that cache             10

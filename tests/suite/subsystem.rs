@@ -215,6 +215,24 @@ fn soon_at(date: &str) -> String {
     referrals::domain::time::Timestamp::from(date.and_utc()).to_string()
 }
 
+/// The pause before a silent subsystem is called again is the configured timeout and the first retry delay.
+#[tokio::test]
+async fn a_call_waits_as_long_as_configured() {
+    let credit = StandIn::start().await;
+    let settings = [("CREDIT_ENDPOINT", credit.url()), ("WEBHOOK_SECRET", SECRET), ("SUBSYSTEM_TIMEOUT_SECONDS", "1")];
+    let mut world = World::with_env(settings).await;
+    world.audit_stand_in(&credit);
+    credit.script("bob:referrer", [Reply::Silence]);
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    until_reward(&world, "bob", 0, "delivered").await;
+    let calls = credit.calls_of("bob:referrer");
+    assert_same(&calls, "bob:referrer");
+    let pause = calls[1].at.since(calls[0].at);
+    assert!(pause >= Duration::from_secs(1) && pause < Duration::from_secs(4), "{pause:?}");
+    world.end().await;
+}
+
 /// Every call for points hangs until the test releases it. Meanwhile credits are delivered, for other referrals and the same
 /// one.
 #[tokio::test]

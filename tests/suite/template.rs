@@ -12,7 +12,7 @@ use referrals::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{self, Wire, World};
+use crate::world::{self, Wire, World, stand_in::SECRET};
 
 /// The environment of one function: its settings, as the template names them, and clients whose calls are recorded.
 struct Bench {
@@ -374,6 +374,33 @@ fn every_alarm_notifies_the_topic_and_is_on_the_dashboard() {
     let dashboard: Value = serde_json::from_str(body).unwrap();
     let shown = dashboard["widgets"][0]["properties"]["alarms"].as_array().unwrap();
     assert_eq!(shown.iter().map(|alarm| alarm.as_str().unwrap()).collect::<BTreeSet<_>>(), always);
+}
+
+/// The parameter allows exactly the timeouts that the function accepts. The longest one leaves time to record the answer.
+#[tokio::test]
+async fn a_call_to_a_subsystem_ends_before_its_function() {
+    let template = local::template().unwrap();
+    let parameter = &template["Parameters"]["SubsystemTimeoutSeconds"];
+    let seconds = |name: &str| parameter[name].as_u64().unwrap();
+    let names = ["TABLE_NAME", "QUARANTINE_QUEUE_URL", "CREDIT_QUEUE_URL", "COUPON_QUEUE_URL", "POINTS_QUEUE_URL"];
+    let env = Env::from_iter(names.map(|name| (name.to_owned(), "http://127.0.0.1/queue".to_owned())));
+    let env = env.with("WEBHOOK_SECRET", SECRET);
+    let aws = world::aws("http://127.0.0.1", Wire::default().connector());
+    let start = |seconds: u64| {
+        let env = env.clone().with("SUBSYSTEM_TIMEOUT_SECONDS", seconds.to_string());
+        let (dynamodb, sqs) = (aws_sdk_dynamodb::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+        delivery::App::new(&env, dynamodb, sqs, tls::public()).map(drop)
+    };
+    for allowed in seconds("MinValue")..=seconds("MaxValue") {
+        assert_eq!(start(allowed), Ok(()), "{allowed}");
+    }
+    for refused in [seconds("MinValue") - 1, seconds("MaxValue") + 1] {
+        assert!(start(refused).is_err(), "{refused}");
+    }
+    let function = Duration::from_secs(template["Globals"]["Function"]["Timeout"].as_u64().unwrap());
+    let mark = referrals::aws::timeouts().operation_timeout().unwrap();
+    let reserve = Duration::from_secs(1);
+    assert!(Duration::from_secs(seconds("MaxValue")) + mark + reserve < function);
 }
 
 #[test]

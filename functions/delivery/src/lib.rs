@@ -40,7 +40,8 @@ pub struct App {
 
 impl App {
     /// Reads `TABLE_NAME`, `CREDIT_ENDPOINT`, `COUPON_ENDPOINT`, `POINTS_ENDPOINT`, `WEBHOOK_SECRET`,
-    /// `QUARANTINE_QUEUE_URL`, `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and `RETRY_SECONDS`.
+    /// `SUBSYSTEM_TIMEOUT_SECONDS`, `QUARANTINE_QUEUE_URL`, `CREDIT_QUEUE_URL`, `COUPON_QUEUE_URL`, `POINTS_QUEUE_URL` and
+    /// `RETRY_SECONDS`.
     ///
     /// # Errors
     /// Returns an error that names the variable when one is missing or invalid.

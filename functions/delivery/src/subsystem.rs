@@ -1,6 +1,9 @@
 //! The reward subsystems: one signed HTTP call per instruction, with an idempotency key that never changes.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use aws_smithy_runtime_api::{
     client::{
@@ -61,6 +64,8 @@ pub(crate) struct Subsystems {
     points: Option<Uri>,
     /// More than one during the rotation of a secret.
     secrets: Vec<Webhook>,
+    /// How long a call waits for its answer.
+    timeout: Duration,
 }
 
 /// The body of the call that grants a reward.
@@ -77,10 +82,13 @@ struct RewardRequest<'a> {
 }
 
 impl Subsystems {
-    /// Half of the function's timeout, which leaves enough time for the mark.
-    const TIMEOUT: Duration = Duration::from_secs(5);
+    /// In seconds. The function has 10 seconds. It stops one second before its end, and the mark may need another 2.5.
+    const TIMEOUTS: RangeInclusive<u8> = 1..=6;
+    /// In seconds: half of the function's timeout.
+    const DEFAULT_TIMEOUT: u8 = 5;
 
-    /// Reads the endpoints and `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64), separated by spaces.
+    /// Reads the endpoints, `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64), separated by spaces, and
+    /// `SUBSYSTEM_TIMEOUT_SECONDS` (5).
     pub(crate) fn from_env(env: &Env, http: SharedHttpConnector) -> Result<Self, Misconfigured> {
         let secrets: Result<Vec<_>, _> = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect();
         let secrets = secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?;
@@ -93,6 +101,7 @@ impl Subsystems {
             coupon: endpoint(env, "COUPON_ENDPOINT")?,
             points: endpoint(env, "POINTS_ENDPOINT")?,
             secrets,
+            timeout: call_timeout(env)?,
         })
     }
 
@@ -121,11 +130,11 @@ impl Subsystems {
     /// Sends the request. The connector does not follow redirects, so they are classified like any other status.
     async fn call(&self, request: HttpRequest, now: Timestamp) -> Answer {
         let call = self.http.call(request);
-        let (call, rest) = (timeout(Self::TIMEOUT, call), sleep(Self::TIMEOUT));
+        let (call, rest) = (timeout(self.timeout, call), sleep(self.timeout));
         match call.await {
             Ok(Ok(response)) => classify(response, rest, now).await,
             Ok(Err(problem)) => Answer::Retry(format!("no answer: {}", runtime::explain(&problem)).into()),
-            Err(_elapsed) => Answer::Retry(format!("no answer within {} s", Self::TIMEOUT.as_secs()).into()),
+            Err(_elapsed) => Answer::Retry(format!("no answer within {} s", self.timeout.as_secs()).into()),
         }
     }
 
@@ -181,6 +190,18 @@ fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
         Some("http" | "https") => Ok(Some(uri)),
         _ => Err(Misconfigured::new(name, "expected a URL that starts with http:// or https://")),
     }
+}
+
+/// The timeout of a call. A larger one would end with the function's own timeout, before the answer is recorded.
+fn call_timeout(env: &Env) -> Result<Duration, Misconfigured> {
+    const NAME: &str = "SUBSYSTEM_TIMEOUT_SECONDS";
+    let allowed = Subsystems::TIMEOUTS;
+    let seconds = env.get(NAME).map_or(Some(Subsystems::DEFAULT_TIMEOUT), |value| value.parse().ok());
+    let seconds = seconds.filter(|seconds| allowed.contains(seconds)).ok_or_else(|| {
+        let problem = format!("expected {} to {} whole seconds", allowed.start(), allowed.end());
+        Misconfigured::new(NAME, format!("{problem}, which leaves time to record the answer"))
+    })?;
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 /// Classifies an answer. Reads its body at most until `end`.
@@ -240,6 +261,19 @@ async fn excerpt(body: SdkBody, end: Sleep) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_timeout_is_a_few_seconds() {
+        let seconds = |value: &str| call_timeout(&Env::default().with("SUBSYSTEM_TIMEOUT_SECONDS", value));
+        assert_eq!(call_timeout(&Env::default()), Ok(Duration::from_secs(5)));
+        for (value, expected) in [("", 5), ("1", 1), ("6", 6)] {
+            assert_eq!(seconds(value), Ok(Duration::from_secs(expected)), "{value}");
+        }
+        for invalid in ["0", "7", "10", "-1", "2.5", "5s", "300"] {
+            let problem = seconds(invalid).unwrap_err().to_string();
+            assert!(problem.contains("SUBSYSTEM_TIMEOUT_SECONDS") && problem.contains("1 to 6"), "{problem}");
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

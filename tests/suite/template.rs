@@ -354,6 +354,22 @@ fn the_stream_is_filtered_to_written_referrals() {
     }
 }
 
+/// A record that `rewards` cannot process blocks its shard for an hour at most, because the sweep does the same work. Nothing
+/// waits for the counters, so `analytics` has as long as the stream keeps a record. Both leave the complete record in the bucket.
+#[test]
+fn the_stream_gives_a_record_up_after_an_hour_or_a_day() {
+    for (name, seconds) in [("RewardsFunction", 3600), ("AnalyticsFunction", 86400)] {
+        let stream = resource(name)["Properties"]["Events"]["Stream"]["Properties"].clone();
+        assert_eq!(stream["MaximumRecordAgeInSeconds"], seconds, "{name}");
+        let destination = json!({"Type": "S3", "Destination": "FailedRecordsBucket"});
+        assert_eq!(stream["DestinationConfig"]["OnFailure"], destination, "{name}");
+        assert_eq!(stream["BisectBatchOnFunctionError"], true, "{name}");
+    }
+    // Retries pause for at most some minutes, so the age of the record decides, not the number of attempts.
+    let analytics = resource("AnalyticsFunction")["Properties"]["Events"]["Stream"]["Properties"].clone();
+    assert_eq!(analytics["MaximumRetryAttempts"], 10_000);
+}
+
 /// A subscription or an alarm that is missing after an update shows only when something fails. So: every alarm is in
 /// the nested template and notifies the topic of the root template, the dashboard shows all that every stack has, and
 /// no alarm has an explicit name, which would collide with the old one when an alarm moves between stacks.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`create`] | an item that may exist only once is written once (UNIQUE) |
 //! | [`step`] | a referral changes only as its machine allows, and only from the revision that was read |
+//! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
 //! | [`change_expiry`] | only an existing code's expiry changes, and disabling a code does not prolong it |
 //! | [`remember_device`] | an account has a limited number of devices |
@@ -43,6 +44,20 @@ fn kept(condition: &str, name: &str, loosened: Mutant) -> String {
 /// drops the condition.
 pub(super) fn create(item: Item, loosened: Mutant) -> Write {
     Write::put(item).when(kept(ABSENT, "#pk", loosened)).name("#pk", PK).returning_found()
+}
+
+/// Writes an item of a restored table if none exists with its key.
+pub(super) fn copy(item: Item) -> Write {
+    Write::put(item).when(ABSENT).name("#pk", PK)
+}
+
+/// Replaces an item by that of a restored table, if it still has the revision that was read.
+pub(super) fn replace(found: &Item, item: Item) -> Write {
+    let write = Write::put(item).name("#rev", REV);
+    match found.get(REV) {
+        Some(rev) => write.when("#rev = :rev").value(":rev", rev.clone()),
+        None => write.when("attribute_not_exists(#rev)"),
+    }
 }
 
 /// Writes what a step changed. The condition: the table still contains the revision that was read, and the machine

@@ -10,7 +10,10 @@
 //! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one code
 //! per program, and a referee has one referral.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt::{self, Display},
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -106,6 +109,33 @@ impl Key {
     pub(super) fn partition(&self) -> &str {
         &self.pk
     }
+
+    /// The kind of item that has this key.
+    pub(super) fn kind(&self) -> ItemKind {
+        match self.sk.as_str() {
+            REFERRAL_SK => ItemKind::Referral,
+            "ACCOUNT" => ItemKind::Account,
+            "CODE" => ItemKind::Code,
+            sk if sk.starts_with("CODE#") => ItemKind::CodeOwner,
+            _ => ItemKind::Other,
+        }
+    }
+}
+
+impl Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.pk, self.sk)
+    }
+}
+
+/// The kinds of items. A newer version may have others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ItemKind {
+    Referral,
+    Account,
+    Code,
+    CodeOwner,
+    Other,
 }
 
 /// A string attribute.
@@ -150,6 +180,11 @@ pub fn work_partition(lane: Lane, shard: u32) -> String {
         Lane::Due => format!("due#{shard}"),
         Lane::Attention => format!("parked#{shard}"),
     }
+}
+
+/// Whether the item is in the lane of the sweep.
+pub(super) fn is_due_item(item: &Item) -> bool {
+    item.get(WORK).and_then(|work| work.as_s().ok()).is_some_and(|work| work.starts_with("due#"))
 }
 
 /// The key of a referral in the index `work`.

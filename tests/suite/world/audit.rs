@@ -22,6 +22,8 @@ pub(super) struct Expected {
     /// Allows any number of dead letters for delivered rewards.
     pub(super) obsolete_dead_letters: bool,
     pub(super) outstanding: bool,
+    /// Allows calls with another `issued_at`: a restored referral is issued again.
+    pub(super) reissued: bool,
 }
 
 impl World {
@@ -88,7 +90,11 @@ impl World {
             assert_eq!(delivery["headers"]["idempotency-key"], id, "{delivery}");
             assert_eq!(delivery["headers"]["webhook-id"], id, "{delivery}");
             if delivery["status"] == 200 {
-                booked.entry(id.to_owned()).or_default().insert(delivery["body"].to_string());
+                let mut body = delivery["body"].clone();
+                if let Some(body) = body.as_object_mut().filter(|_| self.expected.reissued) {
+                    body.remove("issued_at");
+                }
+                booked.entry(id.to_owned()).or_default().insert(body.to_string());
             }
         }
         for referral in referrals {

@@ -4,9 +4,8 @@
 //! replace older ones, and the counters change by the difference. Therefore a rebuild can be interrupted and started
 //! again, and it can write into the table that is in use: it then adds only what the stream lost.
 
-use std::{future::Future, time::Duration};
-
 use aws_sdk_dynamodb::Client;
+use command::with_retries;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use referrals::{
     analytics::{Analytics, CountOutcome, Facts, items},
@@ -15,8 +14,6 @@ use referrals::{
 
 /// How many referrals are recorded concurrently. More would conflict with each other on the same counters.
 const CONCURRENCY: usize = 8;
-/// How often recording is retried, in addition to the retries of [`Analytics::record`].
-const ATTEMPTS: u32 = 8;
 
 /// The result of a rebuild.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,20 +47,6 @@ pub async fn rebuild(from: &Store, into: &Analytics, on_page: impl Fn(u64)) -> R
             None => return Ok(report),
         }
     }
-}
-
-/// Retries with backoff, because many referrals add to the same counters.
-async fn with_retries<T, F>(attempt: impl Fn() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    for pause in 0..ATTEMPTS {
-        if let Ok(answer) = attempt().await {
-            return Ok(answer);
-        }
-        tokio::time::sleep(Duration::from_millis(50 << pause)).await;
-    }
-    attempt().await
 }
 
 /// Compares two analytics tables. Returns one line per difference.

@@ -6,7 +6,6 @@ use std::{
 };
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use rebuild::Report;
 use referrals::{analytics::Analytics, aws, runtime::Env, store::Store};
 
@@ -30,14 +29,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            ExitCode::from(2)
-        }
-    }
+    command::exit_code(run(Arguments::parse()).await)
 }
 
 /// Returns whether the compared tables are equal.
@@ -45,13 +37,8 @@ async fn run(arguments: Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     let Arguments { from, into, compare_with } = arguments;
     let client = aws_sdk_dynamodb::Client::new(&aws::config(&Env::process())?);
     let (store, analytics) = (Store::new(&client, &from), rebuild::open_or_create(&client, &into).await?);
-    let bar = ProgressBar::new(store.size().await?).with_style(style()?);
-    let report = rebuild::rebuild(&store, &analytics, |items| {
-        bar.inc(items);
-        // DynamoDB updates a table's item count only every few hours, so it can be too low.
-        bar.set_length(bar.length().unwrap_or_default().max(bar.position()));
-    })
-    .await?;
+    let bar = command::progress_bar(store.size().await?, "items")?;
+    let report = rebuild::rebuild(&store, &analytics, |items| command::advance(&bar, items)).await?;
     bar.finish();
     let Report { counted, already_counted, unreadable } = report;
     let mut out = io::stdout().lock();
@@ -64,8 +51,4 @@ async fn run(arguments: Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     differences.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     writeln!(out, "{} differences to {other}", differences.len())?;
     Ok(differences.is_empty())
-}
-
-fn style() -> Result<ProgressStyle, Box<dyn std::error::Error>> {
-    Ok(ProgressStyle::with_template("{bar:40} {pos}/{len} items {per_sec} {eta} left")?)
 }

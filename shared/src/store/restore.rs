@@ -1,0 +1,267 @@
+//! Copies the items of a restored table back into the table of the stack. Only the command `restore` uses it.
+//!
+//! The table in use wins, because it contains later writes. A restored item is written only where the table has no item,
+//! an older state of the same referral, an unreadable referral, or an older flag.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::{
+    Store, StoreError, WriteResult, guard,
+    items::{account, code, referral::from_referral_item},
+    keys::{self, DUE_AT, Item, ItemKind, Key, text},
+    read_batch,
+    write::Write,
+};
+use crate::{
+    domain::{account::Account, time::Timestamp},
+    referral::Referral,
+};
+
+/// What has to be done with an item of the restored table.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Repair {
+    pub outcome: Restored,
+    /// The item's key, for operators.
+    pub address: String,
+    writes: Vec<Write>,
+}
+
+/// The result for one item.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Restored {
+    /// The table has no such item.
+    Copied,
+    /// The table has an older or unreadable state of the referral, or misses a flag or a device of the account.
+    Repaired,
+    /// The table has this item or a later state.
+    Kept,
+    /// The table has another referral, code or owner under this key. An operator has to decide.
+    Conflicting,
+    /// The referral or account cannot be read. It is not copied.
+    Unreadable,
+}
+
+/// A page of the restored table.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RestoredPage {
+    pub repairs: Vec<Repair>,
+    /// Where the next page begins.
+    pub next: Option<Item>,
+}
+
+impl Store {
+    /// Reads a page of the table `from` and decides what to write into this table. The sweep does the work of written
+    /// referrals at `resume` or later.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn plan_restore(
+        &self,
+        from: &Self,
+        start: Option<Item>,
+        resume: Timestamp,
+    ) -> Result<RestoredPage, StoreError> {
+        let page = from.client.scan().table_name(&from.table).consistent_read(true).limit(1000);
+        let answer = page.set_exclusive_start_key(start).send().await?;
+        let mut repairs = Vec::new();
+        for items in answer.items.unwrap_or_default().chunks(Self::BATCH) {
+            let keys = items.iter().filter_map(Key::of).map(|key| key.attributes()).collect();
+            let found = read_batch(&self.client, &self.table, keys).await?;
+            let same = |key: &Key| found.iter().find(|item| Key::of(item).as_ref() == Some(key));
+            let items = items.iter().filter_map(|item| Some((Key::of(item)?, item)));
+            repairs.extend(items.map(|(key, item)| repair(&key, item, same(&key), resume)));
+        }
+        Ok(RestoredPage { repairs, next: answer.last_evaluated_key })
+    }
+
+    /// Writes what was decided. Returns `false` if the table's item has changed since the decision; then repeat it.
+    ///
+    /// # Errors
+    /// Returns an error when it is unknown whether the table wrote it.
+    pub async fn restore(&self, repair: &Repair) -> Result<bool, StoreError> {
+        let mut is_written = true;
+        for write in &repair.writes {
+            is_written &= matches!(self.send(write.clone(), None).await?, WriteResult::Written(_));
+        }
+        Ok(is_written)
+    }
+}
+
+fn repair(key: &Key, item: &Item, found: Option<&Item>, resume: Timestamp) -> Repair {
+    let (outcome, writes) = match (key.kind(), found) {
+        (ItemKind::Referral, found) => of_referral(item, found, resume),
+        (ItemKind::Account, Some(found)) => of_account(key, item, found),
+        (_, None) => (Restored::Copied, vec![guard::copy(item.clone())]),
+        (kind, Some(found)) if is_same(kind, item, found) => (Restored::Kept, Vec::new()),
+        (_, Some(_)) => (Restored::Conflicting, Vec::new()),
+    };
+    Repair { outcome, address: key.to_string(), writes }
+}
+
+fn of_referral(item: &Item, found: Option<&Item>, resume: Timestamp) -> (Restored, Vec<Write>) {
+    let Ok(referral) = from_referral_item(item.clone()) else { return (Restored::Unreadable, Vec::new()) };
+    let item = postponed(item.clone(), resume);
+    let Some(found) = found else { return (Restored::Copied, vec![guard::copy(item)]) };
+    match from_referral_item(found.clone()) {
+        Ok(current) if !is_same_referral(&current, &referral) => (Restored::Conflicting, Vec::new()),
+        Ok(current) if current.rev >= referral.rev => (Restored::Kept, Vec::new()),
+        Ok(_) | Err(_) => (Restored::Repaired, vec![guard::replace(found, item)]),
+    }
+}
+
+/// Revisions can be compared only between states of the same referral.
+fn is_same_referral(one: &Referral, other: &Referral) -> bool {
+    (&one.referrer, one.created_at, one.mark) == (&other.referrer, other.created_at, other.mark)
+}
+
+/// The item, with its work due at `resume` or later. Until then, later events about the referral can be replayed.
+fn postponed(mut item: Item, resume: Timestamp) -> Item {
+    let resume = text(resume.to_string());
+    let is_earlier = |at: &AttributeValue| at.as_s().ok() < resume.as_s().ok();
+    if keys::is_due_item(&item) && item.get(DUE_AT).is_some_and(is_earlier) {
+        item.insert(DUE_AT.to_owned(), resume);
+    }
+    item
+}
+
+/// Adds what the table's account misses: a later change of the flag, and devices.
+fn of_account(key: &Key, item: &Item, found: &Item) -> (Restored, Vec<Write>) {
+    let read = |item: &Item| Some((account::flag(item.clone()).ok()?, account::from_item(item.clone()).ok()?.devices));
+    let (Some((flag, devices)), Some((current, known))) = (read(item), read(found)) else {
+        return (Restored::Unreadable, Vec::new());
+    };
+    let later = flag.filter(|flag| current.is_none_or(|current| current.at < flag.at));
+    let room = Account::MAX_DEVICES.saturating_sub(known.len());
+    let missing = devices.iter().filter(|device| !known.contains(device)).take(room);
+    let writes: Vec<Write> = later
+        .iter()
+        .map(|flag| guard::set_flag(key, flag))
+        .chain(missing.map(|device| guard::remember_device(key, device)))
+        .collect();
+    (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
+}
+
+/// Whether two items under one key are the same thing. A code never changes its owner, but can expire.
+fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
+    match kind {
+        ItemKind::Code => {
+            let owner = |item: &Item| code::from_code_item(item.clone()).ok().map(|code| code.owner);
+            owner(item) == owner(found)
+        }
+        ItemKind::CodeOwner => {
+            let names = |item: &Item| code::from_owner_item(item.clone()).ok();
+            names(item) == names(found)
+        }
+        ItemKind::Referral | ItemKind::Account | ItemKind::Other => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{account::AccountFlag, code::OwnedCode},
+        referral::{State, machine::Command, reward::Side},
+        sample::{applied, at, converted, grant, pending, rewarded},
+        store::items::referral::to_referral_item,
+    };
+
+    fn item(referral: &Referral) -> Item {
+        to_referral_item(referral).unwrap()
+    }
+
+    fn of(restored: &Referral, found: Option<&Item>) -> Repair {
+        repair(&Key::referral(&restored.referee), &item(restored), found, at(0))
+    }
+
+    #[test]
+    fn the_later_state_of_a_referral_wins() {
+        let delivered = applied(rewarded().decide(&Command::MarkDelivered(&grant(Side::Referee)), at(40)));
+        let copied = of(&rewarded(), None);
+        assert_eq!((copied.outcome, copied.address.as_str()), (Restored::Copied, "REFEREE#bob REFERRAL"));
+        assert_eq!(copied.writes, [guard::copy(item(&rewarded()))]);
+        for later in [&rewarded(), &delivered] {
+            let kept = of(&rewarded(), Some(&item(later)));
+            assert_eq!((kept.outcome, kept.writes), (Restored::Kept, vec![]));
+        }
+        let older = item(&rewarded());
+        let repaired = of(&delivered, Some(&older));
+        assert_eq!(repaired.outcome, Restored::Repaired);
+        assert_eq!(repaired.writes, [guard::replace(&older, item(&delivered))]);
+        assert_eq!(repaired.writes[0].condition(), Some("#rev = :rev"));
+    }
+
+    #[test]
+    fn an_unreadable_referral_is_replaced_and_never_written() {
+        let mut broken = item(&rewarded());
+        broken.remove("status");
+        assert_eq!(of(&rewarded(), Some(&broken)).outcome, Restored::Repaired);
+        let unreadable = repair(&Key::referral(&rewarded().referee), &broken, None, at(0));
+        assert_eq!((unreadable.outcome, unreadable.writes), (Restored::Unreadable, vec![]));
+    }
+
+    #[test]
+    fn another_referral_of_the_same_referee_is_left_to_an_operator() {
+        let again = Referral { created_at: at(9000), ..pending() };
+        let found = of(&rewarded(), Some(&item(&again)));
+        assert_eq!((found.outcome, found.writes), (Restored::Conflicting, vec![]));
+    }
+
+    #[test]
+    fn only_work_that_would_be_due_earlier_is_postponed() {
+        let due = |referral: &Referral, resume| postponed(item(referral), at(resume)).get(DUE_AT).cloned();
+        assert_eq!(due(&converted(), 5000), Some(text(at(5000).to_string())));
+        assert_eq!(due(&converted(), 10), Some(text(at(1010).to_string())));
+        assert_eq!(due(&pending(), 5000), None);
+        let State::Converted { due_at, .. } =
+            from_referral_item(postponed(item(&converted()), at(5000))).unwrap().state
+        else {
+            panic!("it is still converted")
+        };
+        assert_eq!(due_at, at(5000));
+    }
+
+    #[test]
+    fn an_account_gets_the_flag_and_the_devices_that_it_misses() {
+        let key = Key::account(&"bob".parse().unwrap());
+        let flagged = |millis: i64| {
+            let mut account = key.attributes();
+            account.insert("flagged".to_owned(), AttributeValue::Bool(true));
+            account.insert("flag_reason".to_owned(), text("fraud"));
+            account.insert("flag_at".to_owned(), text(at(millis).to_string()));
+            account
+        };
+        let flag = AccountFlag { reason: Some("fraud".to_owned()), at: at(5) };
+        let repaired = repair(&key, &flagged(5), Some(&key.attributes()), at(0));
+        assert_eq!((repaired.outcome, repaired.writes), (Restored::Repaired, vec![guard::set_flag(&key, &flag)]));
+        for later in [flagged(5), flagged(6)] {
+            assert_eq!(repair(&key, &flagged(5), Some(&later), at(0)).outcome, Restored::Kept);
+        }
+        let mut device = key.attributes();
+        device.insert("devices".to_owned(), AttributeValue::Ss(vec!["digest".to_owned()]));
+        let digest = serde_json::from_str("\"digest\"").unwrap();
+        let repaired = repair(&key, &device, Some(&flagged(5)), at(0));
+        assert_eq!(repaired.writes, [guard::remember_device(&key, &digest)]);
+    }
+
+    #[test]
+    fn a_code_keeps_its_owner_and_an_owner_the_newer_code() {
+        let code = |owner: &str| OwnedCode {
+            code: "ada-invites".parse().unwrap(),
+            owner: owner.parse().unwrap(),
+            program: "default".parse().unwrap(),
+            created_at: at(0),
+            expires_at: None,
+        };
+        let (of_ada, of_eve) = (code::to_code_item(&code("ada")).unwrap(), code::to_code_item(&code("eve")).unwrap());
+        let key = Key::of(&of_ada).unwrap();
+        assert_eq!(repair(&key, &of_ada, None, at(0)).outcome, Restored::Copied);
+        assert_eq!(repair(&key, &of_ada, Some(&of_ada), at(0)).outcome, Restored::Kept);
+        assert_eq!(repair(&key, &of_ada, Some(&of_eve), at(0)).outcome, Restored::Conflicting);
+        let owner = code::to_owner_item(&code("ada")).unwrap();
+        let other = OwnedCode { code: "other-code".parse().unwrap(), ..code("ada") };
+        let key = Key::of(&owner).unwrap();
+        let found = code::to_owner_item(&other).unwrap();
+        assert_eq!(repair(&key, &owner, Some(&found), at(0)).outcome, Restored::Conflicting);
+    }
+}

@@ -15,7 +15,10 @@ DATABASE = os.environ.get("DATABASE", "bookings.sqlite")
 
 
 def book(key, kind, body):
-    """Books the body under its key. Returns False when the key is booked already."""
+    """Books the body under its key. Returns False when the key is booked already.
+
+    The key is unique in the ledger itself. Never delete a row: the service can repeat a call after years.
+    """
     with closing(sqlite3.connect(DATABASE, timeout=4)) as database, database:
         insert = "INSERT INTO bookings (key, kind, body) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
         return database.execute(insert, (key, kind, body)).rowcount == 1
@@ -35,6 +38,7 @@ class Endpoint(BaseHTTPRequestHandler):
             is_new = book(key, kind, body.decode())
         except sqlite3.Error as error:  # 500 means "not booked, send it again".
             return self.answer(500, str(error))
+        # A repeated call is a success. 409 would mean "the same call is in progress, send it again".
         print("booked" if is_new else "already booked", kind, key, flush=True)
         self.answer(200, "ok")
 

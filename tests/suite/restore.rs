@@ -182,7 +182,7 @@ async fn a_restore_repairs_damage_and_keeps_later_writes() {
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(world.contents().await, before);
     let mut world = world;
-    // The damaged item was a record of the stream that no function can read.
-    world.expect_unprocessed(1);
+    // No function can read the damaged image, in the record of the damage and in that of the repair.
+    world.expect_unprocessed(2);
     world.end().await;
 }

@@ -5,6 +5,8 @@
 //! event is identical to the first one, because everything in it comes from the item. `schemas/` describes the detail
 //! of each type.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     mutant::{self, Mutant},
     referral::{
         Referral, State,
-        reward::{InstructionId, Side},
+        reward::{Delivery, InstructionId, Side},
     },
     view::{ReferralView, RewardView},
 };
@@ -41,8 +43,10 @@ struct RewardOfReferee<'a> {
 /// The events for the change of a referral from `before` (`None` if it is new) to `after`.
 pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announcement> {
     let mut events = Vec::new();
+    let is_issue = before.and_then(Referral::rewards).is_none();
+    let issued = if is_issue { as_issued(after) } else { Cow::Borrowed(after) };
     if before.map(Referral::status) != Some(after.status()) {
-        events.push(of_referral(after));
+        events.push(of_referral(&issued));
     }
     let Some(rewards) = after.rewards() else { return events };
     for id in Side::BOTH.map(|side| after.reward_id(side)) {
@@ -51,13 +55,28 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
         let was_delivered = was.is_some_and(|was| was.delivered_at.is_some());
         let had_failed = was.is_some_and(|was| was.failed_at.is_some());
         let facts = [
-            ("reward.issued", was.is_none().then_some(rewards.issued_at)),
-            ("reward.delivered", now.delivered_at.filter(|_| !was_delivered)),
-            ("reward.failed", now.failed_at.filter(|_| !had_failed)),
+            ("reward.issued", was.is_none().then_some(rewards.issued_at), &*issued),
+            ("reward.delivered", now.delivered_at.filter(|_| !was_delivered), after),
+            ("reward.failed", now.failed_at.filter(|_| !had_failed), after),
         ];
-        events.extend(facts.into_iter().filter_map(|(detail_type, at)| of_reward(after, &id, detail_type, at?)));
+        events.extend(facts.into_iter().filter_map(|(detail_type, at, of)| of_reward(of, &id, detail_type, at?)));
     }
     events
+}
+
+/// The referral as it was when its rewards were issued. The first record of a restored item already contains later answers,
+/// but its events have to equal the first ones.
+fn as_issued(referral: &Referral) -> Cow<'_, Referral> {
+    let State::Rewarded { rewards, .. } = &referral.state else { return Cow::Borrowed(referral) };
+    if Side::BOTH.iter().all(|side| rewards.of(*side).delivery == Delivery::default()) {
+        return Cow::Borrowed(referral);
+    }
+    let mut issued = referral.clone();
+    if let State::Rewarded { rewards, .. } = &mut issued.state {
+        rewards.referrer.delivery = Delivery::default();
+        rewards.referee.delivery = Delivery::default();
+    }
+    Cow::Owned(issued)
 }
 
 /// The instruction events of all undelivered rewards, to be published again.
@@ -199,6 +218,16 @@ mod tests {
     fn a_record_that_skips_states_publishes_the_rewards() {
         let published = published(None, &sample::rewarded());
         assert_eq!(published.iter().filter(|(kind, _)| *kind == "reward.issued").count(), 2);
+    }
+
+    #[test]
+    fn a_record_of_a_restored_item_repeats_the_first_events() {
+        let first = announcements(Some(&sample::converted()), &sample::rewarded());
+        let delivered = after(&sample::rewarded(), &Command::MarkDelivered(&grant(Side::Referee)));
+        let restored = announcements(None, &delivered);
+        assert_eq!(first.iter().filter(|event| !restored.contains(event)).collect::<Vec<_>>(), [&first[0]; 0]);
+        assert_eq!(published(None, &delivered).last().unwrap().1, "bob:referee:delivered");
+        assert_eq!(restored.len(), first.len() + 1);
     }
 
     #[test]

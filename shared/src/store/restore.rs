@@ -90,7 +90,7 @@ impl Store {
 fn repair(key: &Key, item: &Item, found: Option<&Item>, resume: Timestamp) -> Repair {
     let (outcome, writes) = match (key.kind(), found) {
         (ItemKind::Referral, found) => of_referral(item, found, resume),
-        (ItemKind::Account, Some(found)) => of_account(key, item, found),
+        (ItemKind::Account, Some(found)) => of_account(key, item, found, resume),
         (_, None) => (Restored::Copied, vec![guard::copy(item.clone())]),
         (kind, Some(found)) if is_same(kind, item, found) => (Restored::Kept, Vec::new()),
         (_, Some(_)) => (Restored::Conflicting, Vec::new()),
@@ -125,7 +125,7 @@ fn postponed(mut item: Item, resume: Timestamp) -> Item {
 }
 
 /// Adds what the table's account misses: a later change of the flag, and devices.
-fn of_account(key: &Key, item: &Item, found: &Item) -> (Restored, Vec<Write>) {
+fn of_account(key: &Key, item: &Item, found: &Item, resume: Timestamp) -> (Restored, Vec<Write>) {
     let read = |item: &Item| Some((account::flag(item.clone()).ok()?, account::from_item(item.clone()).ok()?.devices));
     let (Some((flag, devices)), Some((current, known))) = (read(item), read(found)) else {
         return (Restored::Unreadable, Vec::new());
@@ -135,7 +135,7 @@ fn of_account(key: &Key, item: &Item, found: &Item) -> (Restored, Vec<Write>) {
     let missing = devices.iter().filter(|device| !known.contains(device)).take(room);
     let writes: Vec<Write> = later
         .iter()
-        .map(|flag| guard::set_flag(key, flag))
+        .map(|flag| guard::set_flag(key, flag, resume))
         .chain(missing.map(|device| guard::remember_device(key, device)))
         .collect();
     (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
@@ -233,7 +233,10 @@ mod tests {
         };
         let flag = AccountFlag { reason: Some("fraud".to_owned()), at: at(5) };
         let repaired = repair(&key, &flagged(5), Some(&key.attributes()), at(0));
-        assert_eq!((repaired.outcome, repaired.writes), (Restored::Repaired, vec![guard::set_flag(&key, &flag)]));
+        assert_eq!(
+            (repaired.outcome, repaired.writes),
+            (Restored::Repaired, vec![guard::set_flag(&key, &flag, at(0))])
+        );
         for later in [flagged(5), flagged(6)] {
             assert_eq!(repair(&key, &flagged(5), Some(&later), at(0)).outcome, Restored::Kept);
         }

@@ -622,12 +622,13 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
         let wrong = world.get(path).await;
         seen.insert(document.described(find(id), &wrong));
     }
-    // The World's wire does not carry calls to queues, so this function gets a separate wire.
+    // The World's wire does not carry calls to queues, so this function gets a separate wire. The four queues are read
+    // concurrently.
     let (app, wire) = function(&world);
     for (id, method, path) in
         [("deadLetters", "GET", "/admin/dead-letters"), ("redrive", "POST", "/admin/dead-letters/credit/redrive")]
     {
-        wire.break_next("GetQueueAttributes", [Fault::Internal; TRIES]);
+        wire.break_next("GetQueueAttributes", [Fault::Internal; 4 * TRIES]);
         let answer = ask(&app, method, path, "").await;
         seen.insert(document.described(find(id), &answer));
         wire.mend();

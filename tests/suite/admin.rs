@@ -591,10 +591,11 @@ async fn dead_letters_are_counted_and_redriven() {
 async fn unavailable_queues_are_answered_with_503() {
     let world = mixed().await;
     let (app, wire) = function(&world);
-    wire.break_next("GetQueueAttributes", [Fault::Internal; ALWAYS]);
+    // The four queues are read concurrently.
+    wire.break_next("GetQueueAttributes", [Fault::Internal; 4 * ALWAYS]);
     assert_eq!(send_file(&app, "dead-letters", call()).await.0, 503);
     wire.mend();
-    wire.break_next("ListMessageMoveTasks", [Fault::Internal; ALWAYS]);
+    wire.break_next("ListMessageMoveTasks", [Fault::Internal; 4 * ALWAYS]);
     assert_eq!(send_file(&app, "dead-letters", call()).await.0, 503);
     wire.mend();
     wire.break_next("StartMessageMoveTask", [Fault::Internal; ALWAYS]);

@@ -1,13 +1,13 @@
 //! The two items of a code: the code itself, and the item that names it as the code of its owner.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{InvalidItem, from_image, to_item};
 use crate::{
     domain::{
         code::{Code, OwnedCode},
         id::{ProgramId, UserId},
-        time::Timestamp,
+        time::{StoredTimestamp, Timestamp},
     },
     store::keys::{Item, Key},
 };
@@ -18,8 +18,13 @@ struct CodeItem {
     owner: UserId,
     program: ProgramId,
     created_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "stored_time")]
     expires_at: Option<Timestamp>,
+}
+
+/// The time was in a request of any version.
+fn stored_time<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<StoredTimestamp>::deserialize(value)?.map(|StoredTimestamp(moment)| moment))
 }
 
 /// The owner's item names only the code. The code's own item holds the rest.

@@ -123,6 +123,8 @@ mutants! {
     FlaggedReferrerAccepted,
     /// Two users can refer each other.
     ReciprocalAccepted,
+    /// A member who signed up before the code existed is referred.
+    MemberTakenForNew,
     /// The adjustment of one order voids a referral that another order converted.
     AnyOrderAdjusts,
     /// A partial refund voids the referral.

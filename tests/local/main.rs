@@ -43,7 +43,9 @@ Environment variables (the same as those of the deployed functions), with defaul
   REFEREE_REWARD_TYPE      credit, coupon or points          credit
   REFEREE_REWARD_AMOUNT    in minor units, or points         1000
   ATTRIBUTION_WINDOW_DAYS  how long a visit counts           90
+  NEW_WITHIN_DAYS          how long a user is new (0: always) 0
   LANDING_URL              where links redirect to           a page of this service
+  LANDING_CODE_PARAMETER   adds the code to LANDING_URL      not added
   CREDIT_ENDPOINT          receives credit rewards           a stand-in in this service
   COUPON_ENDPOINT          receives coupon rewards           a stand-in in this service
   POINTS_ENDPOINT          receives points rewards           a stand-in in this service

@@ -74,7 +74,7 @@ pub(crate) async fn respond(local: &Local, parts: &Parts, body: &[u8]) -> Respon
             Ok(live::respond(local, &file.join("/")).unwrap_or_else(|| no_such_path(&segments)))
         }
         (["parked"], "GET") => parked(local),
-        (["landing"], "GET") => Ok(answer(StatusCode::OK, "text/plain", LANDING.to_owned())),
+        (["landing", ..], "GET") => Ok(answer(StatusCode::OK, "text/plain", LANDING.to_owned())),
         (["subsystems", kind, "script"], "PUT") if KINDS.contains(kind) => Ok(set_script(local, kind, body)),
         (["subsystems", kind], "POST") if KINDS.contains(kind) => received(local, kind, false, headers, body).await,
         (["subsystems", kind, "reversals"], "POST") if KINDS.contains(kind) => {
@@ -104,7 +104,7 @@ fn list(query: &str, of: impl FnOnce(u32) -> Result<Value, JournalError>) -> Res
 /// The answer to an unknown path or method.
 fn no_such_path(segments: &[&str]) -> Response<Body> {
     let allowed = match segments {
-        ["deliveries" | "events" | "parked" | "landing" | "live"] => "GET",
+        ["deliveries" | "events" | "parked" | "live"] | ["landing", ..] => "GET",
         ["subsystems", kind, "script"] if KINDS.contains(kind) => "PUT",
         ["subsystems", kind] | ["subsystems", kind, "reversals"] if KINDS.contains(kind) => "POST",
         _ => return problem(StatusCode::NOT_FOUND, "not_found", "The local service has no such path."),

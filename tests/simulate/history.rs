@@ -248,6 +248,13 @@ impl<'a> Driver<'a> {
                 let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
                 self.call_api("POST", "/v1/referrals".to_owned(), body);
             }
+            Action::AttributeMember { referee, referrer } => {
+                let body = json!({
+                    "referee_id": user(referee), "code": code(self.plan.seed, referrer),
+                    "signed_up_at": "2000-01-01T00:00:00Z",
+                });
+                self.call_api("POST", "/v1/referrals".to_owned(), body);
+            }
             Action::Order { user: who, order } => {
                 let detail =
                     json!({"order_id": id(order), "user_id": user(who), "amount": ORDER_AMOUNT, "currency": "USD"});

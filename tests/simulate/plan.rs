@@ -41,6 +41,11 @@ pub(crate) enum Action {
         referee: usize,
         referrer: usize,
     },
+    /// The product reports the sign-up of a user who has been a member for years.
+    AttributeMember {
+        referee: usize,
+        referrer: usize,
+    },
     /// An order event.
     Order {
         user: usize,
@@ -164,6 +169,10 @@ impl Plan {
             add(rng.u64(..SPAN), Action::Settings { variant: rng.usize(..variants) });
         }
         let skew = (rng.u8(..10) < 2).then(|| (rng.usize(..functions), rng.u64(1_000..MAX_SKEW)));
+        if rng.u8(..10) == 0 {
+            let step = Action::AttributeMember { referee: rng.usize(2..USERS.len()), referrer: 0 };
+            steps.push(Step { at: rng.u64(..SPAN), action: step });
+        }
         steps.sort_by_key(|step| step.at);
         // With a hold, rewards need a sweep.
         let variant = if mode == Mode::Stream { 0 } else { rng.usize(..variants) };

@@ -16,12 +16,15 @@ fn file(path: &str) -> Value {
 }
 
 /// The files in order: name, function, and the status of an HTTP answer (0: none).
-const LIFE: [(&str, &str, u64); 37] = [
+const LIFE: [(&str, &str, u64); 40] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
     ("attribution-code", "AttributionFunction", 200),
     ("attribution-land", "AttributionFunction", 302),
+    ("attribution-land-head", "AttributionFunction", 302),
+    ("attribution-land-slash", "AttributionFunction", 302),
+    ("attribution-land-without-code", "AttributionFunction", 302),
     ("conversion-account-flagged", "ConversionFunction", 0),
     ("conversion-account-cleared", "ConversionFunction", 0),
     ("attribution-attribute-by-cookie", "AttributionFunction", 201),
@@ -59,8 +62,15 @@ const LIFE: [(&str, &str, u64); 37] = [
 async fn world(hold: &str) -> World {
     let settings = file("env.json")["Parameters"].clone();
     let key = |name: &str| settings[name].as_str().unwrap().to_owned();
-    let (cookie, fingerprint) = (key("COOKIE_KEY"), key("FINGERPRINT_KEY"));
-    World::with_env([("COOKIE_KEY", &cookie), ("FINGERPRINT_KEY", &fingerprint), ("HOLD_SECONDS", hold)]).await
+    // The cookie in a file is as old as the file.
+    let [cookie, fingerprint, window] = ["COOKIE_KEY", "FINGERPRINT_KEY", "ATTRIBUTION_WINDOW_DAYS"].map(key);
+    World::with_env([
+        ("COOKIE_KEY", &cookie),
+        ("FINGERPRINT_KEY", &fingerprint),
+        ("ATTRIBUTION_WINDOW_DAYS", &window),
+        ("HOLD_SECONDS", hold),
+    ])
+    .await
 }
 
 async fn invoke(world: &World, name: &str, function: &str) -> Value {
@@ -77,6 +87,12 @@ async fn every_file_works_in_a_referrals_life_cycle() {
         let answer = invoke(&world, name, function).await;
         let body = || serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap();
         match name {
+            "attribution-land" => assert!(answer["cookies"][0].is_string(), "{answer}"),
+            "attribution-land-head" => assert_eq!(answer["cookies"], json!([]), "{answer}"),
+            "attribution-land-slash" => {
+                let location = answer["headers"]["location"].as_str().unwrap();
+                assert!(location.ends_with("landing/shoes?utm_source=mail"), "{answer}");
+            }
             "admin-undelivered" => assert_eq!(body()["items"].as_array().unwrap().len(), 2, "{answer}"),
             "admin-resend" => assert_eq!(body()["reward_id"], "bob:referee", "{answer}"),
             "admin-resend-all" => assert_eq!(body(), json!({"resent": 1, "next_cursor": null})),

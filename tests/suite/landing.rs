@@ -98,8 +98,10 @@ async fn every_other_link_redirects_without_a_cookie() {
         "/r/%20",
         "/r/%00",
         "/r/%FF%FE",
-        "/r/DAVE%20",
-        "/r/DAVE;",
+        "/r",
+        "/r/UNKNOWN/",
+        "/r/UNKNOWN.",
+        "/r/DAVE%20see",
         "/r/%F0%9F%8E%81",
         "/r/%25",
         "/r/%",
@@ -110,7 +112,170 @@ async fn every_other_link_redirects_without_a_cookie() {
         assert_eq!(answer.cookie(), None, "{path}");
     }
     assert!(open(&world, "/r/DAVE").await.cookie().is_some());
-    assert!(open(&world, "/r/DAVE?utm_source=mail&code=x").await.cookie().is_some());
+    world.end().await;
+}
+
+/// Chat and mail programs append characters, and browsers a slash.
+#[tokio::test]
+async fn a_link_with_appended_characters_sets_the_cookie() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE-2026").await;
+    let ends = [
+        "/",
+        ".",
+        ",",
+        ";",
+        ":",
+        "!",
+        ")",
+        "]",
+        "%5D",
+        "%7D",
+        "%3E",
+        "'",
+        "%22",
+        "%20",
+        "+",
+        "%0A",
+        "%C2%A0",
+        "%E2%80%9D",
+        "%E2%80%94",
+        "%E2%80%8B",
+        ".%20",
+        "),",
+        "./",
+        "%2F",
+    ];
+    for end in ends {
+        let answer = open(&world, &format!("/r/ALICE-2026{end}")).await;
+        let cookie = answer.cookie().unwrap_or_else(|| panic!("{end}: {answer:?}"));
+        let referee = format!("bob-{}", end.len() * 100 + ends.iter().position(|other| *other == end).unwrap());
+        assert_eq!(world.attribute_by_cookie(&referee, &cookie).await.with(201)["code"], "ALICE-2026", "{end}");
+    }
+    assert!(open(&world, "/r/%28alice%E2%80%912026%29").await.cookie().is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn head_redirects_without_a_cookie() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    for path in ["/r/ALICE", "/r/ALICE/", "/r/ALICE.", "/r/UNKNOWN", "/r/", "/r", "/r/ALICE?a=b&landing=shoes"] {
+        let head = world.send(Method::HEAD, path, &[], "").await;
+        let get = world.get(path).await;
+        assert_eq!((head.status.as_u16(), head.cookie()), (302, None), "{path}");
+        for name in ["location", "cache-control"] {
+            assert_eq!(head.headers[name], get.headers[name], "{path}");
+        }
+    }
+    world.end().await;
+}
+
+/// The unit tests of `landing_page.rs` have many more inputs.
+#[tokio::test]
+async fn a_link_passes_its_parameters_on_and_never_leaves_the_landing_page() {
+    let world = World::with_env([("LANDING_URL", "https://shop.example.com/in?from=friend")]).await;
+    world.mint("alice", "ALICE").await;
+    let location = async |query: &str| {
+        let answer = world.get(&format!("/r/ALICE?{query}")).await;
+        assert!(answer.cookie().is_some(), "{query}: {answer:?}");
+        answer.headers["location"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(location("").await, "https://shop.example.com/in?from=friend");
+    let passed = "utm_source=mail&utm_campaign=a%20b+c&code=x&x";
+    assert_eq!(location(passed).await, format!("https://shop.example.com/in?from=friend&{passed}"));
+    let below = "https://shop.example.com/in/shoes/red?from=friend&a=b";
+    assert_eq!(location("landing=shoes%2Fred&a=b").await, below);
+    assert_eq!(location("a=b&landing=/shoes/red").await, below);
+    for hostile in [
+        "//evil.example",
+        "/%2F/evil.example",
+        "%2F%2Fevil.example",
+        "%252F%252Fevil.example",
+        "https://evil.example",
+        "https:evil.example",
+        "%5C%5Cevil.example",
+        "/%5Cevil.example",
+        "../../admin",
+        "%2e%2e%2fadmin",
+        "%252e%252e%252fadmin",
+        "x/%2e%2e/%2e%2e/admin",
+        "@evil.example",
+        ".evil.example",
+        "%0D%0Alocation:%20https://evil.example",
+        "%09//evil.example",
+    ] {
+        let found = location(&format!("landing={hostile}")).await;
+        let url = url::Url::parse(&found).unwrap();
+        assert_eq!(url.host_str(), Some("shop.example.com"), "{hostile}: {found}");
+        assert!(url.path() == "/in" || url.path().starts_with("/in/"), "{hostile}: {found}");
+        assert_eq!(url.query(), Some("from=friend"), "{hostile}: {found}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_code_can_be_added_to_the_landing_page() {
+    let landing = ("LANDING_URL", "https://shop.example.com/#top");
+    let world = World::with_env([landing, ("LANDING_CODE_PARAMETER", "ref")]).await;
+    world.mint("alice", "ada-invites").await;
+    for (path, expected) in [
+        ("/r/ADAINVITES.", "https://shop.example.com/?ref=ada-invites#top"),
+        ("/r/ada-invites?ref=x&a=b", "https://shop.example.com/?a=b&ref=ada-invites#top"),
+        ("/r/unknown?ref=x", "https://shop.example.com/#top"),
+    ] {
+        assert_eq!(world.get(path).await.headers["location"], expected, "{path}");
+    }
+    world.end().await;
+}
+
+/// Each of these is how some framework forwards the visitor's cookie.
+#[tokio::test]
+async fn a_forwarded_cookie_counts_in_every_form() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    // Until a signature has both characters that are encoded.
+    let cookie = loop {
+        let cookie = touch(&world, "ALICE").await;
+        if cookie.contains('+') && cookie.contains('/') {
+            break cookie;
+        }
+    };
+    let value = cookie.strip_prefix("referral=").unwrap();
+    let encode = |value: &str| {
+        value.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace('"', "%22")
+    };
+    let forms = [
+        encode(value),
+        encode(value).replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"),
+        encode(&encode(value)),
+        format!("\"{value}\""),
+        encode(&format!("\"{value}\"")),
+        value.replace('+', " "),
+        value.replace('+', "%20"),
+    ];
+    for (number, form) in forms.iter().enumerate() {
+        let header = format!("session=a%20b; referral={form}; theme=\"dark\"");
+        let answer = world.attribute_by_cookie(&format!("bob-{number}"), &header).await;
+        assert_eq!(answer.status, 201, "{header}: {answer:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_second_of_60_is_refused_and_never_returned() {
+    let world = World::start().await;
+    world.mint("zoe", "ZOE").await;
+    for time in ["2027-06-15T12:34:60Z", "2026-12-31T23:59:60Z", "2030-01-01T00:00:60.5+02:00"] {
+        let body = json!({"code": "ALICE", "expires_at": time});
+        world.put("/v1/users/alice/code", body).await.refused(400, "invalid_request");
+        let body = json!({"expires_at": time}).to_string();
+        world.send(Method::PATCH, "/admin/codes/ZOE", &[], body).await.refused(400, "invalid_request");
+    }
+    // A real leap second becomes a time that every language can read.
+    let body = json!({"expires_at": "2016-12-31T23:59:60Z"}).to_string();
+    let code = world.send(Method::PATCH, "/admin/codes/ZOE", &[], body).await.with(200);
+    assert_eq!(code["expires_at"], "2016-12-31T23:59:59.999Z");
     world.end().await;
 }
 

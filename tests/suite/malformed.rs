@@ -116,25 +116,23 @@ async fn fields_with_a_wrong_type_or_format_are_refused() {
         "1969-12-31T23:59:59Z",
         "-0001-01-01T00:00:00Z",
         "4070908800",
+        "2027-06-15T12:34:60Z",
+        "2026-12-31T23:59:60Z",
     ];
     let wrong = |field: &str| -> Vec<Value> {
         let texts: Vec<&str> = match field {
             "code" => codes.iter().copied().chain([long_code.as_str()]).collect(),
             "expires_at" => times.iter().copied().chain(["2020-01-01T00:00:00Z"]).collect(),
-            "signed_up_at" => times.to_vec(),
-            "ip" => vec!["", "1.2.3", "256.1.1.1", "::g", "localhost"],
             "device_fingerprint" => vec![""],
-            "user_agent" | "email" => vec![],
             _ => ids.iter().copied().chain([long_id.as_str()]).collect(),
         };
         let types = [json!(7), json!(-1.5), json!(true), json!([]), json!({}), json!(["ALICE"]), json!({"a": 1})];
-        // Longer than any field can be, except for those that are not checked.
-        let long = (!["user_agent", "email"].contains(&field)).then(|| json!(long));
-        texts.into_iter().map(Value::from).chain(types).chain(long).collect()
+        // Longer than any field can be.
+        texts.into_iter().map(Value::from).chain(types).chain([json!(long)]).collect()
     };
     for (method, path) in WITH_BODY {
         let fields: &[&str] = if path == "/v1/referrals" {
-            &["referee_id", "code", "device_fingerprint", "ip", "user_agent", "email", "signed_up_at"]
+            &["referee_id"]
         } else {
             &["program", "code", "expires_at", "device_fingerprint"]
         };
@@ -156,6 +154,151 @@ async fn fields_with_a_wrong_type_or_format_are_refused() {
         "more": [1],
     });
     world.post("/v1/referrals", body).await.with(201);
+    world.end().await;
+}
+
+/// Values of the optional fields of a sign-up that cannot be read.
+fn unreadable_fields() -> Vec<(&'static str, Value)> {
+    let texts: [(&str, &[&str]); 5] = [
+        (
+            "ip",
+            &[
+                "",
+                " ",
+                "1.2.3",
+                "256.1.1.1",
+                "::g",
+                "localhost",
+                "203.0.113.7, 10.0.0.1",
+                "203.0.113.7:80",
+                "[::1]:80",
+                "unknown",
+            ],
+        ),
+        ("user_agent", &[""]),
+        ("email", &[""]),
+        ("device_fingerprint", &[""]),
+        (
+            "signed_up_at",
+            &["", "tomorrow", "2026-13-01T00:00:00Z", "2026-01-31", "2026-06-15T12:34:60Z", "1969-12-31T23:59:59Z"],
+        ),
+    ];
+    let types = [json!(7), json!(-1.5), json!(true), json!([]), json!({}), json!(["x"]), json!({"a": 1})];
+    let long = [("device_fingerprint", json!("x".repeat(513))), ("ip", json!("x".repeat(10 * 1024)))];
+    let fields = texts.iter().flat_map(|(field, texts)| {
+        texts.iter().map(|text| json!(text)).chain(types.clone()).map(move |value| (*field, value))
+    });
+    fields.chain(long).collect()
+}
+
+#[tokio::test]
+async fn optional_fields_cost_no_sign_up() {
+    let world = without_redelivery().await;
+    world.mint("alice", "ALICE").await;
+    let fields = unreadable_fields();
+    assert!(fields.len() > 50, "{}", fields.len());
+    for (number, (field, value)) in fields.iter().enumerate() {
+        let mut body = json!({"referee_id": format!("http-{number}"), "code": "ALICE"});
+        body[*field] = value.clone();
+        let answer = world.post("/v1/referrals", body.clone()).await;
+        assert_eq!(answer.status, 201, "{body:.200}: {answer:?}");
+        let mut detail = json!({"user_id": format!("event-{number}"), "code": "ALICE"});
+        detail[*field] = value.clone();
+        world.publish("customer.signed_up", detail).await;
+    }
+    // Half of a surrogate pair, as in a text that was cut.
+    for field in ["email", "user_agent"] {
+        let body = format!(r#"{{"referee_id":"cut-{field}","code":"ALICE","{field}":"Phone \ud83d"}}"#);
+        world.send(Method::POST, "/v1/referrals", &[], body).await.with(201);
+    }
+    world.until_idle().await;
+    for number in 0..fields.len() {
+        assert_eq!(world.referral(&format!("event-{number}")).await["referrer_id"], "alice");
+        world.get(&format!("/v1/users/event-{number}/code")).await.with(200);
+    }
+    world.end().await;
+}
+
+/// A code that cannot be one is an unknown code, and an empty code is no code.
+#[tokio::test]
+async fn a_code_that_cannot_be_one_costs_no_membership() {
+    let world = without_redelivery().await;
+    world.mint("alice", "ALICE").await;
+    let cookie = world.land("ALICE").await.unwrap();
+    let long = "x".repeat(10 * 1024);
+    let texts = [
+        "ab",
+        "---",
+        "a b",
+        "a_b",
+        "\u{e7}",
+        "A#B",
+        "a\0b",
+        "!",
+        "SAVE 10%",
+        "ALICE BOB",
+        "https://go.example.com/r/",
+        &long,
+    ];
+    let values = [json!(7), json!(-1.5), json!(true), json!([]), json!({}), json!(["ALICE"]), json!({"code": "ALICE"})];
+    let invalid: Vec<Value> = texts.iter().map(|text| json!(text)).chain(values).collect();
+    for (number, value) in invalid.iter().enumerate() {
+        let body = json!({"referee_id": "bob", "code": value}).to_string();
+        for headers in [&[][..], &[("cookie", cookie.as_str())]] {
+            let answer = world.send(Method::POST, "/v1/referrals", headers, body.clone()).await;
+            refused(&answer, 404, "code_not_found", &body);
+        }
+        world.publish("customer.signed_up", json!({"user_id": format!("event-{number}"), "code": value})).await;
+    }
+    for (number, text) in
+        [json!(""), json!(" "), json!("\r\n\t"), json!("\u{200b}\u{a0}"), json!(null)].iter().enumerate()
+    {
+        let body = json!({"referee_id": format!("http-{number}"), "code": text}).to_string();
+        let without = world.send(Method::POST, "/v1/referrals", &[], body.clone()).await;
+        refused(&without, 400, "invalid_request", &body);
+        let headers = [("cookie", cookie.as_str())];
+        let with = world.send(Method::POST, "/v1/referrals", &headers, body).await.with(201);
+        assert_eq!(with["referrer_id"], "alice");
+        world.publish("customer.signed_up", json!({"user_id": format!("none-{number}"), "code": text})).await;
+    }
+    world.until_idle().await;
+    let minted =
+        (0..invalid.len()).map(|number| format!("event-{number}")).chain((0..5).map(|number| format!("none-{number}")));
+    for user in minted {
+        world.get(&format!("/v1/users/{user}/code")).await.with(200);
+        world.get(&format!("/v1/referrals/{user}")).await.refused(404, "referral_not_found");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pasted_code_is_understood() {
+    let world = without_redelivery().await;
+    let link = world.mint("alice", "ADA-INVITES").await["link"].as_str().unwrap().to_owned();
+    let texts = [
+        " ADA-INVITES ".to_owned(),
+        "ada-invites\r\n".to_owned(),
+        "\u{a0}ADA\u{2011}INVITES".to_owned(),
+        "\u{2014} ADA\u{2013}INVITES \u{2014}".to_owned(),
+        "\u{201c}ADA\u{2212}INVITES\u{201d}".to_owned(),
+        "\u{feff}ADA\u{ad}-INVITES\u{200b}.".to_owned(),
+        link.clone(),
+        format!("{link}/"),
+        format!(" <{link}?utm_source=mail> "),
+        format!("Join with {link}.\n"),
+        "https://go.example.com/r/ada-invites".to_owned(),
+        "go.example.com/r/ada%2Dinvites%20".to_owned(),
+    ];
+    for (number, text) in texts.iter().enumerate() {
+        let answer = world.attribute(&format!("http-{number}"), text).await;
+        assert_eq!(answer.status, 201, "{text:?}: {answer:?}");
+        assert_eq!(answer.body["code"], "ADA-INVITES", "{text:?}");
+        world.publish("customer.signed_up", json!({"user_id": format!("event-{number}"), "code": text})).await;
+    }
+    world.until_idle().await;
+    for number in 0..texts.len() {
+        assert_eq!(world.referral(&format!("event-{number}")).await["code"], "ADA-INVITES", "{:?}", texts[number]);
+    }
     world.end().await;
 }
 
@@ -272,7 +415,6 @@ async fn unknown_routes_and_methods_are_refused() {
         "/v1/codes",
         "/v1/codes/ALICE/x",
         "/v1/referrals/bob/x",
-        "/r",
         "/r/ALICE/x",
         "//r/ALICE",
         "/favicon.ico",
@@ -289,7 +431,9 @@ async fn unknown_routes_and_methods_are_refused() {
         }
     }
     for (_, path) in ROUTES {
-        let takes: Vec<_> = ROUTES.iter().filter(|route| route.1 == path).map(|route| route.0).collect();
+        let mut takes: Vec<_> = ROUTES.iter().filter(|route| route.1 == path).map(|route| route.0).collect();
+        // A program can check a link.
+        takes.extend((path == "/r/ALICE").then_some("HEAD"));
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "BREW", "get"] {
             if takes.contains(&method) {
                 continue;
@@ -303,7 +447,7 @@ async fn unknown_routes_and_methods_are_refused() {
             assert_eq!(allowed, expected, "{path}");
         }
         let head = send(&world, "HEAD", path, "").await;
-        assert_eq!(head.status, 405, "HEAD {path}");
+        assert_eq!(head.status, if takes.contains(&"HEAD") { 302 } else { 405 }, "HEAD {path}");
     }
     world.end().await;
 }
@@ -509,7 +653,7 @@ impl Dice {
 }
 
 /// Every reason that a random request can get.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "not_found",
     "method_not_allowed",
     "payload_too_large",
@@ -518,6 +662,7 @@ const REASONS: [&str; 14] = [
     "code_not_found",
     "already_referred",
     "code_expired",
+    "not_new",
     "self_referral",
     "referrer_flagged",
     "device_match",
@@ -607,13 +752,6 @@ pub(crate) fn invalid_details(detail_type: &str) -> Vec<Value> {
         "order.completed" | "account.flagged" | "account.cleared" => {
             &[("occurred_at", json!("yesterday")), ("occurred_at", json!(7))]
         }
-        "customer.signed_up" => &[
-            ("code", json!("!")),
-            ("code", json!(7)),
-            ("device_fingerprint", json!("")),
-            ("device_fingerprint", json!({})),
-            ("signed_up_at", json!("+10000-01-01T00:00:00Z")),
-        ],
         _ => &[],
     };
     details.extend(optional.iter().map(|(field, value)| {

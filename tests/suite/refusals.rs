@@ -84,7 +84,7 @@ async fn an_unknown_code_is_refused() {
     world.attribute("bob", "ALICE").await.with(201);
     refused(&world, json!({"referee_id": "bob", "code": "NOBODY"}), 404, "code_not_found").await;
     refused(&world, json!({"referee_id": "b b", "code": "NOBODY"}), 400, "invalid_request").await;
-    refused(&world, json!({"referee_id": "bob", "code": "NOBODY", "ip": "x"}), 400, "invalid_request").await;
+    refused(&world, json!({"referee_id": "bob", "code": "NOBODY", "ip": "x"}), 404, "code_not_found").await;
     // An unknown code is not cached: it is found immediately after it is minted.
     world.mint("dave", "NOBODY").await;
     world.attribute("erin", "NOBODY").await.with(201);
@@ -158,6 +158,74 @@ async fn an_expired_code_is_refused() {
     world.attribute("bob", "DAVE").await.with(200);
     refused(&world, json!({"referee_id": "carol", "code": "DAVE"}), 409, "already_referred").await;
     world.end().await;
+}
+
+/// A member is not new, regardless of how the code or the visit is newer than their sign-up.
+#[tokio::test]
+async fn only_new_users_are_referred() {
+    let world = World::with(|options| options.pace.delay = std::time::Duration::from_secs(600)).await;
+    world.mint("alice", "ALICE").await;
+    let cookie = world.land("ALICE").await.unwrap();
+    let years_ago = "2020-01-01T00:00:00Z";
+    let by_cookie = async |referee: &str, more: Value| {
+        let body = with(json!({"referee_id": referee}), more).to_string();
+        world.send(reqwest::Method::POST, "/v1/referrals", &[("cookie", &cookie)], body).await
+    };
+    // By a typed code, by a visit, and by both.
+    refused(&world, json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": years_ago}), 422, "not_new").await;
+    for more in [json!({"signed_up_at": years_ago}), json!({"signed_up_at": years_ago, "code": "a-l-i-c-e"})] {
+        by_cookie("bob", more).await.refused(422, "not_new");
+    }
+    refused(&world, json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": from_now(-330)}), 422, "not_new")
+        .await;
+    // Within the tolerance.
+    let soon = json!({"referee_id": "carol", "code": "ALICE", "signed_up_at": from_now(-270)});
+    world.post("/v1/referrals", soon).await.with(201);
+    by_cookie("dave", json!({"signed_up_at": from_now(-270)})).await.with(201);
+    by_cookie("erin", json!({})).await.with(201);
+    // By event: the member's own code is minted.
+    let detail = json!({"user_id": "frank", "code": "ALICE", "signed_up_at": years_ago});
+    world.publish("customer.signed_up", detail).await;
+    world.publish("customer.signed_up", json!({"user_id": "gina", "code": "ALICE"})).await;
+    world.until_idle().await;
+    world.get("/v1/users/frank/code").await.with(200);
+    world.get("/v1/referrals/frank").await.refused(404, "referral_not_found");
+    assert_eq!(world.referral("gina").await["referrer_id"], "alice");
+    // After the referee's own referral, and before the rules.
+    let again = json!({"referee_id": "carol", "code": "ALICE", "signed_up_at": years_ago});
+    world.post("/v1/referrals", again).await.with(200);
+    refused(&world, json!({"referee_id": "alice", "code": "ALICE", "signed_up_at": years_ago}), 422, "not_new").await;
+    let ends = json!({"code": "ENDS", "expires_at": from_now(1)});
+    world.put("/v1/users/hugo/code", ends).await.with(201);
+    let cookie = world.land("ENDS").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    refused(&world, json!({"referee_id": "bob", "code": "ENDS"}), 410, "code_expired").await;
+    let body = json!({"referee_id": "bob", "signed_up_at": years_ago}).to_string();
+    world.send(reqwest::Method::POST, "/v1/referrals", &[("cookie", &cookie)], body).await.refused(422, "not_new");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_sign_up_that_is_reported_too_late_is_not_new() {
+    let world = World::with_env([("NEW_WITHIN_DAYS", "7")]).await;
+    // The code is older than both sign-ups.
+    world.mint("alice", "ALICE").await;
+    backdate(&world, "ALICE", "2020-01-01T00:00:00.000Z").await;
+    let at = |days: i64| from_now(days * 24 * 60 * 60);
+    refused(&world, json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": at(-8)}), 422, "not_new").await;
+    let recent = json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": at(-6)});
+    world.post("/v1/referrals", recent).await.with(201);
+    world.end().await;
+}
+
+/// Changes the creation time of a code.
+async fn backdate(world: &World, code: &str, created_at: &str) {
+    let table = world.service().env().get("TABLE_NAME").unwrap();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let update = world.service().dynamodb().update_item().table_name(table);
+    let update = update.key("pk", text(&format!("CODE#{code}"))).key("sk", text("CODE"));
+    let update = update.update_expression("SET created_at = :at");
+    update.expression_attribute_values(":at", text(created_at)).send().await.unwrap();
 }
 
 /// Starts with a sign-up that has every fault, and corrects one fault after another.

@@ -168,6 +168,8 @@ fn details(detail_type: &str) -> Vec<Value> {
         json!("10000-01-01T00:00:00Z"),
         json!("-0001-01-01T00:00:00Z"),
         json!("2026-01-31T09:30:00Z\n"),
+        json!("2026-06-15T12:34:60Z"),
+        json!("2026-06-30T23:59:60Z"),
         json!(""),
         json!(1_769_851_800),
     ];
@@ -212,6 +214,18 @@ fn details(detail_type: &str) -> Vec<Value> {
     details
 }
 
+/// The optional fields of a sign-up. The schema says what to send, and the service ignores every other value.
+const IGNORED: [&str; 6] = ["code", "device_fingerprint", "ip", "user_agent", "email", "signed_up_at"];
+
+/// Why this event must be quarantined, by its schema.
+fn reasons_for_quarantine(event: &Value) -> Vec<String> {
+    let name = event["detail-type"].as_str().unwrap();
+    let is_ignored = |problem: &String| {
+        name == "customer.signed_up" && IGNORED.iter().any(|field| problem.starts_with(&format!("/detail/{field}:")))
+    };
+    SCHEMAS[name].problems(event).into_iter().filter(|problem| !is_ignored(problem)).collect()
+}
+
 /// The envelope ids of all events in quarantine.
 async fn quarantined(world: &World) -> BTreeSet<String> {
     let answer = world.get("/_local/parked").await.with(200);
@@ -233,7 +247,7 @@ async fn exactly_the_events_that_a_schema_refuses_are_quarantined() {
     let quarantined = quarantined(&world).await;
     let (mut good, mut differ) = (0, Vec::new());
     for event in world.events().await.iter().filter(|event| event["source"] == "shop") {
-        let problems = SCHEMAS[event["detail-type"].as_str().unwrap()].problems(event);
+        let problems = reasons_for_quarantine(event);
         good += u32::from(problems.is_empty());
         if problems.is_empty() == quarantined.contains(event["id"].as_str().unwrap()) {
             differ.push(format!("{} {}: {problems:?}", event["detail-type"], event["detail"]));
@@ -245,14 +259,11 @@ async fn exactly_the_events_that_a_schema_refuses_are_quarantined() {
     world.end().await;
 }
 
-/// The service refuses two things that a schema of draft 4 cannot express. The descriptions mention them.
+/// The service refuses something that a schema of draft 4 cannot express. The description mentions it.
 #[tokio::test]
 async fn rules_that_a_schema_cannot_express_also_lead_to_quarantine() {
     let mut world = without_redelivery().await;
-    let cases = [
-        ("account.cleared", "occurred_at", json!("2999-01-01T00:00:00Z")),
-        ("customer.signed_up", "device_fingerprint", json!("\u{e9}".repeat(512))),
-    ];
+    let cases = [("account.cleared", "occurred_at", json!("2999-01-01T00:00:00Z"))];
     let mut published = BTreeSet::new();
     for (detail_type, field, value) in &cases {
         published.insert(world.publish(detail_type, with(&valid_detail(detail_type), field, value.clone())).await);

@@ -1,26 +1,21 @@
 //! Codes in the form of the API, with their links.
 
-use lambda_http::http::HeaderValue;
 use referrals::{
     domain::{code::OwnedCode, time::Timestamp},
-    runtime::{Env, Misconfigured},
+    runtime::Env,
 };
 use serde::Serialize;
 
-/// The public URLs of the service and of the product.
+/// The links of codes.
 pub(crate) struct Links {
     public_url: String,
-    /// The landing page of the program.
-    pub(crate) landing: HeaderValue,
 }
 
 impl Links {
-    /// Reads `PUBLIC_URL` (the base of all links) and `LANDING_URL` (the target of redirects).
-    pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
-        let landing = env.get("LANDING_URL").unwrap_or("https://example.com/");
-        let landing = HeaderValue::from_str(landing).map_err(|problem| Misconfigured::new("LANDING_URL", problem))?;
+    /// Reads `PUBLIC_URL`, the base of all links.
+    pub(crate) fn from_env(env: &Env) -> Self {
         let public_url = env.get("PUBLIC_URL").unwrap_or("http://127.0.0.1:9000").trim_end_matches('/').to_owned();
-        Ok(Self { public_url, landing })
+        Self { public_url }
     }
 
     fn link(&self, code: &str) -> String {

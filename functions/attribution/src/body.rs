@@ -7,7 +7,8 @@ use referrals::{
         id::{ProgramId, UserId},
         time::Timestamp,
     },
-    lifecycle::attribute::SignUpDetails,
+    lambda::http::{problem::Problem, request},
+    lifecycle::details::SignUpDetails,
 };
 use serde::Deserialize;
 
@@ -21,22 +22,36 @@ pub(crate) struct MintBody {
 }
 
 /// The body of `POST /v1/referrals`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct AttributeBody {
     pub(crate) referee_id: UserId,
-    #[serde(flatten)]
     pub(crate) details: SignUpDetails,
+}
+
+impl AttributeBody {
+    /// Reads the required field and the optional ones separately, because serde cannot skip an unreadable value in a
+    /// flattened struct.
+    ///
+    /// # Errors
+    /// Returns an error when the body is not a JSON object, or when `referee_id` is missing or invalid.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let Required { referee_id } = request::json(body)?;
+        Ok(Self { referee_id, details: request::json(body)? })
+    }
+}
+
+#[derive(Deserialize)]
+struct Required {
+    referee_id: UserId,
 }
 
 #[cfg(test)]
 mod tests {
-    use referrals::lambda::http::request;
-
     use super::*;
 
     #[test]
     fn an_invalid_body_is_explained() {
-        let problem = request::json::<AttributeBody>(br#"{"referee_id": 7}"#).unwrap_err();
+        let problem = AttributeBody::read(br#"{"referee_id": 7}"#).unwrap_err();
         assert!(problem.detail().contains("invalid type: integer"), "{problem:?}");
         for body in [
             &b""[..],
@@ -46,10 +61,9 @@ mod tests {
             b"{}",
             b"\xff",
             br#"{"referee_id":"a b"}"#,
-            br#"{"referee_id":"a","ip":"x"}"#,
             br#"["a",null,null,null,null,null,null]"#,
         ] {
-            assert!(request::json::<AttributeBody>(body).is_err());
+            assert!(AttributeBody::read(body).is_err());
         }
     }
 }

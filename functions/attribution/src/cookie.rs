@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cookie::{Cookie, CookieJar, Key, SameSite};
+use percent_encoding::percent_decode_str;
 
 use referrals::{
     domain::{code::Code, time::Timestamp},
@@ -77,26 +78,29 @@ impl TouchCookie {
         jar.get(COOKIE).map(|signed| signed.to_string()).unwrap_or_default()
     }
 
-    /// The latest touch in a `Cookie` header that has a valid signature and has not expired at `now`.
+    /// The touch in a `Cookie` header that counts for a sign-up at this time: the latest one that has a valid signature and
+    /// had not expired. One after the sign-up counts only if there is no other.
     ///
     /// A browser can send several cookies with the same name, for a host and for its parent domain.
-    ///
-    /// The header can differ from what the browser sent: a server that rebuilds it from parsed cookies may percent-encode
-    /// the value (Next.js, npm `cookie`) or quote it (Python's aiohttp).
-    pub(crate) fn latest(&self, header: &str, now: Timestamp) -> Option<Touch> {
+    pub(crate) fn latest(&self, header: &str, signed_up_at: Timestamp) -> Option<Touch> {
+        let end = signed_up_at.plus(Timestamp::TOLERANCE);
         let jar = CookieJar::new();
         Cookie::split_parse_encoded(header)
             .filter_map(Result::ok)
             .filter(|cookie| cookie.name() == COOKIE)
-            .filter_map(|cookie| jar.signed(&self.key).verify(unquoted(&cookie)))
+            .filter_map(|cookie| jar.signed(&self.key).verify(restored(&cookie)))
             .filter_map(|cookie| Touch::from_value(cookie.value()))
-            .filter(|touch| now.since(touch.at) <= self.window)
-            .max_by_key(|touch| touch.at)
+            .filter(|touch| signed_up_at.since(touch.at) <= self.window)
+            .max_by_key(|touch| (touch.at <= end, touch.at))
     }
 }
 
-fn unquoted(cookie: &Cookie<'_>) -> Cookie<'static> {
-    Cookie::new(COOKIE, cookie.value_trimmed().to_owned())
+/// The cookie as the browser got it. A server that rebuilds the header from parsed cookies may percent-encode the value
+/// (Next.js, npm `cookie`), even if it did not decode it before, or quote it (Python's aiohttp); or decode a `+` as a space
+/// (Rack, PHP before 7.4). The value itself contains neither percent signs nor quotes nor spaces.
+fn restored(cookie: &Cookie<'_>) -> Cookie<'static> {
+    let value = percent_decode_str(cookie.value_trimmed()).decode_utf8_lossy();
+    Cookie::new(COOKIE, value.trim_matches('"').replace(' ', "+"))
 }
 
 #[cfg(test)]
@@ -154,7 +158,7 @@ mod tests {
     }
 
     /// Percent-encoded as Next.js 16 (`cookies().toString()`) and npm `cookie` 1.1 rebuild the header, quoted as aiohttp
-    /// 3.14 does.
+    /// 3.14 does, encoded twice, or with a decoded `+`.
     #[test]
     fn a_cookie_that_a_server_encoded_or_quoted_counts() {
         let ours = cookies(&"k".repeat(32));
@@ -167,8 +171,25 @@ mod tests {
             for (seen, special) in seen.iter_mut().zip(['+', '/']) {
                 *seen |= value.contains(special);
             }
-            let encoded = value.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-            for forwarded in [encoded, format!("\"{value}\"")] {
+            let encode = |value: &str| {
+                value
+                    .replace('%', "%25")
+                    .replace('+', "%2B")
+                    .replace('/', "%2F")
+                    .replace('=', "%3D")
+                    .replace('"', "%22")
+            };
+            let encoded = encode(value);
+            for forwarded in [
+                encoded.clone(),
+                encoded.replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"),
+                encode(&encoded),
+                format!("\"{value}\""),
+                format!("\"{encoded}\""),
+                encode(&format!("\"{value}\"")),
+                value.replace('+', " "),
+                encoded.replace("%2B", "+").replace('+', "%20"),
+            ] {
                 let header = format!("session=a%20b; referral={forwarded}; broken=%ff");
                 assert_eq!(ours.latest(&header, touch.at), Some(touch.clone()), "{header}");
             }
@@ -182,6 +203,18 @@ mod tests {
         let (older, newer) = (touch("abc", 1_000), touch("xyz", 2_000));
         let header = format!("{}; {}", sent(&ours.set(&newer)), sent(&ours.set(&older)));
         assert_eq!(ours.latest(&header, newer.at), Some(newer));
+    }
+
+    #[test]
+    fn a_touch_after_the_sign_up_counts_only_without_another() {
+        let ours = cookies(&"k".repeat(32));
+        let (before, soon, after) = (touch("abc", 1_000), touch("xyz", 301_000), touch("late", 302_000));
+        let header =
+            |touches: &[&Touch]| touches.iter().map(|touch| sent(&ours.set(touch))).collect::<Vec<_>>().join("; ");
+        let signed_up_at = before.at;
+        assert_eq!(ours.latest(&header(&[&before, &after]), signed_up_at), Some(before.clone()));
+        assert_eq!(ours.latest(&header(&[&after, &soon, &before]), signed_up_at), Some(soon));
+        assert_eq!(ours.latest(&header(&[&after]), signed_up_at), Some(after));
     }
 
     #[test]

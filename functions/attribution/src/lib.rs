@@ -6,6 +6,8 @@
 mod answer;
 mod body;
 mod cookie;
+mod land;
+mod landing_page;
 mod problem;
 mod read;
 mod route;
@@ -22,25 +24,26 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{answer::Links, cookie::TouchCookie, route::Route};
+use crate::{answer::Links, cookie::TouchCookie, landing_page::LandingPage, route::Route};
 
 /// The function's state.
 pub struct App {
     sign_ups: SignUps,
     cookie: TouchCookie,
     links: Links,
+    landing_page: LandingPage,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `COOKIE_KEY`, `COOKIE_DOMAIN`, `PUBLIC_URL`, `LANDING_URL`, `CACHE_URL`,
-    /// `CACHE_TIMEOUT_MS` and the program's settings.
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `COOKIE_KEY`, `COOKIE_DOMAIN`, `PUBLIC_URL`, `LANDING_URL`,
+    /// `LANDING_CODE_PARAMETER`, `CACHE_URL`, `CACHE_TIMEOUT_MS` and the program's settings.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a setting is missing or invalid.
     pub fn new(env: &Env, dynamodb: aws_sdk_dynamodb::Client) -> Result<Self, Misconfigured> {
         let sign_ups = SignUps::from_env(env, &dynamodb, CodeCache::from_env(env)?)?;
         let cookie = TouchCookie::from_env(env, sign_ups.program.window)?;
-        Ok(Self { sign_ups, cookie, links: Links::from_env(env)? })
+        Ok(Self { sign_ups, cookie, links: Links::from_env(env), landing_page: LandingPage::from_env(env)? })
     }
 }
 
@@ -63,7 +66,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
     match Route::of(request.method(), path)? {
         Route::Mint { user } => sign_up::mint(app, &user, request::bounded(body)?, call).await,
         Route::Attribute => sign_up::attribute(app, cookies(request).as_deref(), request::bounded(body)?, call).await,
-        Route::Land { code } => Ok(sign_up::land(app, &code, call).await),
+        Route::Land { code } => Ok(land::land(app, request, &code, call).await),
         Route::CodeOf { user } => read::code_of(app, &user, request::parameter::<ProgramId>(request, "program")?).await,
         Route::Code { code } => read::code(app, &code).await,
         Route::Referral { referee } => read::referral(app, &referee).await,

@@ -25,6 +25,9 @@ pub(crate) fn refused(refusal: AttributionRefusal) -> Problem {
             (Reason::AlreadyReferred, "This user was already referred by another code.")
         }
         AttributionRefusal::CodeExpired => (Reason::CodeExpired, "This code has expired."),
+        AttributionRefusal::NotNew => {
+            (Reason::NotNew, "This user signed up before the visit or the code, or too long ago.")
+        }
         AttributionRefusal::Fraud(reason) => (Reason::Fraud(reason), fraud_detail(reason)),
     };
     Problem::new(reason, detail)

@@ -13,6 +13,15 @@ pub(crate) enum Route {
     /// `GET /v1/codes/{code}`
     Code { code: String },
     /// `GET /r/{code}`
+    /// `HEAD /r/{code}`
+    /// `GET /r/{code}/`
+    /// `HEAD /r/{code}/`
+    /// `GET /r/`
+    /// `HEAD /r/`
+    /// `GET /r`
+    /// `HEAD /r`
+    ///
+    /// Without a code, `code` is empty.
     Land { code: String },
     /// `POST /v1/referrals`
     Attribute,
@@ -36,14 +45,17 @@ impl Route {
             },
             ["v1", "referrals"] if method == Method::POST => return Ok(Self::Attribute),
             ["v1", "referrals"] => "POST",
-            ["v1", "codes", _] | ["r", _] | ["v1", "referrals", _] | ["v1", "users", _, "referrals" | "rewards"]
+            // A link always redirects, even if it is damaged.
+            ["r"] | ["r", _] | ["r", _, ""] if [Method::GET, Method::HEAD].contains(method) => {
+                return Ok(Self::Land { code: parts.get(1).and_then(|code| decoded(code).ok()).unwrap_or_default() });
+            }
+            ["r"] | ["r", _] | ["r", _, ""] => "GET, HEAD",
+            ["v1", "codes", _] | ["v1", "referrals", _] | ["v1", "users", _, "referrals" | "rewards"]
                 if method != Method::GET =>
             {
                 "GET"
             }
             ["v1", "codes", code] => return Ok(Self::Code { code: decoded(code)? }),
-            // A link always redirects, even if it is damaged.
-            ["r", code] => return Ok(Self::Land { code: decoded(code).unwrap_or_default() }),
             ["v1", "referrals", referee] => return Ok(Self::Referral { referee: decoded(referee)? }),
             ["v1", "users", user, "referrals"] => return Ok(Self::ReferralsOf { user: decoded(user)? }),
             ["v1", "users", user, "rewards"] => return Ok(Self::RewardsOf { user: decoded(user)? }),
@@ -66,10 +78,30 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_path_is_not_found_for_every_method() {
-        for path in
-            ["", "/", "/v1", "/v1/users/bob", "/v1/users//x/code", "/r/a/b", "/v1/referrals/bob/", "/v2/codes/x"]
+    fn every_form_of_a_link_lands() {
+        for (path, code) in
+            [("/r/abc", "abc"), ("/r/abc/", "abc"), ("/r/a%20", "a "), ("/r/%FF", ""), ("/r/", ""), ("/r", "")]
         {
+            for method in [Method::GET, Method::HEAD] {
+                assert_eq!(Route::of(&method, path), Ok(Route::Land { code: code.to_owned() }), "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_not_found_for_every_method() {
+        for path in [
+            "",
+            "/",
+            "/v1",
+            "/v1/users/bob",
+            "/v1/users//x/code",
+            "/r/a/b",
+            "/r/a//",
+            "/R",
+            "/v1/referrals/bob/",
+            "/v2/codes/x",
+        ] {
             assert_eq!(Route::of(&Method::DELETE, path), Err(Problem::not_found()), "{path}");
         }
     }
@@ -79,7 +111,10 @@ mod tests {
         for (path, expected) in [
             ("/v1/users/bob/code", "GET, PUT"),
             ("/v1/referrals", "POST"),
-            ("/r/abc", "GET"),
+            ("/r/abc", "GET, HEAD"),
+            ("/r/abc/", "GET, HEAD"),
+            ("/r/", "GET, HEAD"),
+            ("/r", "GET, HEAD"),
             ("/v1/codes/abc", "GET"),
             ("/v1/users/bob/rewards", "GET"),
         ] {

@@ -4,13 +4,17 @@ use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     domain::{
         account::AccountFlag,
+        code::NamedCode,
         device::DeviceFingerprint,
         id::{OrderId, RefundId, UserId},
         money::Money,
         order::{AdjustmentCause, Order, OrderAdjustment},
         time::Timestamp,
     },
-    lifecycle::attribute::{SignUp, SignUpDetails},
+    lifecycle::{
+        attribute::{AttributionRefusal, SignUp},
+        details::SignUpDetails,
+    },
     program::QualifyingEvents,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -34,8 +38,8 @@ pub(crate) enum InboundEvent {
 pub(crate) struct SignedUp {
     pub(crate) user: UserId,
     pub(crate) device_fingerprint: Option<DeviceFingerprint>,
-    /// `None` if the event names no code.
-    pub(crate) attribution: Option<SignUp>,
+    /// `None` if the event names no code, and an error if what it names cannot be one.
+    pub(crate) attribution: Option<Result<SignUp, AttributionRefusal>>,
 }
 
 /// The result of parsing.
@@ -75,7 +79,7 @@ pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, received_at:
         "payment.disputed" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Disputed)),
         "account.flagged" => read::<Flagged>(detail).and_then(|flagged| flagged.event(time)),
         "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(time)),
-        "customer.signed_up" => read::<CustomerSignedUp>(detail).map(|customer| customer.event(time.sent_at)),
+        "customer.signed_up" => CustomerSignedUp::read(detail).map(|customer| customer.event(time.sent_at)),
         // Referrals keep the terms of their attribution, so the default type still converts when the setting has changed.
         known if known == "order.completed" || qualifying.contains(known) => {
             read::<Completed>(detail).map(|completed| completed.event(known))
@@ -184,19 +188,34 @@ impl Cleared {
     }
 }
 
-#[derive(Deserialize)]
 struct CustomerSignedUp {
-    user_id: UserId,
-    #[serde(flatten)]
+    user: UserId,
     details: SignUpDetails,
 }
 
+#[derive(Deserialize)]
+struct OfUser {
+    user_id: UserId,
+}
+
 impl CustomerSignedUp {
+    /// Reads the required field and the optional ones separately, because serde cannot skip an unreadable value in a
+    /// flattened struct.
+    fn read(detail: Value) -> Result<Self, InvalidDetail> {
+        let OfUser { user_id: user } = read(detail.clone())?;
+        Ok(Self { user, details: read(detail)? })
+    }
+
     fn event(self, sent_at: Timestamp) -> InboundEvent {
-        let Self { user_id: user, details } = self;
-        let judged_at = details.signed_up_at(sent_at);
-        let device_fingerprint = details.device_fingerprint.clone();
-        let attribution = details.code.clone().map(|code| details.sign_up(user.clone(), code, judged_at));
+        let Self { user, details } = self;
+        details.log_dropped();
+        let signed_up_at = details.signed_up_at(sent_at);
+        let device_fingerprint = details.device_fingerprint().cloned();
+        let attribution = match details.code.clone() {
+            NamedCode::None => None,
+            NamedCode::Code(code) => Some(Ok(details.sign_up(user.clone(), code, signed_up_at, None))),
+            NamedCode::Invalid => Some(Err(AttributionRefusal::CodeNotFound)),
+        };
         InboundEvent::SignedUp(SignedUp { user, device_fingerprint, attribution })
     }
 }
@@ -268,8 +287,7 @@ mod tests {
             ("account.cleared", json!({"user_id": 7})),
             ("account.cleared", json!({"user_id": "bob", "occurred_at": "2026-02-01T00:00:00Z"})),
             ("order.cancelled", json!(["o-1", "bob"])),
-            ("customer.signed_up", json!({"user_id": "bob", "code": "!"})),
-            ("customer.signed_up", json!({"user_id": "bob", "ip": "somewhere"})),
+            ("customer.signed_up", json!({"user_id": "b b"})),
         ] {
             match parse_event(detail_type, detail) {
                 Parsed::Invalid(reason) => assert!(reason.contains(detail_type), "{reason}"),

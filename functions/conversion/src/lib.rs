@@ -194,7 +194,11 @@ async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<L
     let Some(attribution) = attribution else {
         return Ok(if matches!(minted, Minted::New(_)) { LogOutcome::Minted } else { LogOutcome::AlreadyMinted });
     };
-    Ok(match app.sign_ups.attribute(attribution, call).await? {
+    let attribution = match attribution {
+        Ok(sign_up) => app.sign_ups.attribute(sign_up, call).await?,
+        Err(refusal) => Attribution::Refused(refusal),
+    };
+    Ok(match attribution {
         Attribution::New(_) => LogOutcome::Attributed,
         Attribution::Existing(_) => LogOutcome::AlreadyAttributed,
         Attribution::Refused(refusal) => {

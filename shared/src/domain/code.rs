@@ -5,7 +5,9 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use serde::{Deserialize, Serialize};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::domain::{
     id::{ProgramId, UserId},
@@ -34,6 +36,24 @@ impl Code {
         Self { canonical: display.clone(), display }
     }
 
+    /// The code in a text that a person typed or pasted: the code itself, or a text with a whole link. Characters around the
+    /// code that no code contains are ignored, and so are invisible ones. Typographic dashes are hyphens.
+    ///
+    /// # Errors
+    /// Returns an error when what remains is not a code.
+    pub fn pasted(text: &str) -> Result<Self, InvalidCode> {
+        let text = match text.rsplit_once(LINK_PATH) {
+            Some((_, rest)) => {
+                let part = rest.split(|c: char| "/?#".contains(c) || c.is_whitespace()).next().unwrap_or_default();
+                percent_decode_str(part).decode_utf8_lossy()
+            }
+            None => text.into(),
+        };
+        let shown: String =
+            text.chars().filter(|c| !is_invisible(*c)).map(|c| if is_dash(c) { '-' } else { c }).collect();
+        Self::try_from(shown.trim_matches(|c: char| !c.is_alphanumeric()).to_owned())
+    }
+
     /// The form that is displayed: as it was generated or chosen.
     pub fn as_str(&self) -> &str {
         &self.display
@@ -43,6 +63,43 @@ impl Code {
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
+}
+
+/// The part of a link's path before its code.
+const LINK_PATH: &str = "/r/";
+
+/// What a request or an event says about the code of a sign-up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum NamedCode {
+    /// No code, or a text without a visible character.
+    #[default]
+    None,
+    Code(Code),
+    /// A text or another value that no code can be.
+    Invalid,
+}
+
+impl<'de> Deserialize<'de> for NamedCode {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(value)? {
+            Value::Null => Self::None,
+            Value::String(text) if text.chars().all(|c| c.is_whitespace() || is_invisible(c)) => Self::None,
+            Value::String(text) => Code::pasted(&text).map_or(Self::Invalid, Self::Code),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Self::Invalid,
+        })
+    }
+}
+
+/// Characters without a glyph that chat and mail programs insert: soft hyphens, joiners, marks of direction, variation
+/// selectors, byte order marks.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+/// The dashes that programs write instead of a hyphen.
+fn is_dash(c: char) -> bool {
+    matches!(c, '\u{2010}'..='\u{2015}' | '\u{2043}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
 }
 
 /// A code and its owner. A code never changes its owner, so this can stay in a cache for a long time.
@@ -169,6 +226,43 @@ mod tests {
         let hash = |text: &str| BuildHasherDefault::<DefaultHasher>::default().hash_one(code(text));
         assert_eq!(hash("summer-fun"), hash("SUMMERFUN"));
         assert_ne!(hash("summer-fun"), hash("summer-sun"));
+    }
+
+    #[test]
+    fn a_pasted_code_is_understood() {
+        for text in [
+            "summer-fun",
+            "  Summer-Fun\r\n",
+            "\u{a0}summer\u{2011}fun\u{3000}",
+            "\u{2014} SUMMER\u{2013}FUN \u{2014}",
+            "\u{201c}summer\u{2212}fun\u{201d}.",
+            "*summer-fun*,",
+            "\u{feff}sum\u{ad}mer\u{200b}-fun\u{200e}",
+            "https://go.example.com/r/summer-fun",
+            "HTTPS://GO.EXAMPLE.COM/r/SUMMER-FUN/",
+            "go.example.com/r/summer-fun.",
+            "http://127.0.0.1:9000/base/r/summer-fun?utm_source=mail&x=/y",
+            "<https://go.example.com/r/%73ummer-fun%20>",
+            "(see https://go.example.com/r/summer-fun#top)",
+            "Use my link https://go.example.com/r/summer\u{2011}fun to sign up.",
+        ] {
+            assert_eq!(Code::pasted(text), Ok(code("summer-fun")), "{text:?}");
+        }
+        for text in ["", "---", "!", "SAVE 10%", "summer_fun", "\u{e7}ode", "https://go.example.com/r/", "a\0b"] {
+            assert_eq!(Code::pasted(text), Err(InvalidCode), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_code_is_none_and_any_other_value_is_a_code_or_invalid() {
+        let read = |json: &str| serde_json::from_str::<NamedCode>(json).unwrap();
+        for json in ["null", r#""""#, r#"" \n\t""#, r#""\u200b\u00a0""#] {
+            assert_eq!(read(json), NamedCode::None, "{json}");
+        }
+        assert_eq!(read(r#"" summer-fun ""#), NamedCode::Code(code("summer-fun")));
+        for json in [r#""!""#, r#""-""#, "7", "true", "[]", r#"{"code": "summer-fun"}"#] {
+            assert_eq!(read(json), NamedCode::Invalid, "{json}");
+        }
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Attribute: a sign-up becomes a referral or is refused with a reason.
 
-use std::net::IpAddr;
-
-use serde::Deserialize;
+use std::time::Duration;
 
 use super::SignUps;
 use crate::{
@@ -13,45 +11,37 @@ use crate::{
         time::Timestamp,
     },
     fraud::{self, FraudReason, Gate, Reported},
+    mutant::{self, Mutant},
     referral::{Referral, State},
     runtime::Call,
     store::{Attributed, SignUpEvidence, StoreError},
 };
-
-/// What a product can report about a sign-up, in a request or in an event. Every field is optional.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SignUpDetails {
-    pub code: Option<Code>,
-    pub device_fingerprint: Option<DeviceFingerprint>,
-    signed_up_at: Option<Timestamp>,
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
-    email: Option<String>,
-}
-
-impl SignUpDetails {
-    /// The time of the sign-up. It is at most `reported_at`, because a sign-up cannot be later than its report.
-    pub fn signed_up_at(&self, reported_at: Timestamp) -> Timestamp {
-        self.signed_up_at.map_or(reported_at, |at| at.min(reported_at))
-    }
-
-    /// The sign-up of `referee` by `code`, which must have been live at `judged_at`.
-    pub fn sign_up(self, referee: UserId, code: Code, judged_at: Timestamp) -> SignUp {
-        let Self { device_fingerprint, ip, user_agent, email, .. } = self;
-        SignUp { referee, code, judged_at, device_fingerprint, reported: Reported { ip, user_agent, email } }
-    }
-}
 
 /// A sign-up that names a code.
 #[derive(Clone, Debug)]
 pub struct SignUp {
     pub referee: UserId,
     pub code: Code,
-    /// When the code must have been live: at the visit through the link if there was one, else at the sign-up.
-    pub judged_at: Timestamp,
+    pub signed_up_at: Timestamp,
+    /// When the visitor opened the link, if that is known.
+    pub touched_at: Option<Timestamp>,
     pub device_fingerprint: Option<DeviceFingerprint>,
     /// Never stored, because it is personal data.
     pub reported: Reported,
+}
+
+impl SignUp {
+    /// When the code must have been live: at the visit through the link if there was one, else at the sign-up.
+    fn judged_at(&self) -> Timestamp {
+        self.touched_at.unwrap_or(self.signed_up_at)
+    }
+
+    /// Whether the user signed up before the visit or before the code existed, or longer ago than the program accepts.
+    fn is_of_member(&self, code: &OwnedCode, new_within: Option<Duration>, now: Timestamp) -> bool {
+        let latest = self.signed_up_at.plus(Timestamp::TOLERANCE);
+        let is_older = self.touched_at.unwrap_or(code.created_at).max(code.created_at) > latest;
+        is_older || new_within.is_some_and(|limit| now.since(self.signed_up_at) > limit)
+    }
 }
 
 /// The result of a sign-up.
@@ -72,6 +62,8 @@ pub enum AttributionRefusal {
     /// The referee was already referred by another code.
     AlreadyReferred,
     CodeExpired,
+    /// The user is not new: they signed up before the visit or before the code existed, or too long ago.
+    NotNew,
     Fraud(FraudReason),
 }
 
@@ -83,6 +75,7 @@ impl AttributionRefusal {
             Self::CodeNotFound => "code_not_found",
             Self::AlreadyReferred => "already_referred",
             Self::CodeExpired => "code_expired",
+            Self::NotNew => "not_new",
             Self::Fraud(reason) => reason.as_str(),
         }
     }
@@ -105,11 +98,15 @@ impl SignUps {
         if let Some(existing) = existing {
             return Ok(repeated(existing, &sign_up.code));
         }
-        evidence.device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
-        evidence.reported = sign_up.reported;
-        if let Some(refusal) = code_refusal(current.as_ref(), sign_up.judged_at) {
+        if let Some(refusal) = code_refusal(current.as_ref(), sign_up.judged_at()) {
             return Ok(Attribution::Refused(refusal));
         }
+        let is_of_member = sign_up.is_of_member(&owned, self.program.new_within, call.now);
+        if is_of_member && !mutant::is(Mutant::MemberTakenForNew) {
+            return Ok(Attribution::Refused(AttributionRefusal::NotNew));
+        }
+        evidence.device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        evidence.reported = sign_up.reported;
         if let Some(reason) = fraud::check(Gate::Attribution, &evidence) {
             return Ok(Attribution::Refused(AttributionRefusal::Fraud(reason)));
         }
@@ -180,15 +177,52 @@ mod tests {
     use super::*;
     use crate::sample;
 
-    #[test]
-    fn a_code_must_exist_and_be_live() {
-        let code = OwnedCode {
+    /// A code that was created and expires at these times.
+    fn code(created_at: i64, expires_at: i64) -> OwnedCode {
+        OwnedCode {
             code: "ALICE".parse().unwrap(),
             owner: "alice".parse().unwrap(),
             program: "default".parse().unwrap(),
-            created_at: sample::at(0),
-            expires_at: Some(sample::at(1_000)),
+            created_at: sample::at(created_at),
+            expires_at: Some(sample::at(expires_at)),
+        }
+    }
+
+    #[test]
+    fn a_member_is_not_new() {
+        const MINUTES: i64 = 60_000;
+        let is_of_member = |signed_up: i64, touched: Option<i64>, created: i64, days: Option<u64>, now: i64| {
+            let sign_up = SignUp {
+                referee: "bob".parse().unwrap(),
+                code: "ALICE".parse().unwrap(),
+                signed_up_at: sample::at(signed_up),
+                touched_at: touched.map(sample::at),
+                device_fingerprint: None,
+                reported: Reported::default(),
+            };
+            let limit = days.map(|days| Duration::from_secs(days * 24 * 60 * 60));
+            sign_up.is_of_member(&code(created, i64::MAX >> 22), limit, sample::at(now))
         };
+        let day = 24 * 60 * MINUTES;
+        for (signed_up, touched, created, days, now, expected) in [
+            (0, None, 0, None, 0, false),
+            (0, None, 5 * MINUTES, None, 5 * MINUTES, false),
+            (0, None, 5 * MINUTES + 1, None, 6 * MINUTES, true),
+            (0, Some(5 * MINUTES), 0, None, 5 * MINUTES, false),
+            (0, Some(5 * MINUTES + 1), 0, None, 6 * MINUTES, true),
+            (6 * MINUTES, Some(0), 12 * MINUTES, None, 12 * MINUTES, true),
+            (9 * MINUTES, Some(0), 4 * MINUTES, None, 400 * day, false),
+            (0, None, 0, Some(7), 7 * day, false),
+            (0, None, 0, Some(7), 7 * day + 1, true),
+        ] {
+            let found = is_of_member(signed_up, touched, created, days, now);
+            assert_eq!(found, expected, "{signed_up} {touched:?} {created} {days:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_code_must_exist_and_be_live() {
+        let code = code(0, 1_000);
         let live = OwnedCode { expires_at: Some(sample::at(1_001)), ..code.clone() };
         assert_eq!(code_refusal(None, sample::at(1_000)), Some(AttributionRefusal::CodeNotFound));
         assert_eq!(code_refusal(Some(&code), sample::at(1_000)), Some(AttributionRefusal::CodeExpired));

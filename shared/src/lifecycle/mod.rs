@@ -6,6 +6,7 @@
 pub mod announce;
 pub mod attribute;
 pub mod convert;
+pub mod details;
 pub mod issue;
 pub mod mint;
 

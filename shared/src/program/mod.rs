@@ -45,4 +45,6 @@ pub struct Program {
     pub terms: Terms,
     /// How long a touch counts.
     pub window: Duration,
+    /// How long after its sign-up a user is new. `None`: always.
+    pub new_within: Option<Duration>,
 }

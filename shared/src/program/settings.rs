@@ -72,15 +72,14 @@ impl QualifyingEvents {
 
 impl Program {
     /// Reads the settings: `QUALIFYING_EVENT` (`order.completed`), `QUALIFYING_EVENTS` (empty), `MINIMUM_AMOUNT` (0),
-    /// `CURRENCY` (`USD`), `HOLD_SECONDS` (0), `ATTRIBUTION_WINDOW_DAYS` (90), and for each side `REFERRER_REWARD_TYPE`
-    /// (`credit`) and `REFERRER_REWARD_AMOUNT` (1000), and the same for `REFEREE`.
+    /// `CURRENCY` (`USD`), `HOLD_SECONDS` (0), `ATTRIBUTION_WINDOW_DAYS` (90), `NEW_WITHIN_DAYS` (0: no limit), and for
+    /// each side `REFERRER_REWARD_TYPE` (`credit`) and `REFERRER_REWARD_AMOUNT` (1000), and the same for `REFEREE`.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a setting is invalid.
     pub fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let currency = env.parsed("CURRENCY", Currency::USD)?;
         QualifyingEvents::from_env(env)?;
-        let days: u16 = env.parsed("ATTRIBUTION_WINDOW_DAYS", 90)?;
         Ok(Self {
             id: Self::default_id(),
             terms: Terms {
@@ -90,7 +89,8 @@ impl Program {
                 referrer: promise(env, "REFERRER", currency)?,
                 referee: promise(env, "REFEREE", currency)?,
             },
-            window: Duration::from_secs(u64::from(days) * SECONDS_PER_DAY),
+            window: days(env, "ATTRIBUTION_WINDOW_DAYS", 90)?,
+            new_within: Some(days(env, "NEW_WITHIN_DAYS", 0)?).filter(|limit| !limit.is_zero()),
         })
     }
 
@@ -98,6 +98,10 @@ impl Program {
     fn default_id() -> ProgramId {
         "default".parse().expect("an id")
     }
+}
+
+fn days(env: &Env, name: &str, default: u16) -> Result<Duration, Misconfigured> {
+    Ok(Duration::from_secs(u64::from(env.parsed(name, default)?) * SECONDS_PER_DAY))
 }
 
 fn qualifying_event(env: &Env) -> Result<&str, Misconfigured> {
@@ -138,7 +142,17 @@ mod tests {
         assert_eq!((program.terms.referrer, program.terms.referee), (thousand, thousand));
         assert_eq!(program.terms.hold(), Duration::ZERO);
         assert_eq!(program.window, Duration::from_secs(90 * 24 * 60 * 60));
+        assert_eq!(program.new_within, None);
         assert_eq!(program.id.as_str(), "default");
+    }
+
+    #[test]
+    fn a_limit_of_days_since_the_sign_up_can_be_set() {
+        let within =
+            |days: &str| Program::from_env(&Env::default().with("NEW_WITHIN_DAYS", days)).map(|it| it.new_within);
+        assert_eq!(within("7").unwrap(), Some(Duration::from_secs(7 * 24 * 60 * 60)));
+        assert_eq!(within("0").unwrap(), None);
+        assert!(within("-1").is_err());
     }
 
     #[test]

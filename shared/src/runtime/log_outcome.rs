@@ -38,11 +38,13 @@ outcomes! {
     Landed => "landed",
     LandedWithoutCode => "landed_without_code",
     LandedWithoutLookup => "landed_without_lookup",
+    LinkChecked => "link_checked",
     Minted => "minted",
     AlreadyMinted => "already_minted",
     Attributed => "attributed",
     AlreadyAttributed => "already_attributed",
     AttributionRefused => "attribution_refused",
+    FieldDropped => "field_dropped",
 
     // Events in.
     Converted => "converted",

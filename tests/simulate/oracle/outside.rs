@@ -1,13 +1,13 @@
 //! Checks from the outside: answers, acknowledgements, events and rewards; and that one fault is tolerated.
 
 use referrals::{
-    domain::code::Code,
+    domain::{code::Code, time::Timestamp},
     referral::{Referral, State as Phase, Status, VoidReason, reward::Side},
 };
 use serde_json::Value;
 
 use super::{Invocation, ORDER_AMOUNT, Oracle};
-use crate::{faults::Kind, history::Acknowledged};
+use crate::{clock, faults::Kind, history::Acknowledged};
 
 impl Oracle {
     // ----- The product -----------------------------------------------------------------------------------------------
@@ -17,7 +17,13 @@ impl Oracle {
         let code = body["code"].as_str().and_then(|code| code.parse::<Code>().ok());
         let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
         let code = code.as_ref();
+        let signed_up_at = body["signed_up_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let is_member =
+            code.zip(signed_up_at).is_some_and(|(code, at)| at.plus(Timestamp::TOLERANCE) < clock::at(code.at));
         match (body["referee_id"].as_str(), status) {
+            (Some(referee), 201) if is_member => {
+                self.fail(format!("{referee}: referred although they signed up before the code existed"));
+            }
             (Some(referee), 201) if !self.created.insert(referee.to_owned()) => {
                 self.fail(format!("{referee}: reported as new twice"));
             }

@@ -25,6 +25,8 @@ pub enum Reason {
     CodeNotFound,
     AlreadyReferred,
     CodeExpired,
+    /// The user signed up before the visit or before the code existed, or too long ago.
+    NotNew,
     Fraud(FraudReason),
     CodeTaken,
     ReferralNotFound,
@@ -42,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
@@ -51,6 +53,7 @@ impl Reason {
         Self::CodeNotFound,
         Self::AlreadyReferred,
         Self::CodeExpired,
+        Self::NotNew,
         Self::Fraud(FraudReason::SelfReferral),
         Self::Fraud(FraudReason::ReferrerFlagged),
         Self::Fraud(FraudReason::DeviceMatch),
@@ -76,6 +79,7 @@ impl Reason {
             Self::CodeNotFound => "code_not_found",
             Self::AlreadyReferred => "already_referred",
             Self::CodeExpired => "code_expired",
+            Self::NotNew => "not_new",
             Self::Fraud(reason) => reason.as_str(),
             Self::CodeTaken => "code_taken",
             Self::ReferralNotFound => "referral_not_found",
@@ -103,7 +107,7 @@ impl Reason {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::AlreadyReferred | Self::CodeTaken | Self::AlreadyDelivered | Self::UnderWay => StatusCode::CONFLICT,
             Self::CodeExpired => StatusCode::GONE,
-            Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotNew | Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -88,7 +88,7 @@ async fn every_file_works_in_a_referrals_life_cycle() {
         let body = || serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap();
         match name {
             "attribution-land" => assert!(answer["cookies"][0].is_string(), "{answer}"),
-            "attribution-land-head" => assert_eq!(answer["cookies"], json!([]), "{answer}"),
+            "attribution-land-head" => assert!(answer["cookies"].as_array().is_none_or(Vec::is_empty), "{answer}"),
             "attribution-land-slash" => {
                 let location = answer["headers"]["location"].as_str().unwrap();
                 assert!(location.ends_with("landing/shoes?utm_source=mail"), "{answer}");

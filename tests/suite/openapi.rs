@@ -195,12 +195,12 @@ impl Document {
         let response = operation.responses.get(&status).unwrap_or_else(|| panic!("undescribed: {what}"));
         let kind = answer.headers.get("content-type").map(|kind| kind.to_str().unwrap());
         match (kind, response.get("content")) {
+            _ if operation.method == Method::HEAD && answer.body == "" => {}
             (Some(kind), Some(content)) => {
                 let content = content.get(kind).unwrap_or_else(|| panic!("undescribed type: {what}"));
                 assert_ne!(content["schema"]["$ref"], "#/components/schemas/GatewayMessage", "{what}");
                 self.assert_valid(&content["schema"], &answer.body, &what);
             }
-            _ if operation.method == Method::HEAD && answer.body == "" => {}
             (None, None) => assert_eq!(answer.body, "", "{what}"),
             _ => panic!("undescribed body: {what}"),
         }

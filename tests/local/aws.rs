@@ -1,4 +1,5 @@
-//! The AWS JSON protocol, which SDKs and the AWS CLI use: the entry point of the bus and the queues.
+//! The AWS JSON protocol, which SDKs and the AWS CLI use: the entry point of the bus, the queues
+//! and the secrets.
 //!
 //! Signatures are not verified: the service listens on loopback and accepts any credentials.
 
@@ -25,6 +26,13 @@ impl AwsError {
     }
 }
 
+impl AwsError {
+    /// The answer's body.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "__type": self.code, "message": self.message })
+    }
+}
+
 impl From<JournalError> for AwsError {
     fn from(problem: JournalError) -> Self {
         tracing::error!(%problem, "cannot store the request");
@@ -36,7 +44,7 @@ impl From<JournalError> for AwsError {
 pub(crate) fn answer(local: &Local, target: &str, body: &[u8]) -> Response<Body> {
     let (status, answer) = match operation(local, target, body) {
         Ok(answer) => (StatusCode::OK, answer),
-        Err(AwsError { status, code, message }) => (status, json!({ "__type": code, "message": message })),
+        Err(problem) => (problem.status, problem.body()),
     };
     let mut response = Response::new(Body::from(answer.to_string()));
     *response.status_mut() = status;
@@ -52,6 +60,9 @@ pub(crate) fn answer(local: &Local, target: &str, body: &[u8]) -> Response<Body>
 fn operation(local: &Local, target: &str, body: &[u8]) -> Result<Value, AwsError> {
     let request: Value =
         serde_json::from_slice(body).map_err(|problem| AwsError::new("SerializationException", problem.to_string()))?;
+    if let Some(operation) = target.strip_prefix("secretsmanager.") {
+        return local.secrets.answer(operation, &request);
+    }
     match target {
         "AWSEvents.PutEvents" => bus::put_events(local, &request),
         "AWSEvents.PutPartnerEvents" => bus::put_partner_events(local, &request),

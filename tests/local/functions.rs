@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use lambda_http::Context;
 use referrals::{
-    aws::tls,
+    aws::{secrets::Secrets, tls},
     runtime::{Call, Env, Misconfigured},
 };
 use serde_json::Value;
@@ -73,6 +73,8 @@ pub(crate) struct Functions {
     delivery: Arc<delivery::App>,
     admin: Arc<admin::App>,
     analytics: Arc<analytics::App>,
+    /// One for all functions, because they share this process.
+    secrets: Arc<Secrets>,
     timeouts: BTreeMap<Function, Duration>,
     /// Notified after every invocation, because the function may have written to the table.
     pub(crate) invoked: watch::Sender<()>,
@@ -83,6 +85,7 @@ impl Functions {
     pub(crate) fn start(
         env: &Env,
         clients: &Clients,
+        secrets: Secrets,
         deployment: &Deployment,
         slack: u32,
     ) -> Result<Self, Misconfigured> {
@@ -96,6 +99,7 @@ impl Functions {
             delivery: Arc::new(delivery::App::new(env, dynamodb.clone(), queues(), tls::public())?),
             admin: Arc::new(admin::App::new(env, dynamodb.clone(), bus(), queues())?),
             analytics: Arc::new(analytics::App::new(env, dynamodb)?),
+            secrets: Arc::new(secrets),
             timeouts: Function::ALL.map(|function| (function, deployment.timeout(function) * slack)).into(),
             invoked: watch::Sender::new(()),
         })
@@ -112,11 +116,12 @@ impl Functions {
                     let request = serde_json::from_value(payload)?;
                     Ok(serde_json::to_value(attribution::invoke(&app, request, Context::default(), call).await?)?)
                 };
-                bounded(limit, answer).await
+                bounded(limit, self.with_secrets(call, answer)).await
             }
             Function::Conversion => {
                 let app = Arc::clone(&self.conversion);
-                bounded(limit, async move { conversion::handle(&app, payload, call).await }).await
+                let answer = async move { conversion::handle(&app, payload, call).await };
+                bounded(limit, self.with_secrets(call, answer)).await
             }
             Function::Rewards => {
                 let app = Arc::clone(&self.rewards);
@@ -128,7 +133,8 @@ impl Functions {
             }
             Function::Delivery => {
                 let app = Arc::clone(&self.delivery);
-                bounded(limit, async move { delivery::handle(&app, payload, call).await }).await
+                let answer = async move { delivery::handle(&app, payload, call).await };
+                bounded(limit, self.with_secrets(call, answer)).await
             }
             Function::Admin => {
                 let app = Arc::clone(&self.admin);
@@ -136,7 +142,7 @@ impl Functions {
                     let request = serde_json::from_value(payload)?;
                     Ok(serde_json::to_value(admin::invoke(&app, request, Context::default(), call).await?)?)
                 };
-                bounded(limit, answer).await
+                bounded(limit, self.with_secrets(call, answer)).await
             }
             Function::Analytics => {
                 let app = Arc::clone(&self.analytics);
@@ -145,6 +151,15 @@ impl Functions {
         };
         self.invoked.send_replace(());
         answer
+    }
+
+    /// Runs the handler of a function that uses secrets, as its `main` does.
+    fn with_secrets<F>(&self, call: Call, handler: F) -> impl Future<Output = F::Output> + use<F>
+    where
+        F: Future,
+    {
+        let secrets = Arc::clone(&self.secrets);
+        async move { secrets.beside(call.now, handler).await }
     }
 }
 

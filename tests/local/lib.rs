@@ -3,8 +3,8 @@
 //! The deployment is read from `template.yaml`: the table, queues, rules and event sources. Each module around the
 //! functions emulates one AWS service by its rules, with delays shortened from minutes to seconds:
 //!
-//! - front end: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge) and [`sqs`],
-//!   [`subsystems`] (stand-in reward endpoints and inspection paths) and [`live`] (a web page);
+//! - front end: [`gateway`] (API Gateway), [`aws`] (the JSON protocol) with [`bus`] (EventBridge), [`sqs`] and
+//!   [`secrets_manager`], [`subsystems`] (stand-in reward endpoints and inspection paths) and [`live`] (a web page);
 //! - workers: [`queue`], [`stream`] and [`schedule`] invoke [`functions`] when there is work;
 //! - storage: [`dynamodb`] (the table) and [`journal`] (everything else);
 //! - for tests: [`answers`] (injected DynamoDB failures), [`embedded`] (only the table) and [`transformer`]
@@ -37,6 +37,7 @@ mod problem;
 mod queue;
 mod schedule;
 mod secrets;
+mod secrets_manager;
 mod service;
 mod sqs;
 mod stream;

@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::SdkConfig;
 use axum::{Router, serve::ListenerExt};
 use referrals::{
-    aws,
+    aws::{self, secrets::Secrets},
     runtime::{Env, Misconfigured},
 };
 use serde_json::Value;
@@ -33,7 +33,9 @@ use crate::{
     gateway,
     journal::{Journal, JournalError, NewMessage},
     queue::{self, Poller},
-    schedule, secrets, sqs,
+    schedule, secrets,
+    secrets_manager::SecretsManager,
+    sqs,
     stream::{self, Reader},
     subsystems::{KINDS, Scripts},
     template::TemplateError,
@@ -166,6 +168,7 @@ pub(crate) struct Local {
     pub(crate) functions: Functions,
     pub(crate) scripts: Scripts,
     pub(crate) moves: sqs::Moves,
+    pub(crate) secrets: SecretsManager,
 }
 
 impl Local {
@@ -240,6 +243,7 @@ impl Service {
 
         let http = aws_smithy_http_client::Builder::new().build_http();
         let plain = aws_sdk_dynamodb::Client::new(&aws(&dynamodb_url, http.clone(), long_timeouts()));
+        let manager = SecretsManager::of(&env);
         let functions = {
             let connector = connector.unwrap_or(http);
             let dynamodb = aws(&dynamodb_url, connector.clone(), stretched(pace.slack));
@@ -249,12 +253,15 @@ impl Service {
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),
                 sqs: aws_sdk_sqs::Client::new(&rest),
             };
-            Functions::start(&env, &clients, &deployment, pace.slack)?
+            let secrets = Secrets::read(&env, &aws(&url, manager.http_client(), long_timeouts())).await?;
+            Functions::start(&env, &clients, secrets, &deployment, pace.slack)?
         };
         let bus = env.required("BUS_NAME")?.to_owned();
         let scripts = Scripts::default();
         let moves = sqs::Moves::default();
-        let local = Arc::new(Local { url, env, bus, pace, deployment, journal, dynamodb, functions, scripts, moves });
+        let secrets = manager;
+        let local =
+            Arc::new(Local { url, env, bus, pace, deployment, journal, dynamodb, functions, scripts, moves, secrets });
 
         let (stop_server, stopped) = Stop::new();
         let server = serve(&local, listener, stopped)?;

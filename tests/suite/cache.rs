@@ -608,3 +608,53 @@ async fn over_tls_only_a_server_with_a_trusted_certificate_is_asked() {
         assert_eq!(redis.size().await, kept, "{name}");
     }
 }
+
+/// What the log says about a server that cannot be used, for each kind of fault.
+#[tokio::test]
+async fn the_log_names_the_kind_of_a_connection_error() {
+    const SETTINGS: &[&str] = &["--requirepass", "right", "--user", "app", "on", ">right", "~*", "+@all"];
+    let test = "the_log_names_the_kind_of_a_connection_error";
+    let (Some(redis), Some(open)) = (Redis::start_locked(test, SETTINGS, "right").await, Redis::start(test, &[]).await)
+    else {
+        return;
+    };
+    let bench = Bench::start().await;
+    bench.mint(1).await;
+    let (locked, open, closed) = (redis.address(), open.address(), free_port());
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_, certificate) = certified(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
+    let untrusted = over_tls(&redis, certificate).await;
+    for (url, kind) in [
+        (format!("redis://:right@{locked}"), ""),
+        (format!("redis://app:right@{locked}"), ""),
+        (format!("redis://:wrong@{locked}"), "wrong password"),
+        (format!("redis://app:wrong@{locked}"), "wrong user or password"),
+        (format!("redis://nobody:right@{locked}"), "wrong user or password"),
+        (format!("redis://{locked}"), "NOAUTH"),
+        (format!("redis://{open}/999999"), "missing database"),
+        ("redis://no-such-host.invalid".to_owned(), "unknown host"),
+        (format!("redis://127.0.0.1:{closed}"), "connection refused"),
+        (format!("redis://:right@{}", silent.local_addr().unwrap()), "timeout"),
+        (untrusted, "TLS"),
+    ] {
+        bench.log.take();
+        assert!(land(&bench.function(&url, AMPLE), "code-0").await, "{url}");
+        let lines = bench.log.take();
+        let failed = lines.iter().find(|line| line["outcome"] == "cache_server_failed");
+        let trouble = failed.map(|line| line["trouble"].as_str().unwrap().to_owned()).unwrap_or_default();
+        assert!(trouble.contains(kind) && trouble.is_empty() == kind.is_empty(), "{url}: {trouble:?}");
+        assert!(!trouble.contains("right") && !trouble.contains("127.0.0.1"), "{trouble}");
+    }
+    // A lookup whose time is over before the answer: the line comes later, without figures, because the failed lookup
+    // has been counted.
+    let app = bench.function(&format!("redis://:wrong@{locked}"), "1");
+    for _ in 0..200 {
+        ask(&app, "GET", "/r/code-0", Value::Null).await;
+        sleep(Duration::from_millis(15)).await;
+        let lines = bench.log.take();
+        if lines.iter().any(|line| line["trouble"].as_str().is_some_and(|text| text.contains("wrong password"))) {
+            return bench.end().await;
+        }
+    }
+    panic!("the kind was never logged");
+}

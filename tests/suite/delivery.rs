@@ -152,6 +152,21 @@ async fn a_call_matches_the_contract_and_is_signed() {
 }
 
 #[tokio::test]
+async fn a_weak_secret_stops_the_start() {
+    for (name, weak) in [
+        ("WEBHOOK_SECRET", "whsec_"),
+        ("WEBHOOK_SECRET", "whsec_c2hvcnQ"),
+        ("COOKIE_KEY", "short"),
+        ("FINGERPRINT_KEY", "short"),
+    ] {
+        let mut options = local::Options::default();
+        set(&mut options, &[(name, weak)]);
+        let problem = local::Service::start(options).await.err().map(|problem| problem.to_string());
+        assert!(problem.as_ref().is_some_and(|problem| problem.contains(name)), "{name}={weak}: {problem:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_local_secret_verifies_a_call() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

@@ -34,6 +34,7 @@ mod restart;
 mod restore;
 mod scale;
 mod schemas;
+mod secrets;
 mod soak;
 mod sources;
 mod subsystem;

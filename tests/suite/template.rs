@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 use aws_types::SdkConfig;
 use referrals::{
     analytics::{self, Analytics, Facts},
-    aws::tls,
+    aws::{secrets::Secrets, tls},
     runtime::{Call, Env, log},
     store::{items::referral::from_referral_item, keys},
 };
@@ -26,7 +26,10 @@ impl Bench {
     async fn of(name: &str) -> Self {
         let world = World::with(|options| {
             options.pace.stream = false;
-            options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0").with("RETRY_SECONDS", "1");
+            let env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "0").with("RETRY_SECONDS", "1");
+            let secrets = ["COOKIE_KEY", "FINGERPRINT_KEY", "CACHE_PASSWORD"];
+            let env = secrets.into_iter().fold(env, |env, name| env.with(&format!("{name}_SECRET_ARN"), name));
+            options.env = env.with("WEBHOOK_SECRET_ARN", "WEBHOOK_SECRET").with("CACHE_PASSWORD", "a password");
         })
         .await;
         let value = |name: &String| Some((name.clone(), world.service().env().get(name)?.to_owned()));
@@ -40,6 +43,11 @@ impl Bench {
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.aws(self.world.service().dynamodb_url()))
+    }
+
+    /// Reads the secrets, as `main` does.
+    async fn read_secrets(&self) {
+        Secrets::read(&self.env, &self.aws(self.world.service().url())).await.unwrap();
     }
 
     fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
@@ -98,12 +106,16 @@ fn permissions(name: &str) -> BTreeSet<String> {
     let role = resource(&format!("{name}Role"));
     let mut allowed = BTreeSet::new();
     for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-        // A conditional statement: the permissions for a cache in a VPC, or to redrive to the incoming queue.
+        // A conditional statement: the permissions for a cache in a VPC, for the cache's password, or to redrive to the
+        // incoming queue.
         let choice = statement.get("Fn::If").map(|choice| &choice[1]);
         let statement = choice.unwrap_or(statement);
         let actions = statement["Action"].as_array().unwrap();
         for action in actions.iter().filter(|_| choice.is_some()) {
             let action = action.as_str().unwrap();
+            if action == "secretsmanager:GetSecretValue" {
+                continue;
+            }
             let redrives = action == "sqs:SendMessage" && statement["Resource"] == "ConversionIncomingQueue";
             assert!(redrives || action.starts_with("ec2:"), "{name} may conditionally do {action}");
             assert_eq!(statement["Resource"] == "*", action.starts_with("ec2:Describe"), "{name}: {action}");
@@ -158,6 +170,7 @@ async fn rewarded(world: &World) {
 #[tokio::test]
 async fn attribution_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Attribution").await;
+    bench.read_secrets().await;
     let app = attribution::App::new(&bench.env, bench.dynamodb()).unwrap();
     for name in ["mint-vanity", "mint", "land", "code-of-user", "code", "attribute", "referral", "referrals-of-user"] {
         let request = event(&format!("attribution-{name}")).to_string();
@@ -170,6 +183,7 @@ async fn attribution_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn conversion_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Conversion").await;
+    bench.read_secrets().await;
     let app = conversion::App::new(&bench.env, bench.dynamodb(), bench.sqs()).unwrap();
     bench.world.mint("alice", "ALICE-2026").await;
     for name in ["customer-signed-up", "account-flagged", "order-completed"] {
@@ -208,6 +222,7 @@ async fn sweep_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn delivery_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Delivery").await;
+    bench.read_secrets().await;
     let app = delivery::App::new(&bench.env, bench.dynamodb(), bench.sqs(), tls::public()).unwrap();
     rewarded(&bench.world).await;
     let answer = delivery::handle(&app, event("delivery-queue"), call()).await.unwrap();
@@ -229,6 +244,7 @@ async fn delivery_has_what_it_needs_and_no_more() {
 #[tokio::test]
 async fn admin_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Admin").await;
+    bench.read_secrets().await;
     let app = admin::App::new(&bench.env, bench.dynamodb(), bench.eventbridge(), bench.sqs()).unwrap();
     rewarded(&bench.world).await;
     count(&bench.world, "bob").await;
@@ -258,6 +274,33 @@ async fn analytics_has_what_it_needs_and_no_more() {
     let answer = ::analytics::handle(&app, event("analytics-stream"), call()).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     bench.assert_exact("Analytics", 0).await;
+}
+
+/// The secrets are those whose ARNs are in the function's variables, each under the same condition.
+#[test]
+fn a_function_may_read_exactly_the_secrets_that_its_variables_name() {
+    let template =
+        local::yaml(&fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")).unwrap());
+    let resources = template.unwrap()["Resources"].clone();
+    // A reference, or a choice between one and nothing.
+    let names = |value: &Value| {
+        let branches = value["Fn::If"].as_array().map_or(vec![value.clone()], |choice| choice[1..].to_vec());
+        branches.iter().filter_map(|branch| branch["Ref"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    for function in ["Attribution", "Conversion", "Rewards", "Sweep", "Delivery", "Admin", "Analytics"] {
+        let properties = &resources[format!("{function}Function")]["Properties"];
+        let variables = properties["Environment"]["Variables"].as_object().unwrap().iter();
+        let named = variables.filter(|(name, _)| name.ends_with("_SECRET_ARN")).flat_map(|(_, value)| names(value));
+        let policy = &resources[format!("{function}Role")]["Properties"]["Policies"][0]["PolicyDocument"];
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        let statements = statements.map(|statement| statement.get("Fn::If").map_or(statement, |choice| &choice[1]));
+        let readable = statements.filter(|statement| statement["Action"] == json!(["secretsmanager:GetSecretValue"]));
+        let readable = readable.flat_map(|statement| match &statement["Resource"] {
+            Value::Array(secrets) => secrets.iter().flat_map(names).collect(),
+            one => names(one),
+        });
+        assert_eq!(readable.collect::<BTreeSet<_>>(), named.collect(), "{function}");
+    }
 }
 
 #[test]

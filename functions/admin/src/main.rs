@@ -5,7 +5,7 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    aws::{self, Lazy, warm_up},
+    aws::{self, Lazy, secrets::Secrets, warm_up},
     lambda::http,
     runtime::{Allocator, Call, Env, log},
 };
@@ -19,14 +19,15 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    warm_up::dynamodb(&dynamodb).await;
+    let (secrets, ()) = tokio::join!(Secrets::read(&env, &aws), warm_up::dynamodb(&dynamodb));
+    let secrets = secrets?;
     let queues = aws.clone();
     let queues = Lazy::new(move || aws_sdk_sqs::Client::new(&queues));
     let app = admin::App::new(&env, dynamodb, Lazy::new(move || aws_sdk_eventbridge::Client::new(&aws)), queues)?;
-    let app = &app;
+    let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
-        admin::invoke(app, event.payload, event.context, call).await
+        secrets.beside(call.now, admin::invoke(app, event.payload, event.context, call)).await
     }))
     .await
 }

@@ -7,7 +7,10 @@ use percent_encoding::percent_decode_str;
 
 use referrals::{
     domain::{code::Code, time::Timestamp},
-    runtime::{Env, Misconfigured},
+    runtime::{
+        Env, Misconfigured,
+        secret::{Secret, Values},
+    },
 };
 
 const COOKIE: &str = "referral";
@@ -31,31 +34,52 @@ impl Touch {
     }
 }
 
+/// The keys that are valid now. New cookies are signed with the first one.
+struct Keys(Vec<Key>);
+
+impl Keys {
+    /// The minimum length of the secret, which the signing library requires.
+    const MIN_BYTES: usize = 32;
+
+    fn new(values: &Values) -> Result<Self, String> {
+        let keys = values.all().map(|value| {
+            // White space at the ends is a part of the key, but not of its strength.
+            let is_strong = value.trim_ascii().len() >= Self::MIN_BYTES;
+            is_strong.then(|| Key::derive_from(value.as_bytes()))
+        });
+        keys.collect::<Option<_>>().map(Self).ok_or_else(|| format!("is shorter than {} bytes", Self::MIN_BYTES))
+    }
+
+    fn sign(&self, cookie: Cookie<'static>) -> Option<String> {
+        let mut jar = CookieJar::new();
+        jar.signed_mut(self.0.first()?).add(cookie);
+        jar.get(COOKIE).map(ToString::to_string)
+    }
+
+    fn verify(&self, cookie: &Cookie<'static>) -> Option<Cookie<'static>> {
+        let jar = CookieJar::new();
+        self.0.iter().find_map(|key| jar.signed(key).verify(cookie.clone()))
+    }
+}
+
 /// Writes touches into signed cookies and reads them back. Cookies without a valid signature are ignored.
 #[derive(Clone)]
 pub(crate) struct TouchCookie {
-    key: Key,
+    keys: Secret<Keys>,
     domain: Option<String>,
     secure: bool,
     window: Duration,
 }
 
 impl TouchCookie {
-    /// The minimum length of the secret, which the signing library requires.
-    const MIN_KEY_BYTES: usize = 32;
-
     /// Reads `COOKIE_KEY` (the signing secret, at least 32 bytes), `COOKIE_DOMAIN` (empty: only this host) and
     /// `PUBLIC_URL` (if it is https, the cookie is sent only over https). A touch is valid for `window`.
     ///
     /// # Errors
     /// Returns an error when `COOKIE_KEY` is missing or too short.
     pub(crate) fn from_env(env: &Env, window: Duration) -> Result<Self, Misconfigured> {
-        let secret = env.required("COOKIE_KEY")?.as_bytes();
-        if secret.len() < Self::MIN_KEY_BYTES {
-            return Err(Misconfigured::new("COOKIE_KEY", "is shorter than 32 bytes"));
-        }
         Ok(Self {
-            key: Key::derive_from(secret),
+            keys: env.secret("COOKIE_KEY", Keys::new)?,
             domain: env.get("COOKIE_DOMAIN").map(str::to_owned),
             secure: env.get("PUBLIC_URL").is_some_and(|url| url.starts_with("https://")),
             window,
@@ -73,9 +97,7 @@ impl TouchCookie {
         if let Some(domain) = &self.domain {
             cookie = cookie.domain(domain.clone());
         }
-        let mut jar = CookieJar::new();
-        jar.signed_mut(&self.key).add(cookie);
-        jar.get(COOKIE).map(|signed| signed.to_string()).unwrap_or_default()
+        self.keys.get().sign(cookie.build()).unwrap_or_default()
     }
 
     /// The touch in a `Cookie` header that counts for a sign-up at this time: the latest one that has a valid signature and
@@ -84,11 +106,11 @@ impl TouchCookie {
     /// A browser can send several cookies with the same name, for a host and for its parent domain.
     pub(crate) fn latest(&self, header: &str, signed_up_at: Timestamp) -> Option<Touch> {
         let end = signed_up_at.plus(Timestamp::TOLERANCE);
-        let jar = CookieJar::new();
+        let keys = self.keys.get();
         Cookie::split_parse_encoded(header)
             .filter_map(Result::ok)
             .filter(|cookie| cookie.name() == COOKIE)
-            .filter_map(|cookie| jar.signed(&self.key).verify(restored(&cookie)))
+            .filter_map(|cookie| keys.verify(&restored(&cookie)))
             .filter_map(|cookie| Touch::from_value(cookie.value()))
             .filter(|touch| signed_up_at.since(touch.at) <= self.window)
             .max_by_key(|touch| (touch.at <= end, touch.at))
@@ -198,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn while_the_key_is_rotated_cookies_of_both_keys_count() {
+        let env = Env::default().with("COOKIE_KEY_SECRET_ARN", "arn");
+        let (old, new) = ("o".repeat(32), "n".repeat(32));
+        env.hold_secret("COOKIE_KEY_SECRET_ARN", Values::new(&*old, [])).unwrap();
+        let rotating = TouchCookie::from_env(&env, WINDOW).unwrap();
+        let touch = touch("abc", 0);
+        let before = sent(&rotating.set(&touch));
+        env.hold_secret("COOKIE_KEY_SECRET_ARN", Values::new(&*new, [old.clone()])).unwrap();
+        let after = sent(&rotating.set(&touch));
+        assert_ne!(before, after);
+        for header in [&before, &after] {
+            assert_eq!(rotating.latest(header, touch.at), Some(touch.clone()));
+        }
+        assert_eq!(cookies(&new).latest(&after, touch.at), Some(touch.clone()), "signed with the current key");
+        env.hold_secret("COOKIE_KEY_SECRET_ARN", Values::new(new, [])).unwrap();
+        assert_eq!(rotating.latest(&before, touch.at), None);
+        assert_eq!(rotating.latest(&after, touch.at), Some(touch));
+    }
+
+    #[test]
     fn the_latest_of_several_touches_wins() {
         let ours = cookies(&"k".repeat(32));
         let (older, newer) = (touch("abc", 1_000), touch("xyz", 2_000));
@@ -219,7 +261,10 @@ mod tests {
 
     #[test]
     fn a_short_key_is_refused() {
-        assert!(TouchCookie::from_env(&Env::default().with("COOKIE_KEY", "short"), WINDOW).is_err());
+        for weak in ["short", &" ".repeat(64), &format!("{}\n", "k".repeat(31)), ""] {
+            let problem = TouchCookie::from_env(&Env::default().with("COOKIE_KEY", weak), WINDOW).err();
+            assert!(problem.is_some_and(|problem| problem.to_string().contains("COOKIE_KEY")), "{weak:?}");
+        }
         assert!(TouchCookie::from_env(&Env::default(), WINDOW).is_err());
     }
 }

@@ -6,7 +6,7 @@ use lambda_http::{
     lambda_runtime::{run, service_fn},
 };
 use referrals::{
-    aws::{self, warm_up},
+    aws::{self, secrets::Secrets, warm_up},
     lambda::http,
     runtime::{Allocator, Call, Env, log},
 };
@@ -18,13 +18,15 @@ static ALLOCATOR: Allocator = Allocator;
 async fn main() -> Result<(), Error> {
     let env = Env::process();
     log::start(&env)?;
-    let dynamodb = Client::new(&aws::config(&env)?);
-    warm_up::dynamodb(&dynamodb).await;
+    let aws = aws::config(&env)?;
+    let dynamodb = Client::new(&aws);
+    let (secrets, ()) = tokio::join!(Secrets::read(&env, &aws), warm_up::dynamodb(&dynamodb));
+    let secrets = secrets?;
     let app = attribution::App::new(&env, dynamodb)?;
-    let app = &app;
+    let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
-        attribution::invoke(app, event.payload, event.context, call).await
+        secrets.beside(call.now, attribution::invoke(app, event.payload, event.context, call)).await
     }))
     .await
 }

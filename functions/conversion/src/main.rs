@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
-    aws::{self, Lazy, warm_up},
+    aws::{self, Lazy, secrets::Secrets, warm_up},
     runtime::{Allocator, Call, Env, log},
 };
 use serde_json::Value;
@@ -16,11 +16,13 @@ async fn main() -> Result<(), Error> {
     log::start(&env)?;
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    warm_up::dynamodb(&dynamodb).await;
+    let (secrets, ()) = tokio::join!(Secrets::read(&env, &aws), warm_up::dynamodb(&dynamodb));
+    let secrets = secrets?;
     let app = conversion::App::new(&env, dynamodb, Lazy::new(move || aws_sdk_sqs::Client::new(&aws)))?;
-    let app = &app;
+    let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<Value>| async move {
-        conversion::handle(app, event.payload, Call::invoked(&event.context)?).await
+        let call = Call::invoked(&event.context)?;
+        secrets.beside(call.now, conversion::handle(app, event.payload, call)).await
     }))
     .await
 }

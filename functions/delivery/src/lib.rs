@@ -5,6 +5,7 @@
 //! the answer. So a crash in between causes another call with the same key, but no reward is lost.
 
 mod backoff;
+mod secret;
 mod subsystem;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;

@@ -24,12 +24,14 @@ use referrals::{
         Referral,
         reward::{InstructionId, RewardType},
     },
-    runtime::{self, Env, Misconfigured},
+    runtime::{self, Env, Misconfigured, secret::Secret},
     view::RewardView,
 };
 use serde::Serialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio::time::{Sleep, sleep, timeout};
+
+use crate::secret;
 
 /// The meaning of a subsystem's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +65,7 @@ pub(crate) struct Subsystems {
     coupon: Option<Uri>,
     points: Option<Uri>,
     /// More than one during the rotation of a secret.
-    secrets: Vec<Webhook>,
+    secrets: Secret<Vec<Webhook>>,
     /// How long a call waits for its answer.
     timeout: Duration,
 }
@@ -87,14 +89,13 @@ impl Subsystems {
     /// In seconds: half of the function's timeout.
     const DEFAULT_TIMEOUT: u8 = 5;
 
-    /// Reads the endpoints, `WEBHOOK_SECRET`: one or more secrets (`whsec_` and base64), separated by spaces, and
-    /// `SUBSYSTEM_TIMEOUT_SECONDS` (5).
+    /// Reads the endpoints, `WEBHOOK_SECRET`: one or more secrets, separated by spaces, and `SUBSYSTEM_TIMEOUT_SECONDS`
+    /// (5).
     pub(crate) fn from_env(env: &Env, http: SharedHttpConnector) -> Result<Self, Misconfigured> {
-        let secrets: Result<Vec<_>, _> = env.required("WEBHOOK_SECRET")?.split_whitespace().map(Webhook::new).collect();
-        let secrets = secrets.map_err(|problem| Misconfigured::new("WEBHOOK_SECRET", problem))?;
-        if secrets.is_empty() {
-            return Err(Misconfigured::new("WEBHOOK_SECRET", "contains no secret"));
-        }
+        let secrets = env.secret("WEBHOOK_SECRET", |values| {
+            let texts: Vec<_> = values.all().collect();
+            secret::webhooks(&texts.join(" ")).map_err(|problem| problem.to_string())
+        })?;
         Ok(Self {
             http,
             credit: endpoint(env, "CREDIT_ENDPOINT")?,
@@ -158,7 +159,8 @@ impl Subsystems {
             issued_at: reward.issued_at,
         })?;
         let key = if mutant::is(Mutant::KeyRedrawn) { format!("{id}:{}", now.millis()) } else { id.clone() };
-        let signatures = self.secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
+        let secrets = self.secrets.get();
+        let signatures = secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
         let signature = signatures.collect::<Result<Vec<_>, _>>()?.join(" ");
         let request = Request::post(endpoint)
             .header(CONTENT_TYPE, "application/json")

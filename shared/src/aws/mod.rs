@@ -7,6 +7,8 @@ pub mod bus;
 mod event;
 mod lazy;
 pub mod quarantine;
+#[cfg(feature = "secrets")]
+pub mod secrets;
 pub mod tls;
 pub mod warm_up;
 

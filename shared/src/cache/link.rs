@@ -3,11 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, aio::MultiplexedConnection};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
+
+use crate::runtime::{log_outcome::LogOutcome, secret::Secret};
 
 /// The timeout for opening a connection. It runs in the background.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -26,6 +28,12 @@ pub(super) enum Trouble {
     /// The connection could not be opened, broke, or received data that violates the protocol.
     #[error("the connection failed: {0}")]
     Broken(String),
+    /// The server did not accept the password.
+    #[error("the connection failed: {0}")]
+    Login(&'static str),
+    /// The connection could not be opened in time.
+    #[error("the connection failed: the timeout expired")]
+    Silent,
     /// The server answered with an error.
     #[error("the server refused: {0}")]
     Refused(String),
@@ -39,6 +47,26 @@ impl Trouble {
             _ => Self::Broken(problem.category().to_owned()),
         }
     }
+
+    /// Why a connection could not be opened. A server does not say whether the user or the password is wrong.
+    fn of_connection(problem: &RedisError, login: &RedisConnectionInfo) -> Self {
+        let cause = problem.to_string();
+        Self::Broken(match problem.kind() {
+            ErrorKind::AuthenticationFailed if login.username().is_some() => {
+                return Self::Login("wrong user or password");
+            }
+            ErrorKind::AuthenticationFailed => return Self::Login("wrong password"),
+            // The library keeps only the text of the server's answer to `SELECT`.
+            _ if cause.contains("Authentication required") => return Self::Refused("NOAUTH".to_owned()),
+            _ if cause.contains("switch database") => format!("missing database {}", login.db()),
+            _ if problem.is_connection_refusal() => "connection refused".to_owned(),
+            // The resolver's errors have no kind of their own.
+            ErrorKind::Io if cause.contains("lookup address") => "unknown host".to_owned(),
+            ErrorKind::Io if cause.contains("certificate") => "TLS: the certificate is not trusted".to_owned(),
+            _ if problem.is_timeout() => return Self::Silent,
+            _ => return Self::of(problem),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -46,19 +74,21 @@ enum State {
     Idle,
     Connecting,
     Up(MultiplexedConnection),
-    Resting,
+    /// With the reason, if no connection could be opened.
+    Resting(Option<Trouble>),
 }
 
 /// The connection to the server. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    client: Client,
+    /// The client with each valid password, the current one first.
+    clients: Secret<Vec<Client>>,
     state: Arc<watch::Sender<State>>,
 }
 
 impl Link {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, state: Arc::new(watch::Sender::new(State::Idle)) }
+    pub(super) fn new(clients: Secret<Vec<Client>>) -> Self {
+        Self { clients, state: Arc::new(watch::Sender::new(State::Idle)) }
     }
 
     /// Sends a command and waits up to `limit` for the answer. The limit includes the wait for the connection.
@@ -94,10 +124,11 @@ impl Link {
             return Err(Trouble::Unasked);
         }
         let mut changes = self.state.subscribe();
-        tokio::spawn(connect(self.client.clone(), Arc::clone(&self.state)));
+        tokio::spawn(connect(self.clients.get(), Arc::clone(&self.state)));
         let state = changes.wait_for(|state| !matches!(state, State::Connecting)).await;
         match state.as_deref() {
             Ok(State::Up(connection)) => Ok(connection.clone()),
+            Ok(State::Resting(Some(trouble))) => Err(trouble.clone()),
             Ok(_) | Err(_) => Err(Trouble::Broken("no connection".to_owned())),
         }
     }
@@ -108,25 +139,39 @@ impl Link {
         let is_last = self.state.send_if_modified(|state| {
             let is_up = matches!(state, State::Up(_));
             if is_up {
-                *state = State::Resting;
+                *state = State::Resting(None);
             }
             is_up
         });
         if is_last {
-            tokio::spawn(rest(Arc::clone(&self.state)));
+            tokio::spawn(rest(Arc::clone(&self.state), None));
         }
     }
 }
 
-async fn connect(client: Client, state: Arc<watch::Sender<State>>) {
-    match timeout(CONNECT, client.get_multiplexed_async_connection()).await {
-        Ok(Ok(connection)) => drop(state.send_replace(State::Up(connection))),
-        Ok(Err(_)) | Err(_) => rest(state).await,
+/// Opens a connection with the first password that the server accepts.
+async fn connect(clients: Arc<Vec<Client>>, state: Arc<watch::Sender<State>>) {
+    let mut trouble = Trouble::Unasked;
+    for client in &*clients {
+        trouble = match timeout(CONNECT, client.get_multiplexed_async_connection()).await {
+            Ok(Ok(connection)) => return drop(state.send_replace(State::Up(connection))),
+            Ok(Err(problem)) => Trouble::of_connection(&problem, client.get_connection_info().redis_settings()),
+            Err(_elapsed) => Trouble::Silent,
+        };
+        if !matches!(trouble, Trouble::Login(_)) {
+            break;
+        }
     }
+    if state.receiver_count() == 0 {
+        // The lookup that waited for the connection was counted as a failure when its own time was over.
+        tracing::warn!(outcome = LogOutcome::CacheServerFailed.as_str(), %trouble);
+    }
+    rest(state, Some(trouble)).await;
 }
 
-async fn rest(state: Arc<watch::Sender<State>>) {
-    state.send_replace(State::Resting);
+/// The pause after an error.
+async fn rest(state: Arc<watch::Sender<State>>, trouble: Option<Trouble>) {
+    state.send_replace(State::Resting(trouble));
     sleep(REST).await;
     state.send_replace(State::Idle);
 }

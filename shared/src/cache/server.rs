@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use redis::{Client, Cmd};
+use redis::{Client, Cmd, TlsCertificates};
 use serde::{Deserialize, Serialize};
 
 use super::link::{Link, Trouble};
@@ -16,7 +16,7 @@ use crate::{
         id::{ProgramId, UserId},
         time::Timestamp,
     },
-    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
+    runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome, secret::Values},
     store::{Store, StoreError},
 };
 
@@ -60,18 +60,23 @@ struct Value {
 }
 
 impl Server {
-    /// Reads `CACHE_URL` (`redis://HOST:PORT`, or `rediss://` for TLS; unset: no server), `CACHE_TIMEOUT_MS` (10) and
-    /// `TABLE_NAME`.
+    /// Reads `CACHE_URL` (`redis://HOST:PORT`, or `rediss://` for TLS; unset: no server), `CACHE_PASSWORD` (unless it is
+    /// in the URL), `CACHE_TIMEOUT_MS` (10) and `TABLE_NAME`.
     ///
     /// # Errors
     /// Returns an error that names the variable when one is invalid.
     pub fn from_env(env: &Env) -> Result<Option<Self>, Misconfigured> {
         let (url, timeout) = (env.get("CACHE_URL"), env.parsed("CACHE_TIMEOUT_MS", 10)?);
+        let has_password = env.has_secret("CACHE_PASSWORD");
         let table = env.required("TABLE_NAME")?.to_owned();
         let Some(url) = url else { return Ok(None) };
-        // The URL can contain a password, so the error does not repeat it.
-        let client = Client::open(url).map_err(|_| Misconfigured::new("CACHE_URL", "expected redis://HOST:PORT"))?;
-        Ok(Some(Self { link: Link::new(client), table, timeout: Duration::from_millis(timeout) }))
+        let client = client(env, url).map_err(|problem| Misconfigured::new("CACHE_URL", problem))?;
+        let clients = if has_password {
+            env.secret("CACHE_PASSWORD", move |values| with_passwords(&client, values))?
+        } else {
+            vec![with_own_password(client).map_err(|problem| Misconfigured::new("CACHE_URL", problem))?].into()
+        };
+        Ok(Some(Self { link: Link::new(clients), table, timeout: Duration::from_millis(timeout) }))
     }
 
     /// The code, if the server has it and answers in time. A value that is not this code is deleted.
@@ -141,6 +146,57 @@ impl Server {
         set.arg("EX").arg(seconds);
         set
     }
+}
+
+/// A client of the server with this URL. Its TLS trusts Mozilla's roots, or those in the file named by `SSL_CERT_FILE`
+/// instead. The URL can contain a password, so an error does not repeat it.
+fn client(env: &Env, url: &str) -> Result<Client, &'static str> {
+    if has_empty_password(url) {
+        return Err("has an empty password: expected redis://USER:PASSWORD@HOST:PORT");
+    }
+    let tls = TlsCertificates { client_tls: None, root_cert: roots(env)? };
+    let is_tls = url.starts_with("rediss:") || url.starts_with("valkeys:");
+    let client = if is_tls { Client::build_with_tls(url, tls) } else { Client::open(url) };
+    client.map_err(|_| "expected redis://USER:PASSWORD@HOST:PORT, with special characters as %40")
+}
+
+/// Whether a password is announced (`USER:@HOST`) and missing. The client's parser drops the colon.
+fn has_empty_password(url: &str) -> bool {
+    let server = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let login = server.and_then(|server| server.rsplit_once('@')).and_then(|(login, _)| login.split_once(':'));
+    login.is_some_and(|(_, password)| password.is_empty())
+}
+
+/// Refuses a user without a password: the client would send neither.
+fn with_own_password(client: Client) -> Result<Client, &'static str> {
+    let login = client.get_connection_info().redis_settings();
+    let has_password = login.password().is_some_and(|password| !password.trim().is_empty());
+    if has_password || (login.password().is_none() && login.username().is_none()) {
+        Ok(client)
+    } else {
+        Err("has no password, or a blank one: expected redis://USER:PASSWORD@HOST:PORT")
+    }
+}
+
+/// The same client with each valid password.
+fn with_passwords(client: &Client, passwords: &Values) -> Result<Vec<Client>, String> {
+    let server = client.get_connection_info();
+    if server.redis_settings().password().is_some() {
+        return Err("is set, and CACHE_URL contains a password, too".to_owned());
+    }
+    let client = |password: &str| {
+        if password.trim().is_empty() {
+            return Err("is empty".to_owned());
+        }
+        let login = server.redis_settings().clone().set_password(password);
+        Client::open(server.clone().set_redis_settings(login)).map_err(|problem| problem.category().to_owned())
+    };
+    passwords.all().map(client).collect()
+}
+
+fn roots(env: &Env) -> Result<Option<Vec<u8>>, &'static str> {
+    let file = env.get("SSL_CERT_FILE").map(std::fs::read).transpose();
+    file.map_err(|_| "cannot be used, because the file named by SSL_CERT_FILE cannot be read")
 }
 
 /// Logs and counts a failure. A lookup that did not ask the server is not a failure.
@@ -235,6 +291,18 @@ mod tests {
         let problem = Server::from_env(&env("http://user:secret@host")).unwrap_err().to_string();
         assert!(problem.contains("CACHE_URL") && !problem.contains("secret"), "{problem}");
         assert!(Server::from_env(&env("")).unwrap().is_none());
-        assert!(Server::from_env(&env("rediss://:secret@host:6379")).unwrap().is_some());
+        for url in ["rediss://:secret@host:6379", "redis://user:p%40ss@host", "redis://:p@ss@host", "redis://host/2"] {
+            assert!(Server::from_env(&env(url)).unwrap().is_some(), "{url}");
+        }
+    }
+
+    /// The client would connect without authentication.
+    #[test]
+    fn a_user_without_a_password_is_refused() {
+        let env = |url| Env::default().with("TABLE_NAME", "t").with("CACHE_URL", url);
+        for url in ["redis://user@host", "redis://user:@host", "redis://:@host", "rediss://:%20@host"] {
+            let problem = Server::from_env(&env(url)).err().map(|problem| problem.to_string()).unwrap_or_default();
+            assert!(problem.contains("CACHE_URL") && problem.contains("password"), "{url}: {problem}");
+        }
     }
 }

@@ -50,18 +50,43 @@ impl DeviceKey {
     /// HMAC accepts a key of any length, but a shorter one could be guessed.
     const MIN_BYTES: usize = 32;
 
-    /// A key of at least 32 bytes; `None` when the secret is shorter.
+    /// A key of at least 32 bytes, without counting white space at its ends; `None` when the secret is shorter.
     pub fn new(secret: &[u8]) -> Option<Self> {
-        if secret.len() < Self::MIN_BYTES {
+        if secret.trim_ascii().len() < Self::MIN_BYTES {
             return None;
         }
         Hmac::new_from_slice(secret).ok().map(Self)
     }
 
-    /// The device with this fingerprint.
+    /// The device with this fingerprint, as this key computes it.
     pub fn device(&self, fingerprint: &DeviceFingerprint) -> Device {
         let digest = self.0.clone().chain_update(fingerprint.0.as_bytes()).finalize().into_bytes();
         Device(URL_SAFE_NO_PAD.encode(&digest[..16]))
+    }
+}
+
+/// The keys that are valid now. Devices are stored under the current key and recognised under each key.
+#[derive(Clone)]
+pub struct DeviceKeys {
+    current: DeviceKey,
+    others: Vec<DeviceKey>,
+}
+
+impl DeviceKeys {
+    /// Keys of at least 32 bytes each, the current one first; `None` when one is shorter, or there is none.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut keys = secrets.into_iter().map(|secret| DeviceKey::new(secret.as_bytes()));
+        Some(Self { current: keys.next()??, others: keys.collect::<Option<_>>()? })
+    }
+
+    /// The current key, for what is stored.
+    pub fn current(&self) -> &DeviceKey {
+        &self.current
+    }
+
+    /// The device under each of the other keys, which an earlier or another instance may have stored.
+    pub fn aliases(&self, fingerprint: &DeviceFingerprint) -> Vec<Device> {
+        self.others.iter().map(|key| key.device(fingerprint)).collect()
     }
 }
 
@@ -83,8 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_recognised_under_every_key() {
+        let (old, new) = ("o".repeat(32), "n".repeat(32));
+        let (before, during) = (DeviceKeys::new([&*old]).unwrap(), DeviceKeys::new([&*new, &*old]).unwrap());
+        let laptop = fingerprint("laptop");
+        let stored = before.current().device(&laptop);
+        assert_ne!(during.current().device(&laptop), stored);
+        assert_eq!(during.aliases(&laptop), [stored]);
+        assert!(before.aliases(&laptop).is_empty());
+        assert!(DeviceKeys::new([&*new, "short"]).is_none() && DeviceKeys::new([]).is_none());
+    }
+
+    #[test]
     fn weak_keys_and_invalid_fingerprints_are_refused() {
         assert!(DeviceKey::new(&[1; 31]).is_none());
+        assert!(DeviceKey::new(&[b' '; 64]).is_none());
+        assert!(DeviceKey::new(format!("\n{}\n", "k".repeat(31)).as_bytes()).is_none());
         assert!(DeviceFingerprint::try_from(String::new()).is_err());
         assert!(DeviceFingerprint::try_from("x".repeat(513)).is_err());
         assert_eq!(format!("{:?}", fingerprint("laptop")), "DeviceFingerprint(..)");

@@ -17,6 +17,8 @@ pub struct Evidence {
     pub referrers_own: Option<OwnReferral>,
     /// The device with which the referee signed up.
     pub device: Option<Device>,
+    /// The same device under the other keys that are valid while the key is rotated.
+    pub device_aliases: Vec<Device>,
     /// The other properties of the sign-up that the product reported.
     pub reported: Reported,
 }

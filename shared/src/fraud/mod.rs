@@ -112,9 +112,9 @@ fn is_self_referral(evidence: &Evidence) -> bool {
 
 /// The referrer's devices are those reported when their codes were minted, and the one with which they signed up.
 fn is_device_of_referrer(evidence: &Evidence) -> bool {
-    let Some(device) = &evidence.device else { return false };
     let signed_up_with = evidence.referrers_own.as_ref().and_then(|own| own.device.as_ref());
-    evidence.referrer_account.devices.contains(device) || signed_up_with == Some(device)
+    let is_known = |device| evidence.referrer_account.devices.contains(device) || signed_up_with == Some(device);
+    evidence.device.iter().chain(&evidence.device_aliases).any(is_known)
 }
 
 fn is_reciprocal(evidence: &Evidence) -> bool {
@@ -139,6 +139,7 @@ mod tests {
             referee_account: Account { flagged: true, devices: Vec::new() },
             referrers_own: Some(OwnReferral { referrer: "bob".parse().unwrap(), device: None }),
             device: Some(device("laptop")),
+            device_aliases: Vec::new(),
             reported: Reported::default(),
         }
     }

@@ -105,7 +105,11 @@ impl SignUps {
         if is_of_member && !mutant::is(Mutant::MemberTakenForNew) {
             return Ok(Attribution::Refused(AttributionRefusal::NotNew));
         }
-        evidence.device = sign_up.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        if let Some(fingerprint) = &sign_up.device_fingerprint {
+            let keys = self.devices.get();
+            evidence.device = Some(keys.current().device(fingerprint));
+            evidence.device_aliases = keys.aliases(fingerprint);
+        }
         evidence.reported = sign_up.reported;
         if let Some(reason) = fraud::check(Gate::Attribution, &evidence) {
             return Ok(Attribution::Refused(AttributionRefusal::Fraud(reason)));

@@ -139,6 +139,7 @@ mod tests {
             referee_account: Account::default(),
             referrers_own: None,
             device: None,
+            device_aliases: Vec::new(),
             reported: Reported::default(),
         };
         assert_eq!(verdict(&clean), Command::Issue);

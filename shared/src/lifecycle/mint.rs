@@ -30,7 +30,8 @@ impl SignUps {
     /// # Errors
     /// Returns an error when DynamoDB is unavailable, or when all random codes belong to other members.
     pub async fn mint(&self, request: Mint, call: &Call) -> Result<Minted, StoreError> {
-        let device = request.device_fingerprint.as_ref().map(|fingerprint| self.devices.device(fingerprint));
+        let device =
+            request.device_fingerprint.as_ref().map(|fingerprint| self.devices.get().current().device(fingerprint));
         let candidates = match &request.code {
             Some(code) => vec![code.clone()],
             None => random_codes(call, &request.user).to_vec(),

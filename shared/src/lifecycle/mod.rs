@@ -12,9 +12,9 @@ pub mod mint;
 
 use crate::{
     cache::CodeCache,
-    domain::device::DeviceKey,
+    domain::device::DeviceKeys,
     program::Program,
-    runtime::{Env, Misconfigured},
+    runtime::{Env, Misconfigured, secret::Secret},
     store::Store,
 };
 
@@ -25,7 +25,7 @@ pub struct SignUps {
     /// The program of new codes and referrals.
     pub program: Program,
     pub codes: CodeCache,
-    devices: DeviceKey,
+    devices: Secret<DeviceKeys>,
 }
 
 impl SignUps {
@@ -35,8 +35,9 @@ impl SignUps {
     /// # Errors
     /// Returns an error, which names the variable, when a setting is missing or invalid.
     pub fn from_env(env: &Env, dynamodb: &aws_sdk_dynamodb::Client, codes: CodeCache) -> Result<Self, Misconfigured> {
-        let devices = DeviceKey::new(env.required("FINGERPRINT_KEY")?.as_bytes())
-            .ok_or_else(|| Misconfigured::new("FINGERPRINT_KEY", "is shorter than 32 bytes"))?;
+        let devices = env.secret("FINGERPRINT_KEY", |values| {
+            DeviceKeys::new(values.all()).ok_or_else(|| "is shorter than 32 bytes".to_owned())
+        })?;
         Ok(Self {
             store: Store::new(dynamodb, env.required("TABLE_NAME")?),
             program: Program::from_env(env)?,

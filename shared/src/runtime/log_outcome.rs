@@ -33,6 +33,8 @@ outcomes! {
     Quarantined => "quarantined",
     RequestRefused => "request_refused",
     RequestFailed => "request_failed",
+    SecretChanged => "secret_changed",
+    SecretNotRefreshed => "secret_not_refreshed",
 
     // Landing, mint and attribution.
     Landed => "landed",

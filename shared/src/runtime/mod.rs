@@ -6,6 +6,7 @@
 mod deadline;
 pub mod log;
 pub mod log_outcome;
+pub mod secret;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -82,6 +83,8 @@ pub(crate) fn now() -> Timestamp {
 pub struct Env {
     variables: HashMap<String, String>,
     read: Arc<Mutex<BTreeSet<String>>>,
+    /// The secrets that were read from Secrets Manager.
+    held: secret::SharedHeld,
 }
 
 /// An environment variable is missing or invalid. The message names it.

@@ -101,6 +101,7 @@ impl Store {
                 referee_account: Account::default(),
                 referrers_own: own_referral(take(&mut items, &own))?,
                 device: None,
+                device_aliases: Vec::new(),
                 reported: Reported::default(),
             },
         })
@@ -121,6 +122,7 @@ impl Store {
             referee_account: take_account(&mut items, &referee)?,
             referrers_own: own_referral(take(&mut items, &own))?,
             device: referral.device.clone(),
+            device_aliases: Vec::new(),
             reported: Reported::default(),
         })
     }

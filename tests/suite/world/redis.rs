@@ -16,6 +16,7 @@ pub(crate) struct Redis {
     child: Child,
     port: u16,
     settings: &'static [&'static str],
+    password: &'static str,
     _folder: Folder,
 }
 
@@ -23,6 +24,15 @@ impl Redis {
     /// Starts a server with these settings. Returns `None`, with a message, if `redis-server` is not installed. With
     /// `REQUIRE_REDIS`, as in CI, this is a failure.
     pub(crate) async fn start(test: &str, settings: &'static [&'static str]) -> Option<Self> {
+        Self::start_locked(test, settings, "").await
+    }
+
+    /// The same for a server whose settings require this password.
+    pub(crate) async fn start_locked(
+        test: &str,
+        settings: &'static [&'static str],
+        password: &'static str,
+    ) -> Option<Self> {
         if !is_installed() {
             not_tested(test, "redis-server is not installed (package redis-server)", "REQUIRE_REDIS");
             return None;
@@ -31,7 +41,8 @@ impl Redis {
         let end = Instant::now() + LIMIT;
         loop {
             let port = free_port();
-            let mut server = Self { child: spawn(port, settings, &folder), port, settings, _folder: Folder::new() };
+            let child = spawn(port, settings, &folder);
+            let mut server = Self { child, port, settings, password, _folder: Folder::new() };
             if server.is_ready().await {
                 server._folder = folder;
                 return Some(server);
@@ -81,7 +92,8 @@ impl Redis {
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        Client::open(self.url())?.get_multiplexed_async_connection().await
+        let login = if self.password.is_empty() { String::new() } else { format!(":{}@", self.password) };
+        Client::open(format!("redis://{login}{}", self.address()))?.get_multiplexed_async_connection().await
     }
 
     /// The number of keys.

@@ -261,6 +261,7 @@ fn actions(target: &str, body: &Value) -> Vec<String> {
     let service = match service {
         "AWSEvents" => "events",
         "AmazonSQS" => "sqs",
+        "secretsmanager" => "secretsmanager",
         _ => "dynamodb",
     };
     let items = body["TransactItems"].as_array().into_iter().flatten();

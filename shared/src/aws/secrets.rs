@@ -1,0 +1,124 @@
+//! Secrets Manager: reads the secrets that the environment names, at the start and again while the process lives.
+//!
+//! Three versions of a secret can be valid. A rotation stores the next value as `AWSPENDING`, so that every instance
+//! recognises it before any instance uses it. Then it becomes `AWSCURRENT`, and the former value `AWSPREVIOUS`.
+
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValueError};
+use aws_types::SdkConfig;
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::timeout;
+
+use super::Lazy;
+use crate::{
+    domain::time::Timestamp,
+    runtime::{self, Env, Misconfigured, log_outcome::LogOutcome, secret::Values},
+};
+
+/// How long an invocation waits for the refresh beside it.
+const LIMIT: Duration = Duration::from_secs(1);
+/// The pause after a failed refresh.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The secrets of a function that are in Secrets Manager.
+#[derive(Debug)]
+pub struct Secrets {
+    env: Env,
+    client: Lazy<Client>,
+    /// The variables, and the ARNs in them.
+    arns: Vec<(String, String)>,
+    lifetime: Duration,
+    /// When the values are read again. `None` before the first invocation.
+    next: Mutex<Option<Timestamp>>,
+}
+
+impl Secrets {
+    /// Reads the secret of each variable that ends in `_SECRET_ARN` into `env`, and `SECRETS_REFRESH_SECONDS` (300): the age at
+    /// which the values are read again. Without such a variable there is no call, and no client is created.
+    ///
+    /// # Errors
+    /// Returns an error, which names the variable, when a secret cannot be read.
+    pub async fn read(env: &Env, aws: &SdkConfig) -> Result<Self, Misconfigured> {
+        let lifetime = Duration::from_secs(env.parsed("SECRETS_REFRESH_SECONDS", 300)?);
+        let aws = aws.clone();
+        let (env, client, arns) = (env.clone(), Lazy::new(move || Client::new(&aws)), env.secret_arns());
+        let secrets = Self { env, client, arns, lifetime, next: Mutex::default() };
+        try_join_all(secrets.arns.iter().map(|(variable, arn)| secrets.replace(variable, arn))).await?;
+        Ok(secrets)
+    }
+
+    /// Runs the handler of an invocation at `now`. If the values are too old, they are read again beside it. The
+    /// invocation ends after both, because Lambda can freeze the process when it ends.
+    pub async fn beside<T>(&self, now: Timestamp, handler: impl Future<Output = T>) -> T {
+        if !self.is_due(now) {
+            return handler.await;
+        }
+        let (answer, ()) = tokio::join!(handler, self.refresh(now));
+        answer
+    }
+
+    /// Whether this invocation has to read the values again. The next ones do not, until the pause has ended.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = !self.arns.is_empty() && next.is_some_and(|next| next <= now);
+        if is_due {
+            *next = Some(now.plus(PAUSE.min(self.lifetime)));
+        } else if next.is_none() {
+            *next = Some(now.plus(self.lifetime));
+        }
+        is_due
+    }
+
+    /// Reads the values again. A secret that cannot be read keeps its former values.
+    async fn refresh(&self, now: Timestamp) {
+        let refreshed = join_all(self.arns.iter().map(|(variable, arn)| async move {
+            let replaced = timeout(LIMIT, self.replace(variable, arn)).await;
+            match replaced
+                .unwrap_or_else(|_elapsed| Err(Misconfigured::new(variable, "the secret was not read in time")))
+            {
+                Ok(true) => tracing::info!(outcome = LogOutcome::SecretChanged.as_str(), secret = variable),
+                Ok(false) => {}
+                Err(problem) => {
+                    let outcome = LogOutcome::SecretNotRefreshed.as_str();
+                    tracing::warn!(outcome, secret = variable, %problem);
+                    return false;
+                }
+            }
+            true
+        }));
+        if refreshed.await.into_iter().all(|is_fresh| is_fresh) {
+            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.plus(self.lifetime));
+        }
+    }
+
+    /// Reads one secret. Returns whether its values differ from the former ones.
+    async fn replace(&self, variable: &str, arn: &str) -> Result<bool, Misconfigured> {
+        let values = self.values(arn).await.map_err(|problem| Misconfigured::new(variable, problem))?;
+        self.env.hold_secret(variable, values)
+    }
+
+    /// The valid values. The calls follow each other, so that they share one connection: its TLS handshake takes longer
+    /// than a call.
+    async fn values(&self, arn: &str) -> Result<Values, String> {
+        let current = self.value(arn, "AWSCURRENT").await?;
+        let current = current.ok_or("the secret does not exist, or has no value (AWSCURRENT)")?;
+        let others = [self.value(arn, "AWSPREVIOUS").await?, self.value(arn, "AWSPENDING").await?];
+        Ok(Values::new(current, others.into_iter().flatten()))
+    }
+
+    /// The value with this label; `None` if there is no secret, or no version with the label.
+    async fn value(&self, arn: &str, stage: &str) -> Result<Option<String>, String> {
+        match self.client.get_secret_value().secret_id(arn).version_stage(stage).send().await {
+            Ok(found) => found.secret_string.map(Some).ok_or_else(|| format!("the value ({stage}) is not a text")),
+            Err(problem) => match problem.as_service_error() {
+                Some(GetSecretValueError::ResourceNotFoundException(_)) => Ok(None),
+                _ => Err(format!("the secret cannot be read ({stage}): {}", runtime::explain(&problem))),
+            },
+        }
+    }
+}

@@ -7,8 +7,8 @@
 //!   [`secrets_manager`], [`subsystems`] (stand-in reward endpoints and inspection paths) and [`live`] (a web page);
 //! - workers: [`queue`], [`stream`] and [`schedule`] invoke [`functions`] when there is work;
 //! - storage: [`dynamodb`] (the table) and [`journal`] (everything else);
-//! - for tests: [`answers`] (injected DynamoDB failures), [`embedded`] (only the table) and [`transformer`]
-//!   (EventBridge input transformers).
+//! - for tests: [`answers`] (injected DynamoDB failures), [`embedded`] (only the table), [`runtime_api`] (a function as a
+//!   process) and [`transformer`] (EventBridge input transformers).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::StartError> {
@@ -35,6 +35,7 @@ mod live;
 mod pattern;
 mod problem;
 mod queue;
+pub mod runtime_api;
 mod schedule;
 mod secrets;
 mod secrets_manager;

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use local::runtime_api::{Idle, PATIENCE, RuntimeApi, variables};
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
     Trouble,
-    runtime_api::{Idle, PATIENCE, RuntimeApi},
     steps::Step,
     store::{Line, SUBSYSTEM, Traffic},
 };
@@ -97,7 +97,7 @@ impl Running {
         let words = [wrapper, &[function.binary.display().to_string()], &function.arguments].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(settings).envs(endpoints(settings, &line));
-        command.envs(lambda(&api.address)).env("AWS_SESSION_TOKEN", "t".repeat(SESSION_TOKEN));
+        command.envs(variables(&api.address)).env("AWS_SESSION_TOKEN", "t".repeat(SESSION_TOKEN));
         command.envs(&function.settings);
         if let Some(folder) = &function.folder {
             command.current_dir(folder);
@@ -216,17 +216,3 @@ fn endpoints(settings: &HashMap<String, String>, line: &Line) -> Vec<(String, St
 
 /// The approximate length of the session token that Lambda sets. Every call to AWS carries and signs it.
 const SESSION_TOKEN: usize = 1000;
-
-/// The variables that Lambda sets.
-fn lambda(api: &str) -> [(&'static str, &str); 8] {
-    [
-        ("AWS_LAMBDA_RUNTIME_API", api),
-        ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "measured"),
-        ("AWS_SECRET_ACCESS_KEY", "measured"),
-    ]
-}

@@ -7,7 +7,6 @@ mod budgets;
 mod callgrind;
 mod function;
 mod peers;
-mod runtime_api;
 mod scale;
 mod scratch;
 mod speed;
@@ -16,7 +15,6 @@ mod store;
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -32,7 +30,7 @@ use crate::{
 };
 
 /// The reason why nothing can be measured.
-pub(crate) type Trouble = Box<dyn Error + Send + Sync>;
+pub(crate) use local::runtime_api::Trouble;
 
 /// Measures the functions as Lambda runs them, one process each, from outside.
 ///

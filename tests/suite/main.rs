@@ -17,6 +17,7 @@ mod duplicates;
 mod events;
 mod faults;
 mod flags;
+mod gateway;
 mod histories;
 mod landing;
 mod layers;

@@ -83,7 +83,7 @@ fn event(name: &str) -> Value {
 }
 
 /// The variables that the template sets only for this function.
-fn settings(name: &str) -> BTreeSet<String> {
+pub(crate) fn settings(name: &str) -> BTreeSet<String> {
     let function = resource(&format!("{name}Function"));
     function["Properties"]["Environment"]["Variables"].as_object().unwrap().keys().cloned().collect()
 }

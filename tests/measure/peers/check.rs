@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
-use local::Service;
+use local::{Service, runtime_api::PATIENCE};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
@@ -12,7 +12,6 @@ use crate::{
     Trouble,
     function::Running,
     peers::{contender::Contender, stage},
-    runtime_api::PATIENCE,
     steps,
     store::{Exchange, Line},
 };

@@ -3,6 +3,7 @@
 mod audit;
 mod bare_http;
 pub(crate) mod duck;
+pub(crate) mod function;
 pub(crate) mod process;
 pub(crate) mod recount;
 pub(crate) mod redis;

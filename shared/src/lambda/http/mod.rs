@@ -1,5 +1,6 @@
 //! HTTP for the functions behind API Gateway: requests, responses and problem documents.
 
+mod event;
 pub mod problem;
 pub mod request;
 pub mod response;
@@ -8,33 +9,32 @@ use std::future::{Future, ready};
 
 use lambda_http::{
     Adapter, Body, BoxFuture, Context, Error, IntoResponse, LambdaEvent, Request, Response, Service,
-    request::LambdaRequest, service_fn,
+    aws_lambda_events::apigw::ApiGatewayV2httpRequest, request::LambdaRequest, service_fn,
 };
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
+pub use self::event::Event;
 use self::problem::Problem;
-
-/// A request in the format of API Gateway's HTTP APIs.
-pub use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest as Event;
 
 /// Answers one request with `handle`, in the format that API Gateway expects.
 ///
 /// # Errors
 /// Never returns an error: every failure is an HTTP answer.
-pub async fn invoke<F, A>(mut event: Event, context: Context, handle: F) -> Result<impl Serialize, Error>
+pub async fn invoke<F, A>(event: Event, context: Context, handle: F) -> Result<impl Serialize, Error>
 where
-    F: Fn(Request) -> A + Send,
-    A: Future<Output = Response<Body>> + Send,
+    F: FnOnce(Request) -> A,
+    A: Future<Output = Response<Body>>,
 {
-    if let Some(query) = &mut event.raw_query_string {
-        *query = utf8_percent_encode(query, ESCAPED_IN_QUERY).to_string();
-    }
-    let handler = service_fn(|request| {
-        let answer = handle(request);
-        async move { Ok::<_, Error>(Text(answer.await)) }
-    });
-    Adapter::from(handler).call(LambdaEvent::new(LambdaRequest::ApiGatewayV2(event), context)).await
+    let mut answer = match event.into_request() {
+        // Boxed, because the nested future types of a whole function are otherwise too deep for the compiler.
+        Ok(request) => Box::pin(handle(request)).await,
+        Err(problem) => problem.respond(),
+    };
+    let answered = service_fn(move |_: Request| ready(Ok::<_, Error>(Text(std::mem::take(&mut answer)))));
+    // The library only converts the answer: its conversion of an event can panic.
+    let empty = LambdaRequest::ApiGatewayV2(ApiGatewayV2httpRequest::default());
+    Adapter::from(answered).call(LambdaEvent::new(empty, context)).await
 }
 
 /// A response whose body is text. `lambda_http` would look up its encoding in tables that take 1/30 of the binary.
@@ -45,9 +45,6 @@ impl IntoResponse for Text {
         Box::pin(ready(self.0))
     }
 }
-
-/// Characters that a query can contain, and with which `lambda_http` would panic when it builds a URI.
-const ESCAPED_IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// Decodes a part of a path.
 ///

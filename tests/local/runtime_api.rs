@@ -1,6 +1,11 @@
 //! The Lambda Runtime API for one process: it hands out one invocation at a time, and records when the next one is requested.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+
+use std::{
+    error::Error,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     Router,
@@ -15,14 +20,16 @@ use tokio::{
     time::timeout,
 };
 
-use crate::Trouble;
+/// Why a process cannot be invoked, or what it reported instead of an answer.
+pub type Trouble = Box<dyn Error + Send + Sync>;
 
 /// The timeout. Under valgrind everything takes fifty times as long, and longer on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The state of a process that waits for its next invocation.
-pub(crate) struct Idle {
-    pub(crate) since: Instant,
+pub struct Idle {
+    /// When it requested the invocation.
+    pub since: Instant,
     event: oneshot::Sender<Invocation>,
 }
 
@@ -33,9 +40,10 @@ struct Invocation {
 }
 
 /// The answer of the process.
-pub(crate) struct Answer {
-    pub(crate) at: Instant,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// When it arrived.
+    pub at: Instant,
+    pub body: Bytes,
 }
 
 /// The side of the API that the process talks to.
@@ -46,8 +54,9 @@ struct Front {
 }
 
 /// The API of one process.
-pub(crate) struct RuntimeApi {
-    pub(crate) address: String,
+pub struct RuntimeApi {
+    /// Host and port, as Lambda sets them in `AWS_LAMBDA_RUNTIME_API`.
+    pub address: String,
     idle: mpsc::UnboundedReceiver<Idle>,
     answers: mpsc::UnboundedReceiver<Result<Answer, String>>,
     server: JoinHandle<()>,
@@ -60,7 +69,11 @@ impl Drop for RuntimeApi {
 }
 
 impl RuntimeApi {
-    pub(crate) async fn start() -> Result<Self, Trouble> {
+    /// Serves the API at a free port.
+    ///
+    /// # Errors
+    /// Returns an error when there is no port.
+    pub async fn start() -> Result<Self, Trouble> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let ((idle_front, idle), (answers_front, answers)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
@@ -71,18 +84,38 @@ impl RuntimeApi {
     }
 
     /// Waits until the process requests its next invocation.
-    pub(crate) async fn idle(&mut self) -> Result<Idle, Trouble> {
+    ///
+    /// # Errors
+    /// Returns an error when it does not do so within [`PATIENCE`], or reports an error.
+    pub async fn idle(&mut self) -> Result<Idle, Trouble> {
         tokio::select! {
             idle = timeout(PATIENCE, self.idle.recv()) => Ok(idle?.ok_or("the Runtime API ended")?),
             Some(Err(problem)) = self.answers.recv() => Err(problem.into()),
         }
     }
 
-    /// Sends this event to the waiting process.
-    pub(crate) async fn invoke(&mut self, idle: Idle, event: String, limit: Duration) -> Result<Answer, Trouble> {
+    /// Sends this event to the waiting process, and returns its answer.
+    ///
+    /// # Errors
+    /// Returns an error when the process does not answer within [`PATIENCE`], or reports an error.
+    pub async fn invoke(&mut self, idle: Idle, event: String, limit: Duration) -> Result<Answer, Trouble> {
         idle.event.send(Invocation { event, limit }).map_err(|_| "the process hung up")?;
         Ok(timeout(PATIENCE, self.answers.recv()).await?.ok_or("the Runtime API ended")??)
     }
+}
+
+/// The variables that Lambda sets for a process with the Runtime API at this address.
+pub fn variables(api: &str) -> [(&'static str, &str); 8] {
+    [
+        ("AWS_LAMBDA_RUNTIME_API", api),
+        ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "measured"),
+        ("AWS_SECRET_ACCESS_KEY", "measured"),
+    ]
 }
 
 async fn answer(State(front): State<Front>, uri: Uri, body: Bytes) -> Response<Body> {

@@ -38,6 +38,7 @@ mod schemas;
 mod secrets;
 mod soak;
 mod sources;
+mod start;
 mod subsystem;
 mod sweep;
 mod template;

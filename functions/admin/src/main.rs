@@ -7,7 +7,7 @@ use lambda_http::{
 use referrals::{
     aws::{self, Lazy, secrets::Secrets, warm_up},
     lambda::http,
-    runtime::{Allocator, Call, Env, log},
+    runtime::{self, Allocator, Call},
 };
 
 #[global_allocator]
@@ -15,8 +15,7 @@ static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let env = Env::process();
-    log::start(&env)?;
+    let env = runtime::start()?;
     let aws = aws::config(&env)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     let (secrets, ()) = tokio::join!(Secrets::read(&env, &aws), warm_up::dynamodb(&dynamodb));

@@ -3,7 +3,7 @@
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use referrals::{
     aws::{self, warm_up},
-    runtime::{Allocator, Call, Env, log},
+    runtime::{self, Allocator, Call},
 };
 use serde_json::Value;
 
@@ -12,8 +12,7 @@ static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let env = Env::process();
-    log::start(&env)?;
+    let env = runtime::start()?;
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws::config(&env)?);
     warm_up::dynamodb(&dynamodb).await;
     let app = analytics::App::new(&env, &dynamodb)?;

@@ -8,7 +8,7 @@ use lambda_http::{
 use referrals::{
     aws::{self, secrets::Secrets, warm_up},
     lambda::http,
-    runtime::{Allocator, Call, Env, log},
+    runtime::{self, Allocator, Call},
 };
 
 #[global_allocator]
@@ -16,8 +16,7 @@ static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let env = Env::process();
-    log::start(&env)?;
+    let env = runtime::start()?;
     let aws = aws::config(&env)?;
     let dynamodb = Client::new(&aws);
     let (secrets, ()) = tokio::join!(Secrets::read(&env, &aws), warm_up::dynamodb(&dynamodb));

@@ -28,6 +28,32 @@ use crate::domain::time::Timestamp;
 /// would touch three of them.
 pub use mimalloc::MiMalloc as Allocator;
 
+/// Starts a function: reads its environment and starts the log.
+///
+/// # Errors
+/// Returns an error when a setting of the log is invalid, or when Lambda would send several invocations to this process at once.
+pub fn start() -> Result<Env, Misconfigured> {
+    let env = Env::process();
+    one_at_a_time(&env)?;
+    log::start(&env)?;
+    Ok(env)
+}
+
+/// Checks the number of invocations that Lambda sends to a process at once. Only Lambda Managed Instances set it.
+fn one_at_a_time(env: &Env) -> Result<(), Misconfigured> {
+    const NAME: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+    match env.parsed::<u32>(NAME, 1)? {
+        0 | 1 => Ok(()),
+        more => Err(Misconfigured::new(
+            NAME,
+            format!(
+                "is {more}, but a function handles one invocation at a time; on Lambda Managed Instances, set \
+                 PerExecutionEnvironmentMaxConcurrency to 1"
+            ),
+        )),
+    }
+}
+
 /// The time, randomness and deadline of one invocation, read once at its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -173,4 +199,22 @@ pub fn explain(problem: &dyn Error) -> String {
         cause = deeper.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_invocations_at_once_are_refused() {
+        let with = |value: &str| one_at_a_time(&Env::default().with("AWS_LAMBDA_MAX_CONCURRENCY", value));
+        for value in ["", "0", "1"] {
+            assert_eq!(with(value), Ok(()), "{value}");
+        }
+        assert_eq!(one_at_a_time(&Env::default()), Ok(()));
+        for value in ["2", "1600", "x"] {
+            let problem = with(value).unwrap_err().to_string();
+            assert!(problem.contains("AWS_LAMBDA_MAX_CONCURRENCY"), "{problem}");
+        }
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A number of minor units (cents, pence, yen) or of points. It is at most 2^53 - 1, so that every JSON parser reads it
 /// exactly.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(into = "u64", try_from = "u64")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(into = "u64")]
 pub struct Amount(u64);
 
 impl Amount {
@@ -32,6 +32,37 @@ impl TryFrom<u64> for Amount {
 
     fn try_from(count: u64) -> Result<Self, InvalidAmount> {
         (count <= Self::MAX).then_some(Self(count)).ok_or(InvalidAmount)
+    }
+}
+
+/// JSON Schema counts `4200.0` as an integer, and some programs write it, such as pandas for a column with an empty cell. So a
+/// number without a fraction is read, whatever its form.
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Amount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Amount, E> {
+                count.try_into().map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Amount, E> {
+                u64::try_from(count).map_err(|_| E::custom(InvalidAmount)).and_then(|count| self.visit_u64(count))
+            }
+
+            fn visit_f64<E: de::Error>(self, count: f64) -> Result<Amount, E> {
+                // The shortest text of a number without a fraction has only digits.
+                count.to_string().parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_u64(Visitor)
     }
 }
 
@@ -122,6 +153,21 @@ mod tests {
         assert!("9007199254740991".parse::<Amount>().is_ok());
         for text in ["-1", "1.5", "9007199254740992", "", "ten"] {
             assert!(text.parse::<Amount>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_fraction_is_whole_in_every_form() {
+        let read = |text: &str| serde_json::from_str::<Amount>(text).map(u64::from).ok();
+        for text in ["4200", "4200.0", "4.2e3", "42E2", "4200.000"] {
+            assert_eq!(read(text), Some(4200), "{text}");
+        }
+        assert_eq!(
+            (read("0"), read("0.0"), read("9007199254740991.0")),
+            (Some(0), Some(0), Some(9_007_199_254_740_991))
+        );
+        for text in ["1.5", "-1", "-1.0", "1e-3", "9007199254740992.0", "1e300", "\"4200\"", "null", "true", "[1]"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

@@ -15,7 +15,7 @@ use referrals::{
 };
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{Fault, World};
 
 const STACK: &str = "a-stack";
 
@@ -129,6 +129,31 @@ async fn a_referral_is_counted_and_logged_without_user_ids() {
             .filter(|event| event["source"] == "referrals")
             .all(|event| { event["detail"]["correlation_id"] == correlation_id })
     );
+    world.end().await;
+}
+
+/// Work that is left after an error is retried. Only a refused reward needs an operator, so only it is counted as `failed`.
+#[tokio::test]
+async fn only_a_refused_reward_is_counted_as_failed() {
+    let log = Log::default();
+    let _guard = log.start("INFO");
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    world.wire().break_next("Query", [Fault::Throttled; 400]);
+    world.service().sweep_now().await.unwrap_err();
+    world.wire().mend();
+    let sum = |lines: &[Value]| sums(lines).get("failed").copied();
+    let lines = log.take();
+    assert!(!Log::with(&lines, "work_page_not_read").is_empty(), "{lines:#?}");
+    assert_eq!(sum(&lines), None, "{lines:#?}");
+
+    world.script("credit", json!({"answers": [400]})).await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "rewarded").await;
+    world.until_idle().await;
+    world.service().sweep_now().await.unwrap();
+    let lines = log.take();
+    assert_eq!(sum(&lines), Some(1.0), "{lines:#?}");
     world.end().await;
 }
 

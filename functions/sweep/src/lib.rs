@@ -118,7 +118,9 @@ pub async fn handle(app: &App, _payload: Value, call: Call) -> Result<Value, Err
 /// Logs what the sweep found and did, with its metrics.
 fn log(swept: &Swept, parked: Option<u64>) {
     let Swept { due: sweep_backlog, lag_seconds: sweep_lag, advanced: sweep_advanced, .. } = *swept;
-    let Swept { missed: stream_missed, undelivered_seconds: oldest_undelivered, announced, failed, left, .. } = *swept;
+    let Swept { missed: stream_missed, undelivered_seconds: oldest_undelivered, announced, left, .. } = *swept;
+    // A field `failed` would be the metric of refused rewards.
+    let errors = swept.failed;
     let outcome = LogOutcome::Swept.as_str();
     tracing::info!(
         outcome,
@@ -129,7 +131,7 @@ fn log(swept: &Swept, parked: Option<u64>) {
         oldest_undelivered,
         parked,
         announced,
-        failed,
+        errors,
         left
     );
 }

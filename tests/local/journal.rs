@@ -66,7 +66,8 @@ pub(crate) struct Received {
     pub(crate) subsystem: String,
     pub(crate) reversal: bool,
     pub(crate) headers: Value,
-    pub(crate) body: Value,
+    /// The exact text, because the signature in the headers covers it.
+    pub(crate) body: String,
     pub(crate) status: u16,
     pub(crate) at: i64,
 }
@@ -249,7 +250,7 @@ impl Journal {
     pub(crate) fn record_call(&self, call: &Received) -> Result<()> {
         let sql = "INSERT INTO calls (subsystem, reversal, headers, body, status, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let Received { subsystem, reversal, headers, body, status, at } = call;
-        let (headers, body) = (headers.to_string(), body.to_string());
+        let headers = headers.to_string();
         self.connection().prepare_cached(sql)?.execute(params![subsystem, reversal, headers, body, status, at])?;
         Ok(())
     }
@@ -260,12 +261,11 @@ impl Journal {
         let sql = "SELECT subsystem, reversal, headers, body, status, at FROM calls ORDER BY seq LIMIT -1 OFFSET ?1";
         let mut statement = connection.prepare_cached(sql)?;
         let calls = statement.query_map([after], |row| {
-            let (headers, body) = (json(row, 2)?, json(row, 3)?);
             Ok(Received {
                 subsystem: row.get(0)?,
                 reversal: row.get(1)?,
-                headers,
-                body,
+                headers: json(row, 2)?,
+                body: row.get(3)?,
                 status: row.get(4)?,
                 at: row.get(5)?,
             })
@@ -426,7 +426,8 @@ mod tests {
             subsystem: "credit".to_owned(),
             reversal: false,
             headers: json!({"idempotency-key": "ref:referrer"}),
-            body: json!({"amount": 1}),
+            // Neither sorted nor compact.
+            body: r#"{"user_id": "bob", "amount":1}"#.to_owned(),
             status: 200,
             at: 1,
         };

@@ -128,7 +128,7 @@ async fn received(
         subsystem: kind.to_owned(),
         reversal,
         headers: headers_of(headers),
-        body: parsed(&String::from_utf8_lossy(body)),
+        body: String::from_utf8_lossy(body).into_owned(),
         status: status.as_u16(),
         at: clock::now(),
     })?;
@@ -157,12 +157,14 @@ fn set_script(local: &Local, kind: &str, body: &[u8]) -> Response<Body> {
 /// The calls that the stand-ins received, including those answered with an error, without the first `after`.
 fn deliveries(local: &Local, after: u32) -> Result<Value, JournalError> {
     let calls = local.journal.calls(after)?.into_iter().map(|call| {
+        let body = parsed(&call.body);
         json!({
-            "reward_id": call.body["reward_id"],
+            "reward_id": body["reward_id"],
             "type": call.subsystem,
             "reversal": call.reversal,
             "headers": call.headers,
-            "body": call.body,
+            "body": body,
+            "body_text": call.body,
             "status": call.status,
             "received_at": clock::text(call.at),
         })

@@ -188,6 +188,29 @@ async fn only_the_local_secret_verifies_a_call() {
     world.end().await;
 }
 
+/// The local service shows the text that was signed, so that a developer can try a library's verification with it.
+#[tokio::test]
+async fn the_shown_text_of_a_delivery_has_the_shown_signature() {
+    let world = World::start().await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "rewarded").await;
+    world.until_idle().await;
+    let webhook = Webhook::new(world.service().env().get("WEBHOOK_SECRET").unwrap()).unwrap();
+    let calls = calls(&world, "credit").await;
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        let mut headers = HeaderMap::new();
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            headers.insert(name, call["headers"][name].as_str().unwrap().parse().unwrap());
+        }
+        let text = call["body_text"].as_str().unwrap_or_default();
+        webhook.verify(text.as_bytes(), &headers).unwrap_or_else(|problem| panic!("{problem}: {call:#}"));
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), call["body"]);
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn each_reward_type_goes_to_its_own_subsystem() {
     let world = World::with_env([

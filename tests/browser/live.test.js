@@ -40,7 +40,7 @@ for (const scheme of ["light", "dark"]) {
       for (const side of ["referrer", "referee"]) {
         await entry("reward.issued", `bob:${side}`).waitFor();
         await entry("credit delivery", `bob:${side}`).waitFor();
-        await page.locator("#life li.done", { hasText: `${side}'s credit, 1000 USD: delivered` }).waitFor();
+        await page.locator("#life li.done", { hasText: `${side}'s credit, $10.00: delivered` }).waitFor();
       }
       // Wait for entries that should not come, such as a second delivery.
       const shown = async () => page.locator("#events li").count();

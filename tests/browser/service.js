@@ -62,10 +62,10 @@ export class Service {
   }
 
   /** Publishes an order of each of these referees, in calls of the maximum size. */
-  async order(referees) {
+  async order(referees, currency = "USD") {
     await each(Math.ceil(referees.length / 10), (page) =>
       this.publish("order.completed", referees.slice(page * 10, page * 10 + 10).map((at) =>
-        ({ order_id: `order-${at}`, user_id: `referee-${at}`, amount: 4200, currency: "USD" }))));
+        ({ order_id: `order-${at}`, user_id: `referee-${at}`, amount: 4200, currency }))));
   }
 
   /** Waits until `settled` accepts the default program's total and the number of owed rewards. */

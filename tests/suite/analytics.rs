@@ -1,12 +1,16 @@
 //! Analytics: every referral is counted once, and queries read only the analytics table.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::{Client, config::timeout::TimeoutConfig};
 use local::Service;
 use referrals::{
-    analytics::{Analytics, CountOutcome, Facts},
-    referral::Referral,
+    analytics::{Analytics, CountOutcome, Facts, Share, Shares},
+    domain::money::{Amount, Currency, Money},
+    referral::{Referral, reward::Benefit},
     runtime::Call,
     store::{
         items::referral::{from_referral_item, to_referral_item},
@@ -231,8 +235,8 @@ async fn queries_read_only_the_analytics_table() {
     let owed = json!({"type": "points", "currency": null, "held": none, "issued": none, "failed": one, "total": one});
     assert_eq!(liability, json!({"items": [owed]}));
 
-    let nowhere = world.get("/admin/programs/other/daily").await.with(200);
-    assert_eq!((&nowhere["total"]["attributed"], &nowhere["total"]["conversion_rate"]), (&json!(0), &Value::Null));
+    let before = world.get("/admin/programs/default/daily?to=2025-11-01").await.with(200);
+    assert_eq!((&before["total"]["attributed"], &before["total"]["conversion_rate"]), (&json!(0), &Value::Null));
     assert_eq!(world.wire().take_calls(), [], "the operational table is not read");
     assert!(world.wire().take_analytics_calls().len() > 40);
     world.end().await;
@@ -267,21 +271,38 @@ async fn every_query_answers_as_csv() {
         text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
     };
     let ranked = csv("/admin/programs/default/referrers?period=all&format=csv").await;
-    let expected = [
-        "referrer_id",
-        "net_conversions",
-        "attributed",
-        "converted",
-        "rewarded",
-        "voided_referee_flagged",
-        "issued_credit_USD_count",
-        "issued_credit_USD_amount",
-        "delivered_credit_USD_count",
-        "delivered_credit_USD_amount",
-    ];
+    let voided = ["referrer_flagged", "referee_flagged", "reciprocal_referral"];
+    let voided = voided.into_iter().chain(["order_cancelled", "order_refunded", "payment_disputed"]);
+    let rewards = ["issued", "delivered", "failed"].into_iter().flat_map(|stage| {
+        let sums = ["credit_USD_count", "credit_USD_amount", "points_count", "points_amount", "other_count"];
+        sums.map(|sum| format!("{stage}_{sum}"))
+    });
+    let counts = ["referrer_id", "net_conversions", "attributed", "converted", "rewarded"].map(str::to_owned);
+    let expected: Vec<_> =
+        counts.into_iter().chain(voided.map(|reason| format!("voided_{reason}"))).chain(rewards).collect();
     assert_eq!(ranked[0], expected);
-    assert_eq!(ranked[1], ["alice", "2", "4", "3", "2", "1", "2", "2000", "2", "2000"]);
-    assert_eq!(ranked[2], ["dora", "1", "1", "1", "1", "0", "1", "1000", "1", "1000"]);
+    let row = |row: usize| -> BTreeMap<&str, &str> {
+        ranked[0]
+            .iter()
+            .map(String::as_str)
+            .zip(ranked[row].iter().map(String::as_str))
+            .filter(|(_, cell)| *cell != "0")
+            .collect()
+    };
+    let alice = [
+        ("referrer_id", "alice"),
+        ("net_conversions", "2"),
+        ("attributed", "4"),
+        ("converted", "3"),
+        ("rewarded", "2"),
+        ("voided_referee_flagged", "1"),
+        ("issued_credit_USD_count", "2"),
+        ("issued_credit_USD_amount", "2000"),
+        ("delivered_credit_USD_count", "2"),
+        ("delivered_credit_USD_amount", "2000"),
+    ];
+    assert_eq!(row(1), BTreeMap::from(alice));
+    assert_eq!((row(2)["referrer_id"], row(2)["net_conversions"], ranked.len()), ("dora", "1", 3));
     let daily = csv("/admin/programs/default/daily?format=csv").await;
     assert_eq!((daily.len(), &daily[0][..3]), (31, &["date", "attributed", "converted"].map(str::to_owned)[..]));
     assert!(daily.iter().all(|row| row.len() == daily[0].len()));
@@ -298,6 +319,126 @@ async fn every_query_answers_as_csv() {
     assert!(second.body.as_str().unwrap().contains("\ndora,"), "{second:?}");
     assert!(second.headers.get("link").is_none());
     world.end().await;
+}
+
+/// The header line of an answer as CSV.
+async fn header(world: &World, path: &str) -> String {
+    world.get(path).await.with(200).as_str().unwrap().lines().next().unwrap().to_owned()
+}
+
+/// A spreadsheet that appends pages or days needs the same columns in each.
+#[tokio::test]
+async fn the_columns_of_a_csv_do_not_depend_on_its_rows() {
+    let (empty, filled) = (World::with_env([("REFEREE_REWARD_TYPE", "points")]).await, filled().await);
+    for query in ["referrers?period=all&", "referrers?period=2025-11&", "daily?", "daily?to=2025-11-01&", "cohorts?"] {
+        let path = format!("/admin/programs/default/{query}format=csv");
+        assert_eq!(header(&empty, &path).await, header(&filled, &path).await, "{query}");
+    }
+    let of = async |query: &str| header(&filled, &format!("/admin/programs/default/{query}&format=csv")).await;
+    let first = filled.get("/admin/programs/default/referrers?period=all&limit=1&format=csv").await;
+    let link = first.headers["link"].to_str().unwrap().to_owned();
+    let next = link.strip_prefix("<?").unwrap().split('>').next().unwrap();
+    assert_eq!(
+        of("referrers?period=all&limit=1").await,
+        header(&filled, &format!("/admin/programs/default/referrers?{next}")).await
+    );
+    assert_eq!(of("referrers?period=all").await, of("referrers?period=2025-11").await);
+    assert_eq!(of("daily?").await, of("daily?to=2025-11-01").await);
+    empty.end().await;
+    filled.end().await;
+}
+
+/// Rewards of a type and currency that is not configured any more are counted, so that no reward is missing in a CSV.
+#[tokio::test]
+async fn rewards_of_an_earlier_configuration_are_in_the_column_other() {
+    let world = World::with(|options| {
+        options.pace.stream = false;
+        options.env = std::mem::take(&mut options.env).with("CURRENCY", "EUR");
+    })
+    .await;
+    let at = Some("2026-11-22T12:00:00Z".parse().unwrap());
+    let share = |benefit| Share { benefit, delivered_at: at, failed_at: None };
+    let earlier = Money { amount: Amount::small(700), currency: Currency::USD };
+    let shares =
+        Shares { referrer: share(Benefit::Credit(earlier)), referee: share(Benefit::Points(Amount::small(5))) };
+    let facts = Facts { rewarded_at: at, shares: Some(shares), ..converted_by("alice", "bob") };
+    analytics(&world).record(&facts).await.unwrap();
+    let path = "/admin/programs/default/daily?from=2026-11-22&to=2026-11-22&format=csv";
+    let text = world.get(path).await.with(200).as_str().unwrap().to_owned();
+    let lines: Vec<Vec<_>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let cell = |name: &str| lines[1][lines[0].iter().position(|column| *column == name).expect(&text)];
+    let cells = ["issued_credit_EUR_count", "issued_other_count", "delivered_other_count", "failed_other_count"];
+    assert_eq!(cells.map(cell), ["0", "2", "2", "0"], "{text}");
+    world.end().await;
+}
+
+/// A spreadsheet evaluates a cell that begins with one of these characters, and a member chooses their own id.
+#[tokio::test]
+async fn text_cells_are_no_formulas() {
+    let world = World::start().await;
+    for (referrer, referee) in [("-2+3", "r1"), ("+1", "r2"), ("@sum", "r3"), ("a-b", "r4")] {
+        let at = |user: &str| user.replace('+', "%2B").replace('@', "%40");
+        let code = world.put(&format!("/v1/users/{}/code", at(referrer)), json!({})).await.with(201);
+        world.attribute(referee, code["code"].as_str().unwrap()).await.with(201);
+        world.order(referee, &format!("o-{referee}")).await;
+    }
+    world.until_idle().await;
+    let names = async |query: &str| -> BTreeSet<String> {
+        let path = format!("/admin/programs/default/referrers?period=all&format=csv{query}");
+        let text = world.get(&path).await.with(200).as_str().unwrap().to_owned();
+        text.lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect()
+    };
+    let set = |names: [&str; 4]| -> BTreeSet<String> { names.into_iter().map(str::to_owned).collect() };
+    assert_eq!(names("").await, set(["'-2+3", "'+1", "'@sum", "a-b"]));
+    assert_eq!(names("&raw=false").await, names("").await);
+    assert_eq!(names("&raw=true").await, set(["-2+3", "+1", "@sum", "a-b"]));
+    // The link to the next page has the same form.
+    let first = world.get("/admin/programs/default/referrers?period=all&limit=1&format=csv&raw=true").await;
+    assert!(first.headers["link"].to_str().unwrap().contains("raw=true"), "{first:?}");
+    world.end().await;
+}
+
+/// A mistyped program must not look like one without referrals.
+#[tokio::test]
+async fn a_program_that_is_neither_configured_nor_counted_is_not_found() {
+    let world = World::with(|options| options.pace.stream = false).await;
+    let questions = ["daily", "referrers", "cohorts", "daily?format=csv", "referrers?format=csv", "cohorts?format=csv"];
+    for question in questions {
+        world.get(&format!("/admin/programs/other/{question}")).await.refused(404, "program_not_found");
+        world.get(&format!("/admin/programs/default/{question}")).await.with(200);
+    }
+    world.get("/admin/programs/other/daily?format=xls").await.refused(400, "invalid_request");
+    // A program that ran here earlier is still in the analytics, also outside the days and months of its counters.
+    let facts = Facts { program: "other".parse().unwrap(), ..converted_by("alice", "bob") };
+    analytics(&world).record(&facts).await.unwrap();
+    for question in questions.into_iter().chain(["daily?to=2025-11-01", "referrers?period=2025-11"]) {
+        world.get(&format!("/admin/programs/other/{question}")).await.with(200);
+    }
+    world.get("/admin/programs/others/daily").await.refused(404, "program_not_found");
+    world.end().await;
+}
+
+/// A client must not guess how many digits a currency has: JavaScript engines differ from ISO 4217 and from each other.
+#[tokio::test]
+async fn amounts_carry_the_exponent_of_their_currency() {
+    for (currency, exponent) in [("HUF", json!(2)), ("IQD", json!(3)), ("JPY", json!(0)), ("XYZ", Value::Null)] {
+        let world = World::with_env([("CURRENCY", currency), ("REFEREE_REWARD_TYPE", "points")]).await;
+        world.script("credit", json!({"answers": [400]})).await;
+        world.refer("alice", "bob").await;
+        let detail = json!({"order_id": "o-1", "user_id": "bob", "amount": 4200, "currency": currency});
+        world.publish("order.completed", detail).await;
+        world.until_status("bob", "rewarded").await;
+        world.until_idle().await;
+        let daily = world.get("/admin/programs/default/daily").await.with(200)["total"]["rewards"].clone();
+        let ranked = world.get("/admin/programs/default/referrers?period=all").await.with(200);
+        let owed = world.get("/admin/liability").await.with(200)["items"].clone();
+        let failed = world.get("/admin/rewards").await.with(200)["items"].clone();
+        for shown in [&daily[0], &ranked["items"][0]["rewards"][0], &owed[0], &failed[0]] {
+            assert_eq!((&shown["currency"], &shown["currency_exponent"]), (&json!(currency), &exponent), "{shown}");
+        }
+        assert_eq!((&daily[1]["currency"], daily[1].get("currency_exponent")), (&Value::Null, Some(&Value::Null)));
+        world.end().await;
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use referrals::{
     domain::time::Timestamp,
     lambda::http::{self, problem::Problem, request},
     lifecycle::issue::{LONGEST_PAUSE, grace_period},
+    program::Program,
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::Store,
 };
@@ -33,14 +34,16 @@ pub struct App {
     analytics: Analytics,
     bus: Bus,
     dead_letters: DeadLetters,
+    /// The configured program.
+    program: Program,
     /// The cache server that landing uses. Changes of codes are written to it, too.
     cache: Option<Server>,
     grace: Duration,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `METRICS_TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), `CACHE_URL`, `CACHE_TIMEOUT_MS`, and
-    /// the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`, `COUPON_DEAD_LETTER_QUEUE_URL`,
+    /// Reads `TABLE_NAME`, `METRICS_TABLE_NAME`, `BUS_NAME`, `GRACE_SECONDS` (600), `CACHE_URL`, `CACHE_TIMEOUT_MS`, the
+    /// settings of the [`Program`], and the dead-letter queues: `CREDIT_DEAD_LETTER_QUEUE_URL`, `COUPON_DEAD_LETTER_QUEUE_URL`,
     /// `POINTS_DEAD_LETTER_QUEUE_URL` and `CONVERSION_POISON_QUEUE_URL`.
     ///
     /// # Errors
@@ -56,6 +59,7 @@ impl App {
             analytics: Analytics::from_env(env, &dynamodb)?,
             bus: Bus::from_env(env, eventbridge.into())?,
             dead_letters: DeadLetters::from_env(env, sqs.into())?,
+            program: Program::from_env(env)?,
             cache: Server::from_env(env)?,
             grace: grace_period(env)?,
         })

@@ -7,6 +7,11 @@ pub(crate) fn reward_not_found() -> Problem {
     Problem::new(Reason::RewardNotFound, "This reward does not exist.")
 }
 
+/// No program with this id is configured or was ever counted.
+pub(crate) fn program_not_found() -> Problem {
+    Problem::new(Reason::ProgramNotFound, "This program does not exist.")
+}
+
 /// No member has this code.
 pub(crate) fn code_not_found() -> Problem {
     Problem::new(Reason::CodeNotFound, "This code does not exist.")

@@ -26,7 +26,7 @@ mod subject;
 pub use calendar::Period;
 pub use contributions::{Contributions, LATEST_WEEK, TIME_TO_CONVERT, contributions};
 pub use counters::Counters;
-pub use facts::Facts;
+pub use facts::{Facts, Share, Shares};
 pub use queries::{Rank, Ranked};
 pub use store::{Analytics, CountOutcome};
 pub use subject::Board;

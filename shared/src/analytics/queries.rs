@@ -69,6 +69,19 @@ impl Analytics {
         Ok(days)
     }
 
+    /// Whether a referral of this program was ever counted.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn has_counted(&self, program: &ProgramId) -> Result<bool, StoreError> {
+        let first = |shard| {
+            let query = expressions::all(&self.client, &items::days_partition(program, shard));
+            query.table_name(&self.table).limit(1).send()
+        };
+        let answers = try_join_all((0..SHARDS).map(first)).await?;
+        Ok(answers.iter().any(|answer| answer.count > 0))
+    }
+
     /// The liability: the rewards that are now held, issued but not delivered, or failed.
     ///
     /// # Errors

@@ -88,6 +88,13 @@ pub struct Currency([u8; 3]);
 impl Currency {
     /// The United States dollar.
     pub const USD: Self = Self(*b"USD");
+
+    /// How many digits of an amount are behind the decimal point: 2 for cents. `None` if ISO 4217 does not list the
+    /// currency, or it has no minor unit (gold).
+    #[cfg(feature = "iso-currency")]
+    pub fn exponent(self) -> Option<u16> {
+        iso_currency::Currency::from_code(&self.to_string())?.exponent()
+    }
 }
 
 /// The text is not a currency of three capital letters.
@@ -176,6 +183,22 @@ mod tests {
         assert_eq!("EUR".parse::<Currency>().unwrap().to_string(), "EUR");
         for text in ["eur", "EU", "EURO", "", "E1R"] {
             assert!(text.parse::<Currency>().is_err(), "{text}");
+        }
+    }
+
+    #[cfg(feature = "iso-currency")]
+    #[test]
+    fn exponents_are_those_of_iso_4217() {
+        // JavaScript engines do not agree with ISO 4217 on the first line, and other lists not on the second.
+        let first = [("HUF", 2), ("IQD", 3), ("IDR", 2), ("COP", 2), ("ALL", 2), ("RSD", 2), ("LBP", 2), ("PKR", 2)];
+        let second = [("MGA", 2), ("MRU", 2), ("JPY", 0), ("KWD", 3), ("ISK", 0), ("UGX", 0), ("CLF", 4), ("TND", 3)];
+        // Currencies since 2024.
+        let recent = [("XCG", 2), ("ZWG", 2), ("XAD", 2), ("EUR", 2), ("BGN", 2)];
+        for (currency, exponent) in first.into_iter().chain(second).chain(recent) {
+            assert_eq!(currency.parse::<Currency>().unwrap().exponent(), Some(exponent), "{currency}");
+        }
+        for currency in ["XAU", "XXX", "XYZ"] {
+            assert_eq!(currency.parse::<Currency>().unwrap().exponent(), None, "{currency}");
         }
     }
 

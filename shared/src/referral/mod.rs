@@ -18,7 +18,7 @@ use crate::{
         order::{AdjustmentCause, NotedAdjustment},
         time::Timestamp,
     },
-    fraud::{FraudReason, UnknownReason},
+    fraud::{self, FraudReason, Gate, UnknownReason},
     program::Terms,
 };
 
@@ -159,6 +159,12 @@ pub enum VoidReason {
 }
 
 impl VoidReason {
+    /// Every reason that a void can have.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let orders = [Self::OrderCancelled, Self::OrderRefunded, Self::PaymentDisputed];
+        fraud::reasons_at(Gate::Issue).map(Self::Fraud).chain(orders)
+    }
+
     /// The name in HTTP answers, items, events and counters.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 // The live list of events on the bus and calls to the reward endpoints, polled every half second.
 
-import { element } from "/dashboard/elements.js";
+import { element, money } from "/dashboard/elements.js";
 
 const PAUSE = 500;
 /** The most entries on the page; older ones are removed. */
@@ -12,7 +12,14 @@ const noEvents = document.querySelector("#no-events");
 /** The time of day in UTC, like all times of this service. */
 export const clock = (time) => new Date(time).toISOString().slice(11, 23);
 
-const rewardOf = ({ side, amount, currency, type }) => `${side}, ${amount} ${currency ?? type}`;
+/** Bus, event and currency of this service. */
+export const settings = await (await fetch("/_local/live/settings")).json();
+
+/** An amount as text: money in its major unit, points with their name. The exponent is known only for the current currency. */
+export const worthOf = ({ amount, currency }) =>
+  currency ? money(amount, currency, currency === settings.currency ? settings.currency_exponent : null) : `${amount} points`;
+
+const rewardOf = (reward) => `${reward.side}, ${worthOf(reward)}`;
 
 function summaryOf(detail) {
   const id = detail.reward_id ?? detail.referee_id ?? detail.user_id ?? "";

@@ -5,6 +5,7 @@ use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header::CONTENT_SECURITY_POLICY},
 };
+use referrals::domain::money::Currency;
 use serde_json::json;
 
 use crate::{
@@ -34,15 +35,19 @@ pub(crate) fn respond(local: &Local, file: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// The settings with which the page publishes events that convert: `{bus, event, currency}`.
+/// The settings with which the page publishes events that convert: `{bus, event, currency}`, and the currency's exponent,
+/// with which it shows money.
 fn settings(local: &Local) -> Response<Body> {
     let setting = |name, usual| local.env.get(name).unwrap_or(usual);
+    let currency = setting("CURRENCY", "USD");
+    let exponent = currency.parse().ok().and_then(Currency::exponent);
     json_answer(
         StatusCode::OK,
         &json!({
             "bus": local.bus,
             "event": setting("QUALIFYING_EVENT", "order.completed"),
-            "currency": setting("CURRENCY", "USD"),
+            "currency": currency,
+            "currency_exponent": exponent,
         }),
     )
 }

@@ -1,13 +1,12 @@
 // The live view: the buttons' actions and the referral's current state.
 
 import { element } from "/dashboard/elements.js";
-import { clock, follow } from "./events.js";
+import { clock, follow, settings, worthOf } from "./events.js";
 
 const form = document.querySelector("#people");
 const answer = document.querySelector("#answer");
 const life = document.querySelector("#life");
 const state = document.querySelector("#status");
-const settings = await (await fetch("/_local/live/settings")).json();
 
 const people = () => Object.fromEntries(new FormData(form));
 
@@ -53,8 +52,8 @@ const stepOf = (name, at, mark = at ? "done" : "") =>
   element("li", { class: mark }, name, ...(at ? [element("time", { datetime: at }, clock(at))] : []));
 
 function steps(referral) {
-  const reward = ({ side, type, amount, currency, status, delivered_at, issued_at }) =>
-    stepOf(`${side}'s ${type}, ${amount} ${currency ?? "points"}: ${status}`, delivered_at ?? issued_at,
+  const reward = ({ side, type, status, delivered_at, issued_at, ...worth }) =>
+    stepOf(`${side}'s ${type}, ${worthOf(worth)}: ${status}`, delivered_at ?? issued_at,
       status === "delivered" ? "done" : status === "failed" ? "wrong" : "");
   const voided = referral.voided_at ? [stepOf(`Voided: ${referral.void_reason.replaceAll("_", " ")}`, referral.voided_at, "wrong")] : [];
   return element("ol", { class: "steps" }, stepOf(`Attributed to ${referral.referrer_id}`, referral.created_at),

@@ -14,8 +14,8 @@ use referrals::{
 use serde::Serialize;
 
 use super::{
-    csv::Csv,
-    query::{Format, Spans, program},
+    csv::{Cell, Csv},
+    query::{Format, Spans, program, require_known},
 };
 use crate::App;
 
@@ -48,6 +48,7 @@ pub(crate) async fn cohorts(
     let (program, format) = (self::program(program)?, Format::of(request)?);
     let now = Week::of(Day::of(call.now));
     let span = WEEKS.parse(request, now)?;
+    require_known(app, &program).await?;
     let days = app.analytics.days(&program, span.from.monday(), span.to.sunday()).await?;
     let cohort = |week: Week| {
         let mut sum = Counters::default();
@@ -60,7 +61,7 @@ pub(crate) async fn cohorts(
             let (from, to) = (span.from.to_string(), span.to.to_string());
             Ok(json(StatusCode::OK, &CohortsView { program: &program, from, to, weeks }))
         }
-        Format::Csv => csv(&weeks).respond(),
+        Format::Csv { raw } => csv(&weeks).respond(raw),
     }
 }
 
@@ -74,9 +75,10 @@ fn csv(weeks: &[CohortView]) -> Csv {
     let weeks_later =
         (0..LATEST_WEEK).map(|week| format!("week_{week}")).chain([format!("week_{LATEST_WEEK}_or_later")]);
     let row = |cohort: &CohortView| {
-        let converted =
-            (0..=LATEST_WEEK).map(|week| cohort.converted_by_week.get(week).map(i128::to_string).unwrap_or_default());
-        [cohort.week.clone(), cohort.attributed.to_string()].into_iter().chain(converted).collect()
+        // The cell of a week that has not come yet is empty.
+        let converted = |week| cohort.converted_by_week.get(week).map_or(Cell::Empty, |count| Cell::Number(*count));
+        let first = [Cell::Text(cohort.week.clone()), Cell::Number(cohort.attributed)];
+        first.into_iter().chain((0..=LATEST_WEEK).map(converted)).collect()
     };
     Csv {
         columns: ["week", "attributed"].map(str::to_owned).into_iter().chain(weeks_later).collect(),

@@ -16,8 +16,8 @@ use referrals::{
 use serde::Serialize;
 
 use super::{
-    csv::{Columns, Csv},
-    query::{Format, RewardsView, Span, Spans, program, rewards},
+    csv::{Cell, Columns, Csv},
+    query::{Format, RewardsView, Span, Spans, program, require_known, rewards},
 };
 use crate::App;
 
@@ -65,11 +65,12 @@ struct BucketView {
 pub(crate) async fn daily(app: &App, program: &str, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
     let (program, format) = (self::program(program)?, Format::of(request)?);
     let span = DAYS.parse(request, Day::of(call.now))?;
+    require_known(app, &program).await?;
     let mut found = app.analytics.days(&program, span.from, span.to).await?;
     let days: Vec<_> = DAYS.each(span).map(|day| (day, found.remove(&day).unwrap_or_default())).collect();
     match format {
         Format::Json => Ok(json(StatusCode::OK, &view(&program, span, &days))),
-        Format::Csv => csv(&days).respond(),
+        Format::Csv { raw } => csv(&days, &Columns::of(&app.program)).respond(raw),
     }
 }
 
@@ -109,8 +110,7 @@ fn rate(part: i128, of: i128) -> Option<f64> {
     Some(f64::from(i32::try_from(rounded).ok()?) / 10_000.0)
 }
 
-fn csv(days: &[(Day, Counters)]) -> Csv {
-    let more = Columns::of(days.iter().map(|(_, counters)| counters));
+fn csv(days: &[(Day, Counters)], more: &Columns) -> Csv {
     let columns = ["date", "attributed", "converted", "converted_since", "rewarded"].map(str::to_owned);
     let bounds = TIME_TO_CONVERT.iter().map(|(below, _)| format!("time_to_convert_below_{below}"));
     let longest = TIME_TO_CONVERT.last().map(|(below, _)| format!("time_to_convert_{below}_or_more"));
@@ -118,8 +118,8 @@ fn csv(days: &[(Day, Counters)]) -> Csv {
         let counts =
             [counters.get(ATTRIBUTED), counters.get(CONVERTED), converted_since(counters), counters.get(REWARDED)];
         let times = (0..=TIME_TO_CONVERT.len()).map(|place| counters.get(&counters::time_to_convert(place)));
-        let counts = counts.into_iter().chain(times).map(|count| count.to_string());
-        std::iter::once(day.to_string()).chain(counts).chain(more.cells(counters)).collect()
+        let counts = counts.into_iter().chain(times).chain(more.counts(counters)).map(Cell::Number);
+        std::iter::once(Cell::Text(day.to_string())).chain(counts).collect()
     };
     Csv {
         columns: columns.into_iter().chain(bounds).chain(longest).chain(more.names()).collect(),

@@ -10,7 +10,7 @@ use referrals::{
 use serde::Serialize;
 
 use super::{
-    csv::Csv,
+    csv::{Cell, Csv},
     query::{ByKind, Format},
 };
 use crate::App;
@@ -24,6 +24,7 @@ struct LiabilityView {
 struct OwedView {
     r#type: RewardType,
     currency: Option<Currency>,
+    currency_exponent: Option<u16>,
     /// Rewards of converted referrals whose hold has not ended.
     held: Sum,
     /// Issued, without an answer of the subsystem yet.
@@ -40,7 +41,7 @@ pub(crate) async fn liability(app: &App, request: &Request) -> Result<Response<B
     let items = ByKind::of(&app.analytics.liability().await?).each(owed);
     match format {
         Format::Json => Ok(json(StatusCode::OK, &LiabilityView { items })),
-        Format::Csv => csv(&items).respond(),
+        Format::Csv { raw } => csv(&items).respond(raw),
     }
 }
 
@@ -48,7 +49,7 @@ fn owed(Kind { r#type, currency }: Kind, at: &dyn Fn(Stage) -> Sum) -> OwedView 
     let [held, issued, failed] = [Stage::Held, Stage::Issued, Stage::Failed].map(at);
     let all = |of: fn(Sum) -> i128| [held, issued, failed].into_iter().map(of).sum();
     let total = Sum { count: all(|sum| sum.count), amount: all(|sum| sum.amount) };
-    OwedView { r#type, currency, held, issued, failed, total }
+    OwedView { r#type, currency, currency_exponent: currency.and_then(Currency::exponent), held, issued, failed, total }
 }
 
 fn csv(items: &[OwedView]) -> Csv {
@@ -57,8 +58,8 @@ fn csv(items: &[OwedView]) -> Csv {
     let row = |owed: &OwedView| {
         let currency = owed.currency.map(|currency| currency.to_string()).unwrap_or_default();
         let sums = [owed.held, owed.issued, owed.failed, owed.total];
-        let sums = sums.into_iter().flat_map(|sum| [sum.count.to_string(), sum.amount.to_string()]);
-        [owed.r#type.as_str().to_owned(), currency].into_iter().chain(sums).collect()
+        let sums = sums.into_iter().flat_map(|sum| [sum.count, sum.amount].map(Cell::Number));
+        [Cell::Text(owed.r#type.as_str().to_owned()), Cell::Text(currency)].into_iter().chain(sums).collect()
     };
     Csv {
         columns: ["type", "currency"].map(str::to_owned).into_iter().chain(stages.into_iter().flat_map(of)).collect(),

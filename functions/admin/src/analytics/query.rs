@@ -14,12 +14,15 @@ use referrals::{
 };
 use serde::Serialize;
 
+use crate::{App, problem::program_not_found};
+
 /// The format of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Format {
     #[default]
     Json,
-    Csv,
+    /// A table for a spreadsheet, or for programs if `raw`.
+    Csv { raw: bool },
 }
 
 impl FromStr for Format {
@@ -28,7 +31,7 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "json" => Ok(Self::Json),
-            "csv" => Ok(Self::Csv),
+            "csv" => Ok(Self::Csv { raw: false }),
             _ => Err("expected json or csv"),
         }
     }
@@ -36,13 +39,23 @@ impl FromStr for Format {
 
 impl Format {
     pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
-        Ok(request::parameter(request, "format")?.unwrap_or_default())
+        let raw = request::parameter(request, "raw")?.unwrap_or_default();
+        Ok(match request::parameter(request, "format")?.unwrap_or_default() {
+            Self::Json => Self::Json,
+            Self::Csv { .. } => Self::Csv { raw },
+        })
     }
 }
 
-/// Parses the program in a path. An unknown program is not an error: it has no counters.
+/// Parses the program in a path.
 pub(crate) fn program(text: &str) -> Result<ProgramId, Problem> {
     request::parse("program", text)
+}
+
+/// Refuses a program that is neither configured nor counted, because a row of zeros would hide a mistyped program.
+pub(crate) async fn require_known(app: &App, program: &ProgramId) -> Result<(), Problem> {
+    let is_known = app.program.id == *program || app.analytics.has_counted(program).await?;
+    is_known.then_some(()).ok_or_else(program_not_found)
 }
 
 /// A range of days or weeks, both ends included.
@@ -94,6 +107,7 @@ impl<T: Copy + FromStr<Err: std::fmt::Display>> Spans<T> {
 pub(crate) struct RewardsView {
     r#type: RewardType,
     currency: Option<Currency>,
+    currency_exponent: Option<u16>,
     issued: Sum,
     delivered: Sum,
     /// Refused permanently, and not delivered since.
@@ -126,6 +140,7 @@ pub(crate) fn rewards(counters: &Counters) -> Vec<RewardsView> {
     ByKind::of(counters).each(|Kind { r#type, currency }, at| RewardsView {
         r#type,
         currency,
+        currency_exponent: currency.and_then(Currency::exponent),
         issued: at(Stage::Issued),
         delivered: at(Stage::Delivered),
         failed: at(Stage::Failed),

@@ -23,8 +23,8 @@ use referrals::{
 use serde::Serialize;
 
 use super::{
-    csv::{Columns, Csv},
-    query::{Format, RewardsView, link_to_next, program, rewards},
+    csv::{Cell, Columns, Csv},
+    query::{Format, RewardsView, link_to_next, program, require_known, rewards},
 };
 use crate::App;
 
@@ -53,15 +53,16 @@ pub(crate) async fn referrers(
     let period = request::parameter(request, "period")?.unwrap_or(this_month);
     let query = request::page(request, |place| Rank::from_text(place).is_some())?;
     let after = query.cursor.and_then(|cursor| Rank::from_text(cursor.place()));
+    require_known(app, &program).await?;
     let board = Board { program, period };
     let Ranked { referrers, next } = app.analytics.ranked(&board, query.limit, after.as_ref()).await?;
     let next = next.map(|rank| rank.to_text());
     match format {
         Format::Json => Ok(json(StatusCode::OK, &PageView::new(referrers.iter().map(view).collect(), next))),
-        Format::Csv => {
-            let mut response = csv(&referrers).respond()?;
+        Format::Csv { raw } => {
+            let mut response = csv(&referrers, &Columns::of(&app.program)).respond(raw)?;
             let cursor = next.map(|place| Cursor::new(place).to_text());
-            let more = |cursor| format!("period={period}&limit={}&format=csv&cursor={cursor}", query.limit);
+            let more = |cursor| format!("period={period}&limit={}&format=csv&raw={raw}&cursor={cursor}", query.limit);
             if let Some(link) = cursor.and_then(|cursor| link_to_next(&more(cursor))) {
                 response.headers_mut().insert(LINK, link);
             }
@@ -82,13 +83,12 @@ fn view((referrer_id, counters): &(UserId, Counters)) -> ReferrerView<'_> {
     }
 }
 
-fn csv(referrers: &[(UserId, Counters)]) -> Csv {
+fn csv(referrers: &[(UserId, Counters)], more: &Columns) -> Csv {
     const COUNTED: [&str; 4] = [NET_CONVERSIONS, ATTRIBUTED, CONVERTED, REWARDED];
-    let more = Columns::of(referrers.iter().map(|(_, counters)| counters));
     let columns = ["referrer_id"].into_iter().chain(COUNTED).map(str::to_owned);
     let row = |(referrer, counters): &(UserId, Counters)| {
-        let counts = COUNTED.map(|name| counters.get(name).to_string());
-        std::iter::once(referrer.to_string()).chain(counts).chain(more.cells(counters)).collect()
+        let counts = COUNTED.map(|name| counters.get(name)).into_iter().chain(more.counts(counters));
+        std::iter::once(Cell::Text(referrer.to_string())).chain(counts.map(Cell::Number)).collect()
     };
     Csv { columns: columns.chain(more.names()).collect(), rows: referrers.iter().map(row).collect() }
 }

@@ -22,22 +22,28 @@ const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionD
 
 export const counted = (value) => whole.format(value);
 
-/** Formats an amount in minor units: in the major unit of its currency, or as a plain number for points. */
-export function money(amount, currency) {
+/**
+ * Formats an amount in minor units: in the major unit of its currency, or as a plain number for points. `exponent` is the
+ * API's `currency_exponent`, because browsers do not know the digits of every currency.
+ */
+export function money(amount, currency, exponent) {
   if (currency === null) return whole.format(amount);
-  const format = new Intl.NumberFormat("en", { style: "currency", currency });
-  return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
+  if (exponent === null) return `${whole.format(amount)} minor units of ${currency}`;
+  const digits = { minimumFractionDigits: exponent, maximumFractionDigits: exponent };
+  return new Intl.NumberFormat("en", { style: "currency", currency, ...digits }).format(amount / 10 ** exponent);
 }
 
 const valueOf = (shown, value, of) => element("span", { "data-of": of, "data-value": value }, shown);
 
 export const count = (value, of) => valueOf(counted(value), value, of);
-export const amount = (value, currency, of) => valueOf(money(value, currency), value, of);
+/** An amount of a reward, which has the fields `currency` and `currency_exponent`. */
+export const amount = (value, { currency, currency_exponent }, of) =>
+  valueOf(money(value, currency, currency_exponent), value, of);
 export const share = (value, of) => valueOf(value === null ? "–" : percent.format(value), value, of);
 
 /** A number of rewards and their total amount. */
-export const sum = ({ count: many, amount: worth }, currency, of) => [
-  amount(worth, currency, `${of}.amount`),
+export const sum = ({ count: many, amount: worth }, reward, of) => [
+  amount(worth, reward, `${of}.amount`),
   element("small", {}, count(many, `${of}.count`), many === 1 ? " reward" : " rewards"),
 ];
 

@@ -89,7 +89,7 @@ export const referrers = (first, { program, period }) => paged(first, {
     const counts = ["net_conversions", "attributed", "converted", "rewarded"].map((name) => count(item[name], `${of}.${name}`));
     const voided = Object.values(item.voided).reduce((all, many) => all + many, 0);
     const owned = (stage) => item.rewards.flatMap((reward, place) =>
-      [element("div", {}, amount(reward[stage].amount, reward.currency, `${of}.rewards.${place}.${stage}.amount`),
+      [element("div", {}, amount(reward[stage].amount, reward, `${of}.rewards.${place}.${stage}.amount`),
         reward.currency === null ? ` ${reward.type}` : "")]);
     return [item.referrer_id, ...counts, count(voided, `${of}.voided.*`), owned("issued"), owned("delivered")];
   },
@@ -101,7 +101,7 @@ export function liability({ items }) {
   if (items.length === 0) return [none("No rewards are owed.")];
   const rows = items.map((item, at) => [
     item.currency === null ? item.type : `${item.type}, ${item.currency}`,
-    ...STAGES.map((stage) => sum(item[stage], item.currency, `liability.items.${at}.${stage}`)),
+    ...STAGES.map((stage) => sum(item[stage], item, `liability.items.${at}.${stage}`)),
   ]);
   return [table("By type and currency", [["Reward"], ["Held"], ["Issued"], ["Failed"], ["Total"]], rows).whole];
 }
@@ -114,7 +114,7 @@ export const failed = (first) => paged(first, {
   empty: "No failed rewards.",
   row: (item, at) => [
     item.reward_id, item.user_id,
-    [amount(item.amount, item.currency, `failed.items.${at}.amount`), element("small", {}, item.type)],
+    [amount(item.amount, item, `failed.items.${at}.amount`), element("small", {}, item.type)],
     new Date(item.failed_at).toISOString().slice(0, 16).replace("T", " "), item.failure ?? "",
   ],
 });

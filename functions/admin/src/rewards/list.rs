@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
-    domain::{id::UserId, time::Timestamp},
+    domain::{id::UserId, money::Currency, time::Timestamp},
     lambda::http::{
         problem::Problem,
         request,
@@ -92,6 +92,7 @@ impl Selection {
 pub(crate) struct RewardItem<'a> {
     #[serde(flatten)]
     reward: RewardView<'a>,
+    currency_exponent: Option<u16>,
     referee_id: &'a UserId,
     failed_at: Option<Timestamp>,
     /// The subsystem's refusal: status and the beginning of the body.
@@ -102,8 +103,10 @@ impl<'a> RewardItem<'a> {
     /// The view of this reward, or `None` if the referral has no such reward.
     pub(crate) fn of(referral: &'a Referral, id: &InstructionId) -> Option<Self> {
         let delivery = referral.delivery(id)?;
+        let reward = RewardView::of(referral, id.side)?;
         Some(Self {
-            reward: RewardView::of(referral, id.side)?,
+            currency_exponent: reward.currency.and_then(Currency::exponent),
+            reward,
             referee_id: &referral.referee,
             failed_at: delivery.failed_at,
             failure: delivery.failure.as_deref(),

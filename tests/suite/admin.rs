@@ -167,6 +167,7 @@ async fn a_refused_reward_is_listed_with_the_answer_and_resent_with_its_key() {
     let shown = world.referral("bob").await["rewards"][0].clone();
     let mut expected = shown.clone();
     expected["status"] = json!("failed");
+    expected["currency_exponent"] = json!(2);
     expected["referee_id"] = json!("bob");
     expected["failed_at"] = stored["failed_at"].clone();
     expected["failure"] = json!("400: {\"received\":true}");

@@ -200,11 +200,11 @@ async fn queries_read_only_the_analytics_table() {
         total["time_to_convert"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
     assert_eq!(conversions, 4);
     let credit = json!({
-        "type": "credit", "currency": "USD", "issued": {"count": 3, "amount": 3000},
+        "type": "credit", "currency": "USD", "currency_exponent": 2, "issued": {"count": 3, "amount": 3000},
         "delivered": {"count": 3, "amount": 3000}, "failed": {"count": 0, "amount": 0},
     });
     let points = json!({
-        "type": "points", "currency": null, "issued": {"count": 3, "amount": 3000},
+        "type": "points", "currency": null, "currency_exponent": null, "issued": {"count": 3, "amount": 3000},
         "delivered": {"count": 2, "amount": 2000}, "failed": {"count": 1, "amount": 1000},
     });
     assert_eq!(total["rewards"], json!([credit, points]));
@@ -232,7 +232,10 @@ async fn queries_read_only_the_analytics_table() {
 
     let liability = world.get("/admin/liability").await.with(200);
     let (none, one) = (json!({"count": 0, "amount": 0}), json!({"count": 1, "amount": 1000}));
-    let owed = json!({"type": "points", "currency": null, "held": none, "issued": none, "failed": one, "total": one});
+    let owed = json!({
+        "type": "points", "currency": null, "currency_exponent": null,
+        "held": none, "issued": none, "failed": one, "total": one,
+    });
     assert_eq!(liability, json!({"items": [owed]}));
 
     let before = world.get("/admin/programs/default/daily?to=2025-11-01").await.with(200);

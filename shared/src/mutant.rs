@@ -39,6 +39,10 @@ mutants! {
     ReferralOverwritten,
     /// A new code and its owner item overwrite existing ones.
     CodeOverwritten,
+    /// The item of a code's owner names another code without a check of the code that it named.
+    CodeNamedUnchecked,
+    /// A code is replaced or revived without a check that the member's other code has ended.
+    EndedCodeUnchecked,
     /// A step does not require the revision that was read.
     StepWithoutRevision,
     /// A step has no condition.
@@ -111,6 +115,10 @@ mutants! {
     SweepNeverAnnounces,
     /// The sweep does not issue rewards.
     SweepNeverIssues,
+
+    // Codes.
+    /// A member gets the code that has ended instead of another one.
+    EndedCodeHandedOut,
 
     // Eligibility for rewards.
     /// Rewards are issued before the hold ends.

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     clock,
     faults::{Faults, Kind},
-    oracle::{Invocation, ORDER_AMOUNT},
+    oracle::{Given, Invocation, ORDER_AMOUNT},
     plan::{Action, Dated, Mode, Plan, Step, USERS},
     rig::{Apps, Rig},
     state::{DEAD_LETTERS, DELAY, INVOCATIONS, REWARDS, State},
@@ -244,6 +244,12 @@ impl<'a> Driver<'a> {
                 let body = json!({"code": code(self.plan.seed, owner)});
                 self.call_api("PUT", format!("/v1/users/{}/code", user(who)), body);
             }
+            Action::MintNumber { user: who, number } => {
+                let body = json!({"code": numbered_code(self.plan.seed, who, number)});
+                self.call_api("PUT", format!("/v1/users/{}/code", user(who)), body);
+            }
+            Action::EndCode { user: who, number } => self.change_code(who, number, json!({"disabled": true})),
+            Action::ReviveCode { user: who, number } => self.change_code(who, number, json!({"expires_at": null})),
             Action::Attribute { referee, referrer } => {
                 let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
                 self.call_api("POST", "/v1/referrals".to_owned(), body);
@@ -285,6 +291,11 @@ impl<'a> Driver<'a> {
                 self.variant = variant;
             }
         }
+    }
+
+    fn change_code(&mut self, user: usize, number: usize, body: Value) {
+        let path = format!("/admin/codes/{}", numbered_code(self.plan.seed, user, number));
+        self.call_api("PATCH", path, body);
     }
 
     fn publish_adjustment(&mut self, kind: &str, detail: Value) {
@@ -340,7 +351,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Calls the API and retries until it answers.
+    /// Calls the API, or the operators' API, and retries until it answers.
     fn call_api(&mut self, method: &'static str, path: String, body: Value) {
         let (apps, shared) = (self.apps(), self.rig.shared.clone());
         let first = self.call(0);
@@ -354,9 +365,20 @@ impl<'a> Driver<'a> {
                 let entropy = shared.with(State::entropy);
                 let call = Call { now: first.now.plus(waited), entropy, deadline: Deadline::after(LIMIT) };
                 let handler = async {
-                    let answer = attribution::handle(&apps.attribution, request, call).await;
-                    let (status, by) = (answer.status().as_u16(), INVOCATION.get());
-                    shared.with(|state| state.oracle.answered(&path, &body, status, &by));
+                    let answer = match method {
+                        "PATCH" => admin::handle(&apps.admin, request, call).await,
+                        _ => attribution::handle(&apps.attribution, request, call).await,
+                    };
+                    let given = Given {
+                        status: answer.status().as_u16(),
+                        body: serde_json::from_slice(answer.body()).unwrap_or_default(),
+                        now: call.now,
+                        by: INVOCATION.get(),
+                    };
+                    shared.with(|state| match method {
+                        "PATCH" => state.oracle.code_changed(&path, &body, &given),
+                        _ => state.oracle.answered(&path, &body, &given),
+                    });
                     Ok(answer)
                 };
                 let Some(answer) = invoke(&shared, handler).await else { continue };
@@ -638,7 +660,15 @@ fn id(order: usize) -> String {
     format!("o-{order}")
 }
 
-/// A user's code. Each history uses other codes, because the functions cache codes.
+/// A user's code with this number; the first one has the number 0.
+fn numbered_code(seed: u64, user: usize, number: usize) -> String {
+    match number {
+        0 => code(seed, user),
+        number => format!("{}z{seed:x}z{number}", USERS[user]),
+    }
+}
+
+/// A user's first code. Each history uses other codes, because the functions cache codes.
 fn code(seed: u64, user: usize) -> String {
     format!("{}{seed:x}", USERS[user])
 }

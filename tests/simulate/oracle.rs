@@ -1,13 +1,14 @@
 //! The oracle: checks rules on every table write, reward call and API answer, and again when a history has ended. It
 //! judges by what was written and booked, never by what the code reports about itself.
 
+mod codes;
 mod flags;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
-    domain::id::UserId,
+    domain::{id::UserId, time::Timestamp},
     referral::{
         Lane, Referral, State as Phase, Status,
         reward::{RewardStatus, Side},
@@ -44,12 +45,14 @@ struct Moments {
     issued: Option<u64>,
 }
 
-/// A code's owner, and when and by which invocation it was written.
-#[derive(Clone, Debug)]
-struct KnownCode {
-    owner: String,
-    at: u64,
-    by: Option<u64>,
+/// An answer to a call of the API.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    /// The time of the invocation's decisions.
+    pub(crate) now: Timestamp,
+    pub(crate) by: Invocation,
 }
 
 /// Everything observed so far.
@@ -70,8 +73,9 @@ pub(crate) struct Oracle {
     created: BTreeSet<String>,
     /// The last written state of each referral, by referee.
     referrals: BTreeMap<String, Referral>,
-    /// Every code, by its key.
-    codes: BTreeMap<String, KnownCode>,
+    /// Every code, by its key, and the keys of the codes that the owners' items name.
+    codes: BTreeMap<String, codes::KnownCode>,
+    named: BTreeMap<String, String>,
     /// The latest flag update of each account: its time, and whether it is flagged.
     flag_updates: BTreeMap<String, (String, bool)>,
     /// The valid flags and clearances that the product published, by event id.
@@ -208,18 +212,6 @@ impl Oracle {
         is_known && self.flagged.contains(user) && !self.cleared.contains(user)
     }
 
-    /// Checks that a code, or the item that names it as its owner's code, is written only once.
-    fn check_code(&mut self, key: &str, sk: &str, record: &Value, by: Option<&Invocation>) {
-        let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
-        if !old.is_null() {
-            self.fail(format!("{key} {sk}: overwritten"));
-        }
-        if sk == "CODE" {
-            let owner = new["owner"]["S"].as_str().unwrap_or_default().to_owned();
-            self.codes.insert(key.to_owned(), KnownCode { owner, at: clock::millis(), by: by.map(|by| by.id) });
-        }
-    }
-
     fn check_reward(&mut self, key: &str, side: Side, before: &Referral, after: &Referral) {
         let id = after.reward_id(side).to_string();
         let (Some(before), Some(after)) = (before.rewards(), after.rewards()) else { return };
@@ -282,6 +274,7 @@ impl Oracle {
             let sides = referral.rewards().into_iter().flat_map(|_| Side::BOTH);
             issued.extend(sides.map(|side| referral.reward_id(side).to_string()));
         }
+        self.check_named_codes();
         let booked = bookings.iter().filter(|(_, booking)| booking.booked).map(|(key, _)| key.clone());
         let booked: BTreeSet<String> = booked.collect();
         if booked != issued {

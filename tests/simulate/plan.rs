@@ -36,6 +36,20 @@ pub(crate) enum Action {
         user: usize,
         owner: usize,
     },
+    /// A member requests the first code again, or another one, with this number.
+    MintNumber {
+        user: usize,
+        number: usize,
+    },
+    /// An operator disables a code; below, removes its end.
+    EndCode {
+        user: usize,
+        number: usize,
+    },
+    ReviveCode {
+        user: usize,
+        number: usize,
+    },
     /// The product reports a sign-up with someone's code.
     Attribute {
         referee: usize,
@@ -107,9 +121,11 @@ pub(crate) struct Plan {
 pub(crate) const USERS: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 /// The most orders of a user.
 const ORDERS: usize = 2;
+/// The most codes of a user. The first one has the number 0.
+const CODES: usize = 3;
 /// How far a function's clock can be ahead, in milliseconds.
 pub(crate) const MAX_SKEW: u64 = 120_000;
-/// The time within which all actions happen, in milliseconds.
+/// The time within which the actions begin, in milliseconds.
 const SPAN: u64 = 4_000;
 
 impl Dated {
@@ -179,7 +195,31 @@ impl Plan {
         if mode == Mode::Stream {
             steps.retain(|step| !matches!(step.action, Action::Settings { .. }));
         }
+        if rng.u8(..10) < 2 {
+            code_actions(&mut rng, &mut |at, action| steps.push(Step { at, action }));
+            steps.sort_by_key(|step| step.at);
+        }
         Self { seed, mode, variant, skew, steps }
+    }
+}
+
+/// The first code of a member ends. Then the member and operators change the member's codes, many of them at once.
+fn code_actions(rng: &mut Rng, add: &mut impl FnMut(u64, Action)) {
+    let user = 0;
+    let ended = rng.u64(200..SPAN);
+    add(ended, Action::EndCode { user, number: 0 });
+    let mut at = ended + rng.u64(1..1_500);
+    for _ in 0..rng.usize(2..=5) {
+        let number = rng.usize(..CODES);
+        let action = match rng.u8(..10) {
+            0..5 => Action::MintNumber { user, number },
+            5..8 => Action::ReviveCode { user, number },
+            _ => Action::EndCode { user, number },
+        };
+        add(at, action);
+        if rng.bool() {
+            at += rng.u64(1..1_500);
+        }
     }
 }
 

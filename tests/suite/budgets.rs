@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::world::{Call, World};
@@ -42,6 +43,30 @@ async fn mint() {
 
     world.put(&format!("/v1/users/{BOB}/code"), json!({"device_fingerprint": "laptop"})).await.with(201);
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 6.0, 0.0));
+    world.end().await;
+}
+
+/// A member with a live code gets it; a member whose code has ended gets another one. A refused transaction reports no
+/// capacity and is not counted.
+#[tokio::test]
+async fn mint_again() {
+    let world = world().await;
+    let code = world.put(&format!("/v1/users/{ALICE}/code"), json!({})).await.with(201)["code"].clone();
+    world.wire().take_calls();
+    world.put(&format!("/v1/users/{ALICE}/code"), json!({})).await.with(200);
+    let repeated = cost(&world.wire().take_calls());
+    assert_eq!((repeated.calls, repeated.read_units), (1, 1.0));
+
+    let path = format!("/admin/codes/{}", code.as_str().unwrap());
+    world.send(Method::PATCH, &path, &[], json!({"disabled": true}).to_string()).await.with(200);
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 1.0, 0.0));
+    world.put(&format!("/v1/users/{ALICE}/code"), json!({})).await.with(201);
+    let replaced = cost(&world.wire().take_calls());
+    assert_eq!((replaced.calls, replaced.read_units), (2, 1.0));
+    world
+        .send(Method::PATCH, &path, &[], json!({"expires_at": null}).to_string())
+        .await
+        .refused(409, "other_code_live");
     world.end().await;
 }
 

@@ -459,12 +459,15 @@ async fn an_invalid_character_in_another_cookie_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_mint_repeated_after_the_expiry_gets_the_same_answer() {
+async fn an_expiry_in_the_past_is_refused_unless_the_user_has_a_live_code() {
     let world = World::start().await;
     let body = json!({"code": "ALICE", "expires_at": from_now(400)});
     world.put("/v1/users/alice/code", body.clone()).await.with(201);
+    world.mint("bob", "BOB").await;
     sleep(Duration::from_millis(450)).await;
-    world.put("/v1/users/alice/code", body.clone()).await.with(200);
-    world.put("/v1/users/bob/code", body).await.refused(400, "invalid_request");
+    for user in ["alice", "carol"] {
+        world.put(&format!("/v1/users/{user}/code"), body.clone()).await.refused(400, "invalid_request");
+    }
+    assert_eq!(world.put("/v1/users/bob/code", body).await.with(200)["code"], "BOB");
     world.end().await;
 }

@@ -8,6 +8,7 @@ mod alarms;
 mod analytics;
 mod budgets;
 mod cache;
+mod codes;
 mod crash;
 mod deadline;
 mod delivery;

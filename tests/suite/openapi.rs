@@ -574,6 +574,10 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     expect("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
     expect("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
     expect("endCode", "unknown", json!({"disabled": true}), 404, "code_not_found").await;
+    world.mint("eve", "eve-1").await;
+    expect("endCode", "eve-1", json!({"disabled": true}), 200, "").await;
+    world.mint("eve", "eve-2").await;
+    expect("endCode", "eve-1", json!({"expires_at": null}), 409, "other_code_live").await;
     expect("redrive", "gold", Value::Null, 404, "queue_not_found").await;
     for question in ["daily", "topReferrers", "cohorts"] {
         expect(question, "other", Value::Null, 404, "program_not_found").await;

@@ -10,6 +10,7 @@ use referrals::{
     runtime::{Call, Env, log},
     store::{items::referral::from_referral_item, keys},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::world::{self, Wire, World, stand_in::SECRET};
@@ -177,6 +178,15 @@ async fn attribution_has_what_it_needs_and_no_more() {
         let answer = attribution::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert!(answer.status().as_u16() < 400, "{name}: {answer:?}");
     }
+    // The code of the member in the first event has ended, and is replaced.
+    let mut request = event("attribution-mint");
+    let path = request["rawPath"].as_str().unwrap().to_owned();
+    let code = bench.world.get(&path).await.with(200)["code"].as_str().unwrap().to_owned();
+    let body = json!({"disabled": true}).to_string();
+    bench.world.send(Method::PATCH, &format!("/admin/codes/{code}"), &[], body).await.with(200);
+    request["body"] = "{}".into();
+    let request = lambda_http::request::from_str(&request.to_string()).unwrap();
+    assert_eq!(attribution::handle(&app, request, call()).await.status(), 201);
     bench.assert_exact("Attribution", 0).await;
 }
 
@@ -264,6 +274,13 @@ async fn admin_has_what_it_needs_and_no_more() {
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");
     }
+    // The first code is revived when the second one has ended.
+    bench.world.mint("alice", "alice-2").await;
+    bench.world.send(Method::PATCH, "/admin/codes/alice-2", &[], json!({"disabled": true}).to_string()).await.with(200);
+    let mut request = event("admin-end-code");
+    request["body"] = json!({"expires_at": null}).to_string().into();
+    let request = lambda_http::request::from_str(&request.to_string()).unwrap();
+    assert_eq!(admin::handle(&app, request, call()).await.status(), 200);
     bench.assert_exact("Admin", 0).await;
 }
 

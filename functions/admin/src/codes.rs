@@ -1,4 +1,5 @@
-//! Changes when a code expires: disables it, sets an expiry, or removes the expiry.
+//! Changes when a code expires: disables it, sets an expiry, or removes the expiry. A member has at most one live code, so
+//! a code is not revived while another one is live.
 
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
@@ -13,10 +14,14 @@ use referrals::{
         response::json,
     },
     runtime::{Call, log_outcome::LogOutcome},
+    store::ExpiryChanged,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{App, problem::code_not_found};
+use crate::{
+    App,
+    problem::{code_not_found, other_code_live},
+};
 
 /// The body of `PATCH /admin/codes/{code}`.
 #[derive(Debug, Deserialize)]
@@ -34,9 +39,9 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Timestamp>
 impl ChangeBody {
     fn expiry_change(&self, now: Timestamp) -> Result<ExpiryChange, Problem> {
         match (self.expires_at, self.disabled) {
-            (Some(Some(end)), None) => Ok(ExpiryChange::At(end)),
-            (Some(None), None) => Ok(ExpiryChange::Never),
-            (None, Some(true)) => Ok(ExpiryChange::Now(now)),
+            (Some(Some(end)), None) if end <= now => Ok(ExpiryChange::Ended(end)),
+            (Some(end), None) => Ok(ExpiryChange::Live(end)),
+            (None, Some(true)) => Ok(ExpiryChange::Disabled(now)),
             _ => Err(Problem::invalid("body: expected either expires_at, or disabled, which is true")),
         }
     }
@@ -57,7 +62,11 @@ struct CodeItem<'a> {
 pub(crate) async fn change(app: &App, code: &str, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     let code: Code = parse("code", code)?;
     let change = request::json::<ChangeBody>(body)?.expiry_change(call.now)?;
-    let changed = app.store.change_expiry(&code, change).await?.ok_or_else(code_not_found)?;
+    let changed = match app.store.change_expiry(&code, change, call.now).await? {
+        ExpiryChanged::Changed(code) => code,
+        ExpiryChanged::NotFound => return Err(code_not_found()),
+        ExpiryChanged::OtherLive => return Err(other_code_live()),
+    };
     let expires_at = changed.expires_at.map(String::from);
     tracing::info!(outcome = LogOutcome::CodeChanged.as_str(), code = code.canonical(), expires_at);
     if let Some(server) = &app.cache {

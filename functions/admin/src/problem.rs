@@ -17,6 +17,11 @@ pub(crate) fn code_not_found() -> Problem {
     Problem::new(Reason::CodeNotFound, "This code does not exist.")
 }
 
+/// A member has at most one live code.
+pub(crate) fn other_code_live() -> Problem {
+    Problem::new(Reason::OtherCodeLive, "Another code of this member is live.")
+}
+
 /// A delivered reward cannot be sent again.
 pub(crate) fn already_delivered() -> Problem {
     Problem::new(Reason::AlreadyDelivered, "This reward is already delivered.")

@@ -6,9 +6,9 @@ use referrals::{
     lifecycle::attribute::AttributionRefusal,
 };
 
-/// The vanity code belongs to another member.
+/// The vanity code belongs to another member, or is a code of this member that has ended.
 pub(crate) fn code_taken() -> Problem {
-    Problem::new(Reason::CodeTaken, "This code belongs to another user.")
+    Problem::new(Reason::CodeTaken, "This code belongs to another user, or has ended.")
 }
 
 /// No referral has this referee.

@@ -27,21 +27,24 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
     let user: UserId = parse("user_id", user)?;
     let body: MintBody = if body.is_empty() { MintBody::default() } else { request::json(body)? };
     let is_over = body.expires_at.is_some_and(|end| end <= call.now);
-    // A repeated call finds the existing code, even if `expires_at` has passed since the first call.
-    if is_over && app.sign_ups.store.code_of(&user, &app.sign_ups.program.id).await?.is_none() {
-        return Err(Problem::invalid("expires_at: must be in the future"));
+    // A member with a live code gets it, whatever the body asks for.
+    if is_over {
+        let owned = app.sign_ups.store.code_of(&user, &app.sign_ups.program.id).await?;
+        if owned.is_none_or(|owned| !owned.is_live(call.now)) {
+            return Err(Problem::invalid("expires_at: must be in the future"));
+        }
     }
     if body.program.is_some_and(|program| program != app.sign_ups.program.id) {
         return Err(refused(AttributionRefusal::ProgramNotFound));
     }
     let MintBody { code, expires_at, device_fingerprint, .. } = body;
     let user_hash = user.hashed();
-    let (status, outcome, owned) =
-        match app.sign_ups.mint(Mint { user, code, expires_at, device_fingerprint }, call).await? {
-            Minted::New(owned) => (StatusCode::CREATED, LogOutcome::Minted, owned),
-            Minted::Owned(owned) => (StatusCode::OK, LogOutcome::AlreadyMinted, owned),
-            Minted::Conflict => return Err(code_taken()),
-        };
+    let mint = Mint { user, code, expires_at, device_fingerprint, replaces_ended: true };
+    let (status, outcome, owned) = match app.sign_ups.mint(mint, call).await? {
+        Minted::New(owned) => (StatusCode::CREATED, LogOutcome::Minted, owned),
+        Minted::Owned(owned) => (StatusCode::OK, LogOutcome::AlreadyMinted, owned),
+        Minted::Conflict => return Err(code_taken()),
+    };
     tracing::info!(outcome = outcome.as_str(), user = user_hash);
     Ok(json(status, &app.links.show(&owned)))
 }

@@ -190,7 +190,8 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<LogOutcome
 /// Mints the new member's own code, and attributes the sign-up if it names a code.
 async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<LogOutcome, StoreError> {
     let SignedUp { user, device_fingerprint, attribution } = sign_up;
-    let minted = app.sign_ups.mint(Mint { user, code: None, expires_at: None, device_fingerprint }, call).await?;
+    let mint = Mint { user, code: None, expires_at: None, device_fingerprint, replaces_ended: false };
+    let minted = app.sign_ups.mint(mint, call).await?;
     let Some(attribution) = attribution else {
         return Ok(if matches!(minted, Minted::New(_)) { LogOutcome::Minted } else { LogOutcome::AlreadyMinted });
     };

@@ -124,11 +124,12 @@ impl OwnedCode {
 /// A change of a code's expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExpiryChange {
-    /// The code expires at this time, which can be in the past.
-    At(Timestamp),
-    Never,
-    /// The code expires at this time, which is now, unless it has expired before.
-    Now(Timestamp),
+    /// The code is live until this time, which is in the future; `None`: without an end.
+    Live(Option<Timestamp>),
+    /// The code ended at this time, which is not in the future.
+    Ended(Timestamp),
+    /// The code ends at this time, which is now, unless it has ended before.
+    Disabled(Timestamp),
 }
 
 fn canonical(text: &str) -> String {

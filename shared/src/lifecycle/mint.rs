@@ -1,4 +1,4 @@
-//! Mint: a member gets a code, one per member and program.
+//! Mint: a member gets a code. A member has at most one live code per program.
 
 use super::SignUps;
 use crate::{
@@ -8,8 +8,9 @@ use crate::{
         id::UserId,
         time::Timestamp,
     },
+    mutant::{self, Mutant},
     runtime::Call,
-    store::{Minted, StoreError},
+    store::{Minted, Store, StoreError},
 };
 
 /// A request for a code.
@@ -21,11 +22,14 @@ pub struct Mint {
     /// `None`: never.
     pub expires_at: Option<Timestamp>,
     pub device_fingerprint: Option<DeviceFingerprint>,
+    /// Whether a member whose code has ended gets another one. A repeated event must not give one to a member whose code
+    /// an operator has disabled.
+    pub replaces_ended: bool,
 }
 
 impl SignUps {
-    /// Mints the code, or finds the one that the member already has. Only a vanity code can be [`Minted::Conflict`]; if a
-    /// random code belongs to another member, the next one is tried.
+    /// Mints the code, or finds the one that the member already has. A code that has ended is replaced, if the request
+    /// says so. Only a vanity code can be [`Minted::Conflict`]; if a random code exists already, the next one is tried.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable, or when all random codes belong to other members.
@@ -44,15 +48,29 @@ impl SignUps {
                 created_at: call.now,
                 expires_at: request.expires_at,
             };
-            match self.store.mint(code, device.as_ref()).await? {
-                Minted::Conflict => {}
-                minted @ (Minted::New(_) | Minted::Owned(_)) => return Ok(minted),
+            let minted = self.store.mint(code.clone(), device.as_ref()).await?;
+            let minted = if request.replaces_ended { self.replaced(minted, &code, call).await? } else { minted };
+            if minted != Minted::Conflict {
+                return Ok(minted);
             }
         }
         match request.code {
             Some(_) => Ok(Minted::Conflict),
             None => Err(StoreError::Contended("the random codes".to_owned())),
         }
+    }
+
+    /// Replaces the member's code if it has ended. Decides again if a concurrent request changed it.
+    async fn replaced(&self, mut minted: Minted, code: &OwnedCode, call: &Call) -> Result<Minted, StoreError> {
+        for _ in 0..Store::MAX_DECISIONS {
+            match &minted {
+                Minted::Owned(ended) if !ended.is_live(call.now) && !mutant::is(Mutant::EndedCodeHandedOut) => {
+                    minted = self.store.replace(code.clone(), &ended.code).await?;
+                }
+                Minted::New(_) | Minted::Owned(_) | Minted::Conflict => return Ok(minted),
+            }
+        }
+        Err(StoreError::Contended(format!("the code {}", code.code.canonical())))
     }
 }
 

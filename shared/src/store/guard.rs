@@ -6,20 +6,21 @@
 //! | [`step`] | a referral changes only as its machine allows, and only from the revision that was read |
 //! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
-//! | [`change_expiry`] | only an existing code's expiry changes, and disabling a code does not prolong it |
+//! | [`end_code`], [`disable_code`] | only an existing code's expiry changes, and disabling a code does not prolong it |
+//! | [`name_code`], [`has_ended`] | of a user's codes in a program, at most one is live |
 //! | [`remember_device`] | an account has a limited number of devices |
 
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 
 use super::{
     cursor::{ListCursor, WorkPartition},
-    keys::{self, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
+    keys::{self, CODE, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
     write::Write,
 };
 use crate::{
     domain::{
         account::{Account, AccountFlag},
-        code::ExpiryChange,
+        code::Code,
         device::Device,
         id::UserId,
         time::Timestamp,
@@ -136,18 +137,52 @@ pub(super) fn set_flag(account: &Key, flag: &AccountFlag, now: Timestamp) -> Wri
         .value(":flagged", AttributeValue::Bool(flag.reason.is_some()))
 }
 
-/// Changes when a code expires, if the code exists. Returns the changed code, or, as a conflict, a code that had already
-/// expired.
-pub(super) fn change_expiry(code: &Key, change: ExpiryChange) -> Write {
-    const EXISTS: &str = "attribute_exists(#pk)";
+/// The code exists.
+const EXISTS: &str = "attribute_exists(#pk)";
+
+/// Ends a code at a time that is not in the future, if the code exists. Returns the changed code.
+pub(super) fn end_code(code: &Key, end: Timestamp) -> Write {
+    set_expiry(code, Some(end)).when(EXISTS).returning_new()
+}
+
+/// Ends a code now, if it exists. Returns the changed code, or, as a conflict, a code that had already ended.
+pub(super) fn disable_code(code: &Key, now: Timestamp) -> Write {
     const STILL_LIVE: &str = "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)";
-    let set = |end: Timestamp| Write::update(code.attributes(), "SET #end = :end").value(":end", text(end.to_string()));
-    let write = match change {
-        ExpiryChange::At(end) => set(end).when(EXISTS),
-        ExpiryChange::Never => Write::update(code.attributes(), "REMOVE #end").when(EXISTS),
-        ExpiryChange::Now(now) => set(now).when(STILL_LIVE),
+    set_expiry(code, Some(now)).when(STILL_LIVE).returning_new().returning_found()
+}
+
+/// Makes a code live until a time, or without an end, if it exists. A part of the transaction that also writes
+/// [`name_code`].
+pub(super) fn revive_code(code: &Key, end: Option<Timestamp>) -> Write {
+    set_expiry(code, end).when(EXISTS)
+}
+
+fn set_expiry(code: &Key, end: Option<Timestamp>) -> Write {
+    let write = match end {
+        Some(end) => Write::update(code.attributes(), "SET #end = :end").value(":end", text(end.to_string())),
+        None => Write::update(code.attributes(), "REMOVE #end"),
     };
-    write.name("#pk", PK).name("#end", EXPIRES_AT).returning_new().returning_found()
+    write.name("#pk", PK).name("#end", EXPIRES_AT)
+}
+
+/// Names a user's code in the owner's item, if the item still names the code `instead_of`. A conflict returns the item.
+pub(super) fn name_code(owner: &Key, code: &Code, instead_of: &Code) -> Write {
+    const UNCHANGED: &str = "attribute_not_exists(#pk) OR #code = :old";
+    Write::update(owner.attributes(), "SET #code = :code")
+        .when(kept(UNCHANGED, "#pk", Mutant::CodeNamedUnchecked))
+        .name("#pk", PK)
+        .name("#code", CODE)
+        .value(":code", text(code.as_str()))
+        .value(":old", text(instead_of.as_str()))
+        .returning_found()
+}
+
+/// Requires that a code has ended: no one has revived it.
+pub(super) fn has_ended(code: &Key, now: Timestamp) -> Write {
+    Write::check(code.attributes())
+        .when(kept("#end <= :now", "#end", Mutant::EndedCodeUnchecked))
+        .name("#end", EXPIRES_AT)
+        .value(":now", text(now.to_string()))
 }
 
 /// Adds a device to an account. The mint's transaction uses it without a limit, because a user mints once per program.
@@ -270,11 +305,32 @@ mod tests {
     #[test]
     fn only_an_existing_code_expires_and_disabling_does_not_prolong_it() {
         let key = Key::code(&"ada-invites".parse().unwrap());
-        let condition = |change| change_expiry(&key, change).condition().unwrap().to_owned();
-        assert_eq!(condition(ExpiryChange::Never), "attribute_exists(#pk)");
-        assert_eq!(condition(ExpiryChange::At(at(5))), "attribute_exists(#pk)");
-        let now = condition(ExpiryChange::Now(at(5)));
-        assert_eq!(now, "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)");
+        assert_eq!(end_code(&key, at(5)).condition(), Some("attribute_exists(#pk)"));
+        let still_live = "attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)";
+        assert_eq!(disable_code(&key, at(5)).condition(), Some(still_live));
+        for (end, expression) in [(None, "REMOVE #end"), (Some(at(5)), "SET #end = :end")] {
+            let write = revive_code(&key, end);
+            assert_eq!((write.condition(), write.expression()), (Some("attribute_exists(#pk)"), Some(expression)));
+        }
+    }
+
+    #[test]
+    fn a_user_has_one_live_code() {
+        let [old, new] = ["ada-old", "Ada-New"].map(|code| code.parse::<Code>().unwrap());
+        let owner = Key::code_owner(&"ada".parse().unwrap(), &"default".parse().unwrap());
+        let write = name_code(&owner, &new, &old);
+        assert_eq!(write.condition(), Some("attribute_not_exists(#pk) OR #code = :old"));
+        let update = write.into_update();
+        let values = update.expression_attribute_values().unwrap();
+        assert_eq!((&values[":code"], &values[":old"]), (&text("Ada-New"), &text("ada-old")));
+        assert_eq!(
+            update.return_values_on_condition_check_failure(),
+            Some(&ReturnValuesOnConditionCheckFailure::AllOld)
+        );
+        let check = has_ended(&Key::code(&old), at(5)).into_check();
+        assert_eq!(check.condition_expression(), "#end <= :now");
+        assert_eq!(check.expression_attribute_values().unwrap()[":now"], text(at(5).to_string()));
+        assert_eq!(check.key(), &Key::code(&old).attributes());
     }
 
     #[test]

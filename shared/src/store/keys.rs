@@ -7,8 +7,8 @@
 //! | account | `USER#<id>` | `ACCOUNT` |
 //! | referral | `REFEREE#<id>` | `REFERRAL` |
 //!
-//! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one code
-//! per program, and a referee has one referral.
+//! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one live
+//! code per program, and a referee has one referral.
 
 use std::{
     collections::HashMap,
@@ -53,6 +53,8 @@ pub const FLAGGED: &str = "flagged";
 pub const FLAG_REASON: &str = "flag_reason";
 /// The time of the last change of an account's flag.
 pub const FLAG_AT: &str = "flag_at";
+/// The code that the item of a code's owner names.
+pub const CODE: &str = "code";
 /// When a code expires.
 pub const EXPIRES_AT: &str = "expires_at";
 /// The devices of an account, a set.
@@ -80,7 +82,7 @@ impl Key {
         Self::new(format!("CODE#{}", code.canonical()), "CODE")
     }
 
-    /// The key of the item that names the code of a user in a program.
+    /// The key of the item that names the code of a user in a program: the live one, or else the last one.
     pub fn code_owner(user: &UserId, program: &ProgramId) -> Self {
         Self::new(format!("USER#{user}"), format!("CODE#{program}"))
     }

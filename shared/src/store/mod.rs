@@ -26,7 +26,7 @@ use crate::{
     runtime,
 };
 
-pub use codes::Minted;
+pub use codes::{ExpiryChanged, Minted};
 pub use cursor::{InvalidCursor, ListCursor, WorkCursor, WorkPartition};
 use items::InvalidItem;
 use keys::{Item, Key};

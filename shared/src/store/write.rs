@@ -1,4 +1,5 @@
-//! A write is a value: the item it addresses, what it changes, and its condition.
+//! A write is a value: the item it addresses, what it changes, and its condition. A check changes nothing and only has a
+//! condition.
 //!
 //! The same value is sent as a single call or becomes one part of a transaction. So a later step can add another write
 //! to a transaction, such as a counter, without a second version of either write.
@@ -14,8 +15,8 @@ use aws_sdk_dynamodb::{
         update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     },
     types::{
-        AttributeValue, CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-        Update,
+        AttributeValue, CancellationReason, ConditionCheck, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+        TransactWriteItem, Update,
     },
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct Write {
 enum Action {
     Put(Item),
     Update { key: Item, expression: String },
+    Check { key: Item },
 }
 
 /// What the table answered to a conditional write.
@@ -57,6 +59,11 @@ impl Write {
     /// Changes attributes of the item with this key, by an update expression.
     pub(crate) fn update(key: Item, expression: impl Into<String>) -> Self {
         Self::new(Action::Update { key, expression: expression.into() })
+    }
+
+    /// Requires a condition of the item with this key, without changing the item. Only a transaction can contain it.
+    pub(crate) fn check(key: Item) -> Self {
+        Self::new(Action::Check { key })
     }
 
     fn new(action: Action) -> Self {
@@ -131,6 +138,7 @@ impl Write {
                     .set_return_values_on_condition_check_failure(on_failure);
                 send_update(call, attempts).await
             }
+            Action::Check { .. } => Err(StoreError::Unavailable("a check outside a transaction".to_owned())),
         }
     }
 
@@ -160,6 +168,16 @@ impl Write {
                     .set_expression_attribute_values(values)
                     .set_return_values_on_condition_check_failure(on_failure);
                 part.update(update.build()?).build()
+            }
+            Action::Check { key } => {
+                let check = ConditionCheck::builder()
+                    .table_name(table)
+                    .set_key(Some(key))
+                    .set_condition_expression(self.condition)
+                    .set_expression_attribute_names(names)
+                    .set_expression_attribute_values(values)
+                    .set_return_values_on_condition_check_failure(on_failure);
+                part.condition_check(check.build()?).build()
             }
         })
     }
@@ -284,7 +302,7 @@ impl Write {
 
     pub(crate) fn expression(&self) -> Option<&str> {
         match &self.action {
-            Action::Put(_) => None,
+            Action::Put(_) | Action::Check { .. } => None,
             Action::Update { expression, .. } => Some(expression),
         }
     }
@@ -297,5 +315,10 @@ impl Write {
     /// The update as a part of a transaction on the table `table`.
     pub(crate) fn into_update(self) -> Update {
         self.in_transaction("table").unwrap().update.unwrap()
+    }
+
+    /// The check as a part of a transaction on the table `table`.
+    pub(crate) fn into_check(self) -> ConditionCheck {
+        self.in_transaction("table").unwrap().condition_check.unwrap()
     }
 }

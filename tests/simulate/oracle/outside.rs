@@ -1,26 +1,26 @@
 //! Checks from the outside: answers, acknowledgements, events and rewards; and that one fault is tolerated.
 
 use referrals::{
-    domain::{code::Code, time::Timestamp},
+    domain::time::Timestamp,
     referral::{Referral, State as Phase, Status, VoidReason, reward::Side},
 };
 use serde_json::Value;
 
-use super::{Invocation, ORDER_AMOUNT, Oracle};
+use super::{Given, ORDER_AMOUNT, Oracle, codes::key_of};
 use crate::{clock, faults::Kind, history::Acknowledged};
 
 impl Oracle {
     // ----- The product -----------------------------------------------------------------------------------------------
 
     /// Checks the API's answer to a mint or an attribution.
-    pub(crate) fn answered(&mut self, path: &str, body: &Value, status: u16, by: &Invocation) {
-        let code = body["code"].as_str().and_then(|code| code.parse::<Code>().ok());
-        let code = code.and_then(|code| self.codes.get(&format!("CODE#{}", code.canonical())).cloned());
+    pub(crate) fn answered(&mut self, path: &str, body: &Value, given: &Given) {
+        let by = &given.by;
+        let code = body["code"].as_str().and_then(key_of).and_then(|code| self.codes.get(&code).cloned());
         let code = code.as_ref();
         let signed_up_at = body["signed_up_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let is_member =
             code.zip(signed_up_at).is_some_and(|(code, at)| at.plus(Timestamp::TOLERANCE) < clock::at(code.at));
-        match (body["referee_id"].as_str(), status) {
+        match (body["referee_id"].as_str(), given.status) {
             (Some(referee), 201) if is_member => {
                 self.fail(format!("{referee}: referred although they signed up before the code existed"));
             }
@@ -39,7 +39,11 @@ impl Oracle {
             (None, 200) if code.is_some_and(|code| code.by == Some(by.id)) => {
                 self.fail(format!("{}: reported as existing by the call that created it", body["code"]));
             }
-            (None, 409) if code.is_none_or(|code| path.contains(&code.owner)) => {
+            (None, 200) if self.is_ended_code(given) => {
+                self.fail(format!("{}: handed out although it had ended", given.body["code"]));
+            }
+            // A member does not get an ended code again.
+            (None, 409) if code.is_none_or(|code| path.contains(&code.owner) && !code.had_ended) => {
                 self.fail(format!("{}: reported as another user's code", body["code"]));
             }
             _ => {}

@@ -177,18 +177,31 @@ fn referrals(items: &[keys::Item]) -> Vec<Referral> {
         .collect()
 }
 
-/// Checks that each code has one owner, and that each owner's item names a code of that owner.
+/// Checks that each owner's item names a code of that owner, and that no other code of that owner is live.
 fn codes_have_one_owner(items: &[keys::Item]) {
-    let (mut codes, mut owners) = (BTreeSet::new(), BTreeSet::new());
+    let now = Timestamp::from(chrono::Utc::now()).to_string();
+    let (mut codes, mut live, mut named) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for item in items {
         let item = plain(item);
         let (pk, sk) = (item["pk"].as_str().unwrap(), item["sk"].as_str().unwrap());
+        let text = |name: &str| item[name].as_str().unwrap().to_owned();
         if sk == "CODE" {
-            let owner = (item["owner"].as_str().unwrap().to_owned(), item["program"].as_str().unwrap().to_owned());
-            assert!(codes.insert((owner, item["code"].to_string())), "{item}");
+            let code = (text("owner"), text("program"), text("code"));
+            if item["expires_at"].as_str().is_none_or(|end| end > now.as_str()) {
+                live.insert(code.clone());
+            }
+            assert!(codes.insert(code), "{item}");
         } else if let (Some(user), Some(program)) = (pk.strip_prefix("USER#"), sk.strip_prefix("CODE#")) {
-            owners.insert(((user.to_owned(), program.to_owned()), item["code"].to_string()));
+            named.insert((user.to_owned(), program.to_owned(), text("code")));
         }
     }
-    assert_eq!(codes, owners);
+    let owners = |codes: &BTreeSet<(String, String, String)>| -> BTreeSet<(String, String)> {
+        codes.iter().map(|(user, program, _)| (user.clone(), program.clone())).collect()
+    };
+    assert!(
+        named.is_subset(&codes),
+        "an owner's item names a code that does not belong to the owner: {named:?} {codes:?}"
+    );
+    assert!(live.is_subset(&named), "a code is live, but its owner's item names another one: {live:?} {named:?}");
+    assert_eq!(owners(&codes), owners(&named));
 }

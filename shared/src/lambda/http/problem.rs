@@ -35,6 +35,8 @@ pub enum Reason {
     QueueNotFound,
     /// The dashboard has no such file.
     FileNotFound,
+    /// A code cannot be revived while another code of its owner is live.
+    OtherCodeLive,
     AlreadyDelivered,
     /// The dead-letter queue is already being redriven.
     UnderWay,
@@ -63,6 +65,7 @@ impl Reason {
         Self::Unavailable,
         Self::RewardNotFound,
         Self::AlreadyDelivered,
+        Self::OtherCodeLive,
         Self::QueueNotFound,
         Self::UnderWay,
         Self::FileNotFound,
@@ -87,6 +90,7 @@ impl Reason {
             Self::QueueNotFound => "queue_not_found",
             Self::FileNotFound => "file_not_found",
             Self::AlreadyDelivered => "already_delivered",
+            Self::OtherCodeLive => "other_code_live",
             Self::UnderWay => "under_way",
             Self::Unavailable => "unavailable",
         }
@@ -105,7 +109,9 @@ impl Reason {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::AlreadyReferred | Self::CodeTaken | Self::AlreadyDelivered | Self::UnderWay => StatusCode::CONFLICT,
+            Self::AlreadyReferred | Self::CodeTaken | Self::AlreadyDelivered | Self::OtherCodeLive | Self::UnderWay => {
+                StatusCode::CONFLICT
+            }
             Self::CodeExpired => StatusCode::GONE,
             Self::NotNew | Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

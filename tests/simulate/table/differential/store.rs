@@ -6,7 +6,7 @@ use fastrand::Rng;
 use referrals::{
     domain::{
         account::AccountFlag,
-        code::{Code, OwnedCode},
+        code::{Code, ExpiryChange, OwnedCode},
         device::Device,
         id::{ProgramId, UserId},
         money::Money,
@@ -27,11 +27,16 @@ use referrals::{
 use super::twins::{TABLE, Twins};
 
 /// Shapes that every run must contain: each condition at least once.
-pub(super) const EXPECTED: [&str; 16] = [
+pub(super) const EXPECTED: [&str; 20] = [
     "GetItem",
     "BatchGetItem",
     "PutItem [attribute_not_exists(#pk)]",
     "Put[attribute_not_exists(#pk)] Put[attribute_not_exists(#pk)] Update[ADD #devices :devices]",
+    "Put[attribute_not_exists(#pk)] Update[attribute_not_exists(#pk) OR #code = :old|SET #code = :code] \
+     ConditionCheck[#end <= :now]",
+    "Update[attribute_exists(#pk)|REMOVE #end] Update[attribute_not_exists(#pk) OR #code = :old|SET #code = :code]",
+    "UpdateItem [attribute_exists(#pk)|SET #end = :end]",
+    "UpdateItem [attribute_exists(#pk) AND (attribute_not_exists(#end) OR #end > :end)|SET #end = :end]",
     "[attribute_not_exists(#devices) OR size(#devices) < :most|ADD #devices :devices]",
     "[attribute_not_exists(#at) OR #at < :at OR (#at = :at AND #flagged <> :flagged)|",
     "[attribute_not_exists(#at) OR #at < :at|SET #flagged = :flagged, #at = :at REMOVE #reason]",
@@ -118,9 +123,10 @@ impl History {
     }
 
     async fn step(&mut self) {
-        match self.rng.u32(0..14) {
+        match self.rng.u32(0..17) {
             0 | 1 => self.mint().await,
             2 => self.look_up().await,
+            14..=16 => self.change_code().await,
             3..=4 => self.attribute().await,
             5..=8 => self.advance().await,
             9 => self.write_from_a_past_read().await,
@@ -151,6 +157,24 @@ impl History {
         let (code, user, program) = (self.code(), self.person(), self.program());
         self.store.code(&code).await.unwrap();
         self.store.code_of(&user, &program).await.unwrap();
+    }
+
+    /// Replaces a code as if it had ended, ends it, or revives it.
+    async fn change_code(&mut self) {
+        let (wanted, now) = (self.code(), self.at());
+        let Some(owned) = self.store.code(&wanted).await.unwrap() else { return };
+        let change = match self.rng.u32(0..6) {
+            0 => ExpiryChange::Ended(now),
+            1 => ExpiryChange::Disabled(now),
+            2 => ExpiryChange::Live(None),
+            3 => ExpiryChange::Live(Some(now.plus(Duration::from_secs(2)))),
+            _ => {
+                let code = OwnedCode { code: self.code(), created_at: now, expires_at: None, ..owned };
+                self.store.replace(code, &wanted).await.unwrap();
+                return;
+            }
+        };
+        self.store.change_expiry(&wanted, change, now).await.unwrap();
     }
 
     async fn attribute(&mut self) {

@@ -169,6 +169,8 @@ mutants! {
     EventNamedByRevision,
     /// A repeated event has a different time.
     RepetitionRedated,
+    /// An event's correlation id is the hash of the referee's id, and not the stored one.
+    CorrelationIdNotRead,
 }
 
 /// Whether this mutant is on. Always `false` without the feature `mutants`.

@@ -45,6 +45,7 @@ pub(crate) fn pending() -> Referral {
         program: "default".parse().unwrap(),
         terms: Program::from_env(&Env::default().with("HOLD_SECONDS", "1")).unwrap().terms,
         device: None,
+        correlation_id: serde_json::from_str("\"0123456789abcdef\"").ok(),
         created_at: at(0),
         mark: Some(7),
         rev: 1,

@@ -174,6 +174,7 @@ fn pending(hold: u32) -> Referral {
         program: "default".parse().unwrap(),
         terms: Program::from_env(&env).unwrap().terms,
         device: None,
+        correlation_id: None,
         created_at: at(0),
         mark: None,
         rev: 1,

@@ -148,6 +148,9 @@ impl Oracle {
         if (&before.referrer, &before.code, before.created_at) != (&after.referrer, &after.code, after.created_at) {
             self.fail(format!("{key}: the referrer, code or creation time changed"));
         }
+        if before.correlation_id != after.correlation_id {
+            self.fail(format!("{key}: the correlation id changed"));
+        }
         if after.rev != before.rev + 1 {
             self.fail(format!("{key}: rev {} follows {}", after.rev, before.rev));
         }
@@ -195,6 +198,9 @@ impl Oracle {
 
     /// Checks a new referral: the referrer was not flagged, and the two users do not refer each other.
     fn check_created(&mut self, key: &str, referral: &Referral, by: Option<&Invocation>) {
+        if referral.correlation_id.is_none() {
+            self.fail(format!("{key}: created without a correlation id"));
+        }
         if self.was_flagged(&referral.referrer, by) {
             self.fail(format!("{key}: created although {} was flagged before", referral.referrer));
         }

@@ -90,6 +90,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
             referee: benefit(rng).into(),
         },
         device: None,
+        correlation_id: None,
         created_at: moment(rng),
         mark: Some(rng.u32(..)),
         rev: 1,

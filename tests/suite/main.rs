@@ -9,6 +9,7 @@ mod analytics;
 mod budgets;
 mod cache;
 mod codes;
+mod correlation;
 mod crash;
 mod deadline;
 mod delivery;

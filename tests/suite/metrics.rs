@@ -6,12 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use referrals::{
-    domain::id::UserId,
-    runtime::{
-        Env,
-        log::{METRICS, Settings},
-    },
+use referrals::runtime::{
+    Env,
+    log::{METRICS, Settings},
 };
 use serde_json::{Value, json};
 
@@ -34,7 +31,8 @@ impl Log {
 
     /// The lines of the functions.
     pub(crate) fn ours(&self) -> Vec<Value> {
-        let functions = ["referrals", "attribution", "conversion", "rewards", "sweep", "delivery", "admin"];
+        let functions =
+            ["referrals", "attribution", "conversion", "rewards", "sweep", "delivery", "analytics", "admin"];
         let of = |line: &Value| line["target"].as_str().unwrap_or_default().split("::").next().unwrap().to_owned();
         self.0.lock().unwrap().iter().filter(|line| functions.contains(&of(line).as_str())).cloned().collect()
     }
@@ -46,7 +44,8 @@ impl Log {
         lines
     }
 
-    fn with<'a>(lines: &'a [Value], outcome: &str) -> Vec<&'a Value> {
+    /// The lines with this outcome.
+    pub(crate) fn with<'a>(lines: &'a [Value], outcome: &str) -> Vec<&'a Value> {
         lines.iter().filter(|line| line["outcome"] == outcome).collect()
     }
 }
@@ -113,7 +112,8 @@ async fn a_referral_is_counted_and_logged_without_user_ids() {
     }
 
     // One correlation id per referral, from the API through bus, stream and queues, and no user ids.
-    let correlation_id = "bob-the-referee".parse::<UserId>().unwrap().hashed();
+    let correlation_id = world.stored("bob-the-referee").await["correlation_id"].clone();
+    assert!(correlation_id.is_string(), "{correlation_id}");
     for outcome in ["attributed", "converted", "rewarded", "retry_scheduled", "delivered", "refused_permanently"] {
         let [line] = Log::with(&lines, outcome)[..] else { panic!("{outcome}: {lines:#?}") };
         assert_eq!(line["correlation_id"], correlation_id, "{line}");

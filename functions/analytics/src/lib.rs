@@ -39,22 +39,29 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
     stream::each(latest(records), call.deadline, |facts| count(app, facts)).await
 }
 
+/// What a batch says last about a referral.
+struct Latest {
+    facts: Facts,
+    correlation_id: String,
+}
+
 /// The latest facts of each referral in a batch, in the order of the referrals' first records.
 ///
 /// If a task fails, Lambda retries the batch from the referral's first record, so that no record is lost.
-fn latest(records: &[Value]) -> Vec<Task<'_, Facts>> {
-    let (mut tasks, mut positions): (Vec<Task<'_, Facts>>, HashMap<UserId, usize>) = (Vec::new(), HashMap::new());
+fn latest(records: &[Value]) -> Vec<Task<'_, Latest>> {
+    let (mut tasks, mut positions): (Vec<Task<'_, Latest>>, HashMap<UserId, usize>) = (Vec::new(), HashMap::new());
     for record in records {
         match stream::new_state(record) {
             Record::Changed(referral) => {
                 let facts = Facts::from(&*referral);
                 match positions.get(&facts.referee).and_then(|position| tasks.get_mut(*position)) {
-                    Some(task) if task.content.rev < facts.rev => task.content = facts,
+                    Some(task) if task.content.facts.rev < facts.rev => task.content.facts = facts,
                     Some(_) => {}
                     None => {
                         positions.insert(facts.referee.clone(), tasks.len());
-                        let correlation_id = Some(facts.referee.hashed());
-                        tasks.push(Task { record, correlation_id, content: facts });
+                        let correlation_id = referral.correlation_id();
+                        let content = Latest { facts, correlation_id: correlation_id.clone() };
+                        tasks.push(Task { record, correlation_id: Some(correlation_id), content });
                     }
                 }
             }
@@ -70,11 +77,12 @@ fn latest(records: &[Value]) -> Vec<Task<'_, Facts>> {
     tasks
 }
 
-async fn count(app: &App, facts: Facts) -> Result<(), Error> {
+async fn count(app: &App, latest: Latest) -> Result<(), Error> {
+    let Latest { facts, correlation_id } = latest;
     let outcome = match app.analytics.record(&facts).await? {
         CountOutcome::Counted => LogOutcome::Counted,
         CountOutcome::AlreadyCounted => LogOutcome::AlreadyCounted,
     };
-    tracing::debug!(outcome = outcome.as_str(), rev = facts.rev, correlation_id = facts.referee.hashed());
+    tracing::debug!(outcome = outcome.as_str(), rev = facts.rev, correlation_id);
     Ok(())
 }

@@ -38,14 +38,14 @@ pub(crate) async fn mint(app: &App, user: &str, body: &[u8], call: &Call) -> Res
         return Err(refused(AttributionRefusal::ProgramNotFound));
     }
     let MintBody { code, expires_at, device_fingerprint, .. } = body;
-    let user_hash = user.hashed();
+    let user_hash = app.sign_ups.correlation_id(&user);
     let mint = Mint { user, code, expires_at, device_fingerprint, replaces_ended: true };
     let (status, outcome, owned) = match app.sign_ups.mint(mint, call).await? {
         Minted::New(owned) => (StatusCode::CREATED, LogOutcome::Minted, owned),
         Minted::Owned(owned) => (StatusCode::OK, LogOutcome::AlreadyMinted, owned),
         Minted::Conflict => return Err(code_taken()),
     };
-    tracing::info!(outcome = outcome.as_str(), user = user_hash);
+    tracing::info!(outcome = outcome.as_str(), user = user_hash.as_str());
     Ok(json(status, &app.links.show(&owned)))
 }
 
@@ -57,13 +57,12 @@ pub(crate) async fn attribute(
 ) -> Result<Response<Body>, Problem> {
     let body = AttributeBody::read(body)?;
     body.details.log_dropped();
-    let correlation_id = body.referee_id.hashed();
     let (status, outcome, referral) = match app.sign_ups.attribute(sign_up(app, cookies, body, call)?, call).await? {
         Attribution::New(referral) => (StatusCode::CREATED, LogOutcome::Attributed, referral),
         Attribution::Existing(referral) => (StatusCode::OK, LogOutcome::AlreadyAttributed, referral),
         Attribution::Refused(reason) => return Err(refused(reason)),
     };
-    tracing::info!(outcome = outcome.as_str(), correlation_id);
+    tracing::info!(outcome = outcome.as_str(), correlation_id = referral.correlation_id());
     Ok(json(status, &ReferralView::of(&referral)))
 }
 

@@ -25,7 +25,7 @@ use referrals::{
     },
     mutant::{self, Mutant},
     program::QualifyingEvents,
-    referral::{Status, machine::Refusal},
+    referral::{Referral, Status, machine::Refusal},
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Minted, Outcome, StoreError},
 };
@@ -134,11 +134,11 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
     let Arrival { origin, received_at } = arrival;
     match event::parse(&event, &app.qualifying, received_at) {
         Parsed::Event(inbound) => {
-            let correlation_id = inbound.user().hashed();
+            let of_user = app.sign_ups.correlation_id(inbound.user());
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
             let applied = Box::pin(apply(app, *inbound, &call)).await;
-            let outcome = match applied {
-                Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => LogOutcome::Failed,
+            let (outcome, of_referral) = match applied {
+                Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => (LogOutcome::Failed, None),
                 applied => applied?,
             };
             match origin {
@@ -148,6 +148,7 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
                     app.delay.send(event, time).await?;
                 }
             }
+            let correlation_id = of_referral.unwrap_or_else(|| of_user.as_str().to_owned());
             tracing::info!(outcome = outcome.as_str(), correlation_id);
         }
         Parsed::Ignored => tracing::debug!(outcome = LogOutcome::EventIgnored.as_str()),
@@ -166,57 +167,72 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
     Ok(())
 }
 
-/// Applies an event, and returns the outcome for the log.
-async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<LogOutcome, StoreError> {
+/// What a line of the log says about an event: the outcome, and the correlation id of the referral if there is one.
+type Logged = (LogOutcome, Option<String>);
+
+/// Applies an event.
+async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, StoreError> {
     let store = &app.sign_ups.store;
     Ok(match event {
-        InboundEvent::Order(order) => match convert(store, &order, call.now).await? {
-            Some(Outcome::Applied(voided)) if voided.status() == Status::Voided => LogOutcome::VoidedOnArrival,
-            outcome => log_outcome(outcome, LogOutcome::Converted),
-        },
-        InboundEvent::Adjustment(adjustment) => match adjust(store, &adjustment, call.now).await? {
-            Some(Outcome::Applied(noted)) if noted.status() == Status::Pending => LogOutcome::AdjustmentNoted,
-            outcome => log_outcome(outcome, LogOutcome::Voided),
-        },
-        InboundEvent::Flag(user, flag) => match (store.set_flag(&user, &flag, call.now).await?, flag.reason) {
-            (true, Some(_)) => LogOutcome::Flagged,
-            (true, None) => LogOutcome::Cleared,
-            (false, _) => LogOutcome::Superseded,
-        },
+        InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, |referral| {
+            let is_void = referral.status() == Status::Voided;
+            if is_void { LogOutcome::VoidedOnArrival } else { LogOutcome::Converted }
+        }),
+        InboundEvent::Adjustment(adjustment) => logged(adjust(store, &adjustment, call.now).await?, |referral| {
+            let is_early = referral.status() == Status::Pending;
+            if is_early { LogOutcome::AdjustmentNoted } else { LogOutcome::Voided }
+        }),
+        InboundEvent::Flag(user, flag) => {
+            let outcome = match (store.set_flag(&user, &flag, call.now).await?, flag.reason) {
+                (true, Some(_)) => LogOutcome::Flagged,
+                (true, None) => LogOutcome::Cleared,
+                (false, _) => LogOutcome::Superseded,
+            };
+            (outcome, None)
+        }
         InboundEvent::SignedUp(sign_up) => sign_up_by_event(app, sign_up, call).await?,
     })
 }
 
 /// Mints the new member's own code, and attributes the sign-up if it names a code.
-async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<LogOutcome, StoreError> {
+async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<Logged, StoreError> {
     let SignedUp { user, device_fingerprint, attribution } = sign_up;
     let mint = Mint { user, code: None, expires_at: None, device_fingerprint, replaces_ended: false };
     let minted = app.sign_ups.mint(mint, call).await?;
     let Some(attribution) = attribution else {
-        return Ok(if matches!(minted, Minted::New(_)) { LogOutcome::Minted } else { LogOutcome::AlreadyMinted });
+        let is_new = matches!(minted, Minted::New(_));
+        return Ok((if is_new { LogOutcome::Minted } else { LogOutcome::AlreadyMinted }, None));
     };
     let attribution = match attribution {
         Ok(sign_up) => app.sign_ups.attribute(sign_up, call).await?,
         Err(refusal) => Attribution::Refused(refusal),
     };
     Ok(match attribution {
-        Attribution::New(_) => LogOutcome::Attributed,
-        Attribution::Existing(_) => LogOutcome::AlreadyAttributed,
+        Attribution::New(referral) => (LogOutcome::Attributed, Some(referral.correlation_id())),
+        Attribution::Existing(referral) => (LogOutcome::AlreadyAttributed, Some(referral.correlation_id())),
         Attribution::Refused(refusal) => {
             tracing::warn!(reason = refusal.as_str(), "a sign-up by event was refused");
-            LogOutcome::AttributionRefused
+            (LogOutcome::AttributionRefused, None)
         }
     })
 }
 
-fn log_outcome(outcome: Option<Outcome>, applied: LogOutcome) -> LogOutcome {
-    match outcome {
-        None => LogOutcome::NotReferred,
-        Some(Outcome::Applied(_)) => applied,
-        Some(Outcome::AlreadyDone(_)) => LogOutcome::Duplicate,
-        Some(Outcome::Refused(Refusal::Unqualified, _)) => LogOutcome::NotQualifying,
-        Some(Outcome::Refused(Refusal::OtherOrder, _)) => LogOutcome::OtherOrderConverted,
-        Some(Outcome::Refused(Refusal::PartialRefund, _)) => LogOutcome::PartialRefundIgnored,
-        Some(Outcome::Refused(Refusal::Status(_) | Refusal::NotDue, _)) => LogOutcome::NoTransition,
+/// The outcome of a command; `applied` names it if the command was applied.
+fn logged(outcome: Option<Outcome>, applied: impl FnOnce(&Referral) -> LogOutcome) -> Logged {
+    let Some(outcome) = outcome else { return (LogOutcome::NotReferred, None) };
+    let (name, referral) = match outcome {
+        Outcome::Applied(referral) => (applied(&referral), referral),
+        Outcome::AlreadyDone(referral) => (LogOutcome::Duplicate, referral),
+        Outcome::Refused(refusal, referral) => (refused(refusal), referral),
+    };
+    (name, Some(referral.correlation_id()))
+}
+
+fn refused(refusal: Refusal) -> LogOutcome {
+    match refusal {
+        Refusal::Unqualified => LogOutcome::NotQualifying,
+        Refusal::OtherOrder => LogOutcome::OtherOrderConverted,
+        Refusal::PartialRefund => LogOutcome::PartialRefundIgnored,
+        Refusal::Status(_) | Refusal::NotDue => LogOutcome::NoTransition,
     }
 }

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use lambda_runtime::Error;
 use referrals::{
     aws::{Lazy, quarantine::Quarantine},
+    domain::correlation::CorrelationId,
     lambda::sqs::{self, Disposition, Message},
     mutant::{self, Mutant},
     referral::{
@@ -71,13 +72,15 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
 }
 
 async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
-    let id = match InstructionEvent::deserialize(&message.body) {
-        Ok(event) => event.detail.id(),
+    let (id, correlation_id) = match InstructionEvent::deserialize(&message.body) {
+        Ok(event) => event.detail.parts(),
         Err(problem) => return quarantine(app, &message, problem, call).await,
     };
     let Err(Retry { reason, not_before }) = deliver(app, &id, call).await else { return Disposition::Ack };
     let pause = app.backoff.delay(&message, not_before, call).await.map(|pause| pause.as_secs());
-    let (correlation_id, side, attempt) = (id.referee.hashed(), id.side.as_str(), message.receives);
+    let (side, attempt) = (id.side.as_str(), message.receives);
+    // The event's copy of the id, because the table may be unavailable.
+    let correlation_id = correlation_id.as_ref().map(CorrelationId::as_str);
     let outcome = LogOutcome::RetryScheduled.as_str();
     tracing::warn!(outcome, correlation_id, side, attempt, pause, reason, retried = 1);
     Disposition::Retry
@@ -104,23 +107,24 @@ struct InstructionDetail {
     reward_id: InstructionId,
     /// The id of the reversal, in events about a reversal.
     reversal_id: Option<InstructionId>,
+    correlation_id: Option<CorrelationId>,
 }
 
 impl InstructionDetail {
-    /// The id of the instruction to deliver.
-    fn id(self) -> InstructionId {
-        self.reversal_id.unwrap_or(self.reward_id)
+    /// The id of the instruction to deliver, and the correlation id of its referral.
+    fn parts(self) -> (InstructionId, Option<CorrelationId>) {
+        (self.reversal_id.unwrap_or(self.reward_id), self.correlation_id)
     }
 }
 
 async fn deliver(app: &App, id: &InstructionId, call: Call) -> Result<(), Retry> {
-    let correlation_id = id.referee.hashed();
     let Some(referral) = app.store.referral(&id.referee).await? else {
         // A retry, so that the message ends in the dead-letter queue, where operators see it.
-        return Err(format!("there is no referral for the reward of {correlation_id}").into());
+        return Err("there is no referral for this reward".into());
     };
     let delivery = referral.delivery(id).filter(|delivery| delivery.status() == RewardStatus::Issued);
     let (Some(delivery), Some(reward)) = (delivery, RewardView::of(&referral, id.side)) else {
+        let correlation_id = referral.correlation_id();
         tracing::info!(outcome = LogOutcome::NothingToDeliver.as_str(), correlation_id);
         return Ok(());
     };
@@ -148,7 +152,7 @@ async fn mark(
     command: &Command<'_>,
     call: Call,
 ) -> Result<(), Retry> {
-    let (correlation_id, side, r#type) = (referral.referee.hashed(), reward.side.as_str(), reward.r#type.as_str());
+    let (correlation_id, side, r#type) = (referral.correlation_id(), reward.side.as_str(), reward.r#type.as_str());
     match app.store.apply(referral.clone(), |found| found.decide(command, call.now)).await? {
         Outcome::Applied(_) if matches!(command, Command::MarkFailed(..)) => {
             let outcome = LogOutcome::RefusedPermanently.as_str();

@@ -76,7 +76,7 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
     if referral.status() != Status::Converted {
         return Ok(());
     }
-    let correlation_id = referral.referee.hashed();
+    let correlation_id = referral.correlation_id();
     match issue_or_void(&app.store, referral, call.now).await? {
         Outcome::Applied(_) => {}
         Outcome::AlreadyDone(_) | Outcome::Refused(..) => {

@@ -54,7 +54,7 @@ impl Analytics {
                 WriteResult::Conflict(found) => known = found,
             }
         }
-        Err(StoreError::Contended(facts.referee.hashed()))
+        Err(StoreError::Contended("the facts of a referral".to_owned()))
     }
 
     async fn known(&self, referee: &UserId) -> Result<Option<Facts>, StoreError> {

@@ -5,6 +5,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::{correlation::CorrelationId, id::UserId};
+
 /// A device fingerprint as the product reports it, 1 to 512 bytes. It is personal data and therefore neither stored nor
 /// logged.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -44,24 +46,38 @@ impl Device {
 
 /// The key of the HMAC. After a change of the key, no stored device is recognised.
 #[derive(Clone)]
-pub struct DeviceKey(Hmac<Sha256>);
+pub struct DeviceKey {
+    devices: Hmac<Sha256>,
+    /// A key that is derived from the secret, so that no second secret is needed.
+    correlation: Hmac<Sha256>,
+}
 
 impl DeviceKey {
     /// HMAC accepts a key of any length, but a shorter one could be guessed.
     const MIN_BYTES: usize = 32;
+    /// From what the second key is derived. It is not valid UTF-8, so no fingerprint has it, and no stored device is a
+    /// part of the derived key.
+    const CORRELATION: &[u8] = b"\xffcorrelation_id";
 
     /// A key of at least 32 bytes, without counting white space at its ends; `None` when the secret is shorter.
     pub fn new(secret: &[u8]) -> Option<Self> {
         if secret.trim_ascii().len() < Self::MIN_BYTES {
             return None;
         }
-        Hmac::new_from_slice(secret).ok().map(Self)
+        let devices = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+        let derived = devices.clone().chain_update(Self::CORRELATION).finalize().into_bytes();
+        Some(Self { devices, correlation: Hmac::new_from_slice(&derived).ok()? })
     }
 
     /// The device with this fingerprint, as this key computes it.
     pub fn device(&self, fingerprint: &DeviceFingerprint) -> Device {
-        let digest = self.0.clone().chain_update(fingerprint.0.as_bytes()).finalize().into_bytes();
+        let digest = self.devices.clone().chain_update(fingerprint.0.as_bytes()).finalize().into_bytes();
         Device(URL_SAFE_NO_PAD.encode(&digest[..16]))
+    }
+
+    /// The correlation id of this referee's referral.
+    pub fn correlation_id(&self, referee: &UserId) -> CorrelationId {
+        CorrelationId::of(&self.correlation.clone().chain_update(referee.as_str()).finalize().into_bytes())
     }
 }
 
@@ -105,6 +121,17 @@ mod tests {
         assert_ne!(key.device(&fingerprint("laptop")), key.device(&fingerprint("phone")));
         assert_ne!(key.device(&fingerprint("laptop")), other.device(&fingerprint("laptop")));
         assert_eq!(key.device(&fingerprint("laptop")).as_str().len(), 22);
+    }
+
+    /// The ids of referrals that were created by different versions with one key must be equal.
+    #[test]
+    fn a_correlation_id_is_keyed_and_does_not_change() {
+        let (key, other) = (DeviceKey::new(&[1; 32]).unwrap(), DeviceKey::new(&[2; 32]).unwrap());
+        let [bob, carol] = ["bob", "carol"].map(|user| user.parse::<UserId>().unwrap());
+        assert_eq!(key.correlation_id(&bob).as_str(), "96503211658b1380");
+        assert_ne!(key.correlation_id(&bob), key.correlation_id(&carol));
+        assert_ne!(key.correlation_id(&bob), other.correlation_id(&bob));
+        assert_ne!(key.correlation_id(&bob).as_str(), bob.hashed());
     }
 
     #[test]

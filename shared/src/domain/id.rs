@@ -78,7 +78,8 @@ id! {
 }
 
 impl UserId {
-    /// The hash that log lines contain instead of the id.
+    /// The hash that version 0.1.0 logged and published instead of the id. It can be reversed by trying ids, so only
+    /// referrals without a stored correlation id use it.
     pub fn hashed(&self) -> String {
         hashed(&self.0)
     }

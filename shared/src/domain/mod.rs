@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod code;
+pub mod correlation;
 pub mod device;
 pub mod id;
 pub mod money;

@@ -25,8 +25,7 @@ use crate::{
 struct Detail<T> {
     event_id: String,
     occurred_at: Timestamp,
-    /// The hashed id of the referee, as in log lines. A referee has at most one referral, so this value identifies all
-    /// events of the referral and all log lines about the referee.
+    /// The referral's stored id, as in log lines.
     correlation_id: String,
     #[serde(flatten)]
     subject: T,
@@ -132,7 +131,7 @@ fn announcement(
     event_id: String,
     subject: impl Serialize,
 ) -> Announcement {
-    let correlation_id = referral.referee.hashed();
+    let correlation_id = referral.correlation_id();
     let detail = Detail { event_id, occurred_at, correlation_id, subject };
     Announcement { detail_type, occurred_at, detail: serde_json::to_value(detail).unwrap_or_default() }
 }
@@ -199,8 +198,17 @@ mod tests {
             for event in announcements(before, after) {
                 assert_eq!(event.occurred_at, sample::at(millis), "{event:?}");
                 assert_eq!(event.detail["occurred_at"], sample::at(millis).to_string());
-                assert_eq!(event.detail["correlation_id"], pending.referee.hashed());
+                assert_eq!(event.detail["correlation_id"], "0123456789abcdef");
             }
+        }
+    }
+
+    /// Version 0.1.0 stored no correlation id.
+    #[test]
+    fn a_referral_without_a_stored_id_keeps_its_hash() {
+        let old = Referral { correlation_id: None, ..sample::pending() };
+        for event in announcements(None, &old) {
+            assert_eq!(event.detail["correlation_id"], old.referee.hashed());
         }
     }
 

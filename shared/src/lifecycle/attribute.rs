@@ -115,6 +115,7 @@ impl SignUps {
             return Ok(Attribution::Refused(AttributionRefusal::Fraud(reason)));
         }
         let referral = Referral {
+            correlation_id: Some(self.correlation_id(&sign_up.referee)),
             mark: Some(mark(call, &sign_up.referee)),
             referee: sign_up.referee,
             referrer: owned.owner,

@@ -45,7 +45,7 @@ pub async fn issue_or_void(store: &Store, read: Referral, now: Timestamp) -> Res
 
 /// Logs the result in one line, in the same form for the stream and the sweep.
 fn log(after: &Referral) {
-    let correlation_id = after.referee.hashed();
+    let correlation_id = after.correlation_id();
     match after.rewards() {
         Some(_) => {
             let outcome = LogOutcome::Rewarded.as_str();

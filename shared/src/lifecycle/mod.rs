@@ -12,7 +12,7 @@ pub mod mint;
 
 use crate::{
     cache::CodeCache,
-    domain::device::DeviceKeys,
+    domain::{correlation::CorrelationId, device::DeviceKeys, id::UserId},
     program::Program,
     runtime::{Env, Misconfigured, secret::Secret},
     store::Store,
@@ -29,6 +29,11 @@ pub struct SignUps {
 }
 
 impl SignUps {
+    /// The keyed hash of a user's id, for log lines: the correlation id that a new referral of this user gets.
+    pub fn correlation_id(&self, user: &UserId) -> CorrelationId {
+        self.devices.get().current().correlation_id(user)
+    }
+
     /// Reads `TABLE_NAME`, `FINGERPRINT_KEY` (at least 32 bytes) and the program's settings. Codes are looked up through
     /// `codes`.
     ///

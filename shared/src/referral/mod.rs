@@ -12,6 +12,7 @@ pub use self::work::{Lane, Work};
 use crate::{
     domain::{
         code::Code,
+        correlation::CorrelationId,
         device::Device,
         id::{OrderId, ProgramId, UserId},
         money::Money,
@@ -19,6 +20,7 @@ use crate::{
         time::Timestamp,
     },
     fraud::{self, FraudReason, Gate, UnknownReason},
+    mutant::{self, Mutant},
     program::Terms,
 };
 
@@ -34,6 +36,8 @@ pub struct Referral {
     pub terms: Terms,
     /// The device used at sign-up, if it was reported.
     pub device: Option<Device>,
+    /// Computed when the referral is created. Items written by version 0.1.0 have none.
+    pub correlation_id: Option<CorrelationId>,
     /// The time of the attribution.
     pub created_at: Timestamp,
     /// Random marker of the invocation that wrote the referral. A retry recognises its own write by it. Items written by
@@ -236,6 +240,14 @@ impl Referral {
         match &self.state {
             State::Rewarded { rewards, .. } => Some(rewards),
             State::Pending { .. } | State::Converted { .. } | State::Voided { .. } => None,
+        }
+    }
+
+    /// Identifies this referral in log lines and events. Only the stored value is independent of the key.
+    pub fn correlation_id(&self) -> String {
+        match &self.correlation_id {
+            Some(stored) if !mutant::is(Mutant::CorrelationIdNotRead) => stored.as_str().to_owned(),
+            Some(_) | None => self.referee.hashed(),
         }
     }
 

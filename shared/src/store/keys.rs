@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use crate::{
     domain::{
         code::Code,
-        id::{ProgramId, UserId},
+        id::{self, ProgramId, UserId},
         time::Timestamp,
     },
     referral::Lane,
@@ -53,6 +53,8 @@ pub const FLAGGED: &str = "flagged";
 pub const FLAG_REASON: &str = "flag_reason";
 /// The time of the last change of an account's flag.
 pub const FLAG_AT: &str = "flag_at";
+/// The correlation id of a referral.
+pub const CORRELATION_ID: &str = "correlation_id";
 /// The code that the item of a code's owner names.
 pub const CODE: &str = "code";
 /// When a code expires.
@@ -153,6 +155,18 @@ pub(super) fn is_referral_item(item: &Item) -> bool {
 /// Whether the keys of a stream record are those of a referral.
 pub(super) fn is_referral_key(keys: &serde_dynamo::Item) -> bool {
     matches!(keys.inner().get(SK), Some(serde_dynamo::AttributeValue::S(sk)) if sk == REFERRAL_SK)
+}
+
+/// A partition key as a log line may contain it: with a code, or with the referral's stored correlation id, but without
+/// the id of a user. Referrals of version 0.1.0 have no stored id and are named by a hash.
+pub(super) fn loggable(pk: &str, correlation_id: Option<&str>) -> String {
+    let (kind, id) = pk.split_once('#').unwrap_or((pk, ""));
+    match (kind, correlation_id) {
+        ("CODE", _) => pk.to_owned(),
+        ("REFEREE", Some(stored)) => format!("{kind}#{stored}"),
+        ("REFEREE", None) => format!("{kind}#{}", id::hashed(id)),
+        _ => kind.to_owned(),
+    }
 }
 
 /// The partition of `by_referrer` that lists a referrer's referrals.

@@ -194,7 +194,7 @@ impl Store {
     }
 
     pub(crate) fn contended(&self, referral: &Referral) -> StoreError {
-        StoreError::Contended(format!("the referral of {}", referral.referee.hashed()))
+        StoreError::Contended(format!("the referral of {}", referral.correlation_id()))
     }
 
     /// A page of the referrals by this referrer, newest first, starting after the cursor.

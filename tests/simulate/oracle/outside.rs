@@ -1,7 +1,7 @@
 //! Checks from the outside: answers, acknowledgements, events and rewards; and that one fault is tolerated.
 
 use referrals::{
-    domain::time::Timestamp,
+    domain::{correlation::CorrelationId, time::Timestamp},
     referral::{Referral, State as Phase, Status, VoidReason, reward::Side},
 };
 use serde_json::Value;
@@ -95,6 +95,11 @@ impl Oracle {
         let id = detail["event_id"].as_str().unwrap_or_default();
         if *self.published.entry(id.to_owned()).or_insert_with(|| detail.clone()) != *detail {
             self.fail(format!("{id}: published again with another content: {detail}"));
+        }
+        let referee = detail["referee_id"].as_str().and_then(|referee| self.referrals.get(referee));
+        let stored = referee.and_then(|referral| referral.correlation_id.as_ref()).map(CorrelationId::as_str);
+        if detail["correlation_id"].as_str() != stored {
+            self.fail(format!("{id}: its correlation id is not {stored:?}, which is stored: {detail}"));
         }
         let Some(reward) = detail["reward_id"].as_str().filter(|_| kind == "reward.issued") else { return };
         if *self.event_ids.entry(reward.to_owned()).or_insert_with(|| id.to_owned()) != id {

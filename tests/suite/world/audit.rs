@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use referrals::{
     aws::bus::SOURCE,
-    domain::{id::UserId, time::Timestamp},
+    domain::time::Timestamp,
     referral::{
         Lane, Referral, Status,
         reward::{RewardStatus, Side},
@@ -36,7 +36,7 @@ impl World {
         self.no_work_is_left(&referrals);
         self.counters_equal_a_recount(&referrals).await;
         self.bookings_match_rewards(&referrals).await;
-        self.events_match_their_schemas().await;
+        self.events_match_their_schemas(&referrals).await;
         let unprocessed = self.get("/_local/parked").await.with(200);
         let obsolete_dead_letters = self.obsolete_dead_letters(&unprocessed, &referrals);
         assert_eq!(
@@ -120,7 +120,7 @@ impl World {
 
     /// Checks published events: they are valid, `time` and `correlation_id` are right, and repeated events are
     /// identical.
-    async fn events_match_their_schemas(&self) {
+    async fn events_match_their_schemas(&self, referrals: &[Referral]) {
         let mut published: BTreeMap<String, Value> = BTreeMap::new();
         for mut event in self.events().await {
             let id = event["id"].as_str().unwrap();
@@ -134,8 +134,13 @@ impl World {
             let text = |name: &str| event["detail"][name].as_str().unwrap();
             let (seconds, _) = text("occurred_at").split_once('.').unwrap();
             assert_eq!(event["time"], format!("{seconds}Z"), "{event:#}");
-            let referee: UserId = text("referee_id").parse().unwrap();
-            assert_eq!(text("correlation_id"), referee.hashed(), "{event:#}");
+            let referral = referrals.iter().find(|referral| referral.referee.as_str() == text("referee_id"));
+            let expected = match referral.map(|referral| (&referral.correlation_id, &referral.referee)) {
+                Some((Some(stored), _)) => stored.as_str().to_owned(),
+                Some((None, referee)) => referee.hashed(),
+                None => panic!("an event without a referral: {event:#}"),
+            };
+            assert_eq!(text("correlation_id"), expected, "{event:#}");
 
             // The envelope's id comes from the bus and is new each time.
             let event_id = text("event_id").to_owned();

@@ -57,7 +57,7 @@ async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) 
     };
     let events: Vec<_> = reannouncement(&resent, id).into_iter().collect();
     app.bus.publish(&events).await.map_err(Problem::unavailable)?;
-    let (correlation_id, side) = (resent.referee.hashed(), id.side.as_str());
+    let (correlation_id, side) = (resent.correlation_id(), id.side.as_str());
     tracing::info!(outcome = LogOutcome::RewardResent.as_str(), correlation_id, side);
     Ok(Some(resent))
 }

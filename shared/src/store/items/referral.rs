@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidItem, from_image, key_text, to_item};
 use crate::{
-    domain::{code::Code, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp},
+    domain::{
+        code::Code, correlation::CorrelationId, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp,
+    },
     program::Terms,
     referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
     store::keys::{self, Item, Key, WORK_SHARDS},
@@ -19,6 +21,8 @@ struct ReferralItem {
     terms: Terms,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<Device>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<CorrelationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
     rev: u64,
@@ -60,6 +64,7 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
         program: referral.program.clone(),
         terms: referral.terms.clone(),
         device: referral.device.clone(),
+        correlation_id: referral.correlation_id.clone(),
         mark: referral.mark,
         rev: referral.rev,
         status: referral.status(),
@@ -114,6 +119,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         program: item.program,
         terms: item.terms,
         device: item.device,
+        correlation_id: item.correlation_id,
         mark: item.mark,
         rev: item.rev,
     })

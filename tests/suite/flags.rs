@@ -202,6 +202,11 @@ async fn an_invalid_event_is_quarantined_once_from_every_source() {
     world.until_redelivered().await;
     assert_eq!(parked().await, 1, "the rule quarantines, and the delayed copy does not");
     invoke(&world, message("ConversionDelayQueue", &broken, now())).await;
+    // The rule could not reach the delay queue.
+    let mut dead_letter = message("ConversionDeadLetterQueue", &broken, now());
+    let target = json!({"dataType": "String", "stringValue": "arn:aws:sqs:us-east-1:0:ConversionDelayQueue"});
+    dead_letter["Records"][0]["messageAttributes"] = json!({ "TARGET_ARN": target });
+    invoke(&world, dead_letter).await;
     assert_eq!(parked().await, 1);
     let value = STANDARD.encode(broken.to_string());
     let record = json!({"offset": 1, "timestamp": 1, "value": value});

@@ -44,9 +44,10 @@ impl DelayQueue {
         self.incoming.as_deref() == Some(message.queue.as_str())
     }
 
-    /// Whether this message comes from the delay queue, so that its event has arrived before.
+    /// Whether this message comes from the delay queue, or is a dead letter of the rule that did not reach the delay queue.
+    /// The rule has sent its event to the function too.
     pub(crate) fn is_copy(&self, message: &Message) -> bool {
-        self.name == message.queue
+        self.name == message.queue || message.target.as_ref() == Some(&self.name)
     }
 
     /// Sends a processed event, with the time by which it was judged: the copy is received later, and must not become later

@@ -80,7 +80,7 @@ enum Origin {
     /// The rule, which itself sends a copy to the delay queue; or the dead-letter queue, whose events have already been
     /// sent there.
     Bus,
-    /// The delay queue.
+    /// The delay queue, or the dead-letter queue instead.
     Copy,
     /// The incoming SQS queue.
     Queue,

@@ -27,6 +27,8 @@ pub struct Message {
     pub receives: u32,
     /// When it was sent to the queue. The time stays the same in every delivery.
     pub sent_at: Option<Timestamp>,
+    /// The name of the target that a rule could not reach, if the message is a dead letter of the rule.
+    pub target: Option<String>,
     /// The body as JSON. Text that is not JSON becomes a JSON string, which can be quarantined unchanged.
     pub body: Value,
 }
@@ -37,15 +39,22 @@ impl Message {
         let attribute = |name| message.attributes.get(name);
         let receives = attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok());
         let sent_at = attribute("SentTimestamp").and_then(|millis| Timestamp::from_millis(millis.parse().ok()?));
+        let target = message.message_attributes.get("TARGET_ARN").and_then(|target| target.string_value.as_deref());
         Self {
+            target: target.map(name_of),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),
-            queue: message.event_source_arn.as_deref().and_then(|arn| arn.rsplit(':').next()).unwrap_or("").to_owned(),
+            queue: message.event_source_arn.as_deref().map(name_of).unwrap_or_default(),
             receives: receives.unwrap_or(1),
             sent_at,
             body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
         }
     }
+}
+
+/// The last part of an ARN.
+fn name_of(arn: &str) -> String {
+    arn.rsplit(':').next().unwrap_or_default().to_owned()
 }
 
 /// What the queue does with a message.
@@ -112,6 +121,9 @@ mod tests {
                 "messageId": "m-1", "receiptHandle": "handle", "body": "{\"a\":1}",
                 "attributes": {"ApproximateReceiveCount": "3", "SentTimestamp": "1769851800120"},
                 "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:stack-CreditQueue-X1",
+                "messageAttributes": {"TARGET_ARN": {
+                    "dataType": "String", "stringValue": "arn:aws:sqs:us-east-1:123456789012:stack-Delay-X2",
+                }},
             },
             {"messageId": "m-2", "body": "no JSON"},
         ]}))
@@ -123,6 +135,7 @@ mod tests {
             ("stack-CreditQueue-X1", 3, "handle")
         );
         assert_eq!((first.body, second.body), (json!({"a": 1}), json!("no JSON")));
+        assert_eq!((first.target.as_deref(), second.target), (Some("stack-Delay-X2"), None));
         assert_eq!(first.sent_at, Timestamp::from_millis(1_769_851_800_120));
         assert_eq!((second.receives, second.queue.as_str(), second.sent_at), (1, "", None));
     }

@@ -296,8 +296,8 @@ async fn a_pasted_code_is_understood() {
         world.publish("customer.signed_up", json!({"user_id": format!("event-{number}"), "code": text})).await;
     }
     world.until_idle().await;
-    for number in 0..texts.len() {
-        assert_eq!(world.referral(&format!("event-{number}")).await["code"], "ADA-INVITES", "{:?}", texts[number]);
+    for (number, text) in texts.iter().enumerate() {
+        assert_eq!(world.referral(&format!("event-{number}")).await["code"], "ADA-INVITES", "{text:?}");
     }
     world.end().await;
 }

@@ -121,8 +121,13 @@ impl TouchCookie {
 /// (Next.js, npm `cookie`), even if it did not decode it before, or quote it (Python's aiohttp); or decode a `+` as a space
 /// (Rack, PHP before 7.4). The value itself contains neither percent signs nor quotes nor spaces.
 fn restored(cookie: &Cookie<'_>) -> Cookie<'static> {
+    /// The length of a signature in base64, without the `=` at its end.
+    const SIGNATURE: usize = 43;
     let value = percent_decode_str(cookie.value_trimmed()).decode_utf8_lossy();
-    Cookie::new(COOKIE, value.trim_matches('"').replace(' ', "+"))
+    let value = value.trim_matches('"').replace(' ', "+");
+    // The parser of the header removes spaces at the beginning of a value.
+    let removed = SIGNATURE.saturating_sub(value.find('=').unwrap_or(SIGNATURE));
+    Cookie::new(COOKIE, "+".repeat(removed) + &value)
 }
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ impl Code {
     /// # Errors
     /// Returns an error when what remains is not a code.
     pub fn pasted(text: &str) -> Result<Self, InvalidCode> {
+        // A chosen code may begin or end with a hyphen.
+        if let Ok(code) = text.parse() {
+            return Ok(code);
+        }
         let text = match text.rsplit_once(LINK_PATH) {
             Some((_, rest)) => {
                 let part = rest.split(|c: char| "/?#".contains(c) || c.is_whitespace()).next().unwrap_or_default();
@@ -249,6 +253,7 @@ mod tests {
         ] {
             assert_eq!(Code::pasted(text), Ok(code("summer-fun")), "{text:?}");
         }
+        assert_eq!(Code::pasted("-fun-").map(|code| code.as_str().to_owned()), Ok("-fun-".to_owned()));
         for text in ["", "---", "!", "SAVE 10%", "summer_fun", "\u{e7}ode", "https://go.example.com/r/", "a\0b"] {
             assert_eq!(Code::pasted(text), Err(InvalidCode), "{text:?}");
         }

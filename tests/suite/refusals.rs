@@ -210,7 +210,7 @@ async fn a_sign_up_that_is_reported_too_late_is_not_new() {
     let world = World::with_env([("NEW_WITHIN_DAYS", "7")]).await;
     // The code is older than both sign-ups.
     world.mint("alice", "ALICE").await;
-    backdate(&world, "ALICE", "2020-01-01T00:00:00.000Z").await;
+    backdate(&world, "A11CE", "2020-01-01T00:00:00.000Z").await;
     let at = |days: i64| from_now(days * 24 * 60 * 60);
     refused(&world, json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": at(-8)}), 422, "not_new").await;
     let recent = json!({"referee_id": "bob", "code": "ALICE", "signed_up_at": at(-6)});
@@ -218,7 +218,7 @@ async fn a_sign_up_that_is_reported_too_late_is_not_new() {
     world.end().await;
 }
 
-/// Changes the creation time of a code.
+/// Changes the creation time of a code, which is named in its canonical form.
 async fn backdate(world: &World, code: &str, created_at: &str) {
     let table = world.service().env().get("TABLE_NAME").unwrap();
     let text = |text: &str| AttributeValue::S(text.to_owned());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::Utc;
 use referrals::runtime::Call;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ async fn world_with<const N: usize>(settings: [(&str, &str); N]) -> World {
 }
 
 fn envelope(detail_type: &str, detail: &Value) -> String {
-    json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail}).to_string()
+    json!({"detail-type": detail_type, "source": "shop", "time": Utc::now().to_rfc3339(), "detail": detail}).to_string()
 }
 
 fn order(user: &str, order: &str) -> String {

@@ -260,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn an_amount_may_have_an_empty_fraction() {
+        let order = |amount| json!({"order_id": "o-1", "user_id": "bob", "amount": amount, "currency": "USD"});
+        match parse_event("order.completed", order(500.0)) {
+            Parsed::Event(event) => assert!(
+                matches!(*event, InboundEvent::Order(ref order) if u64::from(order.paid.amount) == 500),
+                "{event:?}"
+            ),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(parse_event("order.completed", order(500.5)), Parsed::Invalid(_)));
+    }
+
+    #[test]
     fn the_time_in_the_detail_is_preferred_to_the_envelopes_time() {
         let at = |detail| match parse_event("account.flagged", detail) {
             Parsed::Event(event) => match *event {

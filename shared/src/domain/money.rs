@@ -62,7 +62,8 @@ impl<'de> Deserialize<'de> for Amount {
             }
         }
 
-        deserializer.deserialize_u64(Visitor)
+        // Not `deserialize_u64`: inside a flattened struct it refuses every number with a fraction.
+        deserializer.deserialize_any(Visitor)
     }
 }
 

@@ -2,7 +2,7 @@
 //! wrong.
 
 use referrals::{
-    domain::{account::AccountFlag, time::Timestamp},
+    domain::time::Timestamp,
     mutant::{self, Mutant},
 };
 use serde::Deserialize;
@@ -38,7 +38,7 @@ impl EventTime {
     /// # Errors
     /// Returns an error when `occurred_at` is too far in the future.
     pub(crate) fn of_flag(self, occurred_at: Option<Timestamp>) -> Result<Timestamp, InTheFuture> {
-        let latest = self.received_at.plus(AccountFlag::TOLERANCE);
+        let latest = self.received_at.plus(Timestamp::TOLERANCE);
         match occurred_at {
             Some(at) if at > latest && !mutant::is(Mutant::FutureFlagAccepted) => Err(InTheFuture),
             Some(at) => Ok(at),

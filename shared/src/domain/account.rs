@@ -1,7 +1,5 @@
 //! Accounts: what the service stores about a user, apart from referrals.
 
-use std::time::Duration;
-
 use crate::domain::{device::Device, time::Timestamp};
 
 /// A user's account. A user without an item is not flagged and has no devices.
@@ -24,9 +22,4 @@ pub struct AccountFlag {
     pub reason: Option<String>,
     /// When the change was decided.
     pub at: Timestamp,
-}
-
-impl AccountFlag {
-    /// How far a change may lie in the future, because clocks differ. A later time would override all changes until then.
-    pub const TOLERANCE: Duration = Duration::from_secs(300);
 }

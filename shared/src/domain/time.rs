@@ -18,6 +18,7 @@ impl Timestamp {
 
     /// The end of the year 9999, the latest time that can be represented.
     pub const LAST: Self = Self(LAST);
+
     /// The clocks of two systems can differ by this much.
     pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 

@@ -133,7 +133,7 @@ pub(super) fn set_flag(account: &Key, flag: &AccountFlag, now: Timestamp) -> Wri
         .name("#at", FLAG_AT)
         .name("#reason", FLAG_REASON)
         .value(":at", text(flag.at.to_string()))
-        .value(":latest", text(now.plus(AccountFlag::TOLERANCE).to_string()))
+        .value(":latest", text(now.plus(Timestamp::TOLERANCE).to_string()))
         .value(":flagged", AttributeValue::Bool(flag.reason.is_some()))
 }
 

@@ -46,7 +46,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let log = Log::default();
-        let logs = log.start("ERROR");
+        let logs = log.start("WARN");
         Self { world: World::start().await, wire: Wire::default(), log, _logs: logs }
     }
 

@@ -321,10 +321,13 @@ def list_redrives(request, _url):
 resource_of = iam_actions.extract_resource_arn
 
 
-def resource_of_redrive(service, method, path, headers, body, *more):
-    """The resource whose permissions are checked. These requests name their queue by its ARN, not by its URL."""
+def resource_as_named(service, method, path, headers, body, *more):
+    """The resource whose permissions are checked. Redrives name their queue by its ARN, not by its URL. `Ref` of a secret is its name
+    here, and its ARN on AWS, so policies and requests contain the name."""
     if service == "sqs" and b'"SourceArn"' in (body or b""):
         return json.loads(body)["SourceArn"]
+    if service == "secretsmanager":
+        return json.loads(body or b"{}").get("SecretId", "*")
     return resource_of(service, method, path, headers, body, *more)
 
 
@@ -333,7 +336,7 @@ def main():
     lambda_svc._route_async_failure = keep_failed_event
     lambda_svc._poll_dynamodb_streams = poll_streams
     sqs._HANDLERS["ListMessageMoveTasks"] = list_redrives
-    iam_actions.extract_resource_arn = resource_of_redrive
+    iam_actions.extract_resource_arn = resource_as_named
     provisioners._sm_secret_string = secret_without_punctuation
     archive = {"create": create_archive, "update": update_archive, "delete": delete_archive}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = archive

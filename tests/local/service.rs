@@ -10,7 +10,11 @@ use std::{
 };
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Region,
+    retry::{RetryPartition, TokenBucket},
+    timeout::TimeoutConfig,
+};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::SdkConfig;
 use axum::{Router, serve::ListenerExt};
@@ -248,8 +252,11 @@ impl Service {
             let connector = connector.unwrap_or(http);
             let dynamodb = aws(&dynamodb_url, connector.clone(), stretched(pace.slack));
             let rest = aws(&url, connector, long_timeouts());
+            // By default all services of a process share one bucket of retries, which the faults of one test empty for another.
+            let retries = RetryPartition::custom(dynamodb_url.clone()).token_bucket(TokenBucket::default()).build();
+            let dynamodb = aws_sdk_dynamodb::config::Builder::from(&dynamodb).retry_partition(retries).build();
             let clients = Clients {
-                dynamodb: aws_sdk_dynamodb::Client::new(&dynamodb),
+                dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
                 eventbridge: aws_sdk_eventbridge::Client::new(&rest),
                 sqs: aws_sdk_sqs::Client::new(&rest),
             };

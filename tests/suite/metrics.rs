@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use referrals::runtime::{
@@ -11,10 +11,15 @@ use referrals::runtime::{
     log::{METRICS, Settings},
 };
 use serde_json::{Value, json};
+use tracing::{Dispatch, subscriber::NoSubscriber};
 
 use crate::world::{Fault, World};
 
 const STACK: &str = "a-stack";
+
+/// With a single subscriber, `tracing` disables a log line for all threads if a thread without a subscriber reaches it first. With
+/// two it asks both.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// The lines that a test logs.
 #[derive(Clone, Default)]
@@ -23,6 +28,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<Value>>>);
 impl Log {
     /// Records what this thread logs from now on, at this level. A test's World logs only on the test's thread.
     pub(crate) fn start(&self, level: &str) -> tracing::subscriber::DefaultGuard {
+        LazyLock::force(&SECOND);
         let env = Env::default().with("METRICS_NAMESPACE", STACK).with("LOG_LEVEL", level);
         let lines = Arc::clone(&self.0);
         let keep = move |line: &[u8]| lines.lock().unwrap().push(serde_json::from_slice(line).unwrap());

@@ -115,7 +115,7 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
     } else {
         Origin::Bus
     };
-    // A message keeps the time at which it was sent, so that a later attempt or a copy is not later news.
+    // A message keeps the time at which it was sent, so that a later attempt or a copy does not override later events.
     let sent_at = message.sent_at.filter(|_| !mutant::is(Mutant::CopyReceivedWhenProcessed));
     let received_at = sent_at.map_or(call.now, |at| at.min(call.now));
     match process(app, message.body, Arrival { origin, received_at }, call).await {
@@ -134,7 +134,7 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
     let Arrival { origin, received_at } = arrival;
     match event::parse(&event, &app.qualifying, received_at) {
         Parsed::Event(inbound) => {
-            let of_user = app.sign_ups.correlation_id(inbound.user());
+            let user = inbound.user().clone();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
             let applied = Box::pin(apply(app, *inbound, &call)).await;
             let (outcome, of_referral) = match applied {
@@ -148,7 +148,8 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
                     app.delay.send(event, time).await?;
                 }
             }
-            let correlation_id = of_referral.unwrap_or_else(|| of_user.as_str().to_owned());
+            // Nearly every event has a referral with a stored id, so the id is computed only without one.
+            let correlation_id = of_referral.unwrap_or_else(|| app.sign_ups.correlation_id(&user).as_str().to_owned());
             tracing::info!(outcome = outcome.as_str(), correlation_id);
         }
         Parsed::Ignored => tracing::debug!(outcome = LogOutcome::EventIgnored.as_str()),

@@ -123,15 +123,15 @@ async fn answer(State(front): State<Front>, uri: Uri, body: Bytes) -> Response<B
     match uri.path().rsplit('/').next() {
         Some("next") => {
             let (event, invocation) = oneshot::channel();
-            let _nobody_measures = front.idle.send(Idle { since: at, event });
+            let _not_measured = front.idle.send(Idle { since: at, event });
             invocation.await.map_or_else(|_| plain(StatusCode::GONE), next)
         }
         Some("response") => {
-            let _nobody_measures = front.answers.send(Ok(Answer { at, body }));
+            let _not_measured = front.answers.send(Ok(Answer { at, body }));
             plain(StatusCode::ACCEPTED)
         }
         _ => {
-            let _nobody_measures = front.answers.send(Err(String::from_utf8_lossy(&body).into_owned()));
+            let _not_measured = front.answers.send(Err(String::from_utf8_lossy(&body).into_owned()));
             plain(StatusCode::ACCEPTED)
         }
     }

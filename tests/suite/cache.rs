@@ -629,7 +629,7 @@ async fn the_log_names_the_kind_of_a_connection_error() {
         (format!("redis://app:right@{locked}"), ""),
         (format!("redis://:wrong@{locked}"), "wrong password"),
         (format!("redis://app:wrong@{locked}"), "wrong user or password"),
-        (format!("redis://nobody:right@{locked}"), "wrong user or password"),
+        (format!("redis://other:right@{locked}"), "wrong user or password"),
         (format!("redis://{locked}"), "NOAUTH"),
         (format!("redis://{open}/999999"), "missing database"),
         ("redis://no-such-host.invalid".to_owned(), "unknown host"),

@@ -64,7 +64,7 @@ async fn an_ended_code_is_replaced() {
     assert_eq!(code_of(&world, "ada").await, second);
     world.get("/v1/codes/ada-third").await.refused(404, "code_not_found");
 
-    // The first code keeps its owner, and nobody else gets it.
+    // The first code keeps its owner, and no other user gets it.
     let old = world.get("/v1/codes/ada-first").await.with(200);
     assert_eq!((&old["user_id"], &old["created_at"]), (&json!("ada"), &first["created_at"]));
     assert!(old["expires_at"].is_string(), "{old}");

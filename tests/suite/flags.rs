@@ -60,7 +60,7 @@ async fn a_flag_with_an_envelope_in_the_future_can_be_cleared_and_its_copy_does_
     world.publish("account.cleared", json!({"user_id": "alice"})).await;
     world.until("alice is cleared", async || !account(&world, "alice").await.0).await;
     world.until_redelivered().await;
-    assert!(!account(&world, "alice").await.0, "the copy of the flag is not later news");
+    assert!(!account(&world, "alice").await.0, "the copy of the flag does not override the clearance");
     world.attribute("bob", code["code"].as_str().unwrap()).await.with(201);
     world.end().await;
 }
@@ -89,7 +89,7 @@ async fn an_occurred_at_in_the_future_is_quarantined_once_whatever_the_envelope_
     world.end().await;
 }
 
-/// A message keeps the time at which it was sent: a copy, a retry and a dead letter are no later news than they were.
+/// A message keeps the time at which it was sent: a copy, a retry and a dead letter keep their time.
 #[tokio::test]
 async fn a_message_with_an_envelope_in_the_future_is_received_when_it_was_sent() {
     let world = World::with_env([("INCOMING_QUEUE", "true")]).await;
@@ -167,7 +167,7 @@ async fn a_replay_overrides_no_later_news() {
         invoke(&world, replayed("alice", true, time)).await;
         assert!(!account(&world, "alice").await.0, "{time}");
     }
-    // Without other news it takes effect, and what follows overrides it.
+    // Without another change it takes effect, and later changes override it.
     invoke(&world, replayed("bob", true, FUTURE)).await;
     assert!(account(&world, "bob").await.0);
     invoke(&world, replayed("bob", false, "2026-01-01T00:00:00Z")).await;

@@ -77,17 +77,17 @@ async fn an_unknown_program_is_refused() {
 async fn an_unknown_code_is_refused() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
-    refused(&world, json!({"referee_id": "bob", "code": "NOBODY"}), 404, "code_not_found").await;
-    world.get("/v1/codes/NOBODY").await.refused(404, "code_not_found");
+    refused(&world, json!({"referee_id": "bob", "code": "UNKNOWN"}), 404, "code_not_found").await;
+    world.get("/v1/codes/UNKNOWN").await.refused(404, "code_not_found");
     world.get("/v1/users/bob/code").await.refused(404, "code_not_found");
     // Checked after the form of the request, and before the referee's own referral.
     world.attribute("bob", "ALICE").await.with(201);
-    refused(&world, json!({"referee_id": "bob", "code": "NOBODY"}), 404, "code_not_found").await;
-    refused(&world, json!({"referee_id": "b b", "code": "NOBODY"}), 400, "invalid_request").await;
-    refused(&world, json!({"referee_id": "bob", "code": "NOBODY", "ip": "x"}), 404, "code_not_found").await;
+    refused(&world, json!({"referee_id": "bob", "code": "UNKNOWN"}), 404, "code_not_found").await;
+    refused(&world, json!({"referee_id": "b b", "code": "UNKNOWN"}), 400, "invalid_request").await;
+    refused(&world, json!({"referee_id": "bob", "code": "UNKNOWN", "ip": "x"}), 404, "code_not_found").await;
     // An unknown code is not cached: it is found immediately after it is minted.
-    world.mint("dave", "NOBODY").await;
-    world.attribute("erin", "NOBODY").await.with(201);
+    world.mint("dave", "UNKNOWN").await;
+    world.attribute("erin", "UNKNOWN").await.with(201);
     world.end().await;
 }
 

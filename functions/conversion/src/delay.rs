@@ -50,8 +50,8 @@ impl DelayQueue {
         self.name == message.queue || message.target.as_ref() == Some(&self.name)
     }
 
-    /// Sends a processed event, with the time by which it was judged: the copy is received later, and must not become later
-    /// news than its original.
+    /// Sends a processed event, with the time by which it was judged. The copy is received later, and must not override
+    /// events that followed its original.
     ///
     /// # Errors
     /// Returns an error when the queue does not accept the event, which must then not be acknowledged.

@@ -291,8 +291,8 @@ mod tests {
     #[test]
     fn the_latest_change_of_a_flag_counts() {
         let condition = |reason: Option<&str>| {
-            let news = AccountFlag { reason: reason.map(str::to_owned), at: at(5) };
-            let write = set_flag(&Key::account(&"bob".parse().unwrap()), &news, at(5));
+            let change = AccountFlag { reason: reason.map(str::to_owned), at: at(5) };
+            let write = set_flag(&Key::account(&"bob".parse().unwrap()), &change, at(5));
             write.condition().unwrap().to_owned()
         };
         assert_eq!(

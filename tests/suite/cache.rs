@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 use rcgen::SanType;
-use referrals::runtime::Call;
+use referrals::runtime::{Call, secret::Values};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
@@ -607,6 +607,52 @@ async fn over_tls_only_a_server_with_a_trusted_certificate_is_asked() {
         assert_eq!((status, cookie.starts_with("referral=")), (302, true), "{name}");
         assert_eq!(redis.size().await, kept, "{name}");
     }
+}
+
+/// A rotation of the password while a function lives: with the values that are valid at each step, it can always open a new
+/// connection.
+#[tokio::test]
+async fn a_rotation_of_the_password_loses_no_connection() {
+    const ARN: &str = "CACHE_PASSWORD_SECRET_ARN";
+    let test = "a_rotation_of_the_password_loses_no_connection";
+    let Some(redis) = Redis::start_locked(test, &["--requirepass", "new"], "new").await else { return };
+    redis.ask::<()>(&["ACL", "SETUSER", "default", ">old"]).await;
+    let bench = Bench::start().await;
+    let codes = bench.mint(40).await;
+    let env = bench.env(&redis.url(), AMPLE).with(ARN, "an ARN");
+    let hold = |current: &str, other: &str| env.hold_secret(ARN, Values::new(current, [other.to_owned()])).unwrap();
+    hold("old", "old");
+    let app = attribution::App::new(&env, bench.dynamodb(&bench.wire)).unwrap();
+    let codes = RefCell::new(codes.into_iter());
+    // A code that this instance has not seen. The server stores it if the function can reach it.
+    let is_stored = async || {
+        sleep(Duration::from_millis(300)).await;
+        let before = redis.size().await;
+        let code = codes.borrow_mut().next().unwrap();
+        assert!(land(&app, &code).await);
+        redis.size().await > before
+    };
+    let reconnect = async || redis.ask::<u64>(&["CLIENT", "KILL", "TYPE", "NORMAL"]).await;
+    assert!(is_stored().await);
+    for (step, current, other, rule) in [
+        ("the server does not know the current password", "later", "old", ">old"),
+        ("the server accepts both", "new", "old", ">old"),
+        ("the server accepts only the current password", "new", "old", "<old"),
+    ] {
+        hold(current, other);
+        redis.ask::<()>(&["ACL", "SETUSER", "default", rule]).await;
+        assert!(reconnect().await > 0, "{step}");
+        bench.world.until(step, is_stored).await;
+    }
+    bench.log.take();
+    hold("old", "old");
+    assert!(reconnect().await > 0);
+    bench.world.until("the server refuses the former one", async || !is_stored().await && has_failed(&bench)).await;
+    bench.end().await;
+}
+
+fn has_failed(bench: &Bench) -> bool {
+    bench.log.take().iter().any(|line| line["trouble"].as_str().is_some_and(|text| text.contains("wrong password")))
 }
 
 /// What the log says about a server that cannot be used, for each kind of fault.

@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use local::{Options, Service};
+use referrals::{aws::secrets::Secrets, domain::time::Timestamp, runtime::Env};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::{metrics::Log, world::World};
+use crate::{
+    metrics::Log,
+    world::{self, Wire, World},
+};
 
 /// How long the functions keep the values that they read.
 const LIFETIME: &str = "1";
@@ -153,6 +157,31 @@ async fn a_secret_that_cannot_be_read_keeps_its_value() {
     let new = world.land("ALICE").await.unwrap();
     world.attribute_by_cookie("dave", &new).await.with(201);
     assert_ne!(world.attribute_by_cookie("erin", &cookie).await.status, 201);
+    world.end().await;
+}
+
+/// An instance that starts during a rotation recognises the other versions in its first invocation, although its start reads only
+/// the current one.
+#[tokio::test]
+async fn the_first_invocation_knows_all_versions() {
+    let world = World::with(from_secrets_manager).await;
+    let values = ["previous", "current", "pending"].map(|value| value.repeat(8));
+    for (value, stage) in values.iter().zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING"]) {
+        put(&world, "COOKIE_KEY", value, stage).await;
+    }
+    let env = Env::default().with("COOKIE_KEY_SECRET_ARN", "COOKIE_KEY");
+    let aws = world::aws(world.service().url(), Wire::default().connector());
+    let secrets = Secrets::read(&env, &aws).await.unwrap();
+    let known = env.secret("COOKIE_KEY", |values| Ok(values.all().map(str::to_owned).collect::<Vec<_>>())).unwrap();
+    let [previous, current, pending] = values;
+    assert_eq!(*known.get(), std::slice::from_ref(&current));
+    let now = Timestamp::from_millis(0).unwrap();
+    let in_work = secrets.beside(now, async { known.get() }).await;
+    assert_eq!(*in_work, [current, previous, pending]);
+
+    put(&world, "COOKIE_KEY", "a later value", "AWSCURRENT").await;
+    secrets.beside(now, async {}).await;
+    assert_eq!(*known.get(), *in_work);
     world.end().await;
 }
 

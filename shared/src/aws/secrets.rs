@@ -1,7 +1,8 @@
 //! Secrets Manager: reads the secrets that the environment names, at the start and again while the process lives.
 //!
 //! Three versions of a secret can be valid. A rotation stores the next value as `AWSPENDING`, so that every instance
-//! recognises it before any instance uses it. Then it becomes `AWSCURRENT`, and the former value `AWSPREVIOUS`.
+//! recognises it before any instance uses it. Then it becomes `AWSCURRENT`, and the former value `AWSPREVIOUS`. The start
+//! reads only the current version, to stay short. The first invocation reads the others before its work.
 
 use std::{
     future::Future,
@@ -25,6 +26,14 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// The pause after a failed refresh.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// Which versions an invocation reads, and when.
+enum Due {
+    Nothing,
+    /// The first invocation needs the versions that the start did not read.
+    BeforeWork,
+    BesideWork,
+}
+
 /// The secrets of a function that are in Secrets Manager.
 #[derive(Debug)]
 pub struct Secrets {
@@ -38,8 +47,8 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the secret of each variable that ends in `_SECRET_ARN` into `env`, and `SECRETS_REFRESH_SECONDS` (300): the age at
-    /// which the values are read again. Without such a variable there is no call, and no client is created.
+    /// Reads the current value of each variable's secret that ends in `_SECRET_ARN` into `env`, and `SECRETS_REFRESH_SECONDS`
+    /// (300): the age at which the values are read again. Without such a variable there is no call, and no client is created.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a secret cannot be read.
@@ -48,30 +57,34 @@ impl Secrets {
         let aws = aws.clone();
         let (env, client, arns) = (env.clone(), Lazy::new(move || Client::new(&aws)), env.secret_arns());
         let secrets = Self { env, client, arns, lifetime, next: Mutex::default() };
-        try_join_all(secrets.arns.iter().map(|(variable, arn)| secrets.replace(variable, arn))).await?;
+        try_join_all(secrets.arns.iter().map(|(variable, arn)| secrets.begin(variable, arn))).await?;
         Ok(secrets)
     }
 
     /// Runs the handler of an invocation at `now`. If the values are too old, they are read again beside it. The
     /// invocation ends after both, because Lambda can freeze the process when it ends.
     pub async fn beside<T>(&self, now: Timestamp, handler: impl Future<Output = T>) -> T {
-        if !self.is_due(now) {
-            return handler.await;
+        match self.due(now) {
+            Due::Nothing => handler.await,
+            Due::BeforeWork => {
+                self.refresh(now).await;
+                handler.await
+            }
+            Due::BesideWork => tokio::join!(handler, self.refresh(now)).0,
         }
-        let (answer, ()) = tokio::join!(handler, self.refresh(now));
-        answer
     }
 
-    /// Whether this invocation has to read the values again. The next ones do not, until the pause has ended.
-    fn is_due(&self, now: Timestamp) -> bool {
+    /// What this invocation has to read. The next ones read nothing, until the pause has ended.
+    fn due(&self, now: Timestamp) -> Due {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = !self.arns.is_empty() && next.is_some_and(|next| next <= now);
-        if is_due {
-            *next = Some(now.plus(PAUSE.min(self.lifetime)));
-        } else if next.is_none() {
-            *next = Some(now.plus(self.lifetime));
-        }
-        is_due
+        let due = match *next {
+            _ if self.arns.is_empty() => return Due::Nothing,
+            Some(next) if next > now => return Due::Nothing,
+            Some(_) => Due::BesideWork,
+            None => Due::BeforeWork,
+        };
+        *next = Some(now.plus(PAUSE.min(self.lifetime)));
+        due
     }
 
     /// Reads the values again. A secret that cannot be read keeps its former values.
@@ -96,7 +109,13 @@ impl Secrets {
         }
     }
 
-    /// Reads one secret. Returns whether its values differ from the former ones.
+    /// Reads the current value of one secret.
+    async fn begin(&self, variable: &str, arn: &str) -> Result<(), Misconfigured> {
+        let current = self.current(arn).await.map_err(|problem| Misconfigured::new(variable, problem))?;
+        self.env.hold_secret(variable, Values::new(current, [])).map(drop)
+    }
+
+    /// Reads all values of one secret. Returns whether they differ from the former ones.
     async fn replace(&self, variable: &str, arn: &str) -> Result<bool, Misconfigured> {
         let values = self.values(arn).await.map_err(|problem| Misconfigured::new(variable, problem))?;
         self.env.hold_secret(variable, values)
@@ -105,10 +124,14 @@ impl Secrets {
     /// The valid values. The calls follow each other, so that they share one connection: its TLS handshake takes longer
     /// than a call.
     async fn values(&self, arn: &str) -> Result<Values, String> {
-        let current = self.value(arn, "AWSCURRENT").await?;
-        let current = current.ok_or("the secret does not exist, or has no value (AWSCURRENT)")?;
+        let current = self.current(arn).await?;
         let others = [self.value(arn, "AWSPREVIOUS").await?, self.value(arn, "AWSPENDING").await?];
         Ok(Values::new(current, others.into_iter().flatten()))
+    }
+
+    async fn current(&self, arn: &str) -> Result<String, String> {
+        let current = self.value(arn, "AWSCURRENT").await?;
+        current.ok_or_else(|| "the secret does not exist, or has no value (AWSCURRENT)".to_owned())
     }
 
     /// The value with this label; `None` if there is no secret, or no version with the label.

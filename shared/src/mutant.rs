@@ -133,6 +133,14 @@ mutants! {
     ReciprocalAccepted,
     /// A member who signed up before the code existed is referred.
     MemberTakenForNew,
+    /// An order that was placed long before the sign-up converts.
+    OldOrderConverts,
+    /// The time at which the product reported the sign-up is taken for the time of the sign-up.
+    SignUpTimeForgotten,
+    /// The time at which an order was reported is taken for the time of the order.
+    OrderTimeIgnored,
+    /// An order that was placed shortly before the sign-up does not convert.
+    OrderLeadForgotten,
     /// The adjustment of one order voids a referral that another order converted.
     AnyOrderAdjusts,
     /// A partial refund voids the referral.

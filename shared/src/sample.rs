@@ -26,6 +26,7 @@ pub(crate) fn order(id: &str) -> Order {
         event: "order.completed".to_owned(),
         user: "bob".parse().unwrap(),
         paid: money(500),
+        latest_sign_up: at(0),
     }
 }
 
@@ -47,6 +48,7 @@ pub(crate) fn pending() -> Referral {
         device: None,
         correlation_id: serde_json::from_str("\"0123456789abcdef\"").ok(),
         created_at: at(0),
+        signed_up_at: None,
         mark: Some(7),
         rev: 1,
         state: State::Pending { adjustments: Vec::new() },

@@ -176,6 +176,7 @@ fn pending(hold: u32) -> Referral {
         device: None,
         correlation_id: None,
         created_at: at(0),
+        signed_up_at: None,
         mark: None,
         rev: 1,
         state: State::Pending { adjustments: Vec::new() },
@@ -188,6 +189,7 @@ fn order(id: &str) -> Order {
         event: "order.completed".to_owned(),
         user: "bob".parse().unwrap(),
         paid: Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() },
+        latest_sign_up: at(0),
     }
 }
 

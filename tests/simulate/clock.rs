@@ -66,6 +66,12 @@ pub(crate) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap_or(Timestamp::LAST)
 }
 
+/// The time `ago` milliseconds before now.
+pub(crate) fn before(ago: u64) -> Timestamp {
+    let ago = i64::try_from(ago).unwrap_or(i64::MAX);
+    Timestamp::from_millis(now().millis().saturating_sub(ago)).unwrap_or(Timestamp::FIRST)
+}
+
 /// Now.
 pub(crate) fn now() -> Timestamp {
     at(millis())

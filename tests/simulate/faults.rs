@@ -30,10 +30,12 @@ pub(crate) enum Kind {
     ClockAhead,
     ProductClockAhead,
     InvalidEvent,
+    OrderBackfilled,
+    SignUpReportedLate,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -59,6 +61,8 @@ impl Kind {
         Self::ClockAhead,
         Self::ProductClockAhead,
         Self::InvalidEvent,
+        Self::OrderBackfilled,
+        Self::SignUpReportedLate,
     ];
 }
 
@@ -82,7 +86,9 @@ impl Kind {
             | Self::SettingsChanged
             | Self::ClockAhead
             | Self::ProductClockAhead
-            | Self::InvalidEvent => 1,
+            | Self::InvalidEvent
+            | Self::OrderBackfilled
+            | Self::SignUpReportedLate => 1,
         }
     }
 }

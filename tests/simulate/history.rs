@@ -6,6 +6,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lambda_http::{Body, RequestExt, http};
 use lambda_runtime::Error;
 use referrals::{
+    domain::time::Timestamp,
     referral::{
         Referral,
         reward::{RewardStatus, Side},
@@ -254,6 +255,14 @@ impl<'a> Driver<'a> {
                 let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
                 self.call_api("POST", "/v1/referrals".to_owned(), body);
             }
+            Action::AttributeLate { referee, referrer, ago } => {
+                self.with(|state| state.faults.note(Kind::SignUpReportedLate));
+                let body = json!({
+                    "referee_id": user(referee), "code": code(self.plan.seed, referrer),
+                    "signed_up_at": clock::before(ago).to_string(),
+                });
+                self.call_api("POST", "/v1/referrals".to_owned(), body);
+            }
             Action::AttributeMember { referee, referrer } => {
                 let body = json!({
                     "referee_id": user(referee), "code": code(self.plan.seed, referrer),
@@ -261,10 +270,10 @@ impl<'a> Driver<'a> {
                 });
                 self.call_api("POST", "/v1/referrals".to_owned(), body);
             }
-            Action::Order { user: who, order } => {
-                let detail =
-                    json!({"order_id": id(order), "user_id": user(who), "amount": ORDER_AMOUNT, "currency": "USD"});
-                self.publish("order.completed", &detail);
+            Action::Order { user: who, order } => self.publish_order(who, order, None),
+            Action::Backfill { user: who, order, ago } => {
+                self.with(|state| state.faults.note(Kind::OrderBackfilled));
+                self.publish_order(who, order, Some(clock::before(ago)));
             }
             Action::Cancel { user: who, order } => {
                 self.publish_adjustment("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
@@ -296,6 +305,17 @@ impl<'a> Driver<'a> {
     fn change_code(&mut self, user: usize, number: usize, body: Value) {
         let path = format!("/admin/codes/{}", numbered_code(self.plan.seed, user, number));
         self.call_api("PATCH", path, body);
+    }
+
+    /// Publishes an order that was placed now, or at this time.
+    fn publish_order(&mut self, user: usize, order: usize, placed_at: Option<Timestamp>) {
+        let mut detail =
+            json!({"order_id": id(order), "user_id": USERS[user], "amount": ORDER_AMOUNT, "currency": "USD"});
+        if let Some(at) = placed_at {
+            detail["occurred_at"] = at.to_string().into();
+        }
+        self.with(|state| state.oracle.order_placed(id(order), placed_at.unwrap_or_else(clock::now)));
+        self.publish("order.completed", &detail);
     }
 
     fn publish_adjustment(&mut self, kind: &str, detail: Value) {

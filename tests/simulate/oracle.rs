@@ -3,6 +3,7 @@
 
 mod codes;
 mod flags;
+mod orders;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,8 +67,9 @@ pub(crate) struct Oracle {
     flagged: BTreeSet<String>,
     /// Accounts that were cleared at some time. For them it is unknown what an issue read.
     cleared: BTreeSet<String>,
-    /// How often each referral was converted.
+    /// How often each referral was converted, and when each order was placed.
     conversions: BTreeMap<String, u32>,
+    placed: BTreeMap<String, Timestamp>,
     moments: BTreeMap<String, Moments>,
     /// Referees for whom the API reported a new referral.
     created: BTreeSet<String>,
@@ -175,8 +177,17 @@ impl Oracle {
         if from == Status::Converted && to == Status::Rewarded {
             self.check_issue(key, before, after, by);
         }
-        if before.conversion().is_some() && after.conversion() != before.conversion() {
-            self.fail(format!("{key}: the conversion changed"));
+        match (before.conversion(), after.conversion()) {
+            (None, Some(conversion)) if self.is_from_before(conversion.order.as_str(), after) => {
+                self.fail(format!("{key}: converted by {}, an order from before the sign-up", conversion.order));
+            }
+            (Some(known), conversion) if conversion != Some(known) => {
+                self.fail(format!("{key}: the conversion changed"));
+            }
+            _ => {}
+        }
+        if before.signed_up_at() != after.signed_up_at() {
+            self.fail(format!("{key}: the time of the sign-up changed"));
         }
         for side in Side::BOTH {
             self.check_reward(key, side, before, after);
@@ -297,7 +308,9 @@ impl Oracle {
         match processed.event["detail-type"].as_str()? {
             "order.completed" => {
                 let came_later = processed.began > moments.created;
-                (came_later && referral.status() == Status::Pending).then_some("an order was acknowledged but lost")
+                let counts = !self.is_from_before(order.as_str()?, referral);
+                (came_later && counts && referral.status() == Status::Pending)
+                    .then_some("an order was acknowledged but lost")
             }
             "order.cancelled" | "payment.disputed" | "order.refunded" => {
                 let is_part = processed.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < ORDER_AMOUNT);

@@ -55,6 +55,12 @@ pub(crate) enum Action {
         referee: usize,
         referrer: usize,
     },
+    /// The product reports a sign-up that happened this many milliseconds ago.
+    AttributeLate {
+        referee: usize,
+        referrer: usize,
+        ago: u64,
+    },
     /// The product reports the sign-up of a user who has been a member for years.
     AttributeMember {
         referee: usize,
@@ -64,6 +70,12 @@ pub(crate) enum Action {
     Order {
         user: usize,
         order: usize,
+    },
+    /// The product reports an order that was placed this many milliseconds ago.
+    Backfill {
+        user: usize,
+        order: usize,
+        ago: u64,
     },
     /// An order is cancelled; below, refunded in full or in part, or disputed.
     Cancel {
@@ -127,6 +139,11 @@ const CODES: usize = 3;
 pub(crate) const MAX_SKEW: u64 = 120_000;
 /// The time within which the actions begin, in milliseconds.
 const SPAN: u64 = 4_000;
+/// How long before the sign-up an order may be placed, in milliseconds.
+pub(crate) const ORDER_LEAD: u64 = 900_000;
+/// How late a sign-up is reported at most, in milliseconds. The code was minted up to [`MAX_SKEW`] later, by its own time, and a
+/// user who signed up five minutes before the code existed is not new.
+const LATEST_REPORT: u64 = 170_000;
 
 impl Dated {
     fn random(rng: &mut Rng) -> Self {
@@ -199,7 +216,31 @@ impl Plan {
             code_actions(&mut rng, &mut |at, action| steps.push(Step { at, action }));
             steps.sort_by_key(|step| step.at);
         }
+        if rng.u8(..10) < 2 {
+            steps.iter_mut().for_each(|step| step.action.report_late(&mut rng));
+        }
         Self { seed, mode, variant, skew, steps }
+    }
+}
+
+impl Action {
+    /// Reports some sign-ups and orders late.
+    fn report_late(&mut self, rng: &mut Rng) {
+        match *self {
+            Self::Attribute { referee, referrer } if rng.bool() => {
+                *self = Self::AttributeLate { referee, referrer, ago: rng.u64(1..LATEST_REPORT) };
+            }
+            Self::Order { user, order } if rng.bool() => {
+                let around = ORDER_LEAD - SPAN..ORDER_LEAD + LATEST_REPORT + SPAN;
+                let ago = match rng.u8(..3) {
+                    0 => rng.u64(1..ORDER_LEAD),
+                    1 => rng.u64(around),
+                    _ => rng.u64(ORDER_LEAD..1_000 * ORDER_LEAD),
+                };
+                *self = Self::Backfill { user, order, ago };
+            }
+            _ => {}
+        }
     }
 }
 

@@ -62,12 +62,14 @@ const LIFE: [(&str, &str, u64); 40] = [
 async fn world(hold: &str) -> World {
     let settings = file("env.json")["Parameters"].clone();
     let key = |name: &str| settings[name].as_str().unwrap().to_owned();
-    // The cookie in a file is as old as the file.
-    let [cookie, fingerprint, window] = ["COOKIE_KEY", "FINGERPRINT_KEY", "ATTRIBUTION_WINDOW_DAYS"].map(key);
+    // The cookie and the order in a file are as old as the file.
+    let names = ["COOKIE_KEY", "FINGERPRINT_KEY", "ATTRIBUTION_WINDOW_DAYS", "ORDER_LEAD_SECONDS"];
+    let [cookie, fingerprint, window, lead] = names.map(key);
     World::with_env([
         ("COOKIE_KEY", &cookie),
         ("FINGERPRINT_KEY", &fingerprint),
         ("ATTRIBUTION_WINDOW_DAYS", &window),
+        ("ORDER_LEAD_SECONDS", &lead),
         ("HOLD_SECONDS", hold),
     ])
     .await

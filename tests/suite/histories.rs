@@ -92,6 +92,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
         device: None,
         correlation_id: None,
         created_at: moment(rng),
+        signed_up_at: None,
         mark: Some(rng.u32(..)),
         rev: 1,
         state: State::Pending { adjustments: Vec::new() },
@@ -104,7 +105,13 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
     let mut now = revisions[0].created_at;
     let user = revisions[0].referee.clone();
     let paid = Money { amount: 4200.try_into().unwrap(), currency: Currency::USD };
-    let order = Order { id: "o-1".parse().unwrap(), event: "order.completed".to_owned(), user: user.clone(), paid };
+    let order = Order {
+        id: "o-1".parse().unwrap(),
+        event: "order.completed".to_owned(),
+        user: user.clone(),
+        paid,
+        latest_sign_up: now,
+    };
     for _ in 0..rng.usize(..24) {
         now = now.plus(pause(rng));
         let last = revisions.last().unwrap();

@@ -30,6 +30,7 @@ mod malformed;
 mod metric_levels;
 mod metrics;
 mod openapi;
+mod orders;
 mod races;
 mod refusals;
 mod replay;

@@ -63,7 +63,8 @@ fn at_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
     let lived = pauses.enumerate().map(|(place, pause)| {
         let born = attributed(rng, from + place, 100);
         let (id, user) = ("o-1".parse().unwrap(), born.referee.clone());
-        let order = Order { id, event: "order.completed".to_owned(), user, paid };
+        let event = "order.completed".to_owned();
+        let order = Order { id, event, user, paid, latest_sign_up: born.created_at };
         match born.decide(&Command::Convert(&order), born.created_at.plus(pause)) {
             Decision::Apply(converted, _) => vec![born, *converted],
             other => panic!("{other:?}"),

@@ -1,5 +1,7 @@
 //! Inbound events: parses an event of the product into a typed event.
 
+use std::time::Duration;
+
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     domain::{
@@ -15,7 +17,9 @@ use referrals::{
         attribute::{AttributionRefusal, SignUp},
         details::SignUpDetails,
     },
+    mutant::{self, Mutant},
     program::QualifyingEvents,
+    runtime::{Env, Misconfigured},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -42,6 +46,25 @@ pub(crate) struct SignedUp {
     pub(crate) attribution: Option<Result<SignUp, AttributionRefusal>>,
 }
 
+/// Which events are orders, and for which sign-ups an order counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Orders {
+    qualifying: QualifyingEvents,
+    /// How long before the sign-up an order may be placed. A shop may report the sign-up of a guest after the order.
+    lead: Duration,
+}
+
+impl Orders {
+    /// Reads `ORDER_LEAD_SECONDS` (900) and the qualifying events.
+    ///
+    /// # Errors
+    /// Returns an error, which names the variable, when a setting is invalid.
+    pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
+        let lead = Duration::from_secs(env.parsed("ORDER_LEAD_SECONDS", 900)?);
+        Ok(Self { qualifying: QualifyingEvents::from_env(env)?, lead })
+    }
+}
+
 /// The result of parsing.
 #[derive(Clone, Debug)]
 pub(crate) enum Parsed {
@@ -64,9 +87,8 @@ impl InboundEvent {
     }
 }
 
-/// Parses an event. Types in `qualifying` report orders; whether an order qualifies is decided later, by the terms of the
-/// referral. `received_at` is the time at which the event was received first, as far as it is known.
-pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, received_at: Timestamp) -> Parsed {
+/// Parses an event. Whether an order qualifies is decided later, by the terms of the referral. `received_at` is the time at which the event was received first, as far as it is known.
+pub(crate) fn parse(payload: &Value, orders: &Orders, received_at: Timestamp) -> Parsed {
     let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
         Ok(event) => event,
         Err(problem) => return Parsed::Invalid(format!("the envelope: {problem}")),
@@ -81,8 +103,8 @@ pub(crate) fn parse(payload: &Value, qualifying: &QualifyingEvents, received_at:
         "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(time)),
         "customer.signed_up" => CustomerSignedUp::read(detail).map(|customer| customer.event(time.sent_at)),
         // Referrals keep the terms of their attribution, so the default type still converts when the setting has changed.
-        known if known == "order.completed" || qualifying.contains(known) => {
-            read::<Completed>(detail).map(|completed| completed.event(known))
+        known if known == "order.completed" || orders.qualifying.contains(known) => {
+            read::<Completed>(detail).map(|completed| completed.event(known, time, orders.lead))
         }
         _ => return Parsed::Ignored,
     };
@@ -117,14 +139,19 @@ struct Completed {
     user_id: UserId,
     #[serde(flatten)]
     paid: Money,
-    /// Validated, but not used.
-    #[serde(rename = "occurred_at")]
-    _occurred_at: Option<Timestamp>,
+    occurred_at: Option<Timestamp>,
 }
 
 impl Completed {
-    fn event(self, event: &str) -> InboundEvent {
-        InboundEvent::Order(Order { id: self.order_id, event: event.to_owned(), user: self.user_id, paid: self.paid })
+    fn event(self, event: &str, time: EventTime, lead: Duration) -> InboundEvent {
+        let lead = if mutant::is(Mutant::OrderLeadForgotten) { Duration::ZERO } else { lead };
+        InboundEvent::Order(Order {
+            id: self.order_id,
+            event: event.to_owned(),
+            user: self.user_id,
+            paid: self.paid,
+            latest_sign_up: time.of_order(self.occurred_at).plus(lead),
+        })
     }
 }
 
@@ -227,17 +254,17 @@ mod tests {
 
     use super::*;
 
-    fn qualifying() -> QualifyingEvents {
+    fn orders() -> Orders {
         let env = Env::default()
             .with("QUALIFYING_EVENT", "subscription.started")
             .with("QUALIFYING_EVENTS", "subscription.started,trial.ended");
-        QualifyingEvents::from_env(&env).unwrap()
+        Orders::from_env(&env).unwrap()
     }
 
     fn parse_event(detail_type: &str, detail: Value) -> Parsed {
         let event =
             json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
-        parse(&event, &qualifying(), received_at())
+        parse(&event, &orders(), received_at())
     }
 
     fn received_at() -> Timestamp {
@@ -257,6 +284,25 @@ mod tests {
             }
         }
         assert!(matches!(parse_event("order.shipped", detail), Parsed::Ignored));
+    }
+
+    #[test]
+    fn an_order_counts_for_sign_ups_until_a_quarter_of_an_hour_after_it() {
+        let latest = |occurred_at: Value| {
+            let detail = json!({
+                "order_id": "o-1", "user_id": "bob", "amount": 500, "currency": "USD", "occurred_at": occurred_at,
+            });
+            match parse_event("order.completed", detail) {
+                Parsed::Event(event) => match *event {
+                    InboundEvent::Order(order) => order.latest_sign_up.to_string(),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(latest(json!("2026-01-01T00:00:00Z")), "2026-01-01T00:15:00.000Z");
+        assert_eq!(latest(Value::Null), "2026-01-31T09:45:00.000Z");
+        assert_eq!(latest(json!("2036-01-01T00:00:00Z")), "2026-01-31T10:15:00.000Z", "not later than the receipt");
     }
 
     #[test]
@@ -307,6 +353,6 @@ mod tests {
                 other => panic!("{detail_type}: {other:?}"),
             }
         }
-        assert!(matches!(parse(&json!("no event"), &qualifying(), received_at()), Parsed::Invalid(_)));
+        assert!(matches!(parse(&json!("no event"), &orders(), received_at()), Parsed::Invalid(_)));
     }
 }

@@ -24,7 +24,6 @@ use referrals::{
         mint::Mint,
     },
     mutant::{self, Mutant},
-    program::QualifyingEvents,
     referral::{Referral, Status, machine::Refusal},
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Minted, Outcome, StoreError},
@@ -33,21 +32,21 @@ use serde_json::Value;
 
 use crate::{
     delay::DelayQueue,
-    event::{InboundEvent, Parsed, SignedUp},
+    event::{InboundEvent, Orders, Parsed, SignedUp},
     time::EventTime,
 };
 
 /// The function's state.
 pub struct App {
     sign_ups: SignUps,
-    qualifying: QualifyingEvents,
+    orders: Orders,
     quarantine: Quarantine,
     delay: DelayQueue,
 }
 
 impl App {
-    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL`, `DELAY_QUEUE_URL`, `INCOMING_QUEUE_ARN` and the
-    /// program's settings.
+    /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL`, `DELAY_QUEUE_URL`, `INCOMING_QUEUE_ARN`,
+    /// `ORDER_LEAD_SECONDS` (900) and the program's settings.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a setting is missing or invalid.
@@ -60,7 +59,7 @@ impl App {
         Ok(Self {
             // Without a cache server: no client waits for a sign-up by event, so a cache would save only one read unit.
             sign_ups: SignUps::from_env(env, &dynamodb, CodeCache::default())?,
-            qualifying: QualifyingEvents::from_env(env)?,
+            orders: Orders::from_env(env)?,
             quarantine: Quarantine::from_env(env, sqs.clone())?,
             delay: DelayQueue::from_env(env, sqs)?,
         })
@@ -132,7 +131,7 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
 /// quarantined with its record, which shows its topic, partition and offset.
 async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Result<(), Error> {
     let Arrival { origin, received_at } = arrival;
-    match event::parse(&event, &app.qualifying, received_at) {
+    match event::parse(&event, &app.orders, received_at) {
         Parsed::Event(inbound) => {
             let user = inbound.user().clone();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
@@ -232,6 +231,7 @@ fn logged(outcome: Option<Outcome>, applied: impl FnOnce(&Referral) -> LogOutcom
 fn refused(refusal: Refusal) -> LogOutcome {
     match refusal {
         Refusal::Unqualified => LogOutcome::NotQualifying,
+        Refusal::BeforeSignUp => LogOutcome::OrderBeforeSignUp,
         Refusal::OtherOrder => LogOutcome::OtherOrderConverted,
         Refusal::PartialRefund => LogOutcome::PartialRefundIgnored,
         Refusal::Status(_) | Refusal::NotDue => LogOutcome::NoTransition,

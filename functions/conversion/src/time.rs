@@ -32,6 +32,12 @@ impl EventTime {
         Self { sent_at, received_at, is_undated_replay: is_replay && envelope > received_at }
     }
 
+    /// The time of an order: `occurred_at`, or else the time at which the event was sent, but at most the time of its receipt.
+    pub(crate) fn of_order(self, occurred_at: Option<Timestamp>) -> Timestamp {
+        let occurred_at = occurred_at.filter(|_| !mutant::is(Mutant::OrderTimeIgnored));
+        occurred_at.map_or(self.sent_at, |at| at.min(self.received_at))
+    }
+
     /// The time of a flag or a clearance: `occurred_at`, or else the time at which the event was sent. An event of a replay
     /// whose time is unknown has the earliest time, so that it overrides nothing.
     ///

@@ -124,6 +124,7 @@ fn count_rewards(counts: &mut Contributions, facts: &Facts) {
 mod tests {
     use super::*;
     use crate::{
+        domain::order::Order,
         fraud::FraudReason,
         referral::{Referral, machine::Command, reward::RewardType},
         sample::{applied, at, converted, grant, order, pending, rewarded},
@@ -223,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_conversion_counts_by_week_and_by_time_to_convert() {
-        let (mut cohort, order) = (pending(), order("o-1"));
-        cohort.created_at = "2026-11-22T23:59:59.999Z".parse().unwrap();
+        let cohort = Referral { created_at: "2026-11-22T23:59:59.999Z".parse().unwrap(), ..pending() };
+        let order = Order { latest_sign_up: cohort.created_at, ..order("o-1") };
         for (converted_at, week, took) in [
             ("2026-11-22T23:59:59.999Z", "after.0", "took.0"),
             ("2026-11-23T00:00:59.998Z", "after.1", "took.0"),

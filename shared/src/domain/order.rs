@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     id::{OrderId, UserId},
     money::Money,
+    time::Timestamp,
 };
 
 /// An order, or another qualifying event, as reported by the product.
@@ -15,6 +16,9 @@ pub struct Order {
     pub event: String,
     pub user: UserId,
     pub paid: Money,
+    /// The latest sign-up for which it counts: the time of the order, and a tolerance. The order of an existing customer is
+    /// older than the sign-up.
+    pub latest_sign_up: Timestamp,
 }
 
 /// An order was cancelled, refunded or disputed.

@@ -124,6 +124,8 @@ impl SignUps {
             terms: self.program.terms.clone(),
             device: evidence.device,
             created_at: call.now,
+            signed_up_at: Some(sign_up.signed_up_at)
+                .filter(|at| *at < call.now && !mutant::is(Mutant::SignUpTimeForgotten)),
             rev: 1,
             state: State::Pending { adjustments: Vec::new() },
         };

@@ -124,7 +124,7 @@ fn promise(env: &Env, side: &str, currency: Currency) -> Result<Promise, Misconf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::order::Order;
+    use crate::{domain::order::Order, sample};
 
     fn order(event: &str, amount: u64, currency: &str) -> Order {
         Order {
@@ -132,6 +132,7 @@ mod tests {
             event: event.to_owned(),
             user: "bob".parse().unwrap(),
             paid: Money { amount: amount.try_into().unwrap(), currency: currency.parse().unwrap() },
+            latest_sign_up: sample::at(0),
         }
     }
 

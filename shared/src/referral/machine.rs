@@ -131,6 +131,8 @@ pub enum Refusal {
     Status(Status),
     /// The order does not meet the terms.
     Unqualified,
+    /// The order was placed before the sign-up.
+    BeforeSignUp,
     /// Another order converted the referral.
     OtherOrder,
     /// The refund covers only part of the order.
@@ -188,6 +190,9 @@ impl Referral {
     fn convert(&self, order: &Order, now: Timestamp) -> Decision {
         if !self.terms.qualifies(order) {
             return Decision::Refuse(Refusal::Unqualified);
+        }
+        if order.latest_sign_up < self.signed_up_at() && !mutant::is(Mutant::OldOrderConverts) {
+            return Decision::Refuse(Refusal::BeforeSignUp);
         }
         let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
         if let Some(cause) = self.adjusted_before(order).filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten)) {
@@ -435,6 +440,20 @@ mod tests {
         let mut strict = pending();
         strict.terms.minimum = money(501);
         assert_eq!(strict.decide(&Command::Convert(&order("o-1")), at(10)), Decision::Refuse(Refusal::Unqualified));
+    }
+
+    #[test]
+    fn an_order_counts_only_for_a_sign_up_before_it() {
+        let until = |millis| Order { latest_sign_up: at(millis), ..order("o-1") };
+        let of_sign_up = |millis| Referral { created_at: at(5000), signed_up_at: Some(at(millis)), ..pending() };
+        let decide = |referral: Referral, order: Order| referral.decide(&Command::Convert(&order), at(6000));
+        let refused = Decision::Refuse(Refusal::BeforeSignUp);
+        assert_eq!(decide(of_sign_up(1000), until(999)), refused);
+        assert_eq!(applied(decide(of_sign_up(1000), until(1000))).status(), Status::Converted);
+        let without_time = Referral { signed_up_at: None, ..of_sign_up(0) };
+        assert_eq!(decide(without_time.clone(), until(4999)), refused);
+        let converted = applied(decide(without_time, until(5000)));
+        assert_eq!(decide(converted, until(0)), Decision::AlreadyDone);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Referral {
     pub correlation_id: Option<CorrelationId>,
     /// The time of the attribution.
     pub created_at: Timestamp,
+    /// The time of the sign-up, if it was reported as earlier than the attribution.
+    pub signed_up_at: Option<Timestamp>,
     /// Random marker of the invocation that wrote the referral. A retry recognises its own write by it. Items written by
     /// older versions have none.
     pub mark: Option<u32>,
@@ -224,6 +226,11 @@ impl Referral {
             State::Rewarded { .. } => Status::Rewarded,
             State::Voided { .. } => Status::Voided,
         }
+    }
+
+    /// The time of the sign-up.
+    pub fn signed_up_at(&self) -> Timestamp {
+        self.signed_up_at.unwrap_or(self.created_at)
     }
 
     /// The conversion, also after the referral was voided.

@@ -56,6 +56,7 @@ outcomes! {
     NotReferred => "not_referred",
     Duplicate => "duplicate",
     NotQualifying => "not_qualifying",
+    OrderBeforeSignUp => "order_before_sign_up",
     OtherOrderConverted => "other_order_converted",
     PartialRefundIgnored => "partial_refund_ignored",
     NoTransition => "no_transition",

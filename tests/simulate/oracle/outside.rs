@@ -27,6 +27,9 @@ impl Oracle {
             (Some(referee), 201) if !self.created.insert(referee.to_owned()) => {
                 self.fail(format!("{referee}: reported as new twice"));
             }
+            (Some(referee), 201) if !self.is_signed_up_at(referee, signed_up_at, given.now) => {
+                self.fail(format!("{referee}: the time of the sign-up is not {signed_up_at:?}"));
+            }
             (Some(referee), 200) => {
                 let moments = self.moments.get(&format!("REFEREE#{referee}"));
                 if moments.is_some_and(|moments| moments.by == Some(by.id)) {
@@ -57,7 +60,9 @@ impl Oracle {
         let moments = self.moments.get(&format!("REFEREE#{user}")).copied().unwrap_or_default();
         let is_lost = match event["detail-type"].as_str() {
             Some("order.completed") => {
-                referral.is_some_and(|referral| referral.status() == Status::Pending) && moments.created < began
+                let order = event["detail"]["order_id"].as_str().unwrap_or_default();
+                let pending = referral.filter(|referral| referral.status() == Status::Pending);
+                pending.is_some_and(|referral| !self.is_from_before(order, referral)) && moments.created < began
             }
             Some("order.cancelled" | "payment.disputed" | "order.refunded") => {
                 let converted = referral.filter(|referral| referral.status() == Status::Converted);

@@ -22,6 +22,8 @@ struct ReferralItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<Device>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_up_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     correlation_id: Option<CorrelationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
@@ -64,6 +66,7 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
         program: referral.program.clone(),
         terms: referral.terms.clone(),
         device: referral.device.clone(),
+        signed_up_at: referral.signed_up_at,
         correlation_id: referral.correlation_id.clone(),
         mark: referral.mark,
         rev: referral.rev,
@@ -119,6 +122,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         program: item.program,
         terms: item.terms,
         device: item.device,
+        signed_up_at: item.signed_up_at,
         correlation_id: item.correlation_id,
         mark: item.mark,
         rev: item.rev,

@@ -110,7 +110,9 @@ pub(crate) async fn serve(folder: &Path, change: impl FnOnce(&mut Options)) -> R
     (options.pace.stream, options.pace.schedule) = (false, false);
     options.pace.delay = Duration::from_secs(3600);
     // Issued rewards stay within the grace period during the whole measurement.
-    options.env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "86400");
+    let env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "86400");
+    // The orders in `events/` are as old as the files.
+    options.env = env.with("ORDER_LEAD_SECONDS", "3153600000");
     change(&mut options);
     Ok(Service::start(options).await?)
 }

@@ -64,6 +64,7 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         device: None,
         correlation_id: None,
         created_at: Timestamp::from_millis(0).unwrap(),
+        signed_up_at: None,
         mark: None,
         rev: 1,
         state: State::Pending { adjustments: Vec::new() },
@@ -120,7 +121,8 @@ impl History {
     fn order(&mut self, user: &UserId) -> Order {
         let paid = Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() };
         let id = format!("o-{}", self.rng.u32(0..4)).parse().unwrap();
-        Order { id, event: "order.completed".to_owned(), user: user.clone(), paid }
+        let event = "order.completed".to_owned();
+        Order { id, event, user: user.clone(), paid, latest_sign_up: Timestamp::LAST }
     }
 
     async fn step(&mut self) {
@@ -188,6 +190,7 @@ impl History {
             device: self.rng.bool().then(|| self.device()),
             correlation_id: None,
             created_at: self.at(),
+            signed_up_at: self.rng.bool().then(|| self.at()),
             mark: self.rng.bool().then(|| self.rng.u32(..)),
             rev: 1,
             state: State::Pending { adjustments: Vec::new() },

@@ -1,0 +1,85 @@
+//! Which orders convert: an order that was placed before the sign-up of its user is one of an existing customer.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::{metrics::Log, world::World};
+
+const MINUTE: u64 = 60;
+
+fn ago(seconds: u64) -> DateTime<Utc> {
+    Utc::now() - Duration::from_secs(seconds)
+}
+
+fn order(user: &str, occurred_at: Option<DateTime<Utc>>) -> Value {
+    let mut detail = json!({"order_id": format!("o-{user}"), "user_id": user, "amount": 4200, "currency": "USD"});
+    if let Some(at) = occurred_at {
+        detail["occurred_at"] = at.to_rfc3339().into();
+    }
+    detail
+}
+
+/// Publishes an order, waits for its delayed copy, too, and returns the state of its user's referral.
+async fn after(world: &World, detail: Value, time: Option<DateTime<Utc>>) -> Value {
+    let user = detail["user_id"].as_str().unwrap().to_owned();
+    world.publish_at("order.completed", detail, time.map_or(Value::Null, |at| at.timestamp().into())).await;
+    world.until_idle().await;
+    world.referral(&user).await["status"].clone()
+}
+
+#[tokio::test]
+async fn an_order_from_before_the_sign_up_does_not_convert() {
+    let log = Log::default();
+    let _lines = log.start("INFO");
+    let world = World::start().await;
+    for (user, occurred_at, time, expected) in [
+        ("years-ago", Some(ago(3 * 31_536_000)), None, "pending"),
+        ("just-too-old", Some(ago(16 * MINUTE)), None, "pending"),
+        ("in-time", Some(ago(14 * MINUTE)), None, "rewarded"),
+        ("by-its-envelope", None, Some(ago(16 * MINUTE)), "pending"),
+        ("in-time-by-its-envelope", None, Some(ago(14 * MINUTE)), "rewarded"),
+        // What the product says counts more than when it was published.
+        ("published-early", Some(ago(0)), Some(ago(16 * MINUTE)), "rewarded"),
+        ("published-late", Some(ago(16 * MINUTE)), Some(ago(0)), "pending"),
+    ] {
+        world.refer("alice", user).await;
+        log.take();
+        assert_eq!(after(&world, order(user, occurred_at), time).await, expected, "{user}");
+        let is_logged = !Log::with(&log.take(), "order_before_sign_up").is_empty();
+        assert!(is_logged || expected == "rewarded", "{user}");
+    }
+    // Another order still converts.
+    let later = json!({"order_id": "o-2", "user_id": "just-too-old", "amount": 4200, "currency": "USD"});
+    assert_eq!(after(&world, later, None).await, "rewarded");
+    world.end().await;
+}
+
+/// The product reports a sign-up some minutes late. The time of the sign-up counts.
+#[tokio::test]
+async fn the_reported_time_of_the_sign_up_counts() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    for (user, signed_up_at, expected) in
+        [("late", Some(ago(4 * MINUTE)), "rewarded"), ("now", None, "pending"), ("ahead", Some(ago(0)), "pending")]
+    {
+        let mut body = json!({"referee_id": user, "code": "ALICE"});
+        if let Some(at) = signed_up_at {
+            body["signed_up_at"] = at.to_rfc3339().into();
+        }
+        world.post("/v1/referrals", body).await.with(201);
+        assert_eq!(after(&world, order(user, Some(ago(17 * MINUTE))), None).await, expected, "{user}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_tolerance_is_a_setting() {
+    let world = World::with_env([("ORDER_LEAD_SECONDS", "0")]).await;
+    world.refer("alice", "bob").await;
+    assert_eq!(after(&world, order("bob", Some(ago(5))), None).await, "pending");
+    world.refer("alice", "carol").await;
+    assert_eq!(after(&world, order("carol", Some(ago(0))), None).await, "rewarded");
+    world.end().await;
+}

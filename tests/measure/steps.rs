@@ -15,6 +15,9 @@ pub(crate) struct Step {
     event: Event,
     /// The files of the events that happen before.
     before: &'static [&'static str],
+    /// Whether the function reads its secrets from Secrets Manager, as in a deployed stack. They are plain settings otherwise,
+    /// which are faster to measure.
+    pub(crate) reads_secrets: bool,
 }
 
 /// The event that the function receives.
@@ -26,7 +29,7 @@ enum Event {
 }
 
 const fn step(name: &'static str, function: &'static str, file: &'static str, before: &'static [&'static str]) -> Step {
-    Step { name, function, event: Event::File(file), before }
+    Step { name, function, event: Event::File(file), before, reads_secrets: false }
 }
 
 const PENDING: [&str; 2] = ["attribution-mint-vanity", "attribution-attribute"];
@@ -34,14 +37,15 @@ const CONVERTED: [&str; 3] = [PENDING[0], PENDING[1], "conversion-order-complete
 const ISSUED: [&str; 4] = [PENDING[0], PENDING[1], CONVERTED[2], "sweep-schedule"];
 
 /// All steps, in the order of a referral's life.
-pub(crate) static STEPS: [Step; 11] = [
+pub(crate) static STEPS: [Step; 12] = [
     step("mint", "attribution", "attribution-mint", &[]),
+    Step { reads_secrets: true, ..step("secrets", "attribution", "attribution-mint", &[]) },
     step("land", "attribution", "attribution-land", &[PENDING[0]]),
     step("attribute", "attribution", "attribution-attribute", &[PENDING[0]]),
     step("read", "attribution", "attribution-referral", &PENDING),
     step("convert", "conversion", "conversion-order-completed", &PENDING),
     step("repeat", "conversion", "conversion-order-completed", &CONVERTED),
-    Step { name: "issue", function: "rewards", event: Event::Record, before: &CONVERTED },
+    Step { name: "issue", function: "rewards", event: Event::Record, before: &CONVERTED, reads_secrets: false },
     step("sweep", "sweep", "sweep-schedule", &[]),
     step("deliver", "delivery", "delivery-queue", &ISSUED),
     step("count", "analytics", "analytics-stream", &[]),

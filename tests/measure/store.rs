@@ -32,6 +32,9 @@ use crate::{
 /// The path at which a line simulates the subsystems.
 pub(crate) const SUBSYSTEM: &str = "/subsystem";
 
+/// The settings that are secrets in a deployed stack.
+const SECRETS: [&str; 3] = ["COOKIE_KEY", "FINGERPRINT_KEY", "WEBHOOK_SECRET"];
+
 /// The recorded answers to each subject, in order.
 type Tape = HashMap<String, Vec<Answer>>;
 
@@ -128,6 +131,7 @@ impl Store {
         let service = service().await?;
         let event = step.prepare(&service).await?.to_string();
         let settings = settings(&service, &step.logical_id())?;
+        let settings = if step.reads_secrets { as_deployed(settings) } else { settings };
         let store = Self::of(function, &service, settings, event).await;
         service.stop().await;
         store
@@ -170,6 +174,8 @@ impl Store {
 pub(crate) async fn service() -> Result<Service, Trouble> {
     let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
+    // The orders in `events/` are as old as the files.
+    options.env = options.env.with("ORDER_LEAD_SECONDS", "3153600000");
     Ok(Service::start(options).await?)
 }
 
@@ -182,6 +188,17 @@ pub(crate) fn settings(service: &Service, logical_id: &str) -> Result<HashMap<St
     let of_all = template["Globals"]["Function"]["Environment"]["Variables"].as_object().into_iter().flatten();
     let of_all = of_all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
     Ok(of_all.chain(own).collect())
+}
+
+/// The same settings with the names of the secrets in place of their values, so that the function reads them at its start, as in a
+/// deployed stack. The local service names its secrets like the variables.
+fn as_deployed(mut settings: HashMap<String, String>) -> HashMap<String, String> {
+    for name in SECRETS {
+        if settings.remove(name).is_some() {
+            settings.insert(format!("{name}_SECRET_ARN"), name.to_owned());
+        }
+    }
+    settings
 }
 
 impl Line {
@@ -259,11 +276,14 @@ impl Wire {
     }
 }
 
-/// The subject of a request, by which the tape finds its answer: the operation, and for a batch read also the keys, because several
-/// batch reads may be open at the same time.
+/// The subject of a request, by which the tape finds its answer: the operation, and for a batch read or a secret also what is read,
+/// because several of them may be open at the same time.
 fn subject(operation: &str, body: &[u8]) -> String {
-    let asked: Value =
-        if operation == "BatchGetItem" { serde_json::from_slice(body).unwrap_or_default() } else { json!({}) };
+    let is_read = ["BatchGetItem", "GetSecretValue"].contains(&operation);
+    let asked: Value = if is_read { serde_json::from_slice(body).unwrap_or_default() } else { json!({}) };
+    if let (Some(secret), Some(stage)) = (asked["SecretId"].as_str(), asked["VersionStage"].as_str()) {
+        return format!("{operation} {secret} {stage}");
+    }
     let tables = asked["RequestItems"].as_object().into_iter().flat_map(serde_json::Map::values);
     let keys = tables.flat_map(|table| table["Keys"].as_array().into_iter().flatten());
     keys.fold(operation.to_owned(), |subject, key| format!("{subject} {}", key["pk"]["S"]))

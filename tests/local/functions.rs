@@ -156,10 +156,10 @@ impl Functions {
     /// Runs the handler of a function that uses secrets, as its `main` does.
     fn with_secrets<F>(&self, call: Call, handler: F) -> impl Future<Output = F::Output> + use<F>
     where
-        F: Future,
+        F: Future<Output = Result<Value, lambda_runtime::Error>>,
     {
         let secrets = Arc::clone(&self.secrets);
-        async move { secrets.beside(call.now, handler).await }
+        async move { secrets.beside(call.now, handler).await? }
     }
 }
 

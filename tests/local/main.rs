@@ -44,7 +44,7 @@ Environment variables (the same as those of the deployed functions), with defaul
   REFEREE_REWARD_AMOUNT    in minor units, or points         1000
   ATTRIBUTION_WINDOW_DAYS  how long a visit counts           90
   NEW_WITHIN_DAYS          how long a user is new (0: always) 0
-  ORDER_LEAD_SECONDS       orders this long before a sign-up convert  900
+  ORDER_LEAD_SECONDS       how old an order at a sign-up may be  900
   LANDING_URL              where links redirect to           a page of this service
   LANDING_CODE_PARAMETER   adds the code to LANDING_URL      not added
   CREDIT_ENDPOINT          receives credit rewards           a stand-in in this service

@@ -270,10 +270,10 @@ impl<'a> Driver<'a> {
                 });
                 self.call_api("POST", "/v1/referrals".to_owned(), body);
             }
-            Action::Order { user: who, order } => self.publish_order(who, order, None),
-            Action::Backfill { user: who, order, ago } => {
+            Action::Order { user: who, order } => self.publish_order(who, order, clock::now(), true),
+            Action::Backfill { user: who, order, ago, by_envelope } => {
                 self.with(|state| state.faults.note(Kind::OrderBackfilled));
-                self.publish_order(who, order, Some(clock::before(ago)));
+                self.publish_order(who, order, clock::before(ago), by_envelope);
             }
             Action::Cancel { user: who, order } => {
                 self.publish_adjustment("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
@@ -307,15 +307,17 @@ impl<'a> Driver<'a> {
         self.call_api("PATCH", path, body);
     }
 
-    /// Publishes an order that was placed now, or at this time.
-    fn publish_order(&mut self, user: usize, order: usize, placed_at: Option<Timestamp>) {
-        let mut detail =
-            json!({"order_id": id(order), "user_id": USERS[user], "amount": ORDER_AMOUNT, "currency": "USD"});
-        if let Some(at) = placed_at {
-            detail["occurred_at"] = at.to_string().into();
-        }
-        self.with(|state| state.oracle.order_placed(id(order), placed_at.unwrap_or_else(clock::now)));
-        self.publish("order.completed", &detail);
+    /// Publishes an order that was placed at this time, according to its envelope or to `occurred_at`.
+    fn publish_order(&mut self, user: usize, order: usize, placed_at: Timestamp, by_envelope: bool) {
+        let detail = json!({"order_id": id(order), "user_id": USERS[user], "amount": ORDER_AMOUNT, "currency": "USD"});
+        let now = clock::millis();
+        let mut event = self.event("order.completed", &detail, now);
+        let time = if by_envelope { &mut event["time"] } else { &mut event["detail"]["occurred_at"] };
+        *time = placed_at.to_string().into();
+        self.with(|state| {
+            state.oracle.order_placed(id(order), placed_at);
+            state.route(&event, now);
+        });
     }
 
     fn publish_adjustment(&mut self, kind: &str, detail: Value) {

@@ -76,6 +76,8 @@ pub(crate) enum Action {
         user: usize,
         order: usize,
         ago: u64,
+        /// Whether only the envelope says so.
+        by_envelope: bool,
     },
     /// An order is cancelled; below, refunded in full or in part, or disputed.
     Cancel {
@@ -237,7 +239,7 @@ impl Action {
                     1 => rng.u64(around),
                     _ => rng.u64(ORDER_LEAD..1_000 * ORDER_LEAD),
                 };
-                *self = Self::Backfill { user, order, ago };
+                *self = Self::Backfill { user, order, ago, by_envelope: rng.bool() };
             }
             _ => {}
         }

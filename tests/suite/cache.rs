@@ -156,7 +156,7 @@ async fn change(app: &::admin::App, code: &str, body: Value) -> world::Answer {
 async fn each_layer_answers_before_the_next() {
     let Some(redis) = Redis::start("each_layer_answers_before_the_next", &[]).await else { return };
     let bench = Bench::start().await;
-    let codes = bench.mint(40).await;
+    let codes = bench.mint(200).await;
     let first = bench.function(&redis.url(), AMPLE);
     land_all(&first, &codes).await;
     assert_eq!((bench.counted(), bench.reads()), (counts([("misses", 40)]), 40));

@@ -114,7 +114,7 @@ async fn a_message_with_an_envelope_in_the_future_is_received_when_it_was_sent()
 
 /// The function itself sends the copies of these events, with the time by which it judged the original.
 #[tokio::test]
-async fn copies_of_events_from_kafka_and_from_the_queue_are_no_later_news() {
+async fn copies_of_events_from_kafka_and_from_the_queue_override_nothing() {
     let world = World::with_env([("INCOMING_QUEUE", "true")]).await;
     let record = |event: &Value| json!({"offset": 1, "timestamp": 1, "value": STANDARD.encode(event.to_string())});
     for (user, time) in [("alice", json!(FUTURE)), ("bob", Value::Null)] {
@@ -155,7 +155,7 @@ async fn an_event_from_kafka_is_received_when_the_broker_stored_it() {
 
 /// A replay repeats what was said, at the time at which it was said. Without a usable time it overrides nothing.
 #[tokio::test]
-async fn a_replay_overrides_no_later_news() {
+async fn a_replay_overrides_no_later_change() {
     let world = World::start().await;
     let replayed = |user: &str, is_flag: bool, time: &str| {
         let mut event = flag(user, is_flag, time, None);

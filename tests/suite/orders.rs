@@ -1,4 +1,4 @@
-//! Which orders convert: an order that was placed before the sign-up of its user is one of an existing customer.
+//! Which orders convert: an order that was placed before the sign-up of its user is an order of an existing customer.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn order(user: &str, occurred_at: Option<DateTime<Utc>>) -> Value {
 async fn after(world: &World, detail: Value, time: Option<DateTime<Utc>>) -> Value {
     let user = detail["user_id"].as_str().unwrap().to_owned();
     world.publish_at("order.completed", detail, time.map_or(Value::Null, |at| at.timestamp().into())).await;
-    world.until_idle().await;
+    world.until_redelivered().await;
     world.referral(&user).await["status"].clone()
 }
 
@@ -61,8 +61,9 @@ async fn an_order_from_before_the_sign_up_does_not_convert() {
 async fn the_reported_time_of_the_sign_up_counts() {
     let world = World::start().await;
     world.mint("alice", "ALICE").await;
+    let ahead = Utc::now() + Duration::from_secs(10 * MINUTE);
     for (user, signed_up_at, expected) in
-        [("late", Some(ago(4 * MINUTE)), "rewarded"), ("now", None, "pending"), ("ahead", Some(ago(0)), "pending")]
+        [("late", Some(ago(4 * MINUTE)), "rewarded"), ("now", None, "pending"), ("ahead", Some(ahead), "pending")]
     {
         let mut body = json!({"referee_id": user, "code": "ALICE"});
         if let Some(at) = signed_up_at {
@@ -74,11 +75,33 @@ async fn the_reported_time_of_the_sign_up_counts() {
     world.end().await;
 }
 
+/// A sign-up by event happened at `signed_up_at`, or else when the event was sent.
+#[tokio::test]
+async fn a_sign_up_by_event_has_the_time_of_the_event() {
+    let world = World::start().await;
+    world.mint("alice", "ALICE").await;
+    for (user, time, signed_up_at, expected) in [
+        ("sent-late", Some(ago(4 * MINUTE)), None, "rewarded"),
+        ("sent-now", None, None, "pending"),
+        ("reported-late", None, Some(ago(4 * MINUTE)), "rewarded"),
+    ] {
+        let mut detail = json!({"user_id": user, "code": "ALICE"});
+        if let Some(at) = signed_up_at {
+            detail["signed_up_at"] = at.to_rfc3339().into();
+        }
+        let time = time.map_or(Value::Null, |at| at.timestamp().into());
+        world.publish_at("customer.signed_up", detail, time).await;
+        world.until_status(user, "pending").await;
+        assert_eq!(after(&world, order(user, Some(ago(17 * MINUTE))), None).await, expected, "{user}");
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn the_tolerance_is_a_setting() {
     let world = World::with_env([("ORDER_LEAD_SECONDS", "0")]).await;
     world.refer("alice", "bob").await;
-    assert_eq!(after(&world, order("bob", Some(ago(5))), None).await, "pending");
+    assert_eq!(after(&world, order("bob", Some(ago(MINUTE))), None).await, "pending");
     world.refer("alice", "carol").await;
     assert_eq!(after(&world, order("carol", Some(ago(0))), None).await, "rewarded");
     world.end().await;

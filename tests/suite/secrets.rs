@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use local::{Options, Service};
-use referrals::{aws::secrets::Secrets, domain::time::Timestamp, runtime::Env};
+use referrals::{
+    aws::secrets::Secrets,
+    domain::time::Timestamp,
+    runtime::{Env, Misconfigured, secret::Values},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -161,7 +165,7 @@ async fn a_secret_that_cannot_be_read_keeps_its_value() {
 }
 
 /// An instance that starts during a rotation recognises the other versions in its first invocation, although its start reads only
-/// the current one.
+/// the current one. Until it has read them, an invocation fails.
 #[tokio::test]
 async fn the_first_invocation_knows_all_versions() {
     let world = World::with(from_secrets_manager).await;
@@ -172,15 +176,24 @@ async fn the_first_invocation_knows_all_versions() {
     let env = Env::default().with("COOKIE_KEY_SECRET_ARN", "COOKIE_KEY");
     let aws = world::aws(world.service().url(), Wire::default().connector());
     let secrets = Secrets::read(&env, &aws).await.unwrap();
-    let known = env.secret("COOKIE_KEY", |values| Ok(values.all().map(str::to_owned).collect::<Vec<_>>())).unwrap();
+    let read = |values: &Values| {
+        let values: Vec<_> = values.all().map(str::to_owned).collect();
+        if values.iter().any(|value| value.len() < 2) { Err("is short".to_owned()) } else { Ok(values) }
+    };
+    let known = env.secret("COOKIE_KEY", read).unwrap();
     let [previous, current, pending] = values;
     assert_eq!(*known.get(), std::slice::from_ref(&current));
     let now = Timestamp::from_millis(0).unwrap();
-    let in_work = secrets.beside(now, async { known.get() }).await;
+    put(&world, "COOKIE_KEY", "x", "AWSPENDING").await;
+    let failed = secrets.beside(now, async { panic!("the handler ran") }).await;
+    assert!(failed.is_err_and(|problem: Misconfigured| problem.to_string().contains("COOKIE_KEY_SECRET_ARN")));
+
+    put(&world, "COOKIE_KEY", &pending, "AWSPENDING").await;
+    let in_work = secrets.beside(now, async { known.get() }).await.unwrap();
     assert_eq!(*in_work, [current, previous, pending]);
 
     put(&world, "COOKIE_KEY", "a later value", "AWSCURRENT").await;
-    secrets.beside(now, async {}).await;
+    secrets.beside(now, async {}).await.unwrap();
     assert_eq!(*known.get(), *in_work);
     world.end().await;
 }

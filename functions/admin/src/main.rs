@@ -26,7 +26,7 @@ async fn main() -> Result<(), Error> {
     let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
-        secrets.beside(call.now, admin::invoke(app, event.payload, event.context, call)).await
+        secrets.beside(call.now, admin::invoke(app, event.payload, event.context, call)).await?
     }))
     .await
 }

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Error> {
     let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<http::Event>| async move {
         let call = Call::invoked(&event.context)?;
-        secrets.beside(call.now, attribution::invoke(app, event.payload, event.context, call)).await
+        secrets.beside(call.now, attribution::invoke(app, event.payload, event.context, call)).await?
     }))
     .await
 }

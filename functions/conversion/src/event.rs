@@ -50,7 +50,7 @@ pub(crate) struct SignedUp {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Orders {
     qualifying: QualifyingEvents,
-    /// How long before the sign-up an order may be placed. A shop may report the sign-up of a guest after the order.
+    /// How long before the sign-up of its user an order may be placed. A shop may report the sign-up of a guest after the order.
     lead: Duration,
 }
 
@@ -87,7 +87,8 @@ impl InboundEvent {
     }
 }
 
-/// Parses an event. Whether an order qualifies is decided later, by the terms of the referral. `received_at` is the time at which the event was received first, as far as it is known.
+/// Parses an event. Whether an order qualifies is decided later, by the terms of the referral. `received_at` is the time at
+/// which the event was received first, as far as it is known.
 pub(crate) fn parse(payload: &Value, orders: &Orders, received_at: Timestamp) -> Parsed {
     let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
         Ok(event) => event,

@@ -76,6 +76,16 @@ fn event(record: &Value) -> Option<Value> {
     Some(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
 }
 
+/// Gives an event without a time that of its record, which the producer or the broker has set.
+pub(crate) fn date(event: &mut Value, record: &Value) {
+    let at = record["timestamp"].as_i64().and_then(Timestamp::from_millis);
+    if let (Some(event), Some(at)) = (event.as_object_mut(), at)
+        && event.get("time").is_none_or(Value::is_null)
+    {
+        event.insert("time".to_owned(), at.to_string().into());
+    }
+}
+
 /// When the broker stored a record, if the topic has its records dated by the broker. A time from the producer's clock says
 /// nothing about the receipt.
 pub(crate) fn appended_at(record: &Value) -> Option<Timestamp> {
@@ -123,6 +133,22 @@ mod tests {
         });
         let answer = answer.await.unwrap();
         (started.into_inner(), answer)
+    }
+
+    #[test]
+    fn an_event_without_a_time_has_that_of_its_record() {
+        let dated = |mut event: Value, record: Value| {
+            date(&mut event, &record);
+            event
+        };
+        let record = json!({"timestamp": 1_000, "timestampType": "CREATE_TIME"});
+        let of_record = json!({"time": "1970-01-01T00:00:01.000Z"});
+        assert_eq!(dated(json!({}), record.clone()), of_record);
+        assert_eq!(dated(json!({"time": null}), record.clone()), of_record);
+        let own = json!({"time": "2026-01-31T09:30:00Z"});
+        assert_eq!(dated(own.clone(), record.clone()), own);
+        assert_eq!(dated(json!("text"), record), json!("text"));
+        assert_eq!(dated(json!({}), json!({"timestamp": -1})), json!({}));
     }
 
     #[test]

@@ -93,7 +93,8 @@ enum Origin {
 /// Returns an error when the event must be delivered again.
 pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Error> {
     if kafka::is_batch(&payload) {
-        let handle = |event, record: Value| {
+        let handle = |mut event, record: Value| {
+            kafka::date(&mut event, &record);
             let received_at = kafka::appended_at(&record).map_or(call.now, |at| at.min(call.now));
             process(app, event, Arrival { origin: Origin::KafkaRecord(record), received_at }, call)
         };
@@ -147,7 +148,7 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
                     app.delay.send(event, time).await?;
                 }
             }
-            // Nearly every event has a referral with a stored id, so the id is computed only without one.
+            // Computed only if no referral has a stored id.
             let correlation_id = of_referral.unwrap_or_else(|| app.sign_ups.correlation_id(&user).as_str().to_owned());
             tracing::info!(outcome = outcome.as_str(), correlation_id);
         }

@@ -21,7 +21,7 @@ async fn main() -> Result<(), Error> {
     let (app, secrets) = (&app, &secrets);
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let call = Call::invoked(&event.context)?;
-        secrets.beside(call.now, conversion::handle(app, event.payload, call)).await
+        secrets.beside(call.now, conversion::handle(app, event.payload, call)).await?
     }))
     .await
 }

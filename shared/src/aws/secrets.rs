@@ -2,7 +2,8 @@
 //!
 //! Three versions of a secret can be valid. A rotation stores the next value as `AWSPENDING`, so that every instance
 //! recognises it before any instance uses it. Then it becomes `AWSCURRENT`, and the former value `AWSPREVIOUS`. The start
-//! reads only the current version, to stay short. The first invocation reads the others before its work.
+//! reads only the current version, to stay short. The first invocation reads all versions before its work; until that has
+//! succeeded, an invocation fails.
 
 use std::{
     future::Future,
@@ -21,14 +22,14 @@ use crate::{
     runtime::{self, Env, Misconfigured, log_outcome::LogOutcome, secret::Values},
 };
 
-/// How long an invocation waits for the refresh beside it.
+/// How long an invocation waits for a refresh beside its work.
 const LIMIT: Duration = Duration::from_secs(1);
 /// The pause after a failed refresh.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Which versions an invocation reads, and when.
+/// When an invocation reads the values.
 enum Due {
-    Nothing,
+    Never,
     /// The first invocation needs the versions that the start did not read.
     BeforeWork,
     BesideWork,
@@ -42,7 +43,7 @@ pub struct Secrets {
     /// The variables, and the ARNs in them.
     arns: Vec<(String, String)>,
     lifetime: Duration,
-    /// When the values are read again. `None` before the first invocation.
+    /// When the values are read again. `None` until all versions have been read once.
     next: Mutex<Option<Timestamp>>,
 }
 
@@ -61,30 +62,52 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Runs the handler of an invocation at `now`. If the values are too old, they are read again beside it. The
-    /// invocation ends after both, because Lambda can freeze the process when it ends.
-    pub async fn beside<T>(&self, now: Timestamp, handler: impl Future<Output = T>) -> T {
+    /// Runs the handler of an invocation at `now`. The first one reads all values before. If they are too old later, they
+    /// are read again beside the handler. The invocation ends after both, because Lambda can freeze the process when it
+    /// ends.
+    ///
+    /// # Errors
+    /// Returns an error, which names the variable, when the first invocation cannot read a value. The handler has not
+    /// run then, because it would not recognise what another version has signed.
+    pub async fn beside<T>(&self, now: Timestamp, handler: impl Future<Output = T>) -> Result<T, Misconfigured> {
         match self.due(now) {
-            Due::Nothing => handler.await,
+            Due::Never => Ok(handler.await),
             Due::BeforeWork => {
-                self.refresh(now).await;
-                handler.await
+                self.complete(now).await?;
+                Ok(handler.await)
             }
-            Due::BesideWork => tokio::join!(handler, self.refresh(now)).0,
+            Due::BesideWork => Ok(tokio::join!(handler, self.refresh(now)).0),
         }
     }
 
-    /// What this invocation has to read. The next ones read nothing, until the pause has ended.
+    /// When this invocation has to read the values. After a refresh has begun, the next ones do not, until the pause has
+    /// ended.
     fn due(&self, now: Timestamp) -> Due {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = match *next {
-            _ if self.arns.is_empty() => return Due::Nothing,
-            Some(next) if next > now => return Due::Nothing,
-            Some(_) => Due::BesideWork,
+        match *next {
+            _ if self.arns.is_empty() => Due::Never,
             None => Due::BeforeWork,
-        };
-        *next = Some(now.plus(PAUSE.min(self.lifetime)));
-        due
+            Some(at) if at > now => Due::Never,
+            Some(_) => {
+                *next = Some(now.plus(PAUSE.min(self.lifetime)));
+                Due::BesideWork
+            }
+        }
+    }
+
+    /// Reads all values for the first time. The current ones too: the process may have waited long for its first
+    /// invocation.
+    async fn complete(&self, now: Timestamp) -> Result<(), Misconfigured> {
+        let read = try_join_all(self.arns.iter().map(|(variable, arn)| self.replace(variable, arn))).await;
+        read.inspect_err(|problem| {
+            tracing::error!(outcome = LogOutcome::SecretNotRefreshed.as_str(), %problem);
+        })?;
+        self.set_fresh(now);
+        Ok(())
+    }
+
+    fn set_fresh(&self, now: Timestamp) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.plus(self.lifetime));
     }
 
     /// Reads the values again. A secret that cannot be read keeps its former values.
@@ -105,7 +128,7 @@ impl Secrets {
             true
         }));
         if refreshed.await.into_iter().all(|is_fresh| is_fresh) {
-            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.plus(self.lifetime));
+            self.set_fresh(now);
         }
     }
 

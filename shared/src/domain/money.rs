@@ -35,8 +35,8 @@ impl TryFrom<u64> for Amount {
     }
 }
 
-/// JSON Schema counts `4200.0` as an integer from draft 6 on, and some programs write it, such as pandas for a column with an empty cell. So a
-/// number without a fraction is read, whatever its form.
+/// JSON Schema counts `4200.0` as an integer from draft 6 on, and some programs write it, such as pandas for a column with an
+/// empty cell. So a number without a fraction is read, whatever its form.
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;

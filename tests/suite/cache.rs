@@ -156,7 +156,7 @@ async fn change(app: &::admin::App, code: &str, body: Value) -> world::Answer {
 async fn each_layer_answers_before_the_next() {
     let Some(redis) = Redis::start("each_layer_answers_before_the_next", &[]).await else { return };
     let bench = Bench::start().await;
-    let codes = bench.mint(200).await;
+    let codes = bench.mint(40).await;
     let first = bench.function(&redis.url(), AMPLE);
     land_all(&first, &codes).await;
     assert_eq!((bench.counted(), bench.reads()), (counts([("misses", 40)]), 40));
@@ -618,7 +618,7 @@ async fn a_rotation_of_the_password_loses_no_connection() {
     let Some(redis) = Redis::start_locked(test, &["--requirepass", "new"], "new").await else { return };
     redis.ask::<()>(&["ACL", "SETUSER", "default", ">old"]).await;
     let bench = Bench::start().await;
-    let codes = bench.mint(40).await;
+    let codes = bench.mint(200).await;
     let env = bench.env(&redis.url(), AMPLE).with(ARN, "an ARN");
     let hold = |current: &str, other: &str| env.hold_secret(ARN, Values::new(current, [other.to_owned()])).unwrap();
     hold("old", "old");

@@ -15,8 +15,8 @@
 #   stripe 23.1.0, `half-up`     1.24            -1.24       -0.01      0
 #   big.js 7.0.1                 1.24            -1.24       -0.01      0
 #
-# So an order that is refunded in full can leave a cent with the referrer, or take one cent too many. Dinero.js rounds down unless
-# it is told otherwise. Its `halfUp` rounds a half up, Stripe's `half-up` rounds it away from zero. With money-math, the share of a
+# So an order that is refunded in full can leave a cent with the referrer, or take one cent too many. Dinero.js rounds down by
+# default. Its `halfUp` rounds a half up, Stripe's `half-up` rounds it away from zero. With money-math, the share of a
 # small refund is positive. Compute the share of the positive amount, store it, and take back what is stored.
 #
 # usage: bash findings/shares-of-refunds.sh    (needs Node.js 20 or newer and a package registry)

@@ -251,24 +251,13 @@ impl<'a> Driver<'a> {
             }
             Action::EndCode { user: who, number } => self.change_code(who, number, json!({"disabled": true})),
             Action::ReviveCode { user: who, number } => self.change_code(who, number, json!({"expires_at": null})),
-            Action::Attribute { referee, referrer } => {
-                let body = json!({"referee_id": user(referee), "code": code(self.plan.seed, referrer)});
-                self.call_api("POST", "/v1/referrals".to_owned(), body);
-            }
+            Action::Attribute { referee, referrer } => self.sign_up(referee, referrer, Value::Null),
             Action::AttributeLate { referee, referrer, ago } => {
                 self.with(|state| state.faults.note(Kind::SignUpReportedLate));
-                let body = json!({
-                    "referee_id": user(referee), "code": code(self.plan.seed, referrer),
-                    "signed_up_at": clock::before(ago).to_string(),
-                });
-                self.call_api("POST", "/v1/referrals".to_owned(), body);
+                self.sign_up(referee, referrer, clock::before(ago).to_string().into());
             }
             Action::AttributeMember { referee, referrer } => {
-                let body = json!({
-                    "referee_id": user(referee), "code": code(self.plan.seed, referrer),
-                    "signed_up_at": "2000-01-01T00:00:00Z",
-                });
-                self.call_api("POST", "/v1/referrals".to_owned(), body);
+                self.sign_up(referee, referrer, "2000-01-01T00:00:00Z".into())
             }
             Action::Order { user: who, order } => self.publish_order(who, order, clock::now(), true),
             Action::Backfill { user: who, order, ago, by_envelope } => {
@@ -300,6 +289,12 @@ impl<'a> Driver<'a> {
                 self.variant = variant;
             }
         }
+    }
+
+    fn sign_up(&mut self, referee: usize, referrer: usize, signed_up_at: Value) {
+        let code = code(self.plan.seed, referrer);
+        let body = json!({"referee_id": USERS[referee], "code": code, "signed_up_at": signed_up_at});
+        self.call_api("POST", "/v1/referrals".to_owned(), body);
     }
 
     fn change_code(&mut self, user: usize, number: usize, body: Value) {

@@ -87,14 +87,12 @@ impl InboundEvent {
     }
 }
 
-/// Parses an event. Whether an order qualifies is decided later, by the terms of the referral. `received_at` is the time at
-/// which the event was received first, as far as it is known.
-pub(crate) fn parse(payload: &Value, orders: &Orders, received_at: Timestamp) -> Parsed {
+/// Parses an event with this time. Whether an order qualifies is decided later, by the terms of the referral.
+pub(crate) fn parse(payload: &Value, orders: &Orders, time: EventTime) -> Parsed {
     let event: EventBridgeEvent<Value> = match EventBridgeEvent::deserialize(payload) {
         Ok(event) => event,
         Err(problem) => return Parsed::Invalid(format!("the envelope: {problem}")),
     };
-    let time = EventTime::of(payload, received_at);
     let detail = event.detail;
     let parsed = match event.detail_type.as_str() {
         "order.refunded" => read::<Refunded>(detail).map(Refunded::event),
@@ -265,11 +263,12 @@ mod tests {
     fn parse_event(detail_type: &str, detail: Value) -> Parsed {
         let event =
             json!({"detail-type": detail_type, "source": "shop", "time": "2026-01-31T09:30:00Z", "detail": detail});
-        parse(&event, &orders(), received_at())
+        parse_payload(&event)
     }
 
-    fn received_at() -> Timestamp {
-        "2026-01-31T10:00:00Z".parse().unwrap()
+    /// Parses an event that is received at ten.
+    fn parse_payload(event: &Value) -> Parsed {
+        parse(event, &orders(), EventTime::of(event, "2026-01-31T10:00:00Z".parse().unwrap()))
     }
 
     #[test]
@@ -354,6 +353,6 @@ mod tests {
                 other => panic!("{detail_type}: {other:?}"),
             }
         }
-        assert!(matches!(parse(&json!("no event"), &orders(), received_at()), Parsed::Invalid(_)));
+        assert!(matches!(parse_payload(&json!("no event")), Parsed::Invalid(_)));
     }
 }

@@ -78,8 +78,7 @@ fn event(record: &Value) -> Option<Value> {
 
 /// Gives an event without a time that of its record, which the producer or the broker has set.
 pub(crate) fn date(event: &mut Value, record: &Value) {
-    let at = record["timestamp"].as_i64().and_then(Timestamp::from_millis);
-    if let (Some(event), Some(at)) = (event.as_object_mut(), at)
+    if let (Some(event), Some(at)) = (event.as_object_mut(), timestamp(record))
         && event.get("time").is_none_or(Value::is_null)
     {
         event.insert("time".to_owned(), at.to_string().into());
@@ -90,7 +89,11 @@ pub(crate) fn date(event: &mut Value, record: &Value) {
 /// nothing about the receipt.
 pub(crate) fn appended_at(record: &Value) -> Option<Timestamp> {
     let is_of_broker = record["timestampType"] == "LOG_APPEND_TIME";
-    is_of_broker.then(|| Timestamp::from_millis(record["timestamp"].as_i64()?)).flatten()
+    timestamp(record).filter(|_| is_of_broker)
+}
+
+fn timestamp(record: &Value) -> Option<Timestamp> {
+    record["timestamp"].as_i64().and_then(Timestamp::from_millis)
 }
 
 #[cfg(test)]

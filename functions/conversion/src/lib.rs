@@ -132,7 +132,8 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
 /// quarantined with its record, which shows its topic, partition and offset.
 async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Result<(), Error> {
     let Arrival { origin, received_at } = arrival;
-    match event::parse(&event, &app.orders, received_at) {
+    let time = EventTime::of(&event, received_at);
+    match event::parse(&event, &app.orders, time) {
         Parsed::Event(inbound) => {
             let user = inbound.user().clone();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
@@ -143,10 +144,7 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
             };
             match origin {
                 Origin::Bus | Origin::Copy => {}
-                Origin::Queue | Origin::KafkaRecord(_) => {
-                    let time = EventTime::of(&event, received_at);
-                    app.delay.send(event, time).await?;
-                }
+                Origin::Queue | Origin::KafkaRecord(_) => app.delay.send(event, time).await?,
             }
             // Computed only if no referral has a stored id.
             let correlation_id = of_referral.unwrap_or_else(|| app.sign_ups.correlation_id(&user).as_str().to_owned());

@@ -48,8 +48,9 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the current value of each variable's secret that ends in `_SECRET_ARN` into `env`, and `SECRETS_REFRESH_SECONDS`
-    /// (300): the age at which the values are read again. Without such a variable there is no call, and no client is created.
+    /// Reads into `env` the current value of each secret whose ARN is in a variable that ends in `_SECRET_ARN`. Reads
+    /// `SECRETS_REFRESH_SECONDS` (300): the age at which the values are read again. Without such a variable there is no call,
+    /// and no client is created.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a secret cannot be read.

@@ -72,9 +72,9 @@ pub(super) fn step(before: &Item, after: &Item, transition: Transition) -> Write
     }
     let mut allowed = Vec::new();
     for status in transition.allowed_from() {
-        let placeholder = format!(":{}", status.as_str());
-        write = write.value(&placeholder, text(status.as_str()));
-        allowed.push(placeholder);
+        let name = format!(":{}", status.as_str());
+        write = write.value(&name, text(status.as_str()));
+        allowed.push(name);
     }
     let same = if mutant::is(Mutant::StepWithoutRevision) { ">=" } else { "=" };
     let condition = format!("#rev {same} :rev AND #status IN ({})", allowed.join(", "));

@@ -77,15 +77,15 @@ impl Write {
         self
     }
 
-    /// Defines a placeholder for an attribute name.
-    pub(crate) fn name(mut self, placeholder: impl Into<String>, name: impl Into<String>) -> Self {
-        self.names.insert(placeholder.into(), name.into());
+    /// Defines an expression attribute name: `name` (`#status`) stands for this attribute in the expressions.
+    pub(crate) fn name(mut self, name: impl Into<String>, attribute: impl Into<String>) -> Self {
+        self.names.insert(name.into(), attribute.into());
         self
     }
 
-    /// Defines a placeholder for a value.
-    pub(crate) fn value(mut self, placeholder: impl Into<String>, value: AttributeValue) -> Self {
-        self.values.insert(placeholder.into(), value);
+    /// Defines an expression attribute value: `name` (`:status`) stands for this value in the expressions.
+    pub(crate) fn value(mut self, name: impl Into<String>, value: AttributeValue) -> Self {
+        self.values.insert(name.into(), value);
         self
     }
 
@@ -187,7 +187,7 @@ impl Write {
     }
 }
 
-/// DynamoDB rejects an empty map of placeholders.
+/// DynamoDB rejects an empty map of expression attribute names or values.
 fn some<V>(map: HashMap<String, V>) -> Option<HashMap<String, V>> {
     (!map.is_empty()).then_some(map)
 }

@@ -64,7 +64,7 @@ enum What {
 
 #[derive(Args)]
 struct Count {
-    /// Compares the counts with the record of this build. The exit code is 1 if one differs by more than 2 %.
+    /// Compares the counts with the record of this build. The exit code is 1 if one differs by more than 2 % in three counts.
     #[arg(long, value_name = "BUILD")]
     hold: Option<String>,
     /// Records the counts under this name of a build.
@@ -105,21 +105,33 @@ async fn run(arguments: &Arguments) -> Result<bool, Trouble> {
     let is_wanted = |step: &&Step| arguments.only.is_empty() || arguments.only.iter().any(|name| name == step.name);
     let steps: Vec<&Step> = STEPS.iter().filter(is_wanted).collect();
     match &arguments.what {
-        What::Count(count) => budgets(count, counted(&arguments.functions, &steps).await?),
+        What::Count(count) => self::count(count, &arguments.functions, &steps).await,
         What::Speed(speed) => measured(&arguments.functions, &steps, speed).await.map(|()| true),
         What::Peers(peers) => peers::run(peers, &arguments.functions, &arguments.only).await,
         What::Scale(scale) => scale::measure(scale, &arguments.functions, &arguments.only).await,
     }
 }
 
-/// Records the counts, or compares them with the record.
-fn budgets(arguments: &Count, found: BTreeMap<String, Budget>) -> Result<bool, Trouble> {
+/// Counts the steps. Records the counts, or compares them with the record.
+async fn count(arguments: &Count, functions: &Path, steps: &[&Step]) -> Result<bool, Trouble> {
+    let found = counted(functions, steps).await?;
     let mut budgets = Budgets::read(&arguments.budgets)?;
     if let Some(build) = &arguments.record {
         budgets.record(build, found).write(&arguments.budgets)?;
         return Ok(true);
     }
-    Ok(arguments.hold.as_ref().is_none_or(|build| budgets.holds(build, &found)))
+    let Some(build) = &arguments.hold else { return Ok(true) };
+    let mut off = budgets.differing(build, &found);
+    // The order of concurrent requests at a start varies, and with it the count. A change of the code differs every time.
+    for _ in 0..2 {
+        if !off.is_empty() {
+            println!("counted again: {}", off.join(", "));
+            let again: Vec<&Step> =
+                steps.iter().filter(|step| off.iter().any(|name| name == step.name)).copied().collect();
+            off = budgets.differing(build, &counted(functions, &again).await?);
+        }
+    }
+    Ok(off.is_empty())
 }
 
 async fn measured(functions: &Path, steps: &[&Step], arguments: &Speed) -> Result<(), Trouble> {

@@ -43,6 +43,8 @@ mutants! {
     CodeNamedUnchecked,
     /// A code is replaced or revived without a check that the member's other code has ended.
     EndedCodeUnchecked,
+    /// An order that another user has claimed is claimed again.
+    OrderClaimedTwice,
     /// A step does not require the revision that was read.
     StepWithoutRevision,
     /// A step has no condition.
@@ -73,6 +75,8 @@ mutants! {
     TwinsTakenForOne,
     /// After a retry, a step written by another call is treated as written by this one.
     OthersStepTakenForOurs,
+    /// An order that its own user has claimed is treated as another user's.
+    OwnClaimNotRecognised,
     /// A step that the table refused is treated as done.
     RefusedStepIsDone,
     /// A transaction that conflicted with another one is treated as refused by its condition.
@@ -133,6 +137,8 @@ mutants! {
     ReciprocalAccepted,
     /// A member who signed up before the code existed is referred.
     MemberTakenForNew,
+    /// An order converts a referral although another user has claimed it.
+    ClaimIgnored,
     /// An order that was placed long before the sign-up converts.
     OldOrderConverts,
     /// The time at which the product reported the sign-up is taken for the time of the sign-up.

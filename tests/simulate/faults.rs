@@ -32,10 +32,11 @@ pub(crate) enum Kind {
     InvalidEvent,
     OrderBackfilled,
     SignUpReportedLate,
+    OrderOfOther,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -63,6 +64,7 @@ impl Kind {
         Self::InvalidEvent,
         Self::OrderBackfilled,
         Self::SignUpReportedLate,
+        Self::OrderOfOther,
     ];
 }
 
@@ -88,7 +90,8 @@ impl Kind {
             | Self::ProductClockAhead
             | Self::InvalidEvent
             | Self::OrderBackfilled
-            | Self::SignUpReportedLate => 1,
+            | Self::SignUpReportedLate
+            | Self::OrderOfOther => 1,
         }
     }
 }

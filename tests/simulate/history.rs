@@ -260,6 +260,10 @@ impl<'a> Driver<'a> {
                 self.sign_up(referee, referrer, "2000-01-01T00:00:00Z".into())
             }
             Action::Order { user: who, order } => self.publish_order(who, order, clock::now(), true),
+            Action::OrderOfOther { user: who, order } => {
+                self.with(|state| state.faults.note(Kind::OrderOfOther));
+                self.publish_order(who, order, clock::now(), true);
+            }
             Action::Backfill { user: who, order, ago, by_envelope } => {
                 self.with(|state| state.faults.note(Kind::OrderBackfilled));
                 self.publish_order(who, order, clock::before(ago), by_envelope);
@@ -310,7 +314,7 @@ impl<'a> Driver<'a> {
         let time = if by_envelope { &mut event["time"] } else { &mut event["detail"]["occurred_at"] };
         *time = placed_at.to_string().into();
         self.with(|state| {
-            state.oracle.order_placed(id(order), placed_at);
+            state.oracle.order_placed(id(order), USERS[user], placed_at);
             state.route(&event, now);
         });
     }

@@ -67,9 +67,11 @@ pub(crate) struct Oracle {
     flagged: BTreeSet<String>,
     /// Accounts that were cleared at some time. For them it is unknown what an issue read.
     cleared: BTreeSet<String>,
-    /// How often each referral was converted, and when each order was placed.
+    /// How often each referral was converted.
     conversions: BTreeMap<String, u32>,
-    placed: BTreeMap<String, Timestamp>,
+    /// When each order was placed, by order and reported user; and the user who claimed each order.
+    placed: BTreeMap<(String, String), Timestamp>,
+    claims: BTreeMap<String, String>,
     moments: BTreeMap<String, Moments>,
     /// Referees for whom the API reported a new referral.
     created: BTreeSet<String>,
@@ -121,6 +123,9 @@ impl Oracle {
         }
         if sk.starts_with("CODE") {
             self.check_code(key, sk, record, by);
+        }
+        if sk == "ORDER" {
+            self.check_claim(key, new);
         }
         if sk != "REFERRAL" {
             return;
@@ -178,9 +183,7 @@ impl Oracle {
             self.check_issue(key, before, after, by);
         }
         match (before.conversion(), after.conversion()) {
-            (None, Some(conversion)) if self.is_from_before(conversion.order.as_str(), after) => {
-                self.fail(format!("{key}: converted by {}, an order from before the sign-up", conversion.order));
-            }
+            (None, Some(conversion)) => self.check_conversion(key, conversion.order.as_str(), after),
             (Some(known), conversion) if conversion != Some(known) => {
                 self.fail(format!("{key}: the conversion changed"));
             }
@@ -308,7 +311,7 @@ impl Oracle {
         match processed.event["detail-type"].as_str()? {
             "order.completed" => {
                 let came_later = processed.began > moments.created;
-                let counts = !self.is_from_before(order.as_str()?, referral);
+                let counts = self.counts(order.as_str()?, referral);
                 (came_later && counts && referral.status() == Status::Pending)
                     .then_some("an order was acknowledged but lost")
             }

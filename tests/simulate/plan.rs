@@ -71,6 +71,11 @@ pub(crate) enum Action {
         user: usize,
         order: usize,
     },
+    /// The product reports an order for another user too, such as a guest who then registers.
+    OrderOfOther {
+        user: usize,
+        order: usize,
+    },
     /// The product reports an order that was placed this many milliseconds ago.
     Backfill {
         user: usize,
@@ -219,6 +224,9 @@ impl Plan {
             steps.sort_by_key(|step| step.at);
         }
         if rng.u8(..10) < 2 {
+            orders_of_others(&mut rng, &mut steps);
+        }
+        if rng.u8(..10) < 2 {
             steps.iter_mut().for_each(|step| step.action.report_late(&mut rng));
         }
         Self { seed, mode, variant, skew, steps }
@@ -244,6 +252,22 @@ impl Action {
             _ => {}
         }
     }
+}
+
+/// Reports some orders for another invited user too, before or after the first report.
+fn orders_of_others(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let orders: Vec<(usize, usize)> = steps
+        .iter()
+        .filter_map(|step| match step.action {
+            Action::Order { user, order } => Some((user, order)),
+            _ => None,
+        })
+        .collect();
+    for (user, order) in orders {
+        let other = if user == 2 { 3 } else { 2 };
+        steps.push(Step { at: rng.u64(..SPAN), action: Action::OrderOfOther { user: other, order } });
+    }
+    steps.sort_by_key(|step| step.at);
 }
 
 /// The first code of a member ends. Then the member and operators change the member's codes, many of them at once.

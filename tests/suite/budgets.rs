@@ -106,9 +106,26 @@ async fn convert_on_hold_and_repeat() {
 
     world.order(BOB, ORDER).await;
     world.until_idle().await;
-    assert_eq!(cost(&world.wire().take_calls()), budget(2, 2.0, 1.0));
+    assert_eq!(cost(&world.wire().take_calls()), budget(3, 3.0, 1.0));
 
     world.order(BOB, ORDER).await;
+    world.until_idle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    world.end().await;
+}
+
+/// The order belongs to another user. The refused claim reports no capacity and is not counted.
+#[tokio::test]
+async fn a_lost_claim() {
+    let world = world().await;
+    for referee in [BOB, "carol"] {
+        world.refer(ALICE, referee).await;
+    }
+    world.order(BOB, ORDER).await;
+    world.until_idle().await;
+    world.wire().take_calls();
+
+    world.order("carol", ORDER).await;
     world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
     world.end().await;
@@ -124,9 +141,9 @@ async fn convert_issue_and_deliver_both() {
     world.order(BOB, ORDER).await;
     world.until_idle().await;
     let calls = world.wire().take_calls();
-    let (convert, rest) = calls.split_at(2);
+    let (convert, rest) = calls.split_at(3);
     let (issue, deliver) = rest.split_at(2);
-    assert_eq!(cost(convert), budget(2, 2.0, 1.0), "{calls:?}");
+    assert_eq!(cost(convert), budget(3, 3.0, 1.0), "{calls:?}");
     assert_eq!(cost(issue), budget(2, 1.0, 3.0), "{calls:?}");
     let Cost { calls, write_units, read_units } = cost(deliver);
     assert_eq!(read_units, 2.0, "{deliver:?}");

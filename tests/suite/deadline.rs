@@ -30,7 +30,7 @@ fn dynamodb(world: &World) -> aws_sdk_dynamodb::Client {
 }
 
 fn order(user: &str) -> String {
-    let detail = json!({"order_id": "o-1", "user_id": user, "amount": 1, "currency": "USD"});
+    let detail = json!({"order_id": format!("o-{user}"), "user_id": user, "amount": 1, "currency": "USD"});
     json!({"detail-type": "order.completed", "source": "shop", "detail": detail}).to_string()
 }
 

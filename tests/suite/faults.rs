@@ -339,7 +339,7 @@ async fn only_the_failed_messages_of_a_queue_batch_are_returned() {
     put(&world, unreadable()).await;
     world.until_idle().await;
     let order = |user: &str| {
-        let detail = json!({"order_id": "o-1", "user_id": user, "amount": 4200, "currency": "USD"});
+        let detail = json!({"order_id": format!("o-{user}"), "user_id": user, "amount": 4200, "currency": "USD"});
         json!({"detail-type": "order.completed", "source": "shop", "detail": detail})
     };
     let broken = json!({"detail-type": "order.completed", "source": "shop", "detail": {"order_id": 7}});

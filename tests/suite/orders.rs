@@ -1,11 +1,16 @@
-//! Which orders convert: an order that was placed before the sign-up of its user is an order of an existing customer.
+//! Which orders convert: an order that was placed before the sign-up of its user is an order of an existing customer, and an order
+//! converts the referral of one user.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{metrics::Log, world::World};
+use crate::{
+    metrics::Log,
+    world::{Fault, World},
+};
 
 const MINUTE: u64 = 60;
 
@@ -105,4 +110,72 @@ async fn the_tolerance_is_a_setting() {
     world.refer("alice", "carol").await;
     assert_eq!(after(&world, order("carol", Some(ago(0))), None).await, "rewarded");
     world.end().await;
+}
+
+fn of(user: &str, order: &str) -> Value {
+    json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"})
+}
+
+#[tokio::test]
+async fn an_order_converts_the_referral_of_one_user() {
+    let log = Log::default();
+    let _lines = log.start("INFO");
+    let world = World::start().await;
+    for user in ["guest", "member"] {
+        world.refer("alice", user).await;
+    }
+    assert_eq!(after(&world, of("guest", "o-1"), None).await, "rewarded");
+    log.take();
+    assert_eq!(after(&world, of("member", "o-1"), None).await, "pending");
+    assert!(!Log::with(&log.take(), "order_of_another_user").is_empty());
+    // A repetition for the first user changes nothing, and another order converts the second one.
+    assert_eq!(after(&world, of("guest", "o-1"), None).await, "rewarded");
+    assert_eq!(after(&world, of("member", "o-2"), None).await, "rewarded");
+    assert_eq!(world.deliveries().await.len(), 4);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_order_of_a_user_who_is_not_referred_is_not_claimed() {
+    let world = World::start().await;
+    world.publish("order.completed", of("stranger", "o-1")).await;
+    world.until_idle().await;
+    world.refer("alice", "bob").await;
+    assert_eq!(after(&world, of("bob", "o-1"), None).await, "rewarded");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_many_users_with_one_order_one_converts() {
+    let world = World::start().await;
+    let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
+    for user in &users {
+        world.refer("alice", user).await;
+    }
+    join_all(users.iter().map(|user| world.publish("order.completed", of(user, "o-1")))).await;
+    world.until_idle().await;
+    let mut rewarded = 0;
+    for user in &users {
+        rewarded += u32::from(world.referral(user).await["status"] == "rewarded");
+    }
+    assert_eq!(rewarded, 1);
+    world.end().await;
+}
+
+/// The function ends between the claim and the step, or does not get the answer to the claim. The repetition continues.
+#[tokio::test]
+async fn a_claimed_order_converts_after_a_crash() {
+    for faults in [
+        // The answer to the claim is lost, and so is each request after it.
+        vec![Fault::AnswerLost, Fault::RequestLost, Fault::RequestLost, Fault::RequestLost],
+        vec![Fault::AnswerLost],
+    ] {
+        let world = World::start().await;
+        world.refer("alice", "bob").await;
+        world.until_idle().await;
+        world.wire().break_next("UpdateItem", faults);
+        assert_eq!(after(&world, of("bob", "o-1"), None).await, "rewarded");
+        assert!(world.wire().is_mended());
+        world.end().await;
+    }
 }

@@ -232,6 +232,7 @@ fn refused(refusal: Refusal) -> LogOutcome {
         Refusal::Unqualified => LogOutcome::NotQualifying,
         Refusal::BeforeSignUp => LogOutcome::OrderBeforeSignUp,
         Refusal::OtherOrder => LogOutcome::OtherOrderConverted,
+        Refusal::OtherUser => LogOutcome::OrderOfAnotherUser,
         Refusal::PartialRefund => LogOutcome::PartialRefundIgnored,
         Refusal::Status(_) | Refusal::NotDue => LogOutcome::NoTransition,
     }

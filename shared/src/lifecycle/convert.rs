@@ -1,17 +1,18 @@
-//! Convert: a qualifying order turns `pending` into `converted`. Adjust: a cancellation, full refund or dispute of that
+//! Convert: a qualifying order turns `pending` into `converted`. The order is claimed first, so that the same order, reported for
+//! another user too, does not convert a second referral. Adjust: a cancellation, full refund or dispute of that
 //! order turns `converted` into `voided`.
 
 use crate::{
     domain::{
-        id::UserId,
         order::{Order, OrderAdjustment},
         time::Timestamp,
     },
+    mutant::{self, Mutant},
     referral::{
         Referral,
-        machine::{Command, Decision},
+        machine::{Command, Decision, Refusal},
     },
-    store::{Outcome, Store, StoreError},
+    store::{Claimed, Outcome, Store, StoreError},
 };
 
 /// Applies an order to the referral of its user. `None`: the user was never referred.
@@ -19,8 +20,13 @@ use crate::{
 /// # Errors
 /// Returns an error when DynamoDB is unavailable.
 pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Outcome>, StoreError> {
+    let Some(referral) = store.referral(&order.user).await? else { return Ok(None) };
     let decide = |referral: &Referral| referral.decide(&Command::Convert(order), now);
-    apply(store, &order.user, decide).await
+    let converts = matches!(decide(&referral), Decision::Apply(..));
+    if converts && store.claim(order).await? != Claimed::Ours && !mutant::is(Mutant::ClaimIgnored) {
+        return Ok(Some(Outcome::Refused(Refusal::OtherUser, referral)));
+    }
+    store.apply(referral, decide).await.map(Some)
 }
 
 /// Applies an adjustment to the referral of its user. `None`: the user was never referred.
@@ -32,17 +38,7 @@ pub async fn adjust(
     adjustment: &OrderAdjustment,
     now: Timestamp,
 ) -> Result<Option<Outcome>, StoreError> {
+    let Some(referral) = store.referral(&adjustment.user).await? else { return Ok(None) };
     let decide = |referral: &Referral| referral.decide(&Command::Adjust(adjustment), now);
-    apply(store, &adjustment.user, decide).await
-}
-
-async fn apply(
-    store: &Store,
-    referee: &UserId,
-    decide: impl Fn(&Referral) -> Decision + Send,
-) -> Result<Option<Outcome>, StoreError> {
-    match store.referral(referee).await? {
-        Some(referral) => store.apply(referral, decide).await.map(Some),
-        None => Ok(None),
-    }
+    store.apply(referral, decide).await.map(Some)
 }

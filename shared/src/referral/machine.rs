@@ -135,6 +135,8 @@ pub enum Refusal {
     BeforeSignUp,
     /// Another order converted the referral.
     OtherOrder,
+    /// The order belongs to another user.
+    OtherUser,
     /// The refund covers only part of the order.
     PartialRefund,
     /// The hold or the grace period has not ended.

@@ -58,6 +58,7 @@ outcomes! {
     NotQualifying => "not_qualifying",
     OrderBeforeSignUp => "order_before_sign_up",
     OtherOrderConverted => "other_order_converted",
+    OrderOfAnotherUser => "order_of_another_user",
     PartialRefundIgnored => "partial_refund_ignored",
     NoTransition => "no_transition",
     Flagged => "flagged",

@@ -5,6 +5,7 @@
 //! | [`create`] | an item that may exist only once is written once (UNIQUE) |
 //! | [`step`] | a referral changes only as its machine allows, and only from the revision that was read |
 //! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
+//! | [`claim_order`] | an order converts the referral of one user |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
 //! | [`end_code`], [`disable_code`] | only an existing code's expiry changes, and disabling a code does not prolong it |
 //! | [`name_code`], [`has_ended`] | of a user's codes in a program, at most one is live |
@@ -14,7 +15,10 @@ use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, t
 
 use super::{
     cursor::{ListCursor, WorkPartition},
-    keys::{self, CODE, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PK, REV, STATUS, text},
+    keys::{
+        self, CLAIMED_BY, CODE, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PAID, PK, REV, STATUS,
+        text,
+    },
     write::Write,
 };
 use crate::{
@@ -109,6 +113,17 @@ fn difference(before: &Item, after: &Item) -> Write {
         write = write.name(format!("#{name}"), name);
     }
     write
+}
+
+/// Claims an order for this user, unless someone has claimed it. A conflict returns the order.
+pub(super) fn claim_order(order: &Key, referee: &UserId, paid: AttributeValue) -> Write {
+    Write::update(order.attributes(), "SET #referee = :referee, #paid = :paid")
+        .when(kept("attribute_not_exists(#referee)", "#referee", Mutant::OrderClaimedTwice))
+        .name("#referee", CLAIMED_BY)
+        .name("#paid", PAID)
+        .value(":referee", text(referee.as_str()))
+        .value(":paid", paid)
+        .returning_found()
 }
 
 /// Changes an account's flag unless a later change is stored. If a flag and a clearance have the same time, the flag

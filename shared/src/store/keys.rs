@@ -6,9 +6,10 @@
 //! | code owner | `USER#<id>` | `CODE#<program>` |
 //! | account | `USER#<id>` | `ACCOUNT` |
 //! | referral | `REFEREE#<id>` | `REFERRAL` |
+//! | order | `ORDER#<id>` | `ORDER` |
 //!
 //! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one live
-//! code per program, and a referee has one referral.
+//! code per program, a referee has one referral, and an order converts one referral.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use crate::{
     domain::{
         code::Code,
-        id::{self, ProgramId, UserId},
+        id::{self, OrderId, ProgramId, UserId},
         time::Timestamp,
     },
     referral::Lane,
@@ -59,6 +60,10 @@ pub const CORRELATION_ID: &str = "correlation_id";
 pub const CODE: &str = "code";
 /// When a code expires.
 pub const EXPIRES_AT: &str = "expires_at";
+/// The user whose referral an order may convert.
+pub const CLAIMED_BY: &str = "referee";
+/// What was paid for an order, when it was claimed.
+pub const PAID: &str = "paid";
 /// The devices of an account, a set.
 pub const DEVICES: &str = "devices";
 
@@ -66,6 +71,7 @@ pub const DEVICES: &str = "devices";
 pub const WORK_SHARDS: u32 = 10;
 
 const REFERRAL_SK: &str = "REFERRAL";
+const ORDER_SK: &str = "ORDER";
 
 /// An item's primary key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +105,11 @@ impl Key {
         Self::new(format!("REFEREE#{referee}"), REFERRAL_SK)
     }
 
+    /// The key of an order.
+    pub fn order(order: &OrderId) -> Self {
+        Self::new(format!("ORDER#{order}"), ORDER_SK)
+    }
+
     /// The key as the API expects it.
     pub fn attributes(&self) -> Item {
         Item::from([(PK.to_owned(), text(&self.pk)), (SK.to_owned(), text(&self.sk))])
@@ -120,6 +131,7 @@ impl Key {
             REFERRAL_SK => ItemKind::Referral,
             "ACCOUNT" => ItemKind::Account,
             "CODE" => ItemKind::Code,
+            ORDER_SK => ItemKind::Order,
             sk if sk.starts_with("CODE#") => ItemKind::CodeOwner,
             _ => ItemKind::Other,
         }
@@ -139,6 +151,7 @@ pub(super) enum ItemKind {
     Account,
     Code,
     CodeOwner,
+    Order,
     Other,
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
     Store, StoreError, WriteResult, guard,
-    items::{account, code, referral::from_referral_item},
+    items::{account, code, order, referral::from_referral_item},
     keys::{self, DUE_AT, Item, ItemKind, Key, text},
     read_batch,
     write::Write,
@@ -35,7 +35,7 @@ pub enum Restored {
     Repaired,
     /// The table has this item or a later state.
     Kept,
-    /// The table has another referral, code or owner under this key. An operator has to decide.
+    /// The table has another referral, code, owner or user of an order under this key. An operator has to decide.
     Conflicting,
     /// The referral or account cannot be read. It is not copied.
     Unreadable,
@@ -141,7 +141,8 @@ fn of_account(key: &Key, item: &Item, found: &Item, resume: Timestamp) -> (Resto
     (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
 }
 
-/// Whether two items under one key are the same thing. A code never changes its owner, but can expire.
+/// Whether two items under one key are the same thing. A code never changes its owner, but can expire. An order never changes its
+/// user.
 fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
     match kind {
         ItemKind::Code => {
@@ -151,6 +152,10 @@ fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
         ItemKind::CodeOwner => {
             let names = |item: &Item| code::from_owner_item(item.clone()).ok();
             names(item) == names(found)
+        }
+        ItemKind::Order => {
+            let user = |item: &Item| order::claimed_by(item.clone()).ok();
+            user(item) == user(found)
         }
         ItemKind::Referral | ItemKind::Account | ItemKind::Other => true,
     }

@@ -1,21 +1,53 @@
-//! Checks of the times of orders and sign-ups.
+//! Checks of the times of orders and sign-ups, and of claims: an order converts the referral of one user.
 
 use std::time::Duration;
 
-use referrals::{domain::time::Timestamp, referral::Referral};
+use referrals::{domain::time::Timestamp, referral::Referral, store::keys};
+use serde_json::Value;
 
 use super::Oracle;
 use crate::plan::ORDER_LEAD;
 
 impl Oracle {
-    /// Records when an order was placed.
-    pub(crate) fn order_placed(&mut self, order: String, at: Timestamp) {
-        self.placed.insert(order, at);
+    /// Records when an order was placed, as it is reported for this user.
+    pub(crate) fn order_placed(&mut self, order: String, user: &str, at: Timestamp) {
+        self.placed.insert((order, user.to_owned()), at);
+    }
+
+    /// Checks the write of an order: its user never changes.
+    pub(super) fn check_claim(&mut self, key: &str, item: &Value) {
+        let order = key.strip_prefix("ORDER#").unwrap_or_default();
+        let user = item[keys::CLAIMED_BY]["S"].as_str().unwrap_or_default();
+        let before = self.claims.insert(order.to_owned(), user.to_owned());
+        if before.is_some_and(|before| before != user) {
+            self.fail(format!("{key}: claimed again, by {user}"));
+        }
+    }
+
+    /// Whether this order belongs to another user than the referee.
+    pub(super) fn is_of_other(&self, order: &str, referral: &Referral) -> bool {
+        self.claims.get(order).is_some_and(|user| user != referral.referee.as_str())
+    }
+
+    /// Whether the order must convert this referral if it is pending.
+    pub(super) fn counts(&self, order: &str, referral: &Referral) -> bool {
+        !self.is_from_before(order, referral) && !self.is_of_other(order, referral)
+    }
+
+    /// Checks that a referral converts by its own order, which is not older than the sign-up.
+    pub(super) fn check_conversion(&mut self, key: &str, order: &str, referral: &Referral) {
+        if self.is_from_before(order, referral) {
+            self.fail(format!("{key}: converted by {order}, an order from before the sign-up"));
+        }
+        if self.claims.get(order).is_none_or(|user| user != referral.referee.as_str()) {
+            self.fail(format!("{key}: converted by {order}, an order that it has not claimed"));
+        }
     }
 
     /// Whether an order was placed so long before the sign-up that it must not convert this referral. Other orders convert it.
     pub(super) fn is_from_before(&self, order: &str, referral: &Referral) -> bool {
-        let latest = self.placed.get(order).map(|at| at.plus(Duration::from_millis(ORDER_LEAD)));
+        let placed = self.placed.get(&(order.to_owned(), referral.referee.as_str().to_owned()));
+        let latest = placed.map(|at| at.plus(Duration::from_millis(ORDER_LEAD)));
         latest.is_some_and(|latest| latest < referral.signed_up_at())
     }
 

@@ -62,7 +62,7 @@ impl Oracle {
             Some("order.completed") => {
                 let order = event["detail"]["order_id"].as_str().unwrap_or_default();
                 let pending = referral.filter(|referral| referral.status() == Status::Pending);
-                pending.is_some_and(|referral| !self.is_from_before(order, referral)) && moments.created < began
+                pending.is_some_and(|referral| self.counts(order, referral)) && moments.created < began
             }
             Some("order.cancelled" | "payment.disputed" | "order.refunded") => {
                 let converted = referral.filter(|referral| referral.status() == Status::Converted);

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod code;
+pub mod order;
 pub mod referral;
 
 use serde::{Serialize, de::DeserializeOwned};

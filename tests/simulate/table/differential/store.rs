@@ -27,7 +27,7 @@ use referrals::{
 use super::twins::{TABLE, Twins};
 
 /// Shapes that every run must contain: each condition at least once.
-pub(super) const EXPECTED: [&str; 20] = [
+pub(super) const EXPECTED: [&str; 21] = [
     "GetItem",
     "BatchGetItem",
     "PutItem [attribute_not_exists(#pk)]",
@@ -40,6 +40,7 @@ pub(super) const EXPECTED: [&str; 20] = [
     "[attribute_not_exists(#devices) OR size(#devices) < :most|ADD #devices :devices]",
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest OR (#at = :at AND #flagged <> :flagged)|",
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest|SET #flagged = :flagged, #at = :at REMOVE #reason]",
+    "UpdateItem [attribute_not_exists(#referee)|SET #referee = :referee, #paid = :paid]",
     "[#rev = :rev AND #status IN (:pending)|",
     "[#rev = :rev AND #status IN (:converted)|",
     "[#rev = :rev AND #status IN (:pending, :converted)|",
@@ -126,10 +127,11 @@ impl History {
     }
 
     async fn step(&mut self) {
-        match self.rng.u32(0..17) {
+        match self.rng.u32(0..18) {
             0 | 1 => self.mint().await,
             2 => self.look_up().await,
             14..=16 => self.change_code().await,
+            17 => self.claim().await,
             3..=4 => self.attribute().await,
             5..=8 => self.advance().await,
             9 => self.write_from_a_past_read().await,
@@ -154,6 +156,12 @@ impl History {
                 self.store.mint(code.clone(), Some(&device)).await.unwrap();
             }
         }
+    }
+
+    async fn claim(&mut self) {
+        let user = self.person();
+        let order = self.order(&user);
+        self.store.claim(&order).await.unwrap();
     }
 
     async fn look_up(&mut self) {

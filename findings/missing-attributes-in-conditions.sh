@@ -4,7 +4,7 @@
 # An order's item can keep the sum of its refunds beside its total. "Not refunded in full yet" is then the condition
 # `refunded <> order_total`. Here the table has no item for the order, so both attributes are missing.
 #
-# Guessed: a missing attribute equals nothing, not even another missing one, and `<>` is the opposite of `=`. So only the
+# Expected (for `=` and `<>` written down after a first run): a missing attribute equals nothing, not even another missing one, and `<>` is the opposite of `=`. So only the
 # writes with `<>` succeed, in all emulators. Seen with the versions below:
 #
 #   condition                    DynamoDB Local 1.25.1   moto 5.2.5   ministack 1.5.33   dynalite 4.0.0

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use referrals::store::{
+    Store,
+    keys::{Key, SK, text},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -178,4 +182,37 @@ async fn a_claimed_order_converts_after_a_crash() {
         assert!(world.wire().is_mended());
         world.end().await;
     }
+}
+
+/// Removes all claims, as if a version without claims had written the table.
+async fn forget_claims(world: &World) {
+    let (client, table) = (world.service().dynamodb(), world.service().env().get("TABLE_NAME").unwrap().to_owned());
+    for item in world.items().await {
+        if let Some(key) = Key::of(&item).filter(|_| item[SK] == text("ORDER")) {
+            client.delete_item().table_name(&table).set_key(Some(key.attributes())).send().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_of_an_earlier_version_are_claimed_by_a_command() {
+    let world = World::start().await;
+    for (user, order) in [("bob", "o-1"), ("carol", "o-1"), ("dave", "o-2")] {
+        world.refer("alice", user).await;
+        assert_eq!(after(&world, of(user, order), None).await, "rewarded");
+        forget_claims(&world).await;
+    }
+    world.refer("alice", "eve").await;
+    let store = Store::new(&world.service().dynamodb(), world.service().env().get("TABLE_NAME").unwrap());
+    // The second run stands for a repetition after an interruption.
+    for _ in 0..2 {
+        let report = claim_orders::claim_orders(&store, |_items| ()).await.unwrap();
+        assert_eq!((report.claimed, report.unreadable), (2, 0), "{report:?}");
+        let [line] = report.attention.as_slice() else { panic!("{report:?}") };
+        assert!(line.starts_with("order o-1 converted "), "{line}");
+    }
+    assert_eq!(after(&world, of("eve", "o-2"), None).await, "pending");
+    assert_eq!(after(&world, of("eve", "o-1"), None).await, "pending");
+    assert_eq!(after(&world, of("eve", "o-3"), None).await, "rewarded");
+    world.end().await;
 }

@@ -23,7 +23,10 @@ pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Opt
     let Some(referral) = store.referral(&order.user).await? else { return Ok(None) };
     let decide = |referral: &Referral| referral.decide(&Command::Convert(order), now);
     let converts = matches!(decide(&referral), Decision::Apply(..));
-    if converts && store.claim(order).await? != Claimed::Ours && !mutant::is(Mutant::ClaimIgnored) {
+    if converts
+        && store.claim(&order.id, &order.user, &order.paid).await? != Claimed::Ours
+        && !mutant::is(Mutant::ClaimIgnored)
+    {
         return Ok(Some(Outcome::Refused(Refusal::OtherUser, referral)));
     }
     store.apply(referral, decide).await.map(Some)

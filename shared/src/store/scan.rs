@@ -1,4 +1,4 @@
-//! Scans of the whole table, page by page. Only the rebuild of analytics uses them.
+//! Scans of the whole table, page by page. Only commands use them.
 
 use super::{
     Store, StoreError,

@@ -27,7 +27,7 @@ pub fn claimed_by(item: Item) -> Result<Option<UserId>, InvalidItem> {
 ///
 /// # Errors
 /// Returns an error when the amount cannot be serialized.
-pub(in crate::store) fn paid(paid: &Money) -> Result<AttributeValue, InvalidItem> {
+pub(in crate::store) fn to_paid(paid: &Money) -> Result<AttributeValue, InvalidItem> {
     serde_dynamo::to_attribute_value(paid).map_err(|problem| InvalidItem::at(&Item::new(), &problem))
 }
 

@@ -161,7 +161,7 @@ impl History {
     async fn claim(&mut self) {
         let user = self.person();
         let order = self.order(&user);
-        self.store.claim(&order).await.unwrap();
+        self.store.claim(&order.id, &order.user, &order.paid).await.unwrap();
     }
 
     async fn look_up(&mut self) {

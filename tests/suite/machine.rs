@@ -23,7 +23,7 @@ impl Phase {
     const ALL: [Self; 5] = [Self::NeverReferred, Self::Pending, Self::OnHold, Self::Rewarded, Self::Voided];
 }
 
-/// The event. The order that converts the referral is always `first`, of 4200 cents.
+/// The event. The order that converts the referral is always `first-<referee>`, of 4200 cents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trigger {
     FirstOrder,
@@ -94,15 +94,14 @@ impl Trigger {
     fn event(self, of: &Case) -> (&'static str, Value) {
         let (user, referrer) = (of.referee(), of.referrer());
         let order = |user: &str, id: &str, amount: u64, currency: &str| {
-            let detail = json!({"order_id": id, "user_id": user, "amount": amount, "currency": currency});
+            let detail = json!({"order_id": of.order(id), "user_id": user, "amount": amount, "currency": currency});
             ("order.completed", detail)
         };
         let refund = |id: &str, amount: u64, currency: &str| {
-            let detail =
-                json!({"refund_id": "r", "order_id": id, "user_id": user, "amount": amount, "currency": currency});
+            let detail = json!({"refund_id": "r", "order_id": of.order(id), "user_id": user, "amount": amount, "currency": currency});
             ("order.refunded", detail)
         };
-        let undone = |what, id: &str| (what, json!({"order_id": id, "user_id": user}));
+        let undone = |what, id: &str| (what, json!({"order_id": of.order(id), "user_id": user}));
         let flagged = |who: &str| ("account.flagged", json!({"user_id": who, "reason": "stolen card"}));
         let cleared = |who: &str| ("account.cleared", json!({"user_id": who}));
         match self {
@@ -179,6 +178,11 @@ impl Case {
         format!("by-{}", self.referee())
     }
 
+    /// The id of this order of the referee.
+    fn order(&self, name: &str) -> String {
+        format!("{name}-{}", self.referee())
+    }
+
     fn key(&self) -> String {
         format!("REFEREE#{}", self.referee())
     }
@@ -211,8 +215,7 @@ impl Case {
                 let due_at = Timestamp::try_from(at.to_owned()).unwrap().plus(HOLD).to_string();
                 expected["status"] = json!("converted");
                 expected["rev"] = json!(2);
-                expected["conversion"] =
-                    json!({"event": "order.completed", "order": order, "amount": 4200, "currency": "USD", "at": at});
+                expected["conversion"] = json!({"event": "order.completed", "order": self.order(order), "amount": 4200, "currency": "USD", "at": at});
                 expected["due_at"] = json!(due_at);
                 expected["work"] = after["work"].clone();
                 assert!(after["work"].as_str().is_some_and(|lane| lane.starts_with("due#")), "{name}: {after}");
@@ -221,7 +224,7 @@ impl Case {
             Outcome::Noted => {
                 let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
                 let order = if name.contains("OtherOrder") { "other" } else { "first" };
-                assert_eq!(after["withdrawn"][0]["order"], order, "{name}: {after}");
+                assert_eq!(after["withdrawn"][0]["order"], self.order(order), "{name}: {after}");
                 assert_eq!(after["withdrawn"].as_array().map(Vec::len), Some(1), "{name}: {after}");
                 expected["rev"] = json!(2);
                 expected["withdrawn"] = after["withdrawn"].clone();
@@ -326,7 +329,7 @@ async fn every_phase_and_event_match_the_transition_table() {
         if let Outcome::Voided { reason } = outcome(case) {
             let shown = world.referral(&case.referee()).await;
             assert_eq!((&shown["status"], &shown["void_reason"]), (&json!("voided"), &json!(reason)), "{shown}");
-            assert_eq!((&shown["order_id"], &shown["rewards"]), (&json!("first"), &json!([])), "{shown}");
+            assert_eq!((&shown["order_id"], &shown["rewards"]), (&json!(case.order("first")), &json!([])), "{shown}");
         }
     }
     assert_eq!(world.deliveries().await.len(), 2 * Trigger::ALL.len());

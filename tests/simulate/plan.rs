@@ -171,8 +171,8 @@ impl Plan {
     pub(crate) fn random(seed: u64, variants: usize, functions: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mode = match rng.u8(..100) {
-            0..48 => Mode::Stream,
-            48..96 => Mode::Sweep,
+            0..47 => Mode::Stream,
+            47..94 => Mode::Sweep,
             _ => Mode::Both,
         };
         let mut steps = vec![Step { at: 0, action: Action::Mint { user: 0 } }];

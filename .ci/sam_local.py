@@ -66,6 +66,7 @@ LIFE = [
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("conversion-order-cancelled", CONVERSION, DONE),
     ("conversion-payment-disputed", CONVERSION, DONE),
+    ("conversion-payment-dispute-won", CONVERSION, DONE),
     ("admin-end-code", ADMIN, (200, {"code": "ALICE-2026", "user_id": "alice"})),
 ]
 # A refund during the hold.
@@ -74,6 +75,7 @@ REFUND = [
     ("attribution-attribute", ATTRIBUTION, (201, {"referee_id": "bob"})),
     ("conversion-order-completed", CONVERSION, DONE),
     ("conversion-order-refunded", CONVERSION, DONE),
+    ("conversion-order-refund-failed", CONVERSION, DONE),
 ]
 
 

@@ -45,6 +45,8 @@ mutants! {
     EndedCodeUnchecked,
     /// An order that another user has claimed is claimed again.
     OrderClaimedTwice,
+    /// An earlier state of a dispute replaces a later one.
+    EarlierDisputeWins,
     /// A step does not require the revision that was read.
     StepWithoutRevision,
     /// A step has no condition.
@@ -151,6 +153,22 @@ mutants! {
     AnyOrderAdjusts,
     /// A partial refund voids the referral.
     PartialRefundVoids,
+    /// Of several refunds of an order, only the largest counts.
+    RefundsNotSummed,
+    /// A refund that the provider could not carry out counts.
+    FailedRefundCounts,
+    /// An order of which less than the minimum is left still stands.
+    MinimumForgotten,
+    /// A dispute that was won still undoes the order.
+    DisputeWonIgnored,
+    /// An order that stands again does not convert.
+    RestoredOrderIgnored,
+    /// Earlier adjustments of an order replace later ones.
+    OlderAdjustmentsMerged,
+    /// An adjustment of an order that is claimed, and has not converted yet, leaves the referral's revision unchanged.
+    ClaimedOrderNotAdjusted,
+    /// After a conflict, the adjustments of an order are not read again.
+    OrderNotReadAgain,
     /// An adjustment of the converting order before the issue has no effect.
     AdjustmentIgnored,
     /// An order converts although its adjustment arrived first.
@@ -181,6 +199,8 @@ mutants! {
     KeyRedrawn,
     /// The id of an event contains the revision of the referral.
     EventNamedByRevision,
+    /// The events of a later conversion have the ids of the first one's.
+    LaterConversionNotNumbered,
     /// A repeated event has a different time.
     RepetitionRedated,
     /// An event's correlation id is the hash of the referee's id, and not the stored one.

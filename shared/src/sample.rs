@@ -1,7 +1,7 @@
 //! Sample referrals for the unit tests: alice referred bob, who placed an order. The hold is one second.
 
 use crate::{
-    domain::{money::Money, order::Order, time::Timestamp},
+    domain::{adjustments::Adjustments, money::Money, order::Order, time::Timestamp},
     program::Program,
     referral::{
         Referral, State,
@@ -50,13 +50,15 @@ pub(crate) fn pending() -> Referral {
         created_at: at(0),
         signed_up_at: None,
         mark: Some(7),
+        notes: Vec::new(),
+        adjusted_order: None,
         rev: 1,
-        state: State::Pending { adjustments: Vec::new() },
+        state: State::Pending,
     }
 }
 
 pub(crate) fn converted() -> Referral {
-    applied(pending().decide(&Command::Convert(&order("o-1")), at(10)))
+    applied(pending().decide(&Command::Convert(&order("o-1"), Adjustments::NONE), at(10)))
 }
 
 pub(crate) fn rewarded() -> Referral {

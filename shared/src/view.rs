@@ -39,7 +39,7 @@ impl<'a> ReferralView<'a> {
         let conversion = referral.conversion();
         let (voided_at, void_reason) = match &referral.state {
             State::Voided { at, reason, .. } => (Some(*at), Some(*reason)),
-            State::Pending { .. } | State::Converted { .. } | State::Rewarded { .. } => (None, None),
+            State::Pending | State::Converted { .. } | State::Rewarded { .. } => (None, None),
         };
         Self {
             referee_id: referral.referee.as_str(),

@@ -10,7 +10,10 @@ use std::{
 
 use referrals::{
     aws::Announcement,
-    domain::order::{AdjustmentCause, Order, OrderAdjustment},
+    domain::{
+        adjustments::Adjustments,
+        order::{Order, OrderRecord},
+    },
     fraud::FraudReason,
     lifecycle::{
         announce::{announcements, reannouncement, reannouncements},
@@ -464,6 +467,7 @@ fn transition(change: Change, to: Status) -> Transition {
         // The order was cancelled before it arrived.
         Change::Convert(_) if to == Status::Voided => Transition::Void,
         Change::Convert(_) => Transition::Convert,
+        Change::Cancel if to == Status::Voided => Transition::Undo,
         Change::Cancel => Transition::Adjust,
         Change::Issue => Transition::Issue,
         Change::Void => Transition::Void,
@@ -477,11 +481,12 @@ fn transition(change: Change, to: Status) -> Transition {
 fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
     let now = world.now;
     match change {
-        Change::Convert(event) => found.decide(&Command::Convert(order(event)), now),
-        Change::Cancel => {
-            let Order { id, user, .. } = order(Event::Order).clone();
-            found.decide(&Command::Adjust(&OrderAdjustment { order: id, user, cause: AdjustmentCause::Cancelled }), now)
+        // The simulator covers the order's item. Here a cancellation that the referral knows stands for it.
+        Change::Convert(event) if event == Event::Order && found.adjusted_order.is_some() => {
+            found.decide(&Command::Convert(order(event), &cancelled().adjustments), now)
         }
+        Change::Convert(event) => found.decide(&Command::Convert(order(event), Adjustments::NONE), now),
+        Change::Cancel => found.decide(&Command::Adjust(cancelled()), now),
         Change::Issue => found.decide(&Command::Issue, now),
         Change::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
         Change::Claim => claim(found, world),
@@ -501,6 +506,16 @@ fn claim(found: &Referral, world: &World) -> Decision {
         }
         _ => Decision::AlreadyDone,
     }
+}
+
+/// The first order, cancelled.
+fn cancelled() -> &'static OrderRecord {
+    static CANCELLED: LazyLock<OrderRecord> = LazyLock::new(|| {
+        let Order { id, user, paid, .. } = order(Event::Order).clone();
+        let adjustments = Adjustments { version: 1, is_cancelled: true, ..Adjustments::default() };
+        OrderRecord { id, claimed_by: Some(user), paid: Some(paid), adjustments }
+    });
+    &CANCELLED
 }
 
 pub(crate) fn order(event: Event) -> &'static Order {

@@ -178,8 +178,10 @@ fn pending(hold: u32) -> Referral {
         created_at: at(0),
         signed_up_at: None,
         mark: None,
+        notes: Vec::new(),
+        adjusted_order: None,
         rev: 1,
-        state: State::Pending { adjustments: Vec::new() },
+        state: State::Pending,
     }
 }
 

@@ -43,7 +43,7 @@ fn a_write_without_the_revision() {
 
 #[test]
 fn an_unconditional_write() {
-    violates(Mistake::NoCondition, "at most one conversion");
+    violates(Mistake::NoCondition, "at most one conversion, or a second one after a cancellation");
 }
 
 #[test]

@@ -19,7 +19,10 @@ type Holds = fn(&Protocol, &World) -> bool;
 /// one.
 const ALWAYS: [(&str, Holds); 14] = [
     ("each write is a transition of the state machine", |_, world| !world.history.invalid_transition),
-    ("at most one conversion", |_, world| world.history.conversions <= 1),
+    ("at most one conversion, or a second one after a cancellation", |_, world| {
+        let is_cancelled = world.history.cancelled || world.history.cancelled_before_order;
+        world.history.conversions <= 1 + u8::from(is_cancelled)
+    }),
     ("exactly a rewarded referral has rewards", |_, world| {
         world.item.rewards().is_some() == (world.item.status() == Status::Rewarded)
     }),
@@ -43,11 +46,10 @@ const ALWAYS: [(&str, Holds); 14] = [
     ("no event is acknowledged without its effect", |_, world| {
         let history = &world.history;
         (!history.order_acknowledged || world.item.conversion().is_some())
-            && (!history.cancellation_acknowledged || world.item.status() != Status::Converted)
+            && (!history.cancellation_acknowledged || world.item.status() != Status::Converted || !by_first(world))
     }),
     ("an order cancelled before it arrives voids the referral", |_, world| {
-        let by_it = world.item.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id);
-        !world.history.cancelled_before_order || !by_it || world.item.status() == Status::Voided
+        !world.history.cancelled_before_order || !by_first(world) || world.item.status() == Status::Voided
     }),
     ("no announcement is repeated without a cause", |protocol, world| {
         let scope = &protocol.scope;
@@ -73,7 +75,7 @@ const ALWAYS: [(&str, Holds); 14] = [
 ];
 
 /// States that must be reachable. Otherwise the model would be too small to prove anything.
-const SOMETIMES: [(&str, Holds); 7] = [
+const SOMETIMES: [(&str, Holds); 8] = [
     ("both rewards are paid", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
@@ -84,6 +86,9 @@ const SOMETIMES: [(&str, Holds); 7] = [
         world.item.status() == Status::Voided && !world.history.ever_flagged
     }),
     ("a cancellation arrives before its order", |_, world| world.history.cancelled_before_order),
+    ("another order converts after a cancellation", |_, world| {
+        world.history.cancelled && world.item.status() == Status::Converted && !by_first(world)
+    }),
     ("a refused reward waits for an operator", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
     }),
@@ -109,6 +114,11 @@ fn is_finished(protocol: &Protocol, world: &World) -> bool {
         protocol.service_actions(world, &mut left);
         left.is_empty()
     }
+}
+
+/// Whether the first order, which can be cancelled, converted the referral.
+fn by_first(world: &World) -> bool {
+    world.item.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id)
 }
 
 fn is(world: &World, side: Side, status: RewardStatus) -> bool {

@@ -10,7 +10,7 @@ use std::{
 use referrals::{
     domain::time::Timestamp,
     lifecycle::issue::due_for_sweep,
-    referral::{Lane, Referral, State, Status, Work, reward::Side},
+    referral::{Lane, Referral, Status, Work, reward::Side},
 };
 
 use crate::GRACE;
@@ -189,7 +189,7 @@ impl World {
 
     /// Whether the referral is final: no event and no flag can change it any more.
     pub(crate) fn is_decided(&self) -> bool {
-        matches!(self.item.status(), Status::Rewarded | Status::Voided)
+        self.item.status() == Status::Rewarded || (self.item.status() == Status::Voided && !self.item.is_convertible())
     }
 
     /// The state in a few bytes, with the sides in this order. It leaves out everything that cannot make a difference
@@ -246,8 +246,9 @@ impl World {
             })
         };
         let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);
-        let is_noted = matches!(&referral.state, State::Pending { adjustments } if !adjustments.is_empty());
-        [referral.status() as u8, bits(&[first, is_noted]), is_due.into(), facts(order[0]), facts(order[1])]
+        let is_noted = referral.adjusted_order.is_some();
+        let converts = [first, referral.conversion().is_some(), referral.is_convertible(), is_noted];
+        [referral.status() as u8, bits(&converts), is_due.into(), facts(order[0]), facts(order[1])]
     }
 
     fn process(&self, process: &Process, order: [Side; 2]) -> [u8; 8] {

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     EventDelayed,
     Flagged,
     OrderAdjusted,
+    OrderRestored,
     SettingsChanged,
     ClockAhead,
     ProductClockAhead,
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -58,6 +59,7 @@ impl Kind {
         Self::EventDelayed,
         Self::Flagged,
         Self::OrderAdjusted,
+        Self::OrderRestored,
         Self::SettingsChanged,
         Self::ClockAhead,
         Self::ProductClockAhead,
@@ -85,6 +87,7 @@ impl Kind {
             Self::PartialBatch
             | Self::Flagged
             | Self::OrderAdjusted
+            | Self::OrderRestored
             | Self::SettingsChanged
             | Self::ClockAhead
             | Self::ProductClockAhead

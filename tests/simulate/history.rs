@@ -20,7 +20,7 @@ use crate::{
     clock,
     faults::{Faults, Kind},
     oracle::{Given, Invocation, ORDER_AMOUNT},
-    plan::{Action, Dated, Mode, Plan, Step, USERS},
+    plan::{Action, Adjust, Dated, Mode, Plan, Step, USERS},
     rig::{Apps, Rig},
     state::{DEAD_LETTERS, DELAY, INVOCATIONS, REWARDS, State},
 };
@@ -39,12 +39,11 @@ const MAX_ROUNDS: usize = 5_000;
 /// How soon to check again whether the last call has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// An acknowledged event, and when its processing began and ended.
+/// An acknowledged event, and when its processing began.
 #[derive(Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) event: Value,
     pub(crate) began: u64,
-    pub(crate) ended: u64,
 }
 
 enum Done {
@@ -268,16 +267,8 @@ impl<'a> Driver<'a> {
                 self.with(|state| state.faults.note(Kind::OrderBackfilled));
                 self.publish_order(who, order, clock::before(ago), by_envelope);
             }
-            Action::Cancel { user: who, order } => {
-                self.publish_adjustment("order.cancelled", json!({"order_id": id(order), "user_id": user(who)}))
-            }
-            Action::Dispute { user: who, order } => {
-                self.publish_adjustment("payment.disputed", json!({"order_id": id(order), "user_id": user(who)}))
-            }
-            Action::Refund { user: who, order, is_full } => {
-                let amount = if is_full { ORDER_AMOUNT } else { 100 };
-                let detail = json!({"refund_id": "r", "order_id": id(order), "user_id": user(who), "amount": amount, "currency": "USD"});
-                self.publish_adjustment("order.refunded", detail);
+            Action::Adjust { user: who, order, what, names_user } => {
+                self.publish_adjustment(names_user.then(|| user(who)), &id(order), what)
             }
             Action::Flag { user: who, dated } => {
                 self.publish_flag("account.flagged", json!({"user_id": user(who), "reason": "simulated"}), dated)
@@ -319,9 +310,29 @@ impl<'a> Driver<'a> {
         });
     }
 
-    fn publish_adjustment(&mut self, kind: &str, detail: Value) {
-        self.with(|state| state.faults.note(Kind::OrderAdjusted));
-        self.publish(kind, &detail);
+    fn publish_adjustment(&mut self, user: Option<&str>, order: &str, what: Adjust) {
+        let now = clock::millis();
+        let (kind, mut detail) = match what {
+            Adjust::Cancel => ("order.cancelled", json!({})),
+            Adjust::Refund { refund, amount } => {
+                let detail = json!({"refund_id": format!("r-{refund}"), "amount": amount, "currency": "USD"});
+                ("order.refunded", detail)
+            }
+            Adjust::RefundFailed { refund } => ("order.refund_failed", json!({"refund_id": format!("r-{refund}")})),
+            Adjust::Dispute => ("payment.disputed", json!({"occurred_at": clock::at(now).to_string()})),
+            Adjust::DisputeWon => ("payment.dispute_won", json!({"occurred_at": clock::at(now).to_string()})),
+        };
+        detail["order_id"] = order.into();
+        detail["user_id"] = user.into();
+        let event = self.event(kind, &detail, now);
+        self.with(|state| {
+            state.faults.note(Kind::OrderAdjusted);
+            if matches!(what, Adjust::RefundFailed { .. } | Adjust::DisputeWon) {
+                state.faults.note(Kind::OrderRestored);
+            }
+            state.oracle.adjustment_published(&event);
+            state.route(&event, now);
+        });
     }
 
     fn publish_flag(&mut self, kind: &str, mut detail: Value, dated: Dated) {
@@ -356,11 +367,6 @@ impl<'a> Driver<'a> {
             state.oracle.invalid_published(&event);
             state.route(&event, clock::millis());
         });
-    }
-
-    fn publish(&mut self, kind: &str, detail: &Value) {
-        let event = self.event(kind, detail, clock::millis());
-        self.with(|state| state.route(&event, clock::millis()));
     }
 
     /// An event of the product, with this time in its envelope.
@@ -590,7 +596,7 @@ impl<'a> Driver<'a> {
             if !is_valid {
                 return;
             }
-            self.acknowledged.push(Acknowledged { event, began, ended: now });
+            self.acknowledged.push(Acknowledged { event, began });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The oracle: checks rules on every table write, reward call and API answer, and again when a history has ended. It
 //! judges by what was written and booked, never by what the code reports about itself.
 
+mod adjustments;
 mod codes;
 mod flags;
 mod orders;
@@ -43,7 +44,8 @@ struct Moments {
     created: u64,
     /// The invocation that created it.
     by: Option<u64>,
-    issued: Option<u64>,
+    /// When it was last voided.
+    voided: Option<u64>,
 }
 
 /// An answer to a call of the API.
@@ -72,6 +74,8 @@ pub(crate) struct Oracle {
     /// When each order was placed, by order and reported user; and the user who claimed each order.
     placed: BTreeMap<(String, String), Timestamp>,
     claims: BTreeMap<String, String>,
+    /// The adjustments that the product published.
+    adjustments: Vec<adjustments::Published>,
     moments: BTreeMap<String, Moments>,
     /// Referees for whom the API reported a new referral.
     created: BTreeSet<String>,
@@ -161,33 +165,46 @@ impl Oracle {
         if after.rev != before.rev + 1 {
             self.fail(format!("{key}: rev {} follows {}", after.rev, before.rev));
         }
-        if after.state == before.state {
+        if (Referral { rev: before.rev, ..after.clone() }) == *before {
             self.fail(format!("{key}: a write that changes nothing"));
         }
         let (from, to) = (before.status(), after.status());
         let moments = self.moments.entry(key.to_owned()).or_default();
         match to {
-            Status::Rewarded => moments.issued = moments.issued.or(Some(clock::millis())),
-            Status::Pending | Status::Converted | Status::Voided => {}
+            Status::Voided if from != Status::Voided => moments.voided = Some(clock::millis()),
+            Status::Pending | Status::Converted | Status::Rewarded | Status::Voided => {}
         }
         if !TRANSITIONS.contains(&(from, to)) {
             self.fail(format!("{key}: {from:?} became {to:?}"));
         }
         if from != Status::Converted && to == Status::Converted {
-            *self.conversions.entry(key.to_owned()).or_default() += 1;
-            if self.conversions[key] > 1 {
+            let is_second = matches!(before.state, Phase::Voided { reason, .. } if !reason.is_of_order());
+            let number = self.conversions.entry(key.to_owned()).or_default();
+            *number += 1;
+            if is_second || (from == Status::Pending && *number > 1) {
                 self.fail(format!("{key}: converted twice"));
             }
         }
         if from == Status::Converted && to == Status::Rewarded {
             self.check_issue(key, before, after, by);
+            self.check_adjustments_before_issue(key, after);
         }
-        match (before.conversion(), after.conversion()) {
-            (None, Some(conversion)) => self.check_conversion(key, conversion.order.as_str(), after),
-            (Some(known), conversion) if conversion != Some(known) => {
-                self.fail(format!("{key}: the conversion changed"));
+        let facts = |referral: &Referral| {
+            referral.conversion().map(|known| (known.event.clone(), known.order.clone(), known.paid, known.at))
+        };
+        let is_new = from == Status::Pending || (from == Status::Voided && to == Status::Converted);
+        match (facts(before), facts(after)) {
+            (known, Some((_, order, ..))) if is_new && known.as_ref().is_none_or(|(_, known, ..)| *known != order) => {
+                self.check_conversion(key, order.as_str(), after);
             }
+            (known, now) if known != now => self.fail(format!("{key}: the conversion changed")),
             _ => {}
+        }
+        if let Phase::Converted { conversion, due_at } = &after.state
+            && (*due_at < conversion.at.plus(after.terms.hold())
+                || (conversion.number == 1 && *due_at > conversion.at.plus(after.terms.hold())))
+        {
+            self.fail(format!("{key}: due at {due_at}, converted at {}", conversion.at));
         }
         if before.signed_up_at() != after.signed_up_at() {
             self.fail(format!("{key}: the time of the sign-up changed"));
@@ -290,7 +307,7 @@ impl Oracle {
                     self.fail(format!("{name}: {problem}: {}", processed.event["detail"]));
                 }
             }
-            self.check_void(referral, acknowledged);
+            self.check_void(referral);
             let sides = referral.rewards().into_iter().flat_map(|_| Side::BOTH);
             issued.extend(sides.map(|side| referral.reward_id(side).to_string()));
         }
@@ -312,16 +329,17 @@ impl Oracle {
             "order.completed" => {
                 let came_later = processed.began > moments.created;
                 let counts = self.counts(order.as_str()?, referral);
-                (came_later && counts && referral.status() == Status::Pending)
-                    .then_some("an order was acknowledged but lost")
-            }
-            "order.cancelled" | "payment.disputed" | "order.refunded" => {
-                let is_part = processed.event["detail"]["amount"].as_u64().is_some_and(|amount| amount < ORDER_AMOUNT);
-                let in_time =
-                    processed.began > moments.created && moments.issued.is_some_and(|issued| processed.ended < issued);
-                let is_ours = referral.conversion().is_some_and(|conversion| order == conversion.order.as_str());
-                (is_ours && in_time && !is_part && referral.rewards().is_some())
-                    .then_some("paid although the order was adjusted before")
+                let is_other = referral.conversion().is_none_or(|by| order != by.order.as_str());
+                let is_open = match referral.state {
+                    Phase::Pending => true,
+                    // A second chance, after the first order was undone.
+                    Phase::Voided { reason, .. } => {
+                        let was_void = moments.voided.is_some_and(|voided| voided < processed.began);
+                        reason.is_of_order() && was_void && self.has_always_stood(order.as_str()?)
+                    }
+                    Phase::Converted { .. } | Phase::Rewarded { .. } => false,
+                };
+                (came_later && counts && is_other && is_open).then_some("an order was acknowledged but lost")
             }
             _ => None,
         }
@@ -332,12 +350,15 @@ impl Oracle {
 pub(crate) const ORDER_AMOUNT: u64 = 4200;
 
 /// All allowed state transitions. Written here again, because the state machine is also under test.
-const TRANSITIONS: [(Status, Status); 6] = [
+const TRANSITIONS: [(Status, Status); 9] = [
     (Status::Pending, Status::Pending),
     (Status::Pending, Status::Converted),
     (Status::Pending, Status::Voided),
     (Status::Converted, Status::Rewarded),
+    (Status::Converted, Status::Converted),
     (Status::Converted, Status::Voided),
+    (Status::Voided, Status::Voided),
+    (Status::Voided, Status::Converted),
     (Status::Rewarded, Status::Rewarded),
 ];
 

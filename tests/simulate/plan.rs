@@ -2,6 +2,8 @@
 
 use fastrand::Rng;
 
+use crate::oracle::ORDER_AMOUNT;
+
 /// Which of stream and sweep are active. One of them is usually off, so that it cannot hide a defect of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -22,6 +24,22 @@ pub(crate) enum Dated {
     Ahead(u64),
     /// By an `occurred_at` that is this many milliseconds ahead, which is too far.
     TooFarAhead(u64),
+}
+
+/// What happens to an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Adjust {
+    Cancel,
+    /// The refund with this number.
+    Refund {
+        refund: u8,
+        amount: u64,
+    },
+    RefundFailed {
+        refund: u8,
+    },
+    Dispute,
+    DisputeWon,
 }
 
 /// An action of a user or the product.
@@ -84,19 +102,12 @@ pub(crate) enum Action {
         /// Whether only the envelope says so.
         by_envelope: bool,
     },
-    /// An order is cancelled; below, refunded in full or in part, or disputed.
-    Cancel {
+    /// An order of a user is adjusted, by an event that may name the user.
+    Adjust {
         user: usize,
         order: usize,
-    },
-    Refund {
-        user: usize,
-        order: usize,
-        is_full: bool,
-    },
-    Dispute {
-        user: usize,
-        order: usize,
+        what: Adjust,
+        names_user: bool,
     },
     /// An account is flagged; below, cleared.
     Flag {
@@ -308,12 +319,31 @@ fn referee_actions(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Acti
     for number in 0..rng.usize(1..=ORDERS) {
         let order = referee * ORDERS + number;
         add(rng.u64(..SPAN), Action::Order { user: referee, order });
-        let at = rng.u64(..SPAN);
-        match rng.u8(..10) {
-            0 => add(at, Action::Cancel { user: referee, order }),
-            1 => add(at, Action::Refund { user: referee, order, is_full: rng.bool() }),
-            2 => add(at, Action::Dispute { user: referee, order }),
-            _ => {}
+        for what in adjustments(rng) {
+            let names_user = rng.bool();
+            add(rng.u64(..SPAN), Action::Adjust { user: referee, order, what, names_user });
         }
     }
+}
+
+/// What happens to an order, in any order.
+fn adjustments(rng: &mut Rng) -> Vec<Adjust> {
+    let refund = |refund, amount| Adjust::Refund { refund, amount };
+    let mut all = match rng.u8(..10) {
+        0 => vec![Adjust::Cancel],
+        1 => vec![refund(0, ORDER_AMOUNT)],
+        // Two parts leave less than the minimum.
+        2 => (0..rng.u8(1..=3)).map(|number| refund(number, ORDER_AMOUNT / 3)).collect(),
+        3 => vec![Adjust::Dispute],
+        4 => vec![Adjust::Dispute, Adjust::DisputeWon],
+        _ => return Vec::new(),
+    };
+    if let (Adjust::Refund { refund, .. }, true) = (all[0], rng.bool()) {
+        // Reported again, or failed.
+        all.push(if rng.bool() { all[0] } else { Adjust::RefundFailed { refund } });
+    }
+    if rng.u8(..6) == 0 {
+        all.push(Adjust::Dispute);
+    }
+    all
 }

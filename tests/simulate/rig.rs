@@ -22,6 +22,9 @@ pub(crate) const VARIANTS: [&[(&str, &str)]; 3] = [
     &[("HOLD_SECONDS", "2"), ("REFEREE_REWARD_TYPE", "points"), ("REFERRER_REWARD_AMOUNT", "2500")],
 ];
 
+/// The minimum amount of an order, in every variant.
+pub(crate) const MINIMUM: u64 = 2000;
+
 /// The names of the functions, by the index that [`crate::plan::Plan::skew`] uses.
 pub(crate) const FUNCTIONS: [&str; 5] = ["attribution", "conversion", "rewards", "sweep", "delivery"];
 
@@ -128,6 +131,7 @@ fn env(url: &str, settings: &[(&str, &str)]) -> Env {
         .with("TABLE_NAME", "referrals")
         .with("METRICS_TABLE_NAME", "metrics")
         .with("BUS_NAME", "referrals")
+        .with("MINIMUM_AMOUNT", MINIMUM.to_string())
         .with("COOKIE_KEY", "a key of no consequence, long enough to sign with")
         .with("FINGERPRINT_KEY", "a key of no consequence, long enough to hash with")
         .with("WEBHOOK_SECRET", "whsec_c2ltdWxhdGVkIHNlY3JldCBmb3Igbm8gdXNl")

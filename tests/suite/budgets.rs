@@ -131,6 +131,33 @@ async fn a_lost_claim() {
     world.end().await;
 }
 
+/// The order's item, then the referral. A void also removes the referral from the index of work.
+#[tokio::test]
+async fn adjustments() {
+    let world = World::with(|options| {
+        options.pace.delay = Duration::from_secs(600);
+        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
+    })
+    .await;
+    world.refer(ALICE, BOB).await;
+    world.order(BOB, ORDER).await;
+    let adjust = async |id: &str, order: &str, amount: u64| {
+        world.until_idle().await;
+        world.wire().take_calls();
+        let detail = json!({"refund_id": id, "order_id": order, "amount": amount, "currency": "USD"});
+        world.publish("order.refunded", detail).await;
+        world.until_idle().await;
+        cost(&world.wire().take_calls())
+    };
+    assert_eq!(adjust("r-1", "unknown", 1).await, budget(1, 1.0, 0.0));
+    assert_eq!(adjust("r-1", ORDER, 1).await, budget(3, 2.0, 1.0));
+    // Repeated: the refused write reports no capacity and is not counted.
+    assert_eq!(adjust("r-1", ORDER, 1).await, budget(1, 0.0, 1.0));
+    assert_eq!(adjust("r-2", ORDER, 4199).await, budget(3, 3.0, 1.0));
+    assert_eq!(world.referral(BOB).await["status"], "voided");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn convert_issue_and_deliver_both() {
     let world = world().await;

@@ -16,7 +16,7 @@ fn file(path: &str) -> Value {
 }
 
 /// The files in order: name, function, and the status of an HTTP answer (0: none).
-const LIFE: [(&str, &str, u64); 40] = [
+const LIFE: [(&str, &str, u64); 41] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -56,6 +56,7 @@ const LIFE: [(&str, &str, u64); 40] = [
     ("attribution-rewards-of-user", "AttributionFunction", 200),
     ("conversion-order-cancelled", "ConversionFunction", 0),
     ("conversion-payment-disputed", "ConversionFunction", 0),
+    ("conversion-payment-dispute-won", "ConversionFunction", 0),
     ("admin-end-code", "AdminFunction", 200),
 ];
 
@@ -137,6 +138,8 @@ async fn a_full_refund_during_the_hold_voids() {
     assert_eq!(world.referral("bob").await["status"], "converted");
     invoke(&world, "conversion-order-refunded", "ConversionFunction").await;
     assert_eq!(world.referral("bob").await["void_reason"], "order_refunded");
+    invoke(&world, "conversion-order-refund-failed", "ConversionFunction").await;
+    assert_eq!(world.referral("bob").await["status"], "converted");
     world.end().await;
 }
 
@@ -146,7 +149,7 @@ fn every_file_is_sent() {
     let found: BTreeSet<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".json", "")).collect();
     let mut read: BTreeSet<String> = LIFE.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    read.insert("conversion-order-refunded".to_owned());
+    read.extend(["conversion-order-refunded", "conversion-order-refund-failed"].map(str::to_owned));
     assert_eq!(found, read);
 }
 

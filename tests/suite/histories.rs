@@ -14,8 +14,9 @@ use local::{Options, Service};
 use referrals::{
     analytics::{Analytics, CountOutcome, Facts},
     domain::{
+        adjustments::Adjustments,
         money::{Currency, Money},
-        order::{AdjustmentCause, Order, OrderAdjustment},
+        order::{Order, OrderRecord},
         time::Timestamp,
     },
     fraud::FraudReason,
@@ -94,9 +95,24 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
         created_at: moment(rng),
         signed_up_at: None,
         mark: Some(rng.u32(..)),
+        notes: Vec::new(),
+        adjusted_order: None,
         rev: 1,
-        state: State::Pending { adjustments: Vec::new() },
+        state: State::Pending,
     }
+}
+
+/// Something happens to an order now and then: it is refunded, or a dispute begins or ends.
+fn adjust(rng: &mut Rng, record: &mut OrderRecord) {
+    let adjustments = &mut record.adjustments;
+    match rng.u8(..24) {
+        0 => adjustments.disputes = [(None, true)].into(),
+        1..4 => adjustments.disputes = [(None, false)].into(),
+        4 => adjustments.refunds = [("r-1".parse().unwrap(), record.paid.unwrap())].into(),
+        5 => adjustments.failed_refunds = ["r-1".parse().unwrap()].into(),
+        _ => return,
+    }
+    adjustments.version += 1;
 }
 
 /// A history from the attribution on: all revisions of the referral.
@@ -112,23 +128,23 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         paid,
         latest_sign_up: now,
     };
+    let claimed_by = Some(user.clone());
+    let mut record =
+        OrderRecord { id: order.id.clone(), claimed_by, paid: Some(paid), adjustments: Adjustments::default() };
     for _ in 0..rng.usize(..24) {
         now = now.plus(pause(rng));
         let last = revisions.last().unwrap();
         let side = *rng.choice(&Side::BOTH).unwrap();
         let id = last.reward_id(side);
         let resent = last.delivery(&id).map_or(0, |delivery| delivery.resent);
-        let cause = *rng
-            .choice(&[AdjustmentCause::Cancelled, AdjustmentCause::Disputed, AdjustmentCause::Refunded(paid)])
-            .unwrap();
-        let adjustment = OrderAdjustment { order: order.id.clone(), user: user.clone(), cause };
+        adjust(rng, &mut record);
         let event = match rng.u8(..16) {
-            0..4 => Command::Convert(&order),
+            0..4 => Command::Convert(&order, &record.adjustments),
             4..7 => Command::Issue,
             7 => Command::Void(
                 (*rng.choice(&[FraudReason::ReferrerFlagged, FraudReason::ReciprocalReferral]).unwrap()).into(),
             ),
-            8 => Command::Adjust(&adjustment),
+            8 => Command::Adjust(&record),
             9..12 => Command::MarkDelivered(&id),
             12 | 13 => Command::MarkFailed(&id, "400", resent),
             14 => Command::Resend(&id, now),

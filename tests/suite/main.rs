@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests use real time")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
+mod adjustments;
 mod admin;
 mod alarms;
 mod analytics;

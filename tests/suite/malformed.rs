@@ -706,19 +706,22 @@ pub(crate) fn valid_detail(detail_type: &str) -> Value {
     match detail_type {
         "order.completed" => json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"}),
         "order.refunded" => {
-            json!({"refund_id": "f-1", "order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"})
+            json!({"refund_id": "f-1", "order_id": "o-1", "amount": 1, "currency": "USD"})
         }
-        "order.cancelled" | "payment.disputed" => json!({"order_id": "o-1", "user_id": "bob"}),
+        "order.refund_failed" => json!({"refund_id": "f-1", "order_id": "o-1"}),
+        "order.cancelled" | "payment.disputed" | "payment.dispute_won" => json!({"order_id": "o-1"}),
         "account.flagged" => json!({"user_id": "bob", "reason": "x"}),
         _ => json!({"user_id": "bob"}),
     }
 }
 
-pub(crate) const EVENTS: [&str; 7] = [
+pub(crate) const EVENTS: [&str; 9] = [
     "order.completed",
     "order.refunded",
+    "order.refund_failed",
     "order.cancelled",
     "payment.disputed",
+    "payment.dispute_won",
     "account.flagged",
     "account.cleared",
     "customer.signed_up",
@@ -752,6 +755,15 @@ pub(crate) fn invalid_details(detail_type: &str) -> Vec<Value> {
         "order.completed" | "account.flagged" | "account.cleared" => {
             &[("occurred_at", json!("yesterday")), ("occurred_at", json!(7))]
         }
+        "order.refunded" | "order.refund_failed" | "order.cancelled" => {
+            &[("user_id", json!("b b")), ("user_id", json!(""))]
+        }
+        "payment.disputed" | "payment.dispute_won" => &[
+            ("user_id", json!("b b")),
+            ("dispute_id", json!("d d")),
+            ("dispute_id", json!(7)),
+            ("occurred_at", json!("yesterday")),
+        ],
         _ => &[],
     };
     details.extend(optional.iter().map(|(field, value)| {

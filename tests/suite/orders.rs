@@ -206,7 +206,7 @@ async fn orders_of_an_earlier_version_are_claimed_by_a_command() {
     let store = Store::new(&world.service().dynamodb(), world.service().env().get("TABLE_NAME").unwrap());
     // The second run stands for a repetition after an interruption.
     for _ in 0..2 {
-        let report = claim_orders::claim_orders(&store, |_items| ()).await.unwrap();
+        let report = claim_orders::claim_orders(&store, Utc::now().into(), |_items| ()).await.unwrap();
         assert_eq!((report.claimed, report.unreadable), (2, 0), "{report:?}");
         let [line] = report.attention.as_slice() else { panic!("{report:?}") };
         assert!(line.starts_with("order o-1 converted "), "{line}");
@@ -214,5 +214,25 @@ async fn orders_of_an_earlier_version_are_claimed_by_a_command() {
     assert_eq!(after(&world, of("eve", "o-2"), None).await, "pending");
     assert_eq!(after(&world, of("eve", "o-1"), None).await, "pending");
     assert_eq!(after(&world, of("eve", "o-3"), None).await, "rewarded");
+    world.end().await;
+}
+
+/// An earlier version converted the referral. Then its order is disputed, and the provider does not name the user.
+#[tokio::test]
+async fn the_command_applies_adjustments_that_arrived_without_a_user() {
+    let world = World::with_env([("HOLD_SECONDS", "3600")]).await;
+    world.refer("alice", "bob").await;
+    assert_eq!(after(&world, of("bob", "o-1"), None).await, "converted");
+    forget_claims(&world).await;
+    let at = |seconds| ago(seconds).to_rfc3339();
+    world.publish("payment.disputed", json!({"order_id": "o-1", "occurred_at": at(20)})).await;
+    world.until_idle().await;
+    assert_eq!(world.referral("bob").await["status"], "converted");
+    let store = Store::new(&world.service().dynamodb(), world.service().env().get("TABLE_NAME").unwrap());
+    claim_orders::claim_orders(&store, Utc::now().into(), |_items| ()).await.unwrap();
+    assert_eq!(world.referral("bob").await["void_reason"], "payment_disputed");
+    world.publish("payment.dispute_won", json!({"order_id": "o-1", "occurred_at": at(10)})).await;
+    world.until_idle().await;
+    assert_eq!(world.referral("bob").await["status"], "converted");
     world.end().await;
 }

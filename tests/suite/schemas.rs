@@ -186,6 +186,14 @@ fn details(detail_type: &str) -> Vec<Value> {
     let mut fields: Vec<_> = fields.into_iter().filter(|(field, _)| whole.get(field).is_some()).collect();
     match detail_type {
         "order.completed" | "account.flagged" | "account.cleared" => fields.push(("occurred_at", times.to_vec())),
+        "order.refunded" | "order.refund_failed" | "order.cancelled" => {
+            fields.push(("user_id", [&ids[..], &[json!(null)]].concat()));
+        }
+        "payment.disputed" | "payment.dispute_won" => fields.extend([
+            ("user_id", [&ids[..], &[json!(null)]].concat()),
+            ("dispute_id", [&ids[..], &[json!(null)]].concat()),
+            ("occurred_at", times.to_vec()),
+        ]),
         "customer.signed_up" => fields.extend([
             ("signed_up_at", times.to_vec()),
             (

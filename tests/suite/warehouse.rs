@@ -16,6 +16,7 @@ use referrals::{
     analytics::{Analytics, LATEST_WEEK, TIME_TO_CONVERT},
     aws::bus::SOURCE,
     domain::{
+        adjustments::Adjustments,
         money::{Currency, Money},
         order::Order,
     },
@@ -65,7 +66,7 @@ fn at_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
         let (id, user) = ("o-1".parse().unwrap(), born.referee.clone());
         let event = "order.completed".to_owned();
         let order = Order { id, event, user, paid, latest_sign_up: born.created_at };
-        match born.decide(&Command::Convert(&order), born.created_at.plus(pause)) {
+        match born.decide(&Command::Convert(&order, Adjustments::NONE), born.created_at.plus(pause)) {
             Decision::Apply(converted, _) => vec![born, *converted],
             other => panic!("{other:?}"),
         }

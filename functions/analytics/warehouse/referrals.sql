@@ -1,13 +1,24 @@
--- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones.
+-- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones. The ids of a second conversion and of its void end in :2, and a void follows the conversion with its number.
 SELECT
   referee_id,
-  max(program) AS program,
-  max(referrer_id) AS referrer_id,
-  max(created_at) AS attributed_at,
-  max(converted_at) AS converted_at,
-  max(rewarded_at) AS rewarded_at,
-  max(voided_at) AS voided_at,
-  max(void_reason) AS void_reason
-FROM events
-WHERE event_type LIKE 'referral.%'
-GROUP BY referee_id
+  program,
+  referrer_id,
+  created_at AS attributed_at,
+  converted_at,
+  rewarded_at,
+  voided_at,
+  void_reason
+FROM (
+  SELECT
+    events.*,
+    row_number() OVER (
+      PARTITION BY referee_id
+      ORDER BY
+        CASE event_type WHEN 'referral.attributed' THEN 0 WHEN 'referral.rewarded' THEN 2 ELSE 1 END DESC,
+        CAST(coalesce(nullif(regexp_extract(event_id, ':([0-9]+)$', 1), ''), '1') AS integer) DESC,
+        event_type DESC
+    ) AS place
+  FROM events
+  WHERE event_type LIKE 'referral.%'
+) AS revisions
+WHERE place = 1

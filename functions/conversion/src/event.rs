@@ -6,11 +6,12 @@ use aws_lambda_events::eventbridge::EventBridgeEvent;
 use referrals::{
     domain::{
         account::AccountFlag,
+        adjustments::{Adjustment, Dispute, OrderAdjustment},
         code::NamedCode,
         device::DeviceFingerprint,
-        id::{OrderId, RefundId, UserId},
+        id::{DisputeId, OrderId, RefundId, UserId},
         money::Money,
-        order::{AdjustmentCause, Order, OrderAdjustment},
+        order::Order,
         time::Timestamp,
     },
     lifecycle::{
@@ -76,13 +77,13 @@ pub(crate) enum Parsed {
 }
 
 impl InboundEvent {
-    /// The user that the event is about.
-    pub(crate) fn user(&self) -> &UserId {
+    /// The user that the event is about, if it names one.
+    pub(crate) fn user(&self) -> Option<&UserId> {
         match self {
-            Self::Order(order) => &order.user,
-            Self::Adjustment(adjustment) => &adjustment.user,
-            Self::Flag(user, _) => user,
-            Self::SignedUp(sign_up) => &sign_up.user,
+            Self::Order(order) => Some(&order.user),
+            Self::Adjustment(adjustment) => adjustment.user.as_ref(),
+            Self::Flag(user, _) => Some(user),
+            Self::SignedUp(sign_up) => Some(&sign_up.user),
         }
     }
 }
@@ -96,8 +97,10 @@ pub(crate) fn parse(payload: &Value, orders: &Orders, time: EventTime) -> Parsed
     let detail = event.detail;
     let parsed = match event.detail_type.as_str() {
         "order.refunded" => read::<Refunded>(detail).map(Refunded::event),
-        "order.cancelled" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Cancelled)),
-        "payment.disputed" => read::<OfOrder>(detail).map(|order| order.event(AdjustmentCause::Disputed)),
+        "order.refund_failed" => read::<RefundFailed>(detail).map(RefundFailed::event),
+        "order.cancelled" => read::<OfOrder>(detail).map(|order| order.event(Adjustment::Cancelled)),
+        "payment.disputed" => read::<Disputed>(detail).and_then(|disputed| disputed.event(time, false)),
+        "payment.dispute_won" => read::<Disputed>(detail).and_then(|disputed| disputed.event(time, true)),
         "account.flagged" => read::<Flagged>(detail).and_then(|flagged| flagged.event(time)),
         "account.cleared" => read::<Cleared>(detail).and_then(|cleared| cleared.event(time)),
         "customer.signed_up" => CustomerSignedUp::read(detail).map(|customer| customer.event(time.sent_at)),
@@ -157,20 +160,18 @@ impl Completed {
 #[derive(Deserialize)]
 struct OfOrder {
     order_id: OrderId,
-    user_id: UserId,
+    user_id: Option<UserId>,
 }
 
 impl OfOrder {
-    fn event(self, cause: AdjustmentCause) -> InboundEvent {
-        InboundEvent::Adjustment(OrderAdjustment { order: self.order_id, user: self.user_id, cause })
+    fn event(self, adjustment: Adjustment) -> InboundEvent {
+        InboundEvent::Adjustment(OrderAdjustment { order: self.order_id, user: self.user_id, adjustment })
     }
 }
 
 #[derive(Deserialize)]
 struct Refunded {
-    /// Validated, but not used.
-    #[serde(rename = "refund_id")]
-    _refund_id: RefundId,
+    refund_id: RefundId,
     #[serde(flatten)]
     of: OfOrder,
     #[serde(flatten)]
@@ -179,7 +180,35 @@ struct Refunded {
 
 impl Refunded {
     fn event(self) -> InboundEvent {
-        self.of.event(AdjustmentCause::Refunded(self.refund))
+        self.of.event(Adjustment::Refunded(self.refund_id, self.refund))
+    }
+}
+
+#[derive(Deserialize)]
+struct RefundFailed {
+    refund_id: RefundId,
+    #[serde(flatten)]
+    of: OfOrder,
+}
+
+impl RefundFailed {
+    fn event(self) -> InboundEvent {
+        self.of.event(Adjustment::RefundFailed(self.refund_id))
+    }
+}
+
+#[derive(Deserialize)]
+struct Disputed {
+    #[serde(flatten)]
+    of: OfOrder,
+    dispute_id: Option<DisputeId>,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Disputed {
+    fn event(self, time: EventTime, is_won: bool) -> Result<InboundEvent, InvalidDetail> {
+        let dispute = Dispute { id: self.dispute_id, at: time.of_state(self.occurred_at)?, is_won };
+        Ok(self.of.event(Adjustment::Disputed(dispute)))
     }
 }
 
@@ -196,7 +225,7 @@ impl Flagged {
 
     fn event(self, time: EventTime) -> Result<InboundEvent, InvalidDetail> {
         let reason = self.reason.chars().take(Self::LONGEST_REASON).collect();
-        let at = time.of_flag(self.occurred_at)?;
+        let at = time.of_state(self.occurred_at)?;
         Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: Some(reason), at }))
     }
 }
@@ -209,7 +238,7 @@ struct Cleared {
 
 impl Cleared {
     fn event(self, time: EventTime) -> Result<InboundEvent, InvalidDetail> {
-        let at = time.of_flag(self.occurred_at)?;
+        let at = time.of_state(self.occurred_at)?;
         Ok(InboundEvent::Flag(self.user_id, AccountFlag { reason: None, at }))
     }
 }
@@ -340,7 +369,10 @@ mod tests {
             ("order.completed", json!({"order_id": "o-1", "user_id": "b b", "amount": 1, "currency": "USD"})),
             ("order.completed", json!("text")),
             ("order.refunded", json!({"order_id": "o-1", "user_id": "bob", "amount": 1, "currency": "USD"})),
-            ("order.cancelled", json!({"order_id": "o-1"})),
+            ("order.cancelled", json!({"user_id": "bob"})),
+            ("order.refund_failed", json!({"order_id": "o-1"})),
+            ("payment.dispute_won", json!({"order_id": "o-1", "dispute_id": "d d"})),
+            ("payment.disputed", json!({"order_id": "o-1", "occurred_at": "2026-02-01T00:00:00Z"})),
             ("payment.disputed", json!(null)),
             ("account.flagged", json!({"user_id": "bob"})),
             ("account.cleared", json!({"user_id": 7})),

@@ -20,11 +20,11 @@ use referrals::{
     lifecycle::{
         SignUps,
         attribute::Attribution,
-        convert::{adjust, convert},
+        convert::{Effect, adjust, convert},
         mint::Mint,
     },
     mutant::{self, Mutant},
-    referral::{Referral, Status, machine::Refusal},
+    referral::machine::{Refusal, Transition},
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Minted, Outcome, StoreError},
 };
@@ -135,19 +135,25 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
     let time = EventTime::of(&event, received_at);
     match event::parse(&event, &app.orders, time) {
         Parsed::Event(inbound) => {
-            let user = inbound.user().clone();
+            let user = inbound.user().cloned();
             // Boxed because the compiler cannot handle this large future inside the layers of the runtime.
             let applied = Box::pin(apply(app, *inbound, &call)).await;
             let (outcome, of_referral) = match applied {
                 Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => (LogOutcome::Failed, None),
                 applied => applied?,
             };
+            if outcome == LogOutcome::TooManyAdjustments && origin != Origin::Copy {
+                app.quarantine
+                    .add("conversion", payload(&event, &origin), "its order has too many adjustments", call.now)
+                    .await?;
+            }
             match origin {
                 Origin::Bus | Origin::Copy => {}
                 Origin::Queue | Origin::KafkaRecord(_) => app.delay.send(event, time).await?,
             }
             // Computed only if no referral has a stored id.
-            let correlation_id = of_referral.unwrap_or_else(|| app.sign_ups.correlation_id(&user).as_str().to_owned());
+            let computed = || user.map(|user| app.sign_ups.correlation_id(&user).as_str().to_owned());
+            let correlation_id = of_referral.or_else(computed);
             tracing::info!(outcome = outcome.as_str(), correlation_id);
         }
         Parsed::Ignored => tracing::debug!(outcome = LogOutcome::EventIgnored.as_str()),
@@ -156,14 +162,18 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
             tracing::info!(outcome = LogOutcome::InvalidCopyIgnored.as_str());
         }
         Parsed::Invalid(reason) => {
-            let payload = match &origin {
-                Origin::KafkaRecord(record) => record,
-                Origin::Bus | Origin::Copy | Origin::Queue => &event,
-            };
-            app.quarantine.add("conversion", payload, reason, call.now).await?;
+            app.quarantine.add("conversion", payload(&event, &origin), reason, call.now).await?;
         }
     }
     Ok(())
+}
+
+/// What is quarantined of an event.
+fn payload<'a>(event: &'a Value, origin: &'a Origin) -> &'a Value {
+    match origin {
+        Origin::KafkaRecord(record) => record,
+        Origin::Bus | Origin::Copy | Origin::Queue => event,
+    }
 }
 
 /// What a line of the log says about an event: the outcome, and the correlation id of the referral if there is one.
@@ -173,14 +183,20 @@ type Logged = (LogOutcome, Option<String>);
 async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, StoreError> {
     let store = &app.sign_ups.store;
     Ok(match event {
-        InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, |referral| {
-            let is_void = referral.status() == Status::Voided;
-            if is_void { LogOutcome::VoidedOnArrival } else { LogOutcome::Converted }
+        InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, |transition| {
+            if transition == Transition::Void { LogOutcome::VoidedOnArrival } else { LogOutcome::Converted }
         }),
-        InboundEvent::Adjustment(adjustment) => logged(adjust(store, &adjustment, call.now).await?, |referral| {
-            let is_early = referral.status() == Status::Pending;
-            if is_early { LogOutcome::AdjustmentNoted } else { LogOutcome::Voided }
-        }),
+        InboundEvent::Adjustment(adjustment) => match adjust(store, &adjustment, call.now).await? {
+            Effect::Kept => (LogOutcome::AdjustmentNoted, None),
+            Effect::Full => (LogOutcome::TooManyAdjustments, None),
+            Effect::Referral(outcome) => match *outcome {
+                // Without a change of the referral, the adjustment is kept with its order.
+                Outcome::Refused(Refusal::OtherOrder, referral) => {
+                    (LogOutcome::AdjustmentNoted, Some(referral.correlation_id()))
+                }
+                outcome => logged(Some(outcome), adjusted),
+            },
+        },
         InboundEvent::Flag(user, flag) => {
             let outcome = match (store.set_flag(&user, &flag, call.now).await?, flag.reason) {
                 (true, Some(_)) => LogOutcome::Flagged,
@@ -191,6 +207,15 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, St
         }
         InboundEvent::SignedUp(sign_up) => sign_up_by_event(app, sign_up, call).await?,
     })
+}
+
+/// The outcome of an adjustment that caused this step.
+fn adjusted(transition: Transition) -> LogOutcome {
+    match transition {
+        Transition::Undo => LogOutcome::Voided,
+        Transition::Restore => LogOutcome::Restored,
+        _ => LogOutcome::AdjustmentNoted,
+    }
 }
 
 /// Mints the new member's own code, and attributes the sign-up if it names a code.
@@ -216,11 +241,11 @@ async fn sign_up_by_event(app: &App, sign_up: SignedUp, call: &Call) -> Result<L
     })
 }
 
-/// The outcome of a command; `applied` names it if the command was applied.
-fn logged(outcome: Option<Outcome>, applied: impl FnOnce(&Referral) -> LogOutcome) -> Logged {
+/// The outcome of a command; `applied` names the step if there was one.
+fn logged(outcome: Option<Outcome>, applied: impl FnOnce(Transition) -> LogOutcome) -> Logged {
     let Some(outcome) = outcome else { return (LogOutcome::NotReferred, None) };
     let (name, referral) = match outcome {
-        Outcome::Applied(referral) => (applied(&referral), referral),
+        Outcome::Applied(referral, transition) => (applied(transition), referral),
         Outcome::AlreadyDone(referral) => (LogOutcome::Duplicate, referral),
         Outcome::Refused(refusal, referral) => (refused(refusal), referral),
     };
@@ -233,7 +258,7 @@ fn refused(refusal: Refusal) -> LogOutcome {
         Refusal::BeforeSignUp => LogOutcome::OrderBeforeSignUp,
         Refusal::OtherOrder => LogOutcome::OtherOrderConverted,
         Refusal::OtherUser => LogOutcome::OrderOfAnotherUser,
-        Refusal::PartialRefund => LogOutcome::PartialRefundIgnored,
+        Refusal::OrderUndone => LogOutcome::OrderUndone,
         Refusal::Status(_) | Refusal::NotDue => LogOutcome::NoTransition,
     }
 }

@@ -38,12 +38,12 @@ impl EventTime {
         occurred_at.map_or(self.sent_at, |at| at.min(self.received_at))
     }
 
-    /// The time of a flag or a clearance: `occurred_at`, or else the time at which the event was sent. An event of a replay
+    /// The time of a state, of which the latest counts (of an account's flag or a dispute): `occurred_at`, or else the time at which the event was sent. An event of a replay
     /// whose time is unknown has the earliest time, so that it overrides nothing.
     ///
     /// # Errors
     /// Returns an error when `occurred_at` is too far in the future.
-    pub(crate) fn of_flag(self, occurred_at: Option<Timestamp>) -> Result<Timestamp, InTheFuture> {
+    pub(crate) fn of_state(self, occurred_at: Option<Timestamp>) -> Result<Timestamp, InTheFuture> {
         let latest = self.received_at.plus(Timestamp::TOLERANCE);
         match occurred_at {
             Some(at) if at > latest && !mutant::is(Mutant::FutureFlagAccepted) => Err(InTheFuture),
@@ -90,17 +90,17 @@ mod tests {
         for envelope in ["2026-01-01T00:00:00Z", "2026-01-31T09:30:00Z", "2036-01-01T00:00:00Z"] {
             let time = received(&json!({ "time": envelope }));
             for good in ["2026-01-30T00:00:00Z", "2026-01-31T09:35:00Z"] {
-                assert_eq!(time.of_flag(Some(at(good))), Ok(at(good)), "{envelope} {good}");
+                assert_eq!(time.of_state(Some(at(good))), Ok(at(good)), "{envelope} {good}");
             }
             for bad in ["2026-01-31T09:35:00.001Z", "2036-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
-                assert_eq!(time.of_flag(Some(at(bad))), Err(InTheFuture), "{envelope} {bad}");
+                assert_eq!(time.of_state(Some(at(bad))), Err(InTheFuture), "{envelope} {bad}");
             }
         }
     }
 
     #[test]
     fn a_flag_in_a_replay_overrides_nothing_if_its_time_is_unknown() {
-        let flagged_at = |event: Value, occurred_at| received(&event).of_flag(occurred_at);
+        let flagged_at = |event: Value, occurred_at| received(&event).of_state(occurred_at);
         let future = "2036-01-01T00:00:00Z";
         assert_eq!(flagged_at(json!({"time": future}), None), Ok(at("2026-01-31T09:30:00Z")));
         assert_eq!(flagged_at(json!({"time": future, "replay-name": "noon"}), None), Ok(Timestamp::FIRST));

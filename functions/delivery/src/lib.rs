@@ -154,11 +154,11 @@ async fn mark(
 ) -> Result<(), Retry> {
     let (correlation_id, side, r#type) = (referral.correlation_id(), reward.side.as_str(), reward.r#type.as_str());
     match app.store.apply(referral.clone(), |found| found.decide(command, call.now)).await? {
-        Outcome::Applied(_) if matches!(command, Command::MarkFailed(..)) => {
+        Outcome::Applied(..) if matches!(command, Command::MarkFailed(..)) => {
             let outcome = LogOutcome::RefusedPermanently.as_str();
             tracing::error!(outcome, correlation_id, side, r#type, failed = 1);
         }
-        Outcome::Applied(_) => {
+        Outcome::Applied(..) => {
             let outcome = LogOutcome::Delivered.as_str();
             let delivery_age = call.now.since(reward.issued_at).as_secs_f64();
             tracing::info!(outcome, correlation_id, side, r#type, delivered = 1, delivery_age);

@@ -78,7 +78,7 @@ async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> 
     }
     let correlation_id = referral.correlation_id();
     match issue_or_void(&app.store, referral, call.now).await? {
-        Outcome::Applied(_) => {}
+        Outcome::Applied(..) => {}
         Outcome::AlreadyDone(_) | Outcome::Refused(..) => {
             tracing::info!(outcome = LogOutcome::NotDue.as_str(), correlation_id)
         }

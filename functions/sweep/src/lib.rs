@@ -214,11 +214,11 @@ async fn process(app: &App, referral: Referral, call: &Call) -> Result<Swept, Er
     let mut swept = Swept::default();
     if referral.status() == Status::Converted {
         let is_missed = is_missed(&referral, call);
-        if let Outcome::Applied(_) = issue_or_void(&app.store, referral, call.now).await? {
+        if let Outcome::Applied(..) = issue_or_void(&app.store, referral, call.now).await? {
             swept.advanced = 1;
             swept.missed = is_missed.into();
         }
-    } else if let Outcome::Applied(claimed) = claim(&app.store, referral, app.grace, call.now).await? {
+    } else if let Outcome::Applied(claimed, _) = claim(&app.store, referral, app.grace, call.now).await? {
         announce(app, claimed, call).await?;
         swept.announced = 1;
     }

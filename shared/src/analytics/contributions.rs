@@ -124,7 +124,7 @@ fn count_rewards(counts: &mut Contributions, facts: &Facts) {
 mod tests {
     use super::*;
     use crate::{
-        domain::order::Order,
+        domain::{adjustments::Adjustments, order::Order},
         fraud::FraudReason,
         referral::{Referral, machine::Command, reward::RewardType},
         sample::{applied, at, converted, grant, order, pending, rewarded},
@@ -234,7 +234,8 @@ mod tests {
             ("2027-11-23T00:00:00Z", "after.26", "took.9"),
             ("2026-11-20T00:00:00Z", "after.0", "took.0"),
         ] {
-            let converted = applied(cohort.decide(&Command::Convert(&order), converted_at.parse().unwrap()));
+            let converted =
+                applied(cohort.decide(&Command::Convert(&order, Adjustments::NONE), converted_at.parse().unwrap()));
             let counts = counted(&converted);
             let all = |name: &str| -> i128 { counts.0.values().map(|counters| counters.get(name)).sum() };
             assert_eq!((all(week), all(took)), (1, 1), "{converted_at}");

@@ -86,7 +86,7 @@ impl From<&Referral> for Facts {
     fn from(referral: &Referral) -> Self {
         let voided = match &referral.state {
             State::Voided { at, reason, .. } => Some(Voided { at: *at, reason: *reason }),
-            State::Pending { .. } | State::Converted { .. } | State::Rewarded { .. } => None,
+            State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
         };
         Self {
             referee: referral.referee.clone(),
@@ -104,7 +104,7 @@ impl From<&Referral> for Facts {
 
 fn shares(referral: &Referral) -> Option<Shares> {
     match &referral.state {
-        State::Pending { .. } | State::Voided { .. } => None,
+        State::Pending | State::Voided { .. } => None,
         State::Converted { .. } => {
             let held = |benefit| Share { benefit, delivered_at: None, failed_at: None };
             Some(Shares {

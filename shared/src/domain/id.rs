@@ -76,6 +76,10 @@ id! {
     /// The product's id of a refund.
     RefundId
 }
+id! {
+    /// The payment provider's id of a dispute.
+    DisputeId
+}
 
 impl UserId {
     /// The hash that version 0.1.0 logged and published instead of the id. It can be reversed by trying ids, so only

@@ -2,6 +2,7 @@
 //! here reads the environment or calls AWS.
 
 pub mod account;
+pub mod adjustments;
 pub mod code;
 pub mod correlation;
 pub mod device;

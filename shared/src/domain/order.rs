@@ -1,8 +1,9 @@
-//! Orders, which convert a referral, and their adjustments, which can void it.
+//! Orders, which convert a referral. Module [`adjustments`](super::adjustments) has what happens to them later.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    adjustments::{Adjustments, Undone},
     id::{OrderId, UserId},
     money::Money,
     time::Timestamp,
@@ -21,29 +22,26 @@ pub struct Order {
     pub latest_sign_up: Timestamp,
 }
 
-/// An order was cancelled, refunded or disputed.
+/// What the table knows about an order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OrderAdjustment {
-    pub order: OrderId,
-    pub user: UserId,
-    pub cause: AdjustmentCause,
+pub struct OrderRecord {
+    pub id: OrderId,
+    /// The user whose referral the order may convert. `None`: the order has not arrived, or belongs to no referee.
+    pub claimed_by: Option<UserId>,
+    /// What was paid, when the order was claimed.
+    pub paid: Option<Money>,
+    pub adjustments: Adjustments,
 }
 
-impl OrderAdjustment {
-    /// The form that a pending referral stores.
-    pub fn noted(&self) -> NotedAdjustment {
-        NotedAdjustment { order: self.order.clone(), cause: self.cause }
-    }
-}
-
-/// An adjustment stored by a pending referral, because it may arrive before its order.
+/// An adjustment stored by a pending referral of an earlier version, because it had arrived before its order. Without the id of a
+/// refund, so several of them are never summed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NotedAdjustment {
     pub order: OrderId,
     pub cause: AdjustmentCause,
 }
 
-/// The kind of an adjustment.
+/// The kind of such an adjustment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdjustmentCause {
@@ -55,11 +53,12 @@ pub enum AdjustmentCause {
 }
 
 impl AdjustmentCause {
-    /// Whether this voids a referral that an order of this amount converted. A partial refund does not.
-    pub fn undoes(self, paid: &Money) -> bool {
+    /// Why an order of this amount no longer stands; `None` for a partial refund.
+    pub fn undoes(self, paid: &Money) -> Option<Undone> {
         match self {
-            Self::Cancelled | Self::Disputed => true,
-            Self::Refunded(refund) => refund.covers(paid),
+            Self::Cancelled => Some(Undone::Cancelled),
+            Self::Disputed => Some(Undone::Disputed),
+            Self::Refunded(refund) => refund.covers(paid).then_some(Undone::Refunded),
         }
     }
 }

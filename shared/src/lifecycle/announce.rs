@@ -14,7 +14,7 @@ use crate::{
     domain::time::Timestamp,
     mutant::{self, Mutant},
     referral::{
-        Referral, State,
+        Referral, State, Status,
         reward::{Delivery, InstructionId, Side},
     },
     view::{ReferralView, RewardView},
@@ -91,12 +91,19 @@ pub fn reannouncement(referral: &Referral, id: &InstructionId) -> Option<Announc
 
 fn of_referral(referral: &Referral) -> Announcement {
     let (detail_type, occurred_at) = match &referral.state {
-        State::Pending { .. } => ("referral.attributed", referral.created_at),
+        State::Pending => ("referral.attributed", referral.created_at),
         State::Converted { conversion, .. } => ("referral.converted", conversion.at),
         State::Rewarded { rewards, .. } => ("referral.rewarded", rewards.issued_at),
         State::Voided { at, .. } => ("referral.voided", *at),
     };
     let id = event_id(referral.referee.as_str(), detail_type);
+    // A referral can convert and be voided again, which needs a new id.
+    let id = match (referral.status(), referral.conversion().map_or(1, |conversion| conversion.number)) {
+        (Status::Converted | Status::Voided, number @ 2..) if !mutant::is(Mutant::LaterConversionNotNumbered) => {
+            format!("{id}:{number}")
+        }
+        _ => id,
+    };
     announcement(detail_type, occurred_at, referral, id, ReferralView::of(referral))
 }
 
@@ -140,7 +147,7 @@ fn announcement(
 mod tests {
     use super::*;
     use crate::{
-        domain::order::{AdjustmentCause, OrderAdjustment},
+        domain::{adjustments::Adjustments, order::OrderRecord},
         referral::machine::Command,
         sample::{self, grant},
     };
@@ -179,12 +186,26 @@ mod tests {
         assert_eq!(published(Some(&rewarded), &claimed), names([]));
     }
 
+    /// The order in this state of its dispute.
+    fn disputed(version: u32, is_open: bool) -> OrderRecord {
+        let adjustments = Adjustments { version, disputes: [(None, is_open)].into(), ..Adjustments::default() };
+        OrderRecord { id: "o-1".parse().unwrap(), claimed_by: None, paid: None, adjustments }
+    }
+
+    #[test]
+    fn a_later_conversion_and_its_void_have_other_ids() {
+        let first = after(&sample::converted(), &Command::Adjust(&disputed(1, true)));
+        assert_eq!(published(Some(&sample::converted()), &first), names([("referral.voided", "bob:voided")]));
+        let restored = after(&first, &Command::Adjust(&disputed(2, false)));
+        assert_eq!(published(Some(&first), &restored), names([("referral.converted", "bob:converted:2")]));
+        let second = after(&restored, &Command::Adjust(&disputed(3, true)));
+        assert_eq!(published(Some(&restored), &second), names([("referral.voided", "bob:voided:2")]));
+    }
+
     #[test]
     fn each_fact_has_its_own_time() {
         let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
-        let order = sample::order("o-1");
-        let cancelled = OrderAdjustment { order: order.id, user: order.user, cause: AdjustmentCause::Cancelled };
-        let voided = after(&converted, &Command::Adjust(&cancelled));
+        let voided = after(&converted, &Command::Adjust(&disputed(1, true)));
         let delivered = after(&rewarded, &Command::MarkDelivered(&grant(Side::Referee)));
         let failed = after(&rewarded, &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
         for (before, after, millis) in [

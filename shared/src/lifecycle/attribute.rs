@@ -126,8 +126,10 @@ impl SignUps {
             created_at: call.now,
             signed_up_at: Some(sign_up.signed_up_at)
                 .filter(|at| *at < call.now && !mutant::is(Mutant::SignUpTimeForgotten)),
+            notes: Vec::new(),
+            adjusted_order: None,
             rev: 1,
-            state: State::Pending { adjustments: Vec::new() },
+            state: State::Pending,
         };
         Ok(match self.store.attribute(referral).await? {
             Attributed::New(referral) => Attribution::New(referral),

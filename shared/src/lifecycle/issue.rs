@@ -34,7 +34,7 @@ pub async fn issue_or_void(store: &Store, read: Referral, now: Timestamp) -> Res
             Decision::Apply(after, verb) => match store.write(&referral, *after, verb).await? {
                 WriteResult::Written(after) => {
                     log(&after);
-                    return Ok(Outcome::Applied(after));
+                    return Ok(Outcome::Applied(after, verb));
                 }
                 WriteResult::Conflict(found) => found,
             },

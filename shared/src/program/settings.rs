@@ -22,10 +22,12 @@ const DEFAULT_QUALIFYING_EVENT: &str = "order.completed";
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Event types that have a fixed meaning and can therefore not report an order.
-const RESERVED_EVENTS: [&str; 6] = [
+const RESERVED_EVENTS: [&str; 8] = [
     "order.refunded",
+    "order.refund_failed",
     "order.cancelled",
     "payment.disputed",
+    "payment.dispute_won",
     "customer.signed_up",
     "account.flagged",
     "account.cleared",

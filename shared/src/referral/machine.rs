@@ -6,13 +6,14 @@
 
 use crate::{
     domain::{
+        adjustments::{Adjustments, Undone},
         id::OrderId,
-        order::{AdjustmentCause, NotedAdjustment, Order, OrderAdjustment},
+        order::{Order, OrderRecord},
         time::Timestamp,
     },
     mutant::{self, Mutant},
     referral::{
-        Conversion, Referral, Rewards, State, Status, VoidReason,
+        AdjustedOrder, Conversion, Referral, Rewards, State, Status, VoidReason,
         reward::{Delivery, InstructionId, RewardStatus},
     },
 };
@@ -26,8 +27,12 @@ pub enum Transition {
     Issue,
     /// Fraud was detected before the rewards were issued, or an order arrived after its own adjustment.
     Void,
-    /// An order was cancelled, refunded or disputed. The order may have converted the referral or may not have arrived yet.
+    /// An order of the referral was adjusted, and the state stays.
     Adjust,
+    /// The order that converted the referral no longer stands.
+    Undo,
+    /// The order that was undone stands again: its dispute was won, or its refund failed.
+    Restore,
     /// A subsystem accepted a reward or refused it permanently.
     RecordAnswer,
     /// The sweep reserves the right to announce the rewards again.
@@ -38,8 +43,17 @@ pub enum Transition {
 
 impl Transition {
     /// All transitions.
-    pub const ALL: [Self; 7] =
-        [Self::Convert, Self::Issue, Self::Void, Self::Adjust, Self::RecordAnswer, Self::Claim, Self::Resend];
+    pub const ALL: [Self; 9] = [
+        Self::Convert,
+        Self::Issue,
+        Self::Void,
+        Self::Adjust,
+        Self::Undo,
+        Self::Restore,
+        Self::RecordAnswer,
+        Self::Claim,
+        Self::Resend,
+    ];
 
     /// The states from which this transition is allowed. The write requires one of them.
     pub fn allowed_from(self) -> impl Iterator<Item = Status> {
@@ -48,45 +62,55 @@ impl Transition {
 }
 
 /// The transition table: the state after `transition`, or `None` if it is not allowed in state `from`.
+///
+/// A voided referral converts only if an order was the reason ([`VoidReason::is_of_order`]).
 pub fn next(from: Status, transition: Transition) -> Option<Status> {
     match (from, transition) {
-        (Status::Pending, Transition::Convert) => Some(Status::Converted),
-        (Status::Pending, Transition::Adjust) => Some(Status::Pending),
+        (Status::Pending | Status::Voided, Transition::Convert) => Some(Status::Converted),
         (Status::Converted, Transition::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Transition::Void) => Some(Status::Voided),
-        (Status::Converted, Transition::Adjust) => Some(Status::Voided),
+        (Status::Pending | Status::Converted | Status::Voided, Transition::Adjust) => Some(from),
+        (Status::Converted, Transition::Undo) => Some(Status::Voided),
+        (Status::Voided, Transition::Restore) => Some(Status::Converted),
         (Status::Rewarded, Transition::RecordAnswer | Transition::Claim | Transition::Resend) => Some(Status::Rewarded),
-        (Status::Pending, Transition::Issue | Transition::RecordAnswer | Transition::Claim | Transition::Resend)
+        (Status::Pending, Transition::Issue | Transition::Undo | Transition::Restore)
+        | (Status::Converted, Transition::Convert | Transition::Restore)
+        | (Status::Voided, Transition::Issue | Transition::Void | Transition::Undo)
         | (
-            Status::Converted,
-            Transition::Convert | Transition::RecordAnswer | Transition::Claim | Transition::Resend,
+            Status::Pending | Status::Converted | Status::Voided,
+            Transition::RecordAnswer | Transition::Claim | Transition::Resend,
         )
-        | (Status::Rewarded, Transition::Convert | Transition::Issue | Transition::Void | Transition::Adjust)
-        | (Status::Voided, _) => None,
+        | (
+            Status::Rewarded,
+            Transition::Convert
+            | Transition::Issue
+            | Transition::Void
+            | Transition::Adjust
+            | Transition::Undo
+            | Transition::Restore,
+        ) => None,
     }
 }
 
-/// [`next`], extended by the transitions that two mutants allow. Without the feature `mutants` it equals [`next`].
+/// [`next`], extended by the transition that a mutant allows. Without the feature `mutants` it equals [`next`].
 fn allowed(from: Status, transition: Transition) -> Option<Status> {
-    let mistake = match (from, transition) {
-        (Status::Converted, Transition::Convert) => mutant::is(Mutant::SecondOrderConverts),
-        (Status::Voided, Transition::Convert) => mutant::is(Mutant::VoidedConverts),
-        _ => false,
-    };
-    if mistake { Some(Status::Converted) } else { next(from, transition) }
+    match (from, transition) {
+        (Status::Converted, Transition::Convert) if mutant::is(Mutant::SecondOrderConverts) => Some(from),
+        _ => next(from, transition),
+    }
 }
 
 /// A transition with its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
-    /// See [`Transition::Convert`].
-    Convert(&'a Order),
+    /// See [`Transition::Convert`]. Carries the order's adjustments so far.
+    Convert(&'a Order, &'a Adjustments),
     /// See [`Transition::Issue`].
     Issue,
     /// See [`Transition::Void`].
     Void(VoidReason),
-    /// See [`Transition::Adjust`].
-    Adjust(&'a OrderAdjustment),
+    /// See [`Transition::Adjust`], [`Transition::Undo`] and [`Transition::Restore`].
+    Adjust(&'a OrderRecord),
     /// See [`Transition::RecordAnswer`]: the subsystem accepted this instruction.
     MarkDelivered(&'a InstructionId),
     /// See [`Transition::RecordAnswer`]: the subsystem refused this instruction permanently. Carries the subsystem's answer
@@ -99,10 +123,10 @@ pub enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// The transition without its data.
+    /// The transition without its data. Adjustments can cause two more, and an order that was undone before it arrived voids.
     pub fn transition(&self) -> Transition {
         match self {
-            Self::Convert(_) => Transition::Convert,
+            Self::Convert(..) => Transition::Convert,
             Self::Issue => Transition::Issue,
             Self::Void(_) => Transition::Void,
             Self::Adjust(_) => Transition::Adjust,
@@ -137,8 +161,8 @@ pub enum Refusal {
     OtherOrder,
     /// The order belongs to another user.
     OtherUser,
-    /// The refund covers only part of the order.
-    PartialRefund,
+    /// The order was undone before it arrived, as the earlier order was.
+    OrderUndone,
     /// The hold or the grace period has not ended.
     NotDue,
 }
@@ -153,10 +177,10 @@ impl Referral {
             return self.refuse();
         }
         match command {
-            Command::Convert(order) => self.convert(order, now),
+            Command::Convert(order, adjustments) => self.convert(order, adjustments, now),
             Command::Issue => self.issue(now),
             Command::Void(reason) => self.void(*reason, Transition::Void, now),
-            Command::Adjust(adjustment) => self.adjust(adjustment, now),
+            Command::Adjust(record) => self.adjust(record, now),
             Command::MarkDelivered(id) => self.record_answer(id, |delivery| delivery.delivered_at = Some(now)),
             Command::MarkFailed(id, answer, _) => self.record_answer(id, |delivery| {
                 delivery.failed_at = Some(now);
@@ -172,11 +196,8 @@ impl Referral {
         let converted_by = |order: &OrderId| self.conversion().is_some_and(|conversion| conversion.order == *order);
         let status = |id| self.delivery(id).map(Delivery::status);
         match command {
-            Command::Convert(order) => converted_by(&order.id),
-            Command::Adjust(adjustment) => match &self.state {
-                State::Pending { adjustments } => adjustments.contains(&adjustment.noted()),
-                _ => self.status() == Status::Voided && converted_by(&adjustment.order),
-            },
+            Command::Convert(order, _) => converted_by(&order.id),
+            Command::Adjust(record) => self.knows(record),
             Command::Void(_) => self.status() == Status::Voided,
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
             // A refusal of a call that was sent before the last resend is outdated, because the resend causes another
@@ -189,27 +210,69 @@ impl Referral {
         }
     }
 
-    fn convert(&self, order: &Order, now: Timestamp) -> Decision {
+    /// Whether the referral includes these adjustments or later ones.
+    fn knows(&self, record: &OrderRecord) -> bool {
+        let by_order = self.conversion().filter(|conversion| conversion.order == record.id).map(|by| by.adjusted);
+        let other = self.adjusted_order.as_ref().filter(|other| other.order == record.id).map(|other| other.version);
+        let known = by_order.or(other).unwrap_or_default();
+        known >= record.adjustments.version && !mutant::is(Mutant::OlderAdjustmentsMerged)
+    }
+
+    fn convert(&self, order: &Order, adjustments: &Adjustments, now: Timestamp) -> Decision {
+        if !self.is_convertible() && !mutant::is(Mutant::SecondOrderConverts) {
+            return self.refuse();
+        }
         if !self.terms.qualifies(order) {
             return Decision::Refuse(Refusal::Unqualified);
         }
         if order.latest_sign_up < self.signed_up_at() && !mutant::is(Mutant::OldOrderConverts) {
             return Decision::Refuse(Refusal::BeforeSignUp);
         }
-        let conversion = Conversion { event: order.event.clone(), order: order.id.clone(), paid: order.paid, at: now };
-        if let Some(cause) = self.adjusted_before(order).filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten)) {
-            // The same result as if the order had arrived before its adjustment.
-            let voided = State::Voided { at: now, reason: cause.into(), conversion: Some(conversion) };
-            return self.write(voided, Transition::Void);
+        let number = self.conversion().map_or(1, |earlier| earlier.number + 1);
+        let noted = self.undone_by_note(order);
+        let conversion = Conversion {
+            event: order.event.clone(),
+            order: order.id.clone(),
+            paid: order.paid,
+            at: now,
+            number,
+            adjusted: adjustments.version,
+        };
+        let undone = noted.or_else(|| adjustments.undone(&order.paid, &self.terms.minimum).first().copied());
+        match undone.filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten)) {
+            None => self.converted(conversion, now),
+            // The same result as if the order had arrived before its adjustments.
+            Some(undone) if self.status() == Status::Pending => {
+                let (reason, is_exact) = (undone.into(), noted.is_none());
+                let state = State::Voided { at: now, reason, is_exact, conversion: Some(conversion) };
+                self.write(state, Transition::Void)
+            }
+            Some(_) => Decision::Refuse(Refusal::OrderUndone),
         }
-        self.write(State::Converted { conversion, due_at: now.plus(self.terms.hold()) }, Transition::Convert)
     }
 
-    /// The cause of a noted adjustment that voids this order.
-    fn adjusted_before(&self, order: &Order) -> Option<AdjustmentCause> {
-        let State::Pending { adjustments } = &self.state else { return None };
-        let mut of_order = adjustments.iter().filter(|noted| noted.order == order.id).map(|noted| noted.cause);
-        of_order.find(|cause| cause.undoes(&order.paid))
+    /// Whether an order can convert the referral: no order has, or the one that had was undone before the issue.
+    pub fn is_convertible(&self) -> bool {
+        match &self.state {
+            State::Pending => true,
+            State::Voided { reason, .. } => reason.is_of_order() || mutant::is(Mutant::VoidedConverts),
+            State::Converted { .. } | State::Rewarded { .. } => false,
+        }
+    }
+
+    fn converted(&self, conversion: Conversion, now: Timestamp) -> Decision {
+        // A restored conversion has the rest of its hold.
+        let due_at = conversion.at.plus(self.terms.hold()).max(now);
+        let is_restored = self.conversion().is_some_and(|earlier| earlier.order == conversion.order);
+        let transition = if is_restored { Transition::Restore } else { Transition::Convert };
+        let adjusted_order = self.adjusted_order.clone().filter(|other| other.order != conversion.order);
+        self.write_as(Self { adjusted_order, ..self.clone() }, State::Converted { conversion, due_at }, transition)
+    }
+
+    /// Why an order that arrives no longer stands, by a note of an earlier version.
+    fn undone_by_note(&self, order: &Order) -> Option<Undone> {
+        let mut of_order = self.notes.iter().filter(|noted| noted.order == order.id);
+        of_order.find_map(|noted| noted.cause.undoes(&order.paid))
     }
 
     fn issue(&self, now: Timestamp) -> Decision {
@@ -219,32 +282,56 @@ impl Referral {
     }
 
     fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
-        self.write(State::Voided { at: now, reason, conversion: self.conversion().cloned() }, transition)
+        let conversion = self.conversion().cloned();
+        self.write(State::Voided { at: now, reason, is_exact: false, conversion }, transition)
     }
 
-    fn adjust(&self, adjustment: &OrderAdjustment, now: Timestamp) -> Decision {
-        let conversion = match &self.state {
-            State::Pending { adjustments } => return self.note(adjustments, adjustment.noted()),
-            State::Converted { conversion, .. } => conversion,
-            State::Rewarded { .. } | State::Voided { .. } => return self.refuse(),
-        };
-        if (conversion.order != adjustment.order && !mutant::is(Mutant::AnyOrderAdjusts))
-            || mutant::is(Mutant::AdjustmentIgnored)
-        {
+    fn adjust(&self, record: &OrderRecord, now: Timestamp) -> Decision {
+        if mutant::is(Mutant::AdjustmentIgnored) {
             return Decision::Refuse(Refusal::OtherOrder);
         }
-        if !adjustment.cause.undoes(&conversion.paid) && !mutant::is(Mutant::PartialRefundVoids) {
-            return Decision::Refuse(Refusal::PartialRefund);
+        let is_ours = |conversion: &&Conversion| conversion.order == record.id || mutant::is(Mutant::AnyOrderAdjusts);
+        match self.conversion().filter(is_ours) {
+            Some(conversion) => self.adjust_conversion(conversion, &record.adjustments, now),
+            None => self.adjust_other_order(record),
         }
-        self.void(adjustment.cause.into(), Transition::Adjust, now)
     }
 
-    /// Stores an adjustment whose order may still arrive. Only the latest four are kept, because a genuine customer
-    /// does not cancel more orders before the first one arrives.
-    fn note(&self, noted: &[NotedAdjustment], adjustment: NotedAdjustment) -> Decision {
-        const MAX_NOTED: usize = 4;
-        let kept = noted.iter().skip((noted.len() + 1).saturating_sub(MAX_NOTED)).cloned();
-        self.write(State::Pending { adjustments: kept.chain([adjustment]).collect() }, Transition::Adjust)
+    /// Adjusts the order that converted the referral.
+    fn adjust_conversion(&self, known: &Conversion, adjustments: &Adjustments, now: Timestamp) -> Decision {
+        let undone = adjustments.undone(&known.paid, &self.terms.minimum);
+        let conversion = Conversion { adjusted: adjustments.version, ..known.clone() };
+        match (&self.state, undone.first()) {
+            (State::Converted { due_at, .. }, None) => {
+                self.write(State::Converted { conversion, due_at: *due_at }, Transition::Adjust)
+            }
+            (State::Converted { .. }, Some(undone)) => {
+                let reason = (*undone).into();
+                let state = State::Voided { at: now, reason, is_exact: true, conversion: Some(conversion) };
+                self.write(state, Transition::Undo)
+            }
+            (State::Voided { is_exact: true, .. }, None) if !mutant::is(Mutant::RestoredOrderIgnored) => {
+                self.converted(Conversion { number: known.number + 1, ..conversion }, now)
+            }
+            // The published reason stays, even if it no longer applies and another one does.
+            (State::Voided { at, reason, is_exact: true, .. }, Some(_)) => {
+                let state = State::Voided { at: *at, reason: *reason, is_exact: true, conversion: Some(conversion) };
+                self.write(state, Transition::Adjust)
+            }
+            _ => self.refuse(),
+        }
+    }
+
+    /// Remembers that an order of this referee was adjusted, if it can still convert the referral. This raises `rev`, so a step that
+    /// was decided from earlier adjustments is decided again.
+    fn adjust_other_order(&self, record: &OrderRecord) -> Decision {
+        let is_claimed = record.claimed_by.as_ref() == Some(&self.referee);
+        if !is_claimed || !self.is_convertible() || mutant::is(Mutant::ClaimedOrderNotAdjusted) {
+            return Decision::Refuse(Refusal::OtherOrder);
+        }
+        let adjusted = AdjustedOrder { order: record.id.clone(), version: record.adjustments.version };
+        let after = Self { adjusted_order: Some(adjusted), ..self.clone() };
+        self.write_as(after, self.state.clone(), Transition::Adjust)
     }
 
     fn record_answer(&self, id: &InstructionId, record: impl FnOnce(&mut Delivery)) -> Decision {
@@ -274,8 +361,13 @@ impl Referral {
     }
 
     fn write(&self, state: State, transition: Transition) -> Decision {
+        self.write_as(self.clone(), state, transition)
+    }
+
+    /// Writes `after` with this state.
+    fn write_as(&self, after: Self, state: State, transition: Transition) -> Decision {
         let rev = if mutant::is(Mutant::RevisionUnchanged) { self.rev } else { self.rev + 1 };
-        Decision::Apply(Box::new(Self { state, rev, ..self.clone() }), transition)
+        Decision::Apply(Box::new(Self { state, rev, ..after }), transition)
     }
 
     fn refuse(&self) -> Decision {
@@ -287,6 +379,7 @@ impl Referral {
 mod tests {
     use super::*;
     use crate::{
+        domain::order::{AdjustmentCause, NotedAdjustment},
         fraud::FraudReason,
         referral::{
             Lane, Work,
@@ -295,8 +388,28 @@ mod tests {
         sample::{applied, at, converted, grant, money, order, pending, rewarded},
     };
 
-    fn adjustment(order: &str, cause: AdjustmentCause) -> OrderAdjustment {
-        OrderAdjustment { order: order.parse().unwrap(), user: "bob".parse().unwrap(), cause }
+    fn convert(order: &Order) -> Command<'_> {
+        Command::Convert(order, Adjustments::NONE)
+    }
+
+    /// The order with these adjustments, claimed by bob.
+    fn adjusted(order: &str, version: u32, adjust: impl FnOnce(&mut Adjustments)) -> OrderRecord {
+        let mut adjustments = Adjustments { version, ..Adjustments::default() };
+        adjust(&mut adjustments);
+        let claimed_by = Some("bob".parse().unwrap());
+        OrderRecord { id: order.parse().unwrap(), claimed_by, paid: Some(money(500)), adjustments }
+    }
+
+    fn cancelled(order: &str) -> OrderRecord {
+        adjusted(order, 1, |all| all.is_cancelled = true)
+    }
+
+    fn disputed(version: u32, is_open: bool) -> OrderRecord {
+        adjusted("o-1", version, |all| all.disputes = [(None, is_open)].into())
+    }
+
+    fn refunded(amount: u64) -> OrderRecord {
+        adjusted("o-1", 1, |all| all.refunds = [("r".parse().unwrap(), money(amount))].into())
     }
 
     fn voided() -> Referral {
@@ -307,13 +420,13 @@ mod tests {
     /// other command writes nothing.
     #[test]
     fn every_state_against_every_command() {
-        let (order, cancelled) = (order("o-1"), adjustment("o-1", AdjustmentCause::Cancelled));
+        let (order, part) = (order("o-1"), refunded(1));
         let (referrers, referees) = (grant(Side::Referrer), grant(Side::Referee));
         let commands = [
-            Command::Convert(&order),
+            convert(&order),
             Command::Issue,
             Command::Void(FraudReason::ReferrerFlagged.into()),
-            Command::Adjust(&cancelled),
+            Command::Adjust(&part),
             Command::MarkDelivered(&referees),
             Command::MarkFailed(&referrers, "400", 0),
             Command::Claim(at(99)),
@@ -328,8 +441,10 @@ mod tests {
                         assert_eq!(Some(applied.status()), expected, "{:?} {command:?}", referral.status());
                         assert_eq!(applied.rev, referral.rev + 1);
                     }
+                    // This void has another reason than an order.
                     Decision::AlreadyDone | Decision::Refuse(_) => {
-                        assert_eq!(expected, None, "{:?} {command:?}", referral.status())
+                        let is_possible = expected.filter(|_| referral.status() != Status::Voided);
+                        assert_eq!(is_possible, None, "{:?} {command:?}", referral.status())
                     }
                 }
             }
@@ -339,10 +454,12 @@ mod tests {
     #[test]
     fn writes_require_the_states_that_the_table_allows() {
         let from = |transition: Transition| transition.allowed_from().collect::<Vec<_>>();
-        assert_eq!(from(Transition::Convert), [Status::Pending]);
+        assert_eq!(from(Transition::Convert), [Status::Pending, Status::Voided]);
         assert_eq!(from(Transition::Issue), [Status::Converted]);
         assert_eq!(from(Transition::Void), [Status::Pending, Status::Converted]);
-        assert_eq!(from(Transition::Adjust), [Status::Pending, Status::Converted]);
+        assert_eq!(from(Transition::Adjust), [Status::Pending, Status::Converted, Status::Voided]);
+        assert_eq!(from(Transition::Undo), [Status::Converted]);
+        assert_eq!(from(Transition::Restore), [Status::Voided]);
         assert_eq!(from(Transition::RecordAnswer), [Status::Rewarded]);
         assert_eq!(from(Transition::Claim), [Status::Rewarded]);
         assert_eq!(from(Transition::Resend), [Status::Rewarded]);
@@ -351,11 +468,8 @@ mod tests {
     #[test]
     fn a_repeated_command_is_recognised() {
         for referral in [converted(), rewarded(), voided()] {
-            assert_eq!(referral.decide(&Command::Convert(&order("o-1")), at(30)), Decision::AlreadyDone);
-            assert!(matches!(
-                referral.decide(&Command::Convert(&order("o-2")), at(30)),
-                Decision::Refuse(Refusal::Status(_))
-            ));
+            assert_eq!(referral.decide(&convert(&order("o-1")), at(30)), Decision::AlreadyDone);
+            assert!(matches!(referral.decide(&convert(&order("o-2")), at(30)), Decision::Refuse(Refusal::Status(_))));
         }
         let delivered = applied(rewarded().decide(&Command::MarkDelivered(&grant(Side::Referee)), at(30)));
         assert_eq!(delivered.decide(&Command::MarkDelivered(&grant(Side::Referee)), at(40)), Decision::AlreadyDone);
@@ -366,57 +480,135 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_adjustment_of_the_converting_order_voids() {
-        let after = |adjustment: &OrderAdjustment| converted().decide(&Command::Adjust(adjustment), at(30));
-        let refund = |amount| adjustment("o-1", AdjustmentCause::Refunded(money(amount)));
-        assert_eq!(after(&adjustment("o-2", AdjustmentCause::Cancelled)), Decision::Refuse(Refusal::OtherOrder));
-        assert_eq!(after(&refund(499)), Decision::Refuse(Refusal::PartialRefund));
-        for (adjustment, reason) in [
-            (refund(500), VoidReason::OrderRefunded),
-            (adjustment("o-1", AdjustmentCause::Cancelled), VoidReason::OrderCancelled),
-            (adjustment("o-1", AdjustmentCause::Disputed), VoidReason::PaymentDisputed),
+    fn the_converting_order_voids_when_it_no_longer_stands() {
+        let after = |record: &OrderRecord| converted().decide(&Command::Adjust(record), at(30));
+        assert_eq!(after(&cancelled("o-2")), Decision::Refuse(Refusal::OtherOrder));
+        let part = applied(after(&refunded(499)));
+        assert_eq!((part.status(), part.conversion().unwrap().adjusted), (Status::Converted, 1));
+        for (record, reason) in [
+            (refunded(500), VoidReason::OrderRefunded),
+            (cancelled("o-1"), VoidReason::OrderCancelled),
+            (disputed(1, true), VoidReason::PaymentDisputed),
         ] {
-            let voided = applied(after(&adjustment));
+            let voided = applied(after(&record));
             assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
-            assert_eq!(voided.decide(&Command::Adjust(&adjustment), at(40)), Decision::AlreadyDone);
+            assert_eq!(voided.decide(&Command::Adjust(&record), at(40)), Decision::AlreadyDone);
         }
     }
 
     /// An order and its adjustment have the same result in both orders of arrival.
     #[test]
     fn an_adjustment_that_arrives_before_its_order_voids() {
-        for (cause, status) in [
-            (AdjustmentCause::Cancelled, Status::Voided),
-            (AdjustmentCause::Disputed, Status::Voided),
-            (AdjustmentCause::Refunded(money(500)), Status::Voided),
-            (AdjustmentCause::Refunded(money(499)), Status::Converted),
-        ] {
-            let adjustment = adjustment("o-1", cause);
-            let noted = applied(pending().decide(&Command::Adjust(&adjustment), at(5)));
-            assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
-            assert_eq!(noted.decide(&Command::Adjust(&adjustment), at(6)), Decision::AlreadyDone);
-            let arrived = applied(noted.decide(&Command::Convert(&order("o-1")), at(10)));
-            assert_eq!((arrived.status(), arrived.rev), (status, 3), "{cause:?}");
-            assert_eq!(arrived.decide(&Command::Convert(&order("o-1")), at(20)), Decision::AlreadyDone);
-            let reversed = applied(pending().decide(&Command::Convert(&order("o-1")), at(10)));
-            match reversed.decide(&Command::Adjust(&adjustment), at(10)) {
-                Decision::Apply(voided, _) => assert_eq!(voided.state, arrived.state, "{cause:?}"),
-                step => assert_eq!((step, &reversed.state), (Decision::Refuse(Refusal::PartialRefund), &arrived.state)),
-            }
-            assert_eq!(applied(noted.decide(&Command::Convert(&order("o-2")), at(10))).status(), Status::Converted);
+        for record in [cancelled("o-1"), disputed(1, true), refunded(500), refunded(499), disputed(1, false)] {
+            let order = order("o-1");
+            let arrived = applied(pending().decide(&Command::Convert(&order, &record.adjustments), at(10)));
+            let first = applied(pending().decide(&convert(&order), at(10)));
+            let adjusted = applied(first.decide(&Command::Adjust(&record), at(10)));
+            assert_eq!(arrived.state, adjusted.state, "{record:?}");
+            assert_eq!(arrived.decide(&convert(&order), at(20)), Decision::AlreadyDone);
         }
     }
 
     #[test]
-    fn the_latest_four_adjustments_are_kept() {
-        let mut referral = pending();
-        for number in 1..=6 {
-            let adjustment = adjustment(&format!("o-{number}"), AdjustmentCause::Cancelled);
-            referral = applied(referral.decide(&Command::Adjust(&adjustment), at(5)));
+    fn a_dispute_that_was_won_restores_the_conversion_with_the_rest_of_its_hold() {
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
+        let restored = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(5000)));
+        let (State::Converted { conversion, due_at }, Some(first)) =
+            (&restored.state, converted().conversion().cloned())
+        else {
+            panic!("{restored:?}")
+        };
+        assert_eq!(*conversion, Conversion { number: 2, adjusted: 2, ..first });
+        assert_eq!(*due_at, at(5000), "the hold has ended");
+        let early = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(500)));
+        assert_eq!(early.work().unwrap().at, at(1010));
+        // The messages arrived in the other order.
+        assert_eq!(restored.decide(&Command::Adjust(&disputed(1, true)), at(5000)), Decision::AlreadyDone);
+        let again = applied(restored.decide(&Command::Adjust(&disputed(3, true)), at(6000)));
+        assert_eq!((again.status(), again.conversion().unwrap().number), (Status::Voided, 2));
+    }
+
+    #[test]
+    fn a_void_lasts_while_any_cause_applies_and_keeps_its_reason() {
+        let reason = |referral: &Referral| match referral.state {
+            State::Voided { reason, at, .. } => (reason, at),
+            _ => panic!("{referral:?}"),
+        };
+        let adjust = |referral: &Referral, version, is_open, is_cancelled| {
+            let mut record = disputed(version, is_open);
+            record.adjustments.is_cancelled = is_cancelled;
+            applied(referral.decide(&Command::Adjust(&record), at(40)))
+        };
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
+        let both = adjust(&voided, 2, true, true);
+        assert_eq!(reason(&both), (VoidReason::PaymentDisputed, at(30)));
+        assert_eq!(reason(&adjust(&both, 3, false, true)), (VoidReason::PaymentDisputed, at(30)));
+    }
+
+    #[test]
+    fn another_order_converts_after_the_first_one_was_cancelled() {
+        let voided = applied(converted().decide(&Command::Adjust(&cancelled("o-1")), at(30)));
+        let other = order("o-2");
+        let undone = cancelled("o-2").adjustments;
+        assert_eq!(voided.decide(&Command::Convert(&other, &undone), at(40)), Decision::Refuse(Refusal::OrderUndone));
+        let second = applied(voided.decide(&convert(&other), at(40)));
+        let conversion = second.conversion().unwrap();
+        assert_eq!((conversion.order.as_str(), conversion.number, conversion.at), ("o-2", 2, at(40)));
+    }
+
+    /// A conversion that was decided before the adjustment is decided again, because the revision is another one.
+    #[test]
+    fn an_adjustment_of_a_claimed_order_raises_the_revision() {
+        let noted = applied(pending().decide(&Command::Adjust(&cancelled("o-1")), at(5)));
+        assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
+        assert_eq!(noted.decide(&Command::Adjust(&cancelled("o-1")), at(6)), Decision::AlreadyDone);
+        let unclaimed = OrderRecord { claimed_by: None, ..cancelled("o-1") };
+        assert_eq!(pending().decide(&Command::Adjust(&unclaimed), at(5)), Decision::Refuse(Refusal::OtherOrder));
+        let converted = applied(noted.decide(&convert(&order("o-1")), at(10)));
+        assert_eq!(converted.adjusted_order, None);
+    }
+
+    /// What an earlier version stored in a pending referral keeps its meaning: each refund counts for itself.
+    #[test]
+    fn adjustments_of_an_earlier_version_count() {
+        let noted = |causes: &[AdjustmentCause]| {
+            let noted = |cause: &AdjustmentCause| NotedAdjustment { order: "o-1".parse().unwrap(), cause: *cause };
+            let notes = causes.iter().map(noted).collect();
+            applied(Referral { notes, ..pending() }.decide(&convert(&order("o-1")), at(10))).status()
+        };
+        let refund = |amount| AdjustmentCause::Refunded(money(amount));
+        assert_eq!(noted(&[refund(250), refund(251)]), Status::Converted);
+        for undoing in [refund(500), AdjustmentCause::Cancelled, AdjustmentCause::Disputed] {
+            assert_eq!(noted(&[refund(1), undoing]), Status::Voided);
         }
-        let State::Pending { adjustments } = &referral.state else { panic!("{referral:?}") };
-        let kept: Vec<_> = adjustments.iter().map(|noted| noted.order.as_str()).collect();
-        assert_eq!(kept, ["o-3", "o-4", "o-5", "o-6"]);
+    }
+
+    /// A note stays when another order converts, so its own order does not convert later.
+    #[test]
+    fn a_note_outlives_the_conversion_by_another_order() {
+        let note = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
+        let noted = Referral { notes: vec![note], ..pending() };
+        let converted = applied(noted.decide(&convert(&order("o-2")), at(10)));
+        let voided = applied(converted.decide(&Command::Adjust(&cancelled("o-2")), at(20)));
+        assert_eq!(voided.decide(&convert(&order("o-1")), at(30)), Decision::Refuse(Refusal::OrderUndone));
+    }
+
+    /// An earlier version did not keep the adjustments of an order after the first one.
+    #[test]
+    fn a_void_by_an_earlier_version_is_not_restored() {
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
+        let mut old = voided;
+        let State::Voided { is_exact, .. } = &mut old.state else { panic!("{old:?}") };
+        *is_exact = false;
+        let refused = Decision::Refuse(Refusal::Status(Status::Voided));
+        for record in [disputed(2, false), disputed(2, true)] {
+            assert_eq!(old.decide(&Command::Adjust(&record), at(40)), refused);
+        }
+        let noted = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
+        let pending = Referral { notes: vec![noted], ..pending() };
+        let order = order("o-1");
+        let by_note = applied(pending.decide(&Command::Convert(&order, &refunded(1).adjustments), at(10)));
+        assert!(matches!(by_note.state, State::Voided { is_exact: false, .. }), "{by_note:?}");
     }
 
     #[test]
@@ -441,14 +633,14 @@ mod tests {
     fn an_order_below_the_terms_changes_nothing() {
         let mut strict = pending();
         strict.terms.minimum = money(501);
-        assert_eq!(strict.decide(&Command::Convert(&order("o-1")), at(10)), Decision::Refuse(Refusal::Unqualified));
+        assert_eq!(strict.decide(&convert(&order("o-1")), at(10)), Decision::Refuse(Refusal::Unqualified));
     }
 
     #[test]
     fn an_order_counts_only_for_a_sign_up_before_it() {
         let until = |millis| Order { latest_sign_up: at(millis), ..order("o-1") };
         let of_sign_up = |millis| Referral { created_at: at(5000), signed_up_at: Some(at(millis)), ..pending() };
-        let decide = |referral: Referral, order: Order| referral.decide(&Command::Convert(&order), at(6000));
+        let decide = |referral: Referral, order: Order| referral.decide(&convert(&order), at(6000));
         let refused = Decision::Refuse(Refusal::BeforeSignUp);
         assert_eq!(decide(of_sign_up(1000), until(999)), refused);
         assert_eq!(applied(decide(of_sign_up(1000), until(1000))).status(), Status::Converted);

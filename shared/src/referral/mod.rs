@@ -11,12 +11,13 @@ use self::reward::{Delivery, InstructionId, InstructionKind, Reward, RewardStatu
 pub use self::work::{Lane, Work};
 use crate::{
     domain::{
+        adjustments::Undone,
         code::Code,
         correlation::CorrelationId,
         device::Device,
         id::{OrderId, ProgramId, UserId},
         money::Money,
-        order::{AdjustmentCause, NotedAdjustment},
+        order::NotedAdjustment,
         time::Timestamp,
     },
     fraud::{self, FraudReason, Gate, UnknownReason},
@@ -45,6 +46,10 @@ pub struct Referral {
     /// Random marker of the invocation that wrote the referral. A retry recognises its own write by it. Items written by
     /// older versions have none.
     pub mark: Option<u32>,
+    /// Adjustments that an earlier version stored here, of orders that had not arrived yet.
+    pub notes: Vec<NotedAdjustment>,
+    /// An order of this referee that has adjustments but did not convert the referral, or has not yet.
+    pub adjusted_order: Option<AdjustedOrder>,
     /// Incremented by every write. A write that depends on a read requires the `rev` that was read.
     pub rev: u64,
     pub state: State,
@@ -54,10 +59,7 @@ pub struct Referral {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
     /// Attributed, without a qualifying order.
-    Pending {
-        /// Adjustments of orders that have not arrived yet. When such an order arrives, it can void the referral.
-        adjustments: Vec<NotedAdjustment>,
-    },
+    Pending,
     /// An order qualified. The rewards are issued when the hold ends.
     Converted {
         conversion: Conversion,
@@ -75,6 +77,8 @@ pub enum State {
     Voided {
         at: Timestamp,
         reason: VoidReason,
+        /// Whether the conversion includes every adjustment of its order. An earlier version kept only the first one.
+        is_exact: bool,
         /// The conversion, if the referral had one.
         conversion: Option<Conversion>,
     },
@@ -90,6 +94,33 @@ pub struct Conversion {
     pub paid: Money,
     /// When the event was processed.
     pub at: Timestamp,
+    /// The number of this conversion of the referral. It is higher than 1 if an earlier conversion was undone.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub number: u32,
+    /// The version of the order's adjustments that this conversion includes.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub adjusted: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_first(number: &u32) -> bool {
+    *number == first()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_none(version: &u32) -> bool {
+    *version == 0
+}
+
+/// An order and the version of its adjustments that the referral knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdjustedOrder {
+    pub order: OrderId,
+    pub version: u32,
 }
 
 /// Both rewards of a referral.
@@ -134,7 +165,7 @@ pub enum Status {
     Pending,
     Converted,
     Rewarded,
-    /// Final.
+    /// Final, unless an order was undone and no reward was issued.
     Voided,
 }
 
@@ -169,6 +200,11 @@ impl VoidReason {
     pub fn all() -> impl Iterator<Item = Self> {
         let orders = [Self::OrderCancelled, Self::OrderRefunded, Self::PaymentDisputed];
         fraud::reasons_at(Gate::Issue).map(Self::Fraud).chain(orders)
+    }
+
+    /// Whether the reason is that the order no longer stands.
+    pub const fn is_of_order(self) -> bool {
+        matches!(self, Self::OrderCancelled | Self::OrderRefunded | Self::PaymentDisputed)
     }
 
     /// The name in HTTP answers, items, events and counters.
@@ -207,12 +243,12 @@ impl From<FraudReason> for VoidReason {
     }
 }
 
-impl From<AdjustmentCause> for VoidReason {
-    fn from(cause: AdjustmentCause) -> Self {
-        match cause {
-            AdjustmentCause::Cancelled => Self::OrderCancelled,
-            AdjustmentCause::Refunded(_) => Self::OrderRefunded,
-            AdjustmentCause::Disputed => Self::PaymentDisputed,
+impl From<Undone> for VoidReason {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Cancelled => Self::OrderCancelled,
+            Undone::Refunded => Self::OrderRefunded,
+            Undone::Disputed => Self::PaymentDisputed,
         }
     }
 }
@@ -221,7 +257,7 @@ impl Referral {
     /// The name of the state.
     pub fn status(&self) -> Status {
         match self.state {
-            State::Pending { .. } => Status::Pending,
+            State::Pending => Status::Pending,
             State::Converted { .. } => Status::Converted,
             State::Rewarded { .. } => Status::Rewarded,
             State::Voided { .. } => Status::Voided,
@@ -236,7 +272,7 @@ impl Referral {
     /// The conversion, also after the referral was voided.
     pub fn conversion(&self) -> Option<&Conversion> {
         match &self.state {
-            State::Pending { .. } => None,
+            State::Pending => None,
             State::Converted { conversion, .. } | State::Rewarded { conversion, .. } => Some(conversion),
             State::Voided { conversion, .. } => conversion.as_ref(),
         }
@@ -246,7 +282,7 @@ impl Referral {
     pub fn rewards(&self) -> Option<&Rewards> {
         match &self.state {
             State::Rewarded { rewards, .. } => Some(rewards),
-            State::Pending { .. } | State::Converted { .. } | State::Voided { .. } => None,
+            State::Pending | State::Converted { .. } | State::Voided { .. } => None,
         }
     }
 

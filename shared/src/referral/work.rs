@@ -36,7 +36,7 @@ impl Referral {
 /// The unfinished work in this state. An undelivered reward takes precedence over a refused one.
 fn work(state: &State) -> Option<Work> {
     match state {
-        State::Pending { .. } | State::Voided { .. } => None,
+        State::Pending | State::Voided { .. } => None,
         State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
         State::Rewarded { rewards, due_at, .. } => match rewards.undelivered().next() {
             Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),

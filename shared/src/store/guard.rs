@@ -6,6 +6,7 @@
 //! | [`step`] | a referral changes only as its machine allows, and only from the revision that was read |
 //! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
 //! | [`claim_order`] | an order converts the referral of one user |
+//! | [`adjust_order`] | each adjustment of an order is kept once, and of a dispute the latest state |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
 //! | [`end_code`], [`disable_code`] | only an existing code's expiry changes, and disabling a code does not prolong it |
 //! | [`name_code`], [`has_ended`] | of a user's codes in a program, at most one is live |
@@ -16,14 +17,15 @@ use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, t
 use super::{
     cursor::{ListCursor, WorkPartition},
     keys::{
-        self, CLAIMED_BY, CODE, DEVICES, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key, PAID, PK, REV, STATUS,
-        text,
+        self, ADJUSTMENTS, CLAIMED_BY, CODE, DEVICES, DISPUTE, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key,
+        PAID, PK, REV, STATUS, TTL, text,
     },
     write::Write,
 };
 use crate::{
     domain::{
         account::{Account, AccountFlag},
+        adjustments::Adjustments,
         code::Code,
         device::Device,
         id::UserId,
@@ -117,13 +119,53 @@ fn difference(before: &Item, after: &Item) -> Write {
 
 /// Claims an order for this user, unless someone has claimed it. A conflict returns the order.
 pub(super) fn claim_order(order: &Key, referee: &UserId, paid: AttributeValue) -> Write {
-    Write::update(order.attributes(), "SET #referee = :referee, #paid = :paid")
+    // DynamoDB deletes only items whose time is a number.
+    Write::update(order.attributes(), "SET #referee = :referee, #paid = :paid, #ttl = :never")
         .when(kept("attribute_not_exists(#referee)", "#referee", Mutant::OrderClaimedTwice))
         .name("#referee", CLAIMED_BY)
         .name("#paid", PAID)
+        .name("#ttl", TTL)
         .value(":referee", text(referee.as_str()))
         .value(":paid", paid)
+        .value(":never", AttributeValue::Null(true))
+        .returning_new()
         .returning_found()
+}
+
+/// Adds an adjustment, as an attribute, to an order that has fewer than [`Adjustments::MOST`], if it is new or the dispute's latest state. An order
+/// that no one claims is deleted at `until`. A conflict returns the order.
+pub(super) fn adjust_order(order: &Key, name: &str, value: AttributeValue, until: Timestamp) -> Write {
+    const ONCE: &str = "attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)";
+    const LATEST: &str =
+        "(attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)) OR #id < :value";
+    let is_dispute = name.starts_with(DISPUTE);
+    let condition = if is_dispute { kept(LATEST, "#id", Mutant::EarlierDisputeWins) } else { ONCE.to_owned() };
+    Write::update(order.attributes(), "SET #id = :value, #ttl = if_not_exists(#ttl, :until) ADD #count :one")
+        .when(condition)
+        .name("#id", name)
+        .name("#count", ADJUSTMENTS)
+        .name("#ttl", TTL)
+        .value(":value", value)
+        .value(":until", number(until.seconds()))
+        .value(":one", number(1))
+        .value(":most", number(Adjustments::MOST.into()))
+        .returning_new()
+        .returning_found()
+}
+
+/// Raises the number of an order's adjustments, if it is still the one that was read.
+pub(super) fn raise_adjustments(order: &Key, found: Option<u32>, to: u32) -> Write {
+    let write = Write::update(order.attributes(), "SET #count = :count")
+        .name("#count", ADJUSTMENTS)
+        .value(":count", number(to.into()));
+    match found {
+        Some(found) => write.when("#count = :found").value(":found", number(found.into())),
+        None => write.when("attribute_not_exists(#count)"),
+    }
+}
+
+fn number(number: i64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }
 
 /// Changes an account's flag unless a later change is stored. If a flag and a clearance have the same time, the flag

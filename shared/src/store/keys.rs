@@ -64,6 +64,18 @@ pub const EXPIRES_AT: &str = "expires_at";
 pub const CLAIMED_BY: &str = "referee";
 /// What was paid for an order, when it was claimed.
 pub const PAID: &str = "paid";
+/// When DynamoDB may delete an item, in seconds since 1970. Another type than a number: never.
+pub const TTL: &str = "ttl";
+/// The number of an order's adjustments.
+pub const ADJUSTMENTS: &str = "adjustments";
+/// Whether an order was cancelled.
+pub const CANCELLED: &str = "cancelled";
+/// The prefix of an order's refunds. The id follows.
+pub const REFUND: &str = "refund#";
+/// The prefix of refunds that the provider could not carry out.
+pub const REFUND_FAILED: &str = "refund_failed#";
+/// The prefix of an order's disputes.
+pub const DISPUTE: &str = "dispute#";
 /// The devices of an account, a set.
 pub const DEVICES: &str = "devices";
 
@@ -72,6 +84,11 @@ pub const WORK_SHARDS: u32 = 10;
 
 const REFERRAL_SK: &str = "REFERRAL";
 const ORDER_SK: &str = "ORDER";
+
+/// Whether an attribute of an order is an adjustment.
+pub(super) fn is_adjustment(name: &str) -> bool {
+    name == CANCELLED || [REFUND, REFUND_FAILED, DISPUTE].iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// An item's primary key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -31,7 +31,7 @@ pub use codes::{ExpiryChanged, Minted};
 pub use cursor::{InvalidCursor, ListCursor, WorkCursor, WorkPartition};
 use items::InvalidItem;
 use keys::{Item, Key};
-pub use orders::Claimed;
+pub use orders::{Adjusted, Claimed};
 pub use referrals::{Attributed, Outcome, Page, SignUpEvidence};
 pub use restore::{Repair, Restored, RestoredPage};
 pub use scan::Scanned;

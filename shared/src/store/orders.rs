@@ -1,14 +1,19 @@
-//! Orders: which user's referral an order may convert.
+//! Orders: which user's referral an order may convert, and what happened to it.
+
+use std::time::Duration;
 
 use super::{
     Store, StoreError, WriteResult, guard,
-    items::order::{claimed_by, to_paid},
-    keys::Key,
+    items::order::{from_order_item, to_attribute, to_paid},
+    keys::{Item, Key},
 };
 use crate::{
     domain::{
+        adjustments::{Adjustment, Adjustments},
         id::{OrderId, UserId},
         money::Money,
+        order::OrderRecord,
+        time::Timestamp,
     },
     mutant::{self, Mutant},
 };
@@ -17,10 +22,22 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claimed {
     /// The order belongs to its user now, or did so before.
-    Ours,
+    Ours(OrderRecord),
     /// Another user has claimed it.
     By(UserId),
 }
+
+/// The result of adjusting an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Adjusted {
+    /// The order as it is now. The adjustment is written, by this call or before, or the dispute has a later state.
+    Kept(OrderRecord),
+    /// The order has [`Adjustments::MOST`] adjustments. This one is not written.
+    Full,
+}
+
+/// How long the adjustments of an order that has not arrived are kept.
+pub(super) const UNCLAIMED: Duration = Duration::from_secs(90 * 86_400);
 
 impl Store {
     /// Claims an order for a user. A claim is never released. So an order converts one referral, and a repetition after a
@@ -30,15 +47,41 @@ impl Store {
     /// Returns an error when DynamoDB is unavailable or the item is invalid.
     pub async fn claim(&self, order: &OrderId, user: &UserId, paid: &Money) -> Result<Claimed, StoreError> {
         let write = guard::claim_order(&Key::order(order), user, to_paid(paid)?);
-        let found = match self.send(write, None).await? {
-            WriteResult::Written(_) => return Ok(Claimed::Ours),
-            WriteResult::Conflict(found) => found.map(claimed_by).transpose()?.flatten(),
+        let record = match self.send(write, None).await? {
+            WriteResult::Written(item) => return Ok(Claimed::Ours(found(order, item)?)),
+            WriteResult::Conflict(item) => found(order, item)?,
         };
-        match found {
-            Some(found) if found != *user || mutant::is(Mutant::OwnClaimNotRecognised) => Ok(Claimed::By(found)),
-            Some(_) => Ok(Claimed::Ours),
+        match &record.claimed_by {
+            Some(found) if found != user || mutant::is(Mutant::OwnClaimNotRecognised) => Ok(Claimed::By(found.clone())),
+            Some(_) => Ok(Claimed::Ours(record)),
             // Only a claimed order refuses the write, and a claim is never released.
             None => Err(StoreError::Contended("an order".to_owned())),
         }
     }
+
+    /// Writes an adjustment to its order, whether or not the order has arrived.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
+    pub async fn adjust(
+        &self,
+        order: &OrderId,
+        adjustment: &Adjustment,
+        now: Timestamp,
+    ) -> Result<Adjusted, StoreError> {
+        let (name, value) = to_attribute(adjustment)?;
+        let write = guard::adjust_order(&Key::order(order), &name, value, now.plus(UNCLAIMED));
+        let item = match self.send(write, None).await? {
+            WriteResult::Written(item) => return Ok(Adjusted::Kept(found(order, item)?)),
+            WriteResult::Conflict(item) => item.unwrap_or_default(),
+        };
+        let record = from_order_item(order, &item)?;
+        let is_full = !item.contains_key(&name) && record.adjustments.version >= Adjustments::MOST;
+        Ok(if is_full { Adjusted::Full } else { Adjusted::Kept(record) })
+    }
+}
+
+/// The order in an answer of the table.
+fn found(order: &OrderId, item: Option<Item>) -> Result<OrderRecord, StoreError> {
+    Ok(from_order_item(order, &item.unwrap_or_default())?)
 }

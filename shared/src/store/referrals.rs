@@ -38,8 +38,8 @@ pub enum Attributed {
 /// The result of a command. It contains the referral as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The step was written.
-    Applied(Referral),
+    /// This step was written.
+    Applied(Referral, Transition),
     /// An earlier command had the same effect.
     AlreadyDone(Referral),
     /// The command changes nothing.
@@ -181,7 +181,7 @@ impl Store {
                 Decision::AlreadyDone => return Ok(Outcome::AlreadyDone(referral)),
                 Decision::Refuse(reason) => return Ok(Outcome::Refused(reason, referral)),
                 Decision::Apply(after, transition) => match self.write(&referral, *after, transition).await? {
-                    WriteResult::Written(after) => return Ok(Outcome::Applied(after)),
+                    WriteResult::Written(after) => return Ok(Outcome::Applied(after, transition)),
                     WriteResult::Conflict(found) if mutant::is(Mutant::RefusedStepIsDone) => {
                         return Ok(Outcome::AlreadyDone(found));
                     }

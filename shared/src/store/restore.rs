@@ -8,12 +8,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::{
     Store, StoreError, WriteResult, guard,
     items::{account, code, order, referral::from_referral_item},
-    keys::{self, DUE_AT, Item, ItemKind, Key, text},
+    keys::{self, ADJUSTMENTS, DISPUTE, DUE_AT, Item, ItemKind, Key, PAID, text},
+    orders::UNCLAIMED,
     read_batch,
     write::Write,
 };
 use crate::{
-    domain::{account::Account, time::Timestamp},
+    domain::{account::Account, adjustments::Adjustments, time::Timestamp},
     referral::Referral,
 };
 
@@ -31,7 +32,8 @@ pub struct Repair {
 pub enum Restored {
     /// The table has no such item.
     Copied,
-    /// The table has an older or unreadable state of the referral, or misses a flag or a device of the account.
+    /// The table has an older or unreadable state of the referral, misses a flag or a device of the account, or misses the user or an
+    /// adjustment of the order.
     Repaired,
     /// The table has this item or a later state.
     Kept,
@@ -91,6 +93,7 @@ fn repair(key: &Key, item: &Item, found: Option<&Item>, resume: Timestamp) -> Re
     let (outcome, writes) = match (key.kind(), found) {
         (ItemKind::Referral, found) => of_referral(item, found, resume),
         (ItemKind::Account, Some(found)) => of_account(key, item, found, resume),
+        (ItemKind::Order, Some(found)) => of_order(key, item, found, resume),
         (_, None) => (Restored::Copied, vec![guard::copy(item.clone())]),
         (kind, Some(found)) if is_same(kind, item, found) => (Restored::Kept, Vec::new()),
         (_, Some(_)) => (Restored::Conflicting, Vec::new()),
@@ -141,8 +144,50 @@ fn of_account(key: &Key, item: &Item, found: &Item, resume: Timestamp) -> (Resto
     (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
 }
 
-/// Whether two items under one key are the same thing. A code never changes its owner, but can expire. An order never changes its
-/// user.
+/// Adds what the table's order misses: its user, and adjustments. An order never changes its user.
+fn of_order(key: &Key, item: &Item, found: &Item, resume: Timestamp) -> (Restored, Vec<Write>) {
+    let (Ok(user), Ok(current)) = (order::claimed_by(item), order::claimed_by(found)) else {
+        return (Restored::Unreadable, Vec::new());
+    };
+    let claim = match (user, current, item.get(PAID)) {
+        (Some(user), Some(current), _) if user != current => return (Restored::Conflicting, Vec::new()),
+        (Some(user), None, Some(paid)) => Some(guard::claim_order(key, &user, paid.clone())),
+        _ => None,
+    };
+    let missing: Vec<_> =
+        item.iter().filter(|(name, value)| keys::is_adjustment(name) && is_later(name, value, found)).collect();
+    let is_new = |(name, _): &&(&String, &AttributeValue)| !found.contains_key(*name);
+    let kept = found.keys().filter(|name| keys::is_adjustment(name)).count();
+    if kept + missing.iter().filter(is_new).count() > Adjustments::MOST as usize {
+        return (Restored::Conflicting, Vec::new());
+    }
+    let until = resume.plus(UNCLAIMED);
+    let adjustments = missing.iter().map(|(name, value)| guard::adjust_order(key, name, (*value).clone(), until));
+    let writes: Vec<Write> = claim.into_iter().chain(recount(key, item, found)).chain(adjustments).collect();
+    (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
+}
+
+/// Raises the count of an order above the restored one, unless both are equal. Referrals know adjustments by this count, and the
+/// two counts are of different adjustments.
+fn recount(key: &Key, item: &Item, found: &Item) -> Option<Write> {
+    let count = |item: &Item| item.get(ADJUSTMENTS)?.as_n().ok()?.parse::<u32>().ok();
+    let adjustments = |item: &Item| -> Item {
+        item.iter()
+            .filter(|(name, _)| keys::is_adjustment(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    let (restored, current) = (count(item)?, count(found).unwrap_or_default());
+    let is_same = restored == current && adjustments(item) == adjustments(found);
+    (current <= restored && !is_same).then(|| guard::raise_adjustments(key, count(found), restored + 1))
+}
+
+/// Whether the table's order does not have this adjustment, or has an earlier state of a dispute.
+fn is_later(name: &str, value: &AttributeValue, found: &Item) -> bool {
+    found.get(name).is_none_or(|current| name.starts_with(DISPUTE) && current.as_s().ok() < value.as_s().ok())
+}
+
+/// Whether two items under one key are the same thing. A code never changes its owner, but can expire.
 fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
     match kind {
         ItemKind::Code => {
@@ -153,11 +198,7 @@ fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
             let names = |item: &Item| code::from_owner_item(item.clone()).ok();
             names(item) == names(found)
         }
-        ItemKind::Order => {
-            let user = |item: &Item| order::claimed_by(item.clone()).ok();
-            user(item) == user(found)
-        }
-        ItemKind::Referral | ItemKind::Account | ItemKind::Other => true,
+        ItemKind::Referral | ItemKind::Account | ItemKind::Order | ItemKind::Other => true,
     }
 }
 
@@ -250,6 +291,47 @@ mod tests {
         let digest = serde_json::from_str("\"digest\"").unwrap();
         let repaired = repair(&key, &device, Some(&flagged(5)), at(0));
         assert_eq!(repaired.writes, [guard::remember_device(&key, &digest)]);
+    }
+
+    #[test]
+    fn an_order_gets_the_user_and_the_adjustments_that_it_misses() {
+        let key = Key::order(&"o-1".parse().unwrap());
+        let with = |attributes: &[(&str, &str)]| {
+            let mut item = key.attributes();
+            item.extend(attributes.iter().map(|(name, value)| ((*name).to_owned(), text(*value))));
+            item
+        };
+        let claimed = |user| with(&[("referee", user), ("paid", "500 USD")]);
+        let bob = "bob".parse().unwrap();
+        let repaired = repair(&key, &claimed("bob"), Some(&key.attributes()), at(0));
+        assert_eq!(repaired.outcome, Restored::Repaired);
+        assert_eq!(repaired.writes, [guard::claim_order(&key, &bob, text("500 USD"))]);
+        assert_eq!(repair(&key, &claimed("bob"), Some(&claimed("bob")), at(0)).outcome, Restored::Kept);
+        assert_eq!(repair(&key, &claimed("bob"), Some(&claimed("eve")), at(0)).outcome, Restored::Conflicting);
+        assert_eq!(repair(&key, &with(&[]), Some(&claimed("eve")), at(0)).outcome, Restored::Kept);
+
+        let adjusted = |name: &str, value: &str, count: u32| {
+            let mut item = with(&[(name, value)]);
+            item.insert(ADJUSTMENTS.to_owned(), AttributeValue::N(count.to_string()));
+            item
+        };
+        let added = |name, value: &str| guard::adjust_order(&key, name, text(value), at(0).plus(UNCLAIMED));
+        for (name, value) in [("refund#r-1", "1"), ("refund_failed#r-1", "1"), ("cancelled", "1"), ("dispute#", "5")] {
+            let restored = adjusted(name, value, 1);
+            let repaired = repair(&key, &restored, Some(&claimed("bob")), at(0));
+            assert_eq!(repaired.writes, [guard::raise_adjustments(&key, None, 2), added(name, value)]);
+            assert_eq!(repair(&key, &restored, Some(&restored), at(0)).outcome, Restored::Kept);
+        }
+        let later = repair(&key, &adjusted("dispute#", "5", 1), Some(&adjusted("dispute#", "4", 3)), at(0));
+        assert_eq!(later.writes, [added("dispute#", "5")]);
+        let earlier = repair(&key, &adjusted("dispute#", "4", 1), Some(&adjusted("dispute#", "5", 2)), at(0));
+        assert_eq!(earlier.outcome, Restored::Kept);
+        // Fewer writes lead to the same adjustments, so the counts do not have the same meaning.
+        let fewer = repair(&key, &adjusted("dispute#", "5", 2), Some(&adjusted("dispute#", "5", 1)), at(0));
+        assert_eq!(fewer.writes, [guard::raise_adjustments(&key, Some(1), 3)]);
+        let full: Vec<_> = (0..100).map(|number| format!("refund#r-{number}")).collect();
+        let full = with(&full.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>());
+        assert_eq!(repair(&key, &adjusted("cancelled", "1", 1), Some(&full), at(0)).outcome, Restored::Conflicting);
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Oracle {
     /// Checks the write of an order: its user never changes.
     pub(super) fn check_claim(&mut self, key: &str, item: &Value) {
         let order = key.strip_prefix("ORDER#").unwrap_or_default();
-        let user = item[keys::CLAIMED_BY]["S"].as_str().unwrap_or_default();
+        let Some(user) = item[keys::CLAIMED_BY]["S"].as_str() else { return };
         let before = self.claims.insert(order.to_owned(), user.to_owned());
         if before.is_some_and(|before| before != user) {
             self.fail(format!("{key}: claimed again, by {user}"));

@@ -2,12 +2,15 @@
 
 use referrals::{
     domain::{correlation::CorrelationId, time::Timestamp},
-    referral::{Referral, State as Phase, Status, VoidReason, reward::Side},
+    referral::{Status, reward::Side},
 };
 use serde_json::Value;
 
-use super::{Given, ORDER_AMOUNT, Oracle, codes::key_of};
-use crate::{clock, faults::Kind, history::Acknowledged};
+use super::{Given, Oracle, codes::key_of};
+use crate::{clock, faults::Kind};
+
+/// The types of events that adjust an order, in addition to those of payments.
+const ADJUSTMENTS: [&str; 3] = ["order.cancelled", "order.refunded", "order.refund_failed"];
 
 impl Oracle {
     // ----- The product -----------------------------------------------------------------------------------------------
@@ -64,31 +67,14 @@ impl Oracle {
                 let pending = referral.filter(|referral| referral.status() == Status::Pending);
                 pending.is_some_and(|referral| self.counts(order, referral)) && moments.created < began
             }
-            Some("order.cancelled" | "payment.disputed" | "order.refunded") => {
-                let converted = referral.filter(|referral| referral.status() == Status::Converted);
-                let by = converted.and_then(Referral::conversion);
-                by.is_some_and(|by| is_whole_of(event, by.order.as_str())) && moments.created < began
+            Some(kind) if kind.starts_with("payment.") || ADJUSTMENTS.contains(&kind) => {
+                return self.adjustment_acknowledged(event);
             }
             Some("account.flagged" | "account.cleared") => self.is_flag_lost(event),
             _ => false,
         };
         if is_lost {
             self.fail(format!("{user}: acknowledged too early: {} {}", event["detail-type"], event["detail"]));
-        }
-    }
-
-    /// Checks that a voided referral's order was really cancelled, refunded or disputed.
-    pub(super) fn check_void(&mut self, referral: &Referral, acknowledged: &[Acknowledged]) {
-        let Phase::Voided { reason, conversion: Some(conversion), .. } = &referral.state else { return };
-        let kind = match reason {
-            VoidReason::OrderCancelled => "order.cancelled",
-            VoidReason::OrderRefunded => "order.refunded",
-            VoidReason::PaymentDisputed => "payment.disputed",
-            VoidReason::Fraud(_) => return,
-        };
-        let is_it = |event: &Value| event["detail-type"] == kind && is_whole_of(event, conversion.order.as_str());
-        if !acknowledged.iter().any(|processed| is_it(&processed.event)) {
-            self.fail(format!("{}: voided as {reason:?}, but {} was not adjusted", referral.referee, conversion.order));
         }
     }
 
@@ -159,10 +145,4 @@ impl Oracle {
 
     /// From this number of transient faults on, an invocation may fail.
     const TOO_MANY_FAULTS: u32 = 2;
-}
-
-/// Whether the event cancels or refunds this order in full.
-fn is_whole_of(event: &Value, order: &str) -> bool {
-    let detail = &event["detail"];
-    detail["order_id"] == order && detail["amount"].as_u64().is_none_or(|amount| amount >= ORDER_AMOUNT)
 }

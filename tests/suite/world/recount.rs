@@ -34,13 +34,13 @@ fn count(tally: &mut Tally, referral: &Referral) {
     let created_at = referral.created_at;
     let mut happened = vec![(created_at, "attributed".to_owned())];
     let order = match &referral.state {
-        State::Pending { .. } => None,
+        State::Pending => None,
         State::Converted { conversion, .. } => Some((conversion, true)),
         State::Rewarded { conversion, rewards, .. } => {
             happened.push((rewards.issued_at, "rewarded".to_owned()));
             Some((conversion, true))
         }
-        State::Voided { at, reason, conversion } => {
+        State::Voided { at, reason, conversion, .. } => {
             let reason = serde_json::to_value(reason).unwrap();
             happened.push((*at, format!("voided.{}", reason.as_str().unwrap())));
             conversion.as_ref().map(|conversion| (conversion, false))

@@ -51,7 +51,7 @@ pub(crate) async fn one(app: &App, reward: &str, call: &Call) -> Result<Response
 async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) -> Result<Option<Referral>, Problem> {
     let command = Command::Resend(id, call.now.plus(app.grace));
     let resent = match app.store.apply(referral, |found| found.decide(&command, call.now)).await? {
-        Outcome::Applied(resent) => resent,
+        Outcome::Applied(resent, _) => resent,
         Outcome::AlreadyDone(_) => return Ok(None),
         Outcome::Refused(..) => return Err(reward_not_found()),
     };

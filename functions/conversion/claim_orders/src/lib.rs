@@ -6,7 +6,8 @@
 use command::with_retries;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use referrals::{
-    referral::Referral,
+    domain::time::Timestamp,
+    referral::{Referral, machine::Command},
     store::{Claimed, Store, StoreError},
 };
 
@@ -46,12 +47,12 @@ impl Report {
 ///
 /// # Errors
 /// Returns an error when DynamoDB is unavailable.
-pub async fn claim_orders(store: &Store, on_page: impl Fn(u64)) -> Result<Report, StoreError> {
+pub async fn claim_orders(store: &Store, now: Timestamp, on_page: impl Fn(u64)) -> Result<Report, StoreError> {
     let (mut report, mut next) = (Report::default(), None);
     loop {
         let page = store.scan(next).await?;
         report.unreadable += page.unreadable;
-        let claims = page.referrals.iter().map(|referral| with_retries(move || claim(store, referral)));
+        let claims = page.referrals.iter().map(|referral| with_retries(move || claim(store, referral, now)));
         let claims: Vec<_> = stream::iter(claims).buffered(CONCURRENCY).try_collect().await?;
         page.referrals.iter().zip(claims).for_each(|(referral, claimed)| report.add(referral, claimed));
         on_page(page.looked_at);
@@ -62,8 +63,13 @@ pub async fn claim_orders(store: &Store, on_page: impl Fn(u64)) -> Result<Report
     }
 }
 
-/// Claims the order that converted a referral; `None` if none has.
-async fn claim(store: &Store, referral: &Referral) -> Result<Option<Claimed>, StoreError> {
+/// Claims the order that converted a referral, and applies the adjustments that arrived without a user; `None` if no order has.
+async fn claim(store: &Store, referral: &Referral, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
     let Some(conversion) = referral.conversion() else { return Ok(None) };
-    store.claim(&conversion.order, &referral.referee, &conversion.paid).await.map(Some)
+    let claimed = store.claim(&conversion.order, &referral.referee, &conversion.paid).await?;
+    if let Claimed::Ours(record) = &claimed {
+        let adjust = Command::Adjust(record);
+        store.apply(referral.clone(), |referral| referral.decide(&adjust, now)).await?;
+    }
+    Ok(Some(claimed))
 }

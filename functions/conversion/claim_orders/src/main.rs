@@ -3,10 +3,15 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser;
-use referrals::{aws, runtime::Env, store::Store};
+use referrals::{
+    aws,
+    runtime::{Call, Env},
+    store::Store,
+};
 
 /// Claims the orders of referrals that a version without claims converted.
 ///
@@ -31,7 +36,9 @@ async fn main() -> ExitCode {
 async fn run(table: &str) -> Result<bool, Box<dyn std::error::Error>> {
     let store = Store::new(&aws_sdk_dynamodb::Client::new(&aws::config(&Env::process())?), table);
     let bar = command::progress_bar(store.size().await?, "items")?;
-    let report = claim_orders::claim_orders(&store, |items| command::advance(&bar, items)).await?;
+    let report =
+        claim_orders::claim_orders(&store, Call::begin(Duration::ZERO)?.now, |items| command::advance(&bar, items))
+            .await?;
     bar.finish();
     let mut out = io::stdout().lock();
     report.attention.iter().try_for_each(|line| writeln!(out, "{line}"))?;

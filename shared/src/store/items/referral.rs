@@ -8,7 +8,7 @@ use crate::{
         code::Code, correlation::CorrelationId, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp,
     },
     program::Terms,
-    referral::{Conversion, Referral, Rewards, State, Status, VoidReason},
+    referral::{AdjustedOrder, Conversion, Referral, Rewards, State, Status, VoidReason},
     store::keys::{self, Item, Key, WORK_SHARDS},
 };
 
@@ -27,10 +27,12 @@ struct ReferralItem {
     correlation_id: Option<CorrelationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adjusted_order: Option<AdjustedOrder>,
     rev: u64,
     status: Status,
     #[serde(rename = "withdrawn", default, skip_serializing_if = "Vec::is_empty")]
-    adjustments: Vec<NotedAdjustment>,
+    notes: Vec<NotedAdjustment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     conversion: Option<Conversion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +49,8 @@ struct ReferralItem {
 struct Voided {
     at: Timestamp,
     reason: VoidReason,
+    #[serde(rename = "exact", default, skip_serializing_if = "std::ops::Not::not")]
+    is_exact: bool,
 }
 
 /// The item of a referral.
@@ -56,8 +60,8 @@ struct Voided {
 pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
     let work = referral.work();
     let voided = match &referral.state {
-        State::Voided { at, reason, .. } => Some(Voided { at: *at, reason: *reason }),
-        State::Pending { .. } | State::Converted { .. } | State::Rewarded { .. } => None,
+        State::Voided { at, reason, is_exact, .. } => Some(Voided { at: *at, reason: *reason, is_exact: *is_exact }),
+        State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
     };
     let item = ReferralItem {
         referrer: keys::referrer_partition(&referral.referrer),
@@ -69,12 +73,10 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
         signed_up_at: referral.signed_up_at,
         correlation_id: referral.correlation_id.clone(),
         mark: referral.mark,
+        adjusted_order: referral.adjusted_order.clone(),
         rev: referral.rev,
         status: referral.status(),
-        adjustments: match &referral.state {
-            State::Pending { adjustments } => adjustments.clone(),
-            _ => Vec::new(),
-        },
+        notes: referral.notes.clone(),
         conversion: referral.conversion().cloned(),
         rewards: referral.rewards().cloned(),
         voided,
@@ -117,7 +119,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         referee,
         referrer: keys::referrer_of(&item.referrer)?,
         created_at,
-        state: read_state(item.status, item.adjustments, item.conversion, item.rewards, item.voided, item.due_at)?,
+        state: read_state(item.status, item.conversion, item.rewards, item.voided, item.due_at)?,
         code: item.code,
         program: item.program,
         terms: item.terms,
@@ -125,6 +127,8 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         signed_up_at: item.signed_up_at,
         correlation_id: item.correlation_id,
         mark: item.mark,
+        notes: item.notes,
+        adjusted_order: item.adjusted_order,
         rev: item.rev,
     })
 }
@@ -132,14 +136,13 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
 /// Builds the state from the attributes; `None` when some are missing.
 fn read_state(
     status: Status,
-    adjustments: Vec<NotedAdjustment>,
     conversion: Option<Conversion>,
     rewards: Option<Rewards>,
     voided: Option<Voided>,
     due_at: Option<Timestamp>,
 ) -> Option<State> {
     match status {
-        Status::Pending => Some(State::Pending { adjustments }),
+        Status::Pending => Some(State::Pending),
         Status::Converted => Some(State::Converted { conversion: conversion?, due_at: due_at? }),
         Status::Rewarded => {
             let rewards = rewards?;
@@ -147,6 +150,11 @@ fn read_state(
             let due_at = due_at.unwrap_or(rewards.issued_at);
             Some(State::Rewarded { conversion: conversion?, rewards, due_at })
         }
-        Status::Voided => voided.map(|voided| State::Voided { at: voided.at, reason: voided.reason, conversion }),
+        Status::Voided => voided.map(|voided| State::Voided {
+            at: voided.at,
+            reason: voided.reason,
+            is_exact: voided.is_exact,
+            conversion,
+        }),
     }
 }

@@ -6,11 +6,12 @@ use fastrand::Rng;
 use referrals::{
     domain::{
         account::AccountFlag,
+        adjustments::{Adjustment, Adjustments, Dispute},
         code::{Code, ExpiryChange, OwnedCode},
         device::Device,
         id::{ProgramId, UserId},
         money::Money,
-        order::{AdjustmentCause, Order, OrderAdjustment},
+        order::{Order, OrderRecord},
         time::Timestamp,
     },
     fraud::FraudReason,
@@ -27,7 +28,7 @@ use referrals::{
 use super::twins::{TABLE, Twins};
 
 /// Shapes that every run must contain: each condition at least once.
-pub(super) const EXPECTED: [&str; 21] = [
+pub(super) const EXPECTED: [&str; 25] = [
     "GetItem",
     "BatchGetItem",
     "PutItem [attribute_not_exists(#pk)]",
@@ -40,8 +41,12 @@ pub(super) const EXPECTED: [&str; 21] = [
     "[attribute_not_exists(#devices) OR size(#devices) < :most|ADD #devices :devices]",
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest OR (#at = :at AND #flagged <> :flagged)|",
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest|SET #flagged = :flagged, #at = :at REMOVE #reason]",
-    "UpdateItem [attribute_not_exists(#referee)|SET #referee = :referee, #paid = :paid]",
-    "[#rev = :rev AND #status IN (:pending)|",
+    "UpdateItem [attribute_not_exists(#referee)|SET #referee = :referee, #paid = :paid, #ttl = :never]",
+    "[attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)|",
+    "[(attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)) OR #id < :value|",
+    "[#rev = :rev AND #status IN (:pending, :voided)|",
+    "[#rev = :rev AND #status IN (:voided)|",
+    "[#rev = :rev AND #status IN (:pending, :converted, :voided)|",
     "[#rev = :rev AND #status IN (:converted)|",
     "[#rev = :rev AND #status IN (:pending, :converted)|",
     "[#rev = :rev AND #status IN (:rewarded)|",
@@ -67,8 +72,10 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         created_at: Timestamp::from_millis(0).unwrap(),
         signed_up_at: None,
         mark: None,
+        notes: Vec::new(),
+        adjusted_order: None,
         rev: 1,
-        state: State::Pending { adjustments: Vec::new() },
+        state: State::Pending,
     }
 }
 
@@ -127,14 +134,20 @@ impl History {
     }
 
     async fn step(&mut self) {
-        match self.rng.u32(0..18) {
+        match self.rng.u32(0..20) {
             0 | 1 => self.mint().await,
             2 => self.look_up().await,
             14..=16 => self.change_code().await,
             17 => self.claim().await,
+            18 => self.adjust().await,
             3..=4 => self.attribute().await,
-            5..=8 => self.advance().await,
-            9 => self.write_from_a_past_read().await,
+            5..=8 => {
+                let referee = self.person();
+                for _ in 0..self.rng.u32(1..12) {
+                    self.advance(&referee).await;
+                }
+            }
+            9 | 19 => self.write_from_a_past_read().await,
             10 => self.standing().await,
             11 => self.facts().await,
             12 => self.work().await,
@@ -162,6 +175,19 @@ impl History {
         let user = self.person();
         let order = self.order(&user);
         self.store.claim(&order.id, &order.user, &order.paid).await.unwrap();
+    }
+
+    async fn adjust(&mut self) {
+        let user = self.person();
+        let (order, now) = (self.order(&user), self.at());
+        let refund = || "r-1".parse().unwrap();
+        let adjustment = match self.rng.u32(0..5) {
+            0 => Adjustment::Cancelled,
+            1 => Adjustment::Refunded(refund(), order.paid),
+            2 => Adjustment::RefundFailed(refund()),
+            _ => Adjustment::Disputed(Dispute { id: None, at: self.at(), is_won: self.rng.bool() }),
+        };
+        self.store.adjust(&order.id, &adjustment, now).await.unwrap();
     }
 
     async fn look_up(&mut self) {
@@ -200,40 +226,52 @@ impl History {
             created_at: self.at(),
             signed_up_at: self.rng.bool().then(|| self.at()),
             mark: self.rng.bool().then(|| self.rng.u32(..)),
+            notes: Vec::new(),
+            adjusted_order: None,
             rev: 1,
-            state: State::Pending { adjustments: Vec::new() },
+            state: State::Pending,
         };
         self.store.attribute(referral).await.unwrap();
     }
 
+    /// The order that converted a referral, with adjustments that the referral may not know.
+    fn record(&mut self, read: &Referral, order: &Order) -> OrderRecord {
+        let id = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
+        let known = read.conversion().map_or(0, |conversion| conversion.adjusted);
+        let (version, is_cancelled) = (known + self.rng.u32(0..3), self.rng.bool());
+        let adjustments = Adjustments { version, is_cancelled, ..Adjustments::default() };
+        OrderRecord { id, claimed_by: Some(read.referee.clone()), paid: None, adjustments }
+    }
+
     /// Reads a referral and applies a command that fits its state, or any command.
-    async fn advance(&mut self) {
-        let referee = self.person();
-        let Some(read) = self.store.referral(&referee).await.unwrap() else { return };
+    async fn advance(&mut self, referee: &UserId) {
+        let Some(read) = self.store.referral(referee).await.unwrap() else { return };
         self.read.push(read.clone());
         let read = if self.rng.u32(0..4) == 0 { self.rng.choice(&self.read).unwrap().clone() } else { read };
-        let (order, cause) =
-            (self.order(&referee), self.rng.choice([AdjustmentCause::Cancelled, AdjustmentCause::Disputed]).unwrap());
-        let converted_by = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
-        let adjustment = OrderAdjustment { order: converted_by, user: referee, cause };
+        let order = self.order(referee);
+        let record = self.record(&read, &order);
         let id = read.reward_id(self.rng.choice(Side::BOTH).unwrap());
         let now = self.at();
         let until = now.plus(Duration::from_secs(self.rng.u64(0..3)));
         let fit = match read.state {
-            State::Pending { .. } => Command::Convert(&order),
-            State::Converted { .. } if self.rng.u32(0..3) > 0 => Command::Issue,
-            State::Converted { .. } => Command::Adjust(&adjustment),
+            State::Pending => Command::Convert(&order, Adjustments::NONE),
+            State::Converted { .. } if self.rng.bool() => Command::Issue,
+            State::Converted { .. } => Command::Adjust(&record),
             State::Rewarded { .. } => match self.rng.u32(0..6) {
                 0 => Command::MarkDelivered(&id),
                 1..=3 => Command::MarkFailed(&id, "400 no", 0),
                 4 => Command::Claim(until),
                 _ => Command::Resend(&id, until),
             },
-            State::Voided { .. } => Command::Void(FraudReason::RefereeFlagged.into()),
+            State::Voided { .. } => match self.rng.u32(0..6) {
+                0 => Command::Convert(&order, Adjustments::NONE),
+                1..=4 => Command::Adjust(&record),
+                _ => Command::Void(FraudReason::RefereeFlagged.into()),
+            },
         };
         let event = if self.rng.u32(0..8) == 0 { Command::Void(FraudReason::ReferrerFlagged.into()) } else { fit };
         let stepped = self.store.apply(read, |read| read.decide(&event, now)).await;
-        if let Ok(Outcome::Applied(taken)) = stepped {
+        if let Ok(Outcome::Applied(taken, _)) = stepped {
             self.read.push(taken);
         }
     }
@@ -245,12 +283,13 @@ impl History {
             before.rev += 1;
         }
         let order = self.order(&before.referee);
+        let record = self.record(&before, &order);
         let id = before.reward_id(self.rng.choice(Side::BOTH).unwrap());
         let event = match before.state {
-            State::Pending { .. } => Command::Convert(&order),
+            State::Pending => Command::Convert(&order, Adjustments::NONE),
             State::Converted { .. } => Command::Issue,
             State::Rewarded { .. } => Command::MarkDelivered(&id),
-            State::Voided { .. } => return,
+            State::Voided { .. } => Command::Adjust(&record),
         };
         let now = self.at();
         if let Decision::Apply(after, verb) = before.decide(&event, now) {

@@ -17,6 +17,8 @@ use super::{
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Update {
     set: Vec<(String, Value)>,
+    /// The attributes of `set` that keep their value if they have one.
+    kept: BTreeSet<String>,
     remove: Vec<String>,
     add: Vec<(String, Value)>,
 }
@@ -47,7 +49,12 @@ impl Update {
         match clause {
             "SET" => {
                 words.expect("=")?;
-                self.set.push((attribute, words.value()?));
+                let value = if words.function("if_not_exists") {
+                    self.if_not_exists(&attribute, words)?
+                } else {
+                    words.value()?
+                };
+                self.set.push((attribute, value));
             }
             "ADD" => {
                 let value = words.value()?;
@@ -62,6 +69,18 @@ impl Update {
             _ => self.remove.push(attribute),
         }
         Ok(())
+    }
+
+    /// Parses the rest of `if_not_exists(#a, :value)`, which is supported for the attribute that is set.
+    fn if_not_exists(&mut self, attribute: &str, words: &mut Words<'_>) -> Result<Value, DynamoError> {
+        if words.attribute()? != attribute {
+            return Err(words.unexpected());
+        }
+        words.expect(",")?;
+        let value = words.value()?;
+        words.expect(")")?;
+        self.kept.insert(attribute.to_owned());
+        Ok(value)
     }
 
     /// Refuses two changes of one attribute.
@@ -95,6 +114,9 @@ impl Update {
     /// Applies the update to an item.
     pub(crate) fn apply(&self, item: &mut Item) -> Result<(), DynamoError> {
         for (attribute, value) in &self.set {
+            if self.kept.contains(attribute) && item.contains_key(attribute) {
+                continue;
+            }
             item.insert(attribute.clone(), value.clone());
         }
         for attribute in &self.remove {

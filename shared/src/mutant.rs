@@ -163,6 +163,18 @@ mutants! {
     DisputeWonIgnored,
     /// An order that stands again does not convert.
     RestoredOrderIgnored,
+    /// An order that arrives during the hold of another one is not kept.
+    CandidateForgotten,
+    /// The referral is voided although a candidate stands.
+    CandidateIgnored,
+    /// A candidate converts although it was undone.
+    UndoneCandidateConverts,
+    /// An adjustment of a candidate has no effect on it.
+    CandidateNotAdjusted,
+    /// An order that was undone is forgotten when another one converts.
+    UndoneOrderForgotten,
+    /// The hold of a candidate begins with that of the earlier order.
+    HoldOfEarlierOrder,
     /// Earlier adjustments of an order replace later ones.
     OlderAdjustmentsMerged,
     /// An adjustment of an order that is claimed, and has not converted yet, leaves the referral's revision unchanged.

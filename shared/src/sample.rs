@@ -1,7 +1,12 @@
 //! Sample referrals for the unit tests: alice referred bob, who placed an order. The hold is one second.
 
 use crate::{
-    domain::{adjustments::Adjustments, money::Money, order::Order, time::Timestamp},
+    domain::{
+        adjustments::Adjustments,
+        money::Money,
+        order::{Order, OrderRecord},
+        time::Timestamp,
+    },
     program::Program,
     referral::{
         Referral, State,
@@ -51,6 +56,7 @@ pub(crate) fn pending() -> Referral {
         signed_up_at: None,
         mark: Some(7),
         notes: Vec::new(),
+        candidates: Vec::new(),
         adjusted_order: None,
         rev: 1,
         state: State::Pending,
@@ -58,7 +64,7 @@ pub(crate) fn pending() -> Referral {
 }
 
 pub(crate) fn converted() -> Referral {
-    applied(pending().decide(&Command::Convert(&order("o-1"), Adjustments::NONE), at(10)))
+    applied(pending().decide(&convert(&order("o-1")), at(10)))
 }
 
 pub(crate) fn rewarded() -> Referral {
@@ -68,4 +74,29 @@ pub(crate) fn rewarded() -> Referral {
 /// The id of this side's grant.
 pub(crate) fn grant(side: Side) -> InstructionId {
     pending().reward_id(side)
+}
+
+/// The command for an order to which nothing has happened.
+pub(crate) fn convert(order: &Order) -> Command<'_> {
+    Command::Convert(order, Adjustments::NONE)
+}
+
+/// The order with these adjustments, claimed by bob.
+pub(crate) fn adjusted(order: &str, version: u32, adjust: impl FnOnce(&mut Adjustments)) -> OrderRecord {
+    let mut adjustments = Adjustments { version, ..Adjustments::default() };
+    adjust(&mut adjustments);
+    let claimed_by = Some("bob".parse().unwrap());
+    OrderRecord { id: order.parse().unwrap(), claimed_by, paid: Some(money(500)), adjustments }
+}
+
+pub(crate) fn cancelled(order: &str) -> OrderRecord {
+    adjusted(order, 1, |all| all.is_cancelled = true)
+}
+
+pub(crate) fn disputed(version: u32, is_open: bool) -> OrderRecord {
+    adjusted("o-1", version, |all| all.disputes = [(None, is_open)].into())
+}
+
+pub(crate) fn refunded(amount: u64) -> OrderRecord {
+    adjusted("o-1", 1, |all| all.refunds = [("r".parse().unwrap(), money(amount))].into())
 }

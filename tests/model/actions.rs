@@ -137,7 +137,7 @@ impl Protocol {
             Fault::BusRefuses(index) => {
                 let process = world.running.remove(index);
                 self.commit(world, &process);
-                let claimed = process.target.clone();
+                let claimed = process.target.clone().map(|(_, claimed)| claimed);
                 self.decide(world, process, Change::ClaimForAMinute, claimed);
                 self.drop_stale_reads(world);
             }
@@ -161,8 +161,7 @@ impl Protocol {
     /// The first step of an invocation: takes its trigger and reads the item.
     fn start(&self, world: &mut World, task: Task) {
         let found = world.item.clone();
-        let mut process =
-            Process { task, step: Step::ReadAccounts, read: None, target: None, was_retried: false, observed: false };
+        let mut process = Process::new(task);
         match task {
             Task::Event(event) => {
                 world.pending_events[event as usize] -= 1;
@@ -243,7 +242,12 @@ impl Protocol {
         (process.step, process.read, process.target, process.was_retried) = (Step::Write(change), None, None, false);
         if let Some(found) = found {
             match decide_change(&found, change, world) {
-                Decision::Apply(after, _) => (process.read, process.target) = (Some(found), Some(Arc::from(after))),
+                Decision::Apply(_, Transition::KeepCandidate) if self.mistake == Some(Mistake::NoCandidates) => {
+                    return acknowledge(world, &process);
+                }
+                Decision::Apply(after, transition) => {
+                    (process.read, process.target) = (Some(found), Some((transition, Arc::from(after))));
+                }
                 Decision::AlreadyDone | Decision::Refuse(_) => return acknowledge(world, &process),
             }
         }
@@ -269,9 +273,8 @@ impl Protocol {
 
     /// The condition of a write.
     pub(crate) fn may_commit(&self, world: &World, process: &Process) -> bool {
-        let (Step::Write(change), Some(read)) = (process.step, &process.read) else { return false };
-        let Some(target) = &process.target else { return false };
-        let is_allowed = transition(change, target.status()).allowed_from().any(|status| status == world.item.status());
+        let (Some(read), Some((transition, _))) = (&process.read, &process.target) else { return false };
+        let is_allowed = transition.allowed_from().any(|status| status == world.item.status());
         match self.mistake {
             Some(Mistake::NoCondition) => true,
             Some(Mistake::NoRevision) => is_allowed,
@@ -281,7 +284,7 @@ impl Protocol {
 
     /// Applies a write: item, index and stream change together.
     fn commit(&self, world: &mut World, process: &Process) {
-        let (Step::Write(change), Some(after)) = (process.step, &process.target) else { return };
+        let (Step::Write(change), Some((transition, after))) = (process.step, &process.target) else { return };
         let before = std::mem::replace(&mut world.item, after.clone());
         world.indexed = after.work();
         if self.mistake == Some(Mistake::UnlistedAtIssue) && change == Change::Issue {
@@ -293,16 +296,17 @@ impl Protocol {
         }
 
         let history = &mut world.history;
-        history.invalid_transition |= next(before.status(), transition(change, after.status())) != Some(after.status());
+        history.invalid_transition |= next(before.status(), *transition) != Some(after.status());
+        history.conversions += u8::from(matches!(transition, Transition::Convert | Transition::ConvertNext));
         match change {
-            Change::Convert(_) => history.conversions += u8::from(after.status() == Status::Converted),
+            Change::Convert(_) => {}
             Change::Issue => {
                 history.issued_to_flagged |= process.observed;
                 history.issued_early |= before.work().is_some_and(|work| work.at > world.now);
             }
             Change::Deliver(side) => *history.marked.of_mut(side) = true,
-            Change::Cancel if before.status() == Status::Pending => history.cancelled_before_order = true,
-            Change::Cancel => history.cancelled = true,
+            Change::Cancel if has_first(&before) => history.cancelled = true,
+            Change::Cancel => history.cancelled_before_order = true,
             Change::Void | Change::Claim | Change::ClaimForAMinute | Change::Fail(..) | Change::Resend(_) => {}
         }
     }
@@ -310,8 +314,8 @@ impl Protocol {
     /// After the write: announces again if needed, and acknowledges the trigger.
     fn after_write(&self, world: &mut World, mut process: Process, change: Change) {
         match (change, process.target.take()) {
-            (Change::Claim, Some(claimed)) => enqueue(world, reannounced(&claimed, None)),
-            (Change::Resend(side), Some(resent)) => enqueue(world, reannounced(&resent, Some(side))),
+            (Change::Claim, Some((_, claimed))) => enqueue(world, reannounced(&claimed, None)),
+            (Change::Resend(side), Some((_, resent))) => enqueue(world, reannounced(&resent, Some(side))),
             (Change::Deliver(_), _) if self.mistake == Some(Mistake::MarkedBeforeCall) => {
                 (process.step, process.read, process.was_retried) = (Step::Call, None, false);
                 return world.running.push(process);
@@ -450,6 +454,7 @@ fn acknowledge(world: &mut World, process: &Process) {
 fn record_acknowledged(world: &mut World, process: &Process) {
     match process.task {
         Task::Event(Event::Cancellation) => world.history.cancellation_acknowledged |= process.observed,
+        Task::Event(Event::OtherOrder) => world.history.other_acknowledged = true,
         _ => world.history.order_acknowledged = true,
     }
 }
@@ -461,20 +466,10 @@ fn side_of(task: Task) -> Side {
     }
 }
 
-/// The state machine's transition for a change with this result.
-fn transition(change: Change, to: Status) -> Transition {
-    match change {
-        // The order was cancelled before it arrived.
-        Change::Convert(_) if to == Status::Voided => Transition::Void,
-        Change::Convert(_) => Transition::Convert,
-        Change::Cancel if to == Status::Voided => Transition::Undo,
-        Change::Cancel => Transition::Adjust,
-        Change::Issue => Transition::Issue,
-        Change::Void => Transition::Void,
-        Change::Claim | Change::ClaimForAMinute => Transition::Claim,
-        Change::Deliver(_) | Change::Fail(..) => Transition::RecordAnswer,
-        Change::Resend(_) => Transition::Resend,
-    }
+/// Whether the first order converted the referral, or is a candidate.
+fn has_first(referral: &Referral) -> bool {
+    let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
+    referral.conversion().into_iter().chain(candidates).any(|conversion| conversion.order == order(Event::Order).id)
 }
 
 /// Runs the real state machine with the command for a change.

@@ -58,4 +58,6 @@ pub(crate) enum Mistake {
     CachedAccounts,
     /// The issue does not wait for the end of the hold.
     NoHold,
+    /// An order that arrives during the hold of another one is not kept.
+    NoCandidates,
 }

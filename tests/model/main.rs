@@ -179,6 +179,7 @@ fn pending(hold: u32) -> Referral {
         signed_up_at: None,
         mark: None,
         notes: Vec::new(),
+        candidates: Vec::new(),
         adjusted_order: None,
         rev: 1,
         state: State::Pending,

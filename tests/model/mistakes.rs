@@ -85,3 +85,8 @@ fn cached_accounts() {
 fn an_issue_before_the_hold_ends() {
     violates(Mistake::NoHold, "no reward is issued before the hold ends");
 }
+
+#[test]
+fn an_order_that_is_not_kept() {
+    violates(Mistake::NoCandidates, "an order that stands converts, now or after another one");
+}

@@ -17,7 +17,7 @@ type Holds = fn(&Protocol, &World) -> bool;
 /// Stateright's `eventually` misses violations hidden by cycles or joining paths. So liveness is expressed as
 /// properties of finished states, in which the service has no work left. A separate test checks that every path ends in
 /// one.
-const ALWAYS: [(&str, Holds); 14] = [
+const ALWAYS: [(&str, Holds); 15] = [
     ("each write is a transition of the state machine", |_, world| !world.history.invalid_transition),
     ("at most one conversion, or a second one after a cancellation", |_, world| {
         let is_cancelled = world.history.cancelled || world.history.cancelled_before_order;
@@ -45,8 +45,12 @@ const ALWAYS: [(&str, Holds); 14] = [
     }),
     ("no event is acknowledged without its effect", |_, world| {
         let history = &world.history;
-        (!history.order_acknowledged || world.item.conversion().is_some())
+        (!(history.order_acknowledged || history.other_acknowledged) || world.item.conversion().is_some())
             && (!history.cancellation_acknowledged || world.item.status() != Status::Converted || !by_first(world))
+    }),
+    ("an order that stands converts, now or after another one", |_, world| {
+        let is_voided = world.item.status() == Status::Voided && !world.history.ever_flagged;
+        !world.history.other_acknowledged || (world.item.status() != Status::Pending && !is_voided)
     }),
     ("an order cancelled before it arrives voids the referral", |_, world| {
         !world.history.cancelled_before_order || !by_first(world) || world.item.status() == Status::Voided
@@ -60,7 +64,7 @@ const ALWAYS: [(&str, Holds); 14] = [
         !is_finished(protocol, world)
             || match world.item.status() {
                 // No order arrived.
-                Status::Pending => !world.history.order_acknowledged,
+                Status::Pending => !world.history.order_acknowledged && !world.history.other_acknowledged,
                 Status::Converted => false,
                 Status::Rewarded => Side::BOTH.into_iter().all(|side| {
                     (is(world, side, RewardStatus::Failed) && lane(world) == Some(Lane::Attention))
@@ -75,7 +79,7 @@ const ALWAYS: [(&str, Holds); 14] = [
 ];
 
 /// States that must be reachable. Otherwise the model would be too small to prove anything.
-const SOMETIMES: [(&str, Holds); 8] = [
+const SOMETIMES: [(&str, Holds); 9] = [
     ("both rewards are paid", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
@@ -88,6 +92,10 @@ const SOMETIMES: [(&str, Holds); 8] = [
     ("a cancellation arrives before its order", |_, world| world.history.cancelled_before_order),
     ("another order converts after a cancellation", |_, world| {
         world.history.cancelled && world.item.status() == Status::Converted && !by_first(world)
+    }),
+    ("a candidate converts after a cancellation", |_, world| {
+        let undone = world.item.candidates.iter().any(|candidate| candidate.is_undone);
+        undone && world.item.status() == Status::Rewarded
     }),
     ("a refused reward waits for an operator", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))

@@ -10,7 +10,7 @@ use std::{
 use referrals::{
     domain::time::Timestamp,
     lifecycle::issue::due_for_sweep,
-    referral::{Lane, Referral, Status, Work, reward::Side},
+    referral::{Lane, Referral, Status, Work, machine::Transition, reward::Side},
 };
 
 use crate::GRACE;
@@ -105,13 +105,20 @@ pub(crate) struct Process {
     pub(crate) step: Step,
     /// The item on which the decision is based. `None`: the table has changed since, so the write can only be refused.
     pub(crate) read: Option<Arc<Referral>>,
-    /// The item to be written.
-    pub(crate) target: Option<Arc<Referral>>,
+    /// The item to be written, and the kind of the step.
+    pub(crate) target: Option<(Transition, Arc<Referral>)>,
     /// Whether the SDK has already made the write once, without an answer.
     pub(crate) was_retried: bool,
     /// Only for the properties: whether the account was flagged when it was read or, for a cancellation, whether the
     /// order had converted the referral.
     pub(crate) observed: bool,
+}
+
+impl Process {
+    /// An invocation that has done nothing yet.
+    pub(crate) fn new(task: Task) -> Self {
+        Self { task, step: Step::ReadAccounts, read: None, target: None, was_retried: false, observed: false }
+    }
 }
 
 /// A stream record that needs processing; the function skips all others.
@@ -164,13 +171,15 @@ pub(crate) struct History {
     pub(crate) issued_early: bool,
     /// The sides that were marked delivered.
     pub(crate) marked: BySide<bool>,
-    /// An order was acknowledged.
+    /// The first order was acknowledged.
     pub(crate) order_acknowledged: bool,
+    /// The other order was acknowledged.
+    pub(crate) other_acknowledged: bool,
     /// A cancellation was acknowledged whose order had converted the referral.
     pub(crate) cancellation_acknowledged: bool,
-    /// A cancellation voided the referral.
+    /// An order was cancelled after the referral knew it.
     pub(crate) cancelled: bool,
-    /// A cancellation was written before its order.
+    /// An order was cancelled before the referral knew it.
     pub(crate) cancelled_before_order: bool,
     /// The account has been flagged at some time.
     pub(crate) ever_flagged: bool,
@@ -189,7 +198,7 @@ impl World {
 
     /// Whether the referral is final: no event and no flag can change it any more.
     pub(crate) fn is_decided(&self) -> bool {
-        self.item.status() == Status::Rewarded || (self.item.status() == Status::Voided && !self.item.is_convertible())
+        !self.item.takes_orders()
     }
 
     /// The state in a few bytes, with the sides in this order. It leaves out everything that cannot make a difference
@@ -214,7 +223,7 @@ impl World {
             history.issued_early,
             history.order_acknowledged,
         ]));
-        bytes.push(bits(&[history.cancellation_acknowledged]));
+        bytes.push(bits(&[history.cancellation_acknowledged, history.other_acknowledged]));
         if self.item.status() != Status::Rewarded {
             bytes.push(bits(&[history.cancelled, history.ever_flagged, history.cancelled_before_order]));
         }
@@ -247,7 +256,10 @@ impl World {
         };
         let is_due = due_for_sweep(referral, GRACE).is_some_and(|due| due <= self.now);
         let is_noted = referral.adjusted_order.is_some();
-        let converts = [first, referral.conversion().is_some(), referral.is_convertible(), is_noted];
+        let candidate = referral.candidates.first();
+        let is_undone = candidate.is_some_and(|candidate| candidate.is_undone);
+        let converts =
+            [first, referral.conversion().is_some(), referral.takes_orders(), is_noted, candidate.is_some(), is_undone];
         [referral.status() as u8, bits(&converts), is_due.into(), facts(order[0]), facts(order[1])]
     }
 
@@ -288,7 +300,7 @@ impl World {
 
     /// Whether the process has made its write before and its target is the current item.
     pub(crate) fn recognises_own_write(&self, process: &Process) -> bool {
-        process.was_retried && process.target.as_ref() == Some(&self.item)
+        process.was_retried && process.target.as_ref().is_some_and(|(_, target)| *target == self.item)
     }
 }
 

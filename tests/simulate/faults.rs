@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Flagged,
     OrderAdjusted,
     OrderRestored,
+    NextOrderConverts,
     SettingsChanged,
     ClockAhead,
     ProductClockAhead,
@@ -37,7 +38,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -60,6 +61,7 @@ impl Kind {
         Self::Flagged,
         Self::OrderAdjusted,
         Self::OrderRestored,
+        Self::NextOrderConverts,
         Self::SettingsChanged,
         Self::ClockAhead,
         Self::ProductClockAhead,
@@ -88,6 +90,7 @@ impl Kind {
             | Self::Flagged
             | Self::OrderAdjusted
             | Self::OrderRestored
+            | Self::NextOrderConverts
             | Self::SettingsChanged
             | Self::ClockAhead
             | Self::ProductClockAhead

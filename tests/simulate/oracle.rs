@@ -44,8 +44,6 @@ struct Moments {
     created: u64,
     /// The invocation that created it.
     by: Option<u64>,
-    /// When it was last voided.
-    voided: Option<u64>,
 }
 
 /// An answer to a call of the API.
@@ -113,8 +111,8 @@ impl Oracle {
         Invocation { id: self.invocations, began: clock::millis(), flagged: self.flagged.clone(), is_copy }
     }
 
-    /// Checks a committed write.
-    pub(crate) fn written(&mut self, record: &Value, by: Option<&Invocation>) {
+    /// Checks a committed write. Returns whether a candidate converted a referral instead of its first order.
+    pub(crate) fn written(&mut self, record: &Value, by: Option<&Invocation>) -> bool {
         let (key, sk) = key(record);
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
         if let ("ACCOUNT", Some(user)) = (sk, key.strip_prefix("USER#")) {
@@ -132,24 +130,28 @@ impl Oracle {
             self.check_claim(key, new);
         }
         if sk != "REFERRAL" {
-            return;
+            return false;
         }
         let before = (!old.is_null()).then(|| referral(old)).transpose();
         match (before, referral(new)) {
             (Ok(before), Ok(after)) => {
                 self.check_transition(key, before.as_ref(), &after, by);
                 self.check_index(key, new, &after);
+                let is_next = before.is_some_and(|before| is_converted_by_next(&before, &after));
                 self.referrals.insert(after.referee.as_str().to_owned(), after);
+                is_next
             }
-            (Err(problem), _) | (_, Err(problem)) => self.fail(format!("{key}: {problem}")),
+            (Err(problem), _) | (_, Err(problem)) => {
+                self.fail(format!("{key}: {problem}"));
+                false
+            }
         }
     }
 
     fn check_transition(&mut self, key: &str, before: Option<&Referral>, after: &Referral, by: Option<&Invocation>) {
         let Some(before) = before else {
             let invocation = by.map(|by| by.id);
-            self.moments
-                .insert(key.to_owned(), Moments { created: clock::millis(), by: invocation, ..Moments::default() });
+            self.moments.insert(key.to_owned(), Moments { created: clock::millis(), by: invocation });
             if after.status() != Status::Pending || after.rev != 1 {
                 self.fail(format!("{key}: created as {:?} with rev {}", after.status(), after.rev));
             }
@@ -169,15 +171,10 @@ impl Oracle {
             self.fail(format!("{key}: a write that changes nothing"));
         }
         let (from, to) = (before.status(), after.status());
-        let moments = self.moments.entry(key.to_owned()).or_default();
-        match to {
-            Status::Voided if from != Status::Voided => moments.voided = Some(clock::millis()),
-            Status::Pending | Status::Converted | Status::Rewarded | Status::Voided => {}
-        }
         if !TRANSITIONS.contains(&(from, to)) {
             self.fail(format!("{key}: {from:?} became {to:?}"));
         }
-        if from != Status::Converted && to == Status::Converted {
+        if (from != Status::Converted && to == Status::Converted) || is_converted_by_next(before, after) {
             let is_second = matches!(before.state, Phase::Voided { reason, .. } if !reason.is_of_order());
             let number = self.conversions.entry(key.to_owned()).or_default();
             *number += 1;
@@ -192,10 +189,11 @@ impl Oracle {
         let facts = |referral: &Referral| {
             referral.conversion().map(|known| (known.event.clone(), known.order.clone(), known.paid, known.at))
         };
-        let is_new = from == Status::Pending || (from == Status::Voided && to == Status::Converted);
+        let is_new = from == Status::Pending || (from != Status::Rewarded && to == Status::Converted);
         match (facts(before), facts(after)) {
             (known, Some((_, order, ..))) if is_new && known.as_ref().is_none_or(|(_, known, ..)| *known != order) => {
                 self.check_conversion(key, order.as_str(), after);
+                self.check_next_conversion(key, before, after);
             }
             (known, now) if known != now => self.fail(format!("{key}: the conversion changed")),
             _ => {}
@@ -333,10 +331,7 @@ impl Oracle {
                 let is_open = match referral.state {
                     Phase::Pending => true,
                     // A second chance, after the first order was undone.
-                    Phase::Voided { reason, .. } => {
-                        let was_void = moments.voided.is_some_and(|voided| voided < processed.began);
-                        reason.is_of_order() && was_void && self.has_always_stood(order.as_str()?)
-                    }
+                    Phase::Voided { reason, .. } => reason.is_of_order() && !self.is_undone(order.as_str()?),
                     Phase::Converted { .. } | Phase::Rewarded { .. } => false,
                 };
                 (came_later && counts && is_other && is_open).then_some("an order was acknowledged but lost")
@@ -344,6 +339,12 @@ impl Oracle {
             _ => None,
         }
     }
+}
+
+/// Whether a converted referral is converted by another order now.
+fn is_converted_by_next(before: &Referral, after: &Referral) -> bool {
+    let order = |referral: &Referral| referral.conversion().map(|conversion| conversion.order.clone());
+    (before.status(), after.status()) == (Status::Converted, Status::Converted) && order(before) != order(after)
 }
 
 /// The amount of every order.

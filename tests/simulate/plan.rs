@@ -150,7 +150,7 @@ pub(crate) struct Plan {
 /// The users. The first two invite the others. One of the invited users may invite one of the first two.
 pub(crate) const USERS: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 /// The most orders of a user.
-const ORDERS: usize = 2;
+const ORDERS: usize = 3;
 /// The most codes of a user. The first one has the number 0.
 const CODES: usize = 3;
 /// How far a function's clock can be ahead, in milliseconds.
@@ -316,7 +316,9 @@ fn referee_actions(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Acti
         add(rng.u64(..SPAN), Action::Mint { user: referee });
         add(rng.u64(..SPAN), Action::Attribute { referee: 0, referrer: referee });
     }
-    for number in 0..rng.usize(1..=ORDERS) {
+    // Often several, so that one of them converts after another one was undone.
+    let orders = rng.usize(1..=ORDERS).max(rng.usize(1..=ORDERS));
+    for number in 0..orders {
         let order = referee * ORDERS + number;
         add(rng.u64(..SPAN), Action::Order { user: referee, order });
         for what in adjustments(rng) {

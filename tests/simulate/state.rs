@@ -174,7 +174,9 @@ impl State {
     /// Passes a write to the oracle and to the stream.
     fn written(&mut self, record: Arc<Value>, by: Option<&Invocation>) {
         self.log(clock::millis(), || describe(&record));
-        self.oracle.written(&record, by);
+        if self.oracle.written(&record, by) {
+            self.faults.note(Kind::NextOrderConverts);
+        }
         let (pk, sk) = oracle::key(&record);
         if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
             let shard = pk.bytes().map(usize::from).sum::<usize>() % self.stream.len();

@@ -1,5 +1,6 @@
 //! Adjustments of orders: cancellations, refunds and disputes, in any order of arrival, with duplicates and without a user.
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -168,6 +169,59 @@ async fn another_order_converts_after_the_first_one_was_undone() {
     assert_eq!((&shown["void_reason"], &shown["voided_at"]), (&Value::Null, &Value::Null));
     // The first order is of no importance any more.
     assert_eq!(after(&world, "bob", dispute("o-1", None, "10:00", false)).await, converted());
+    world.end().await;
+}
+
+/// Orders that arrive during the hold convert one after another, each with its own hold.
+#[tokio::test]
+async fn the_next_order_converts_when_one_is_undone() {
+    let log = Log::default();
+    let _lines = log.start("INFO");
+    let world = world().await;
+    ordered(&world, "bob", "o-1").await;
+    log.take();
+    for order in ["o-2", "o-3"] {
+        world.order("bob", order).await;
+        world.until_idle().await;
+        assert!(!Log::with(&log.take(), "candidate_kept").is_empty());
+    }
+    let cancel = |order: &str| ("order.cancelled", json!({"order_id": order}));
+    assert_eq!(after(&world, "bob", dispute("o-1", None, "10:00", false)).await, converted());
+    assert!(!Log::with(&log.take(), "next_order_converted").is_empty());
+    let stored = world.stored("bob").await;
+    let arrived: DateTime<Utc> = stored["conversion"]["at"].as_str().unwrap().parse().unwrap();
+    let due: DateTime<Utc> = stored["due_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!((&stored["conversion"]["order"], (due - arrived).num_seconds()), (&json!("o-2"), 3600));
+
+    // The first order stands again, so it is the next one.
+    assert_eq!(after(&world, "bob", dispute("o-1", None, "10:01", true)).await, converted());
+    for (undone, next) in [("o-2", "o-1"), ("o-1", "o-3")] {
+        assert_eq!(after(&world, "bob", cancel(undone)).await, converted());
+        assert_eq!(world.referral("bob").await["order_id"], next);
+    }
+    assert_eq!(after(&world, "bob", cancel("o-3")).await, voided("order_cancelled"));
+    world.until_redelivered().await;
+    assert_eq!(state(&world, "bob").await, voided("order_cancelled"));
+    let converted = ["bob:converted", "bob:converted:2", "bob:converted:3", "bob:converted:4"];
+    assert_eq!(world.announced("referral.converted").await, converted);
+    assert_eq!(world.announced("referral.voided").await, ["bob:voided:4"]);
+    world.end().await;
+}
+
+/// A candidate that is undone is passed over, also if it was undone before it arrived.
+#[tokio::test]
+async fn an_undone_candidate_does_not_convert() {
+    let world = world().await;
+    let cancel = |order: &str| ("order.cancelled", json!({"order_id": order}));
+    publish(&world, cancel("early")).await;
+    ordered(&world, "bob", "o-1").await;
+    for order in ["early", "late", "last"] {
+        world.order("bob", order).await;
+        world.until_idle().await;
+    }
+    assert_eq!(after(&world, "bob", cancel("late")).await, converted());
+    assert_eq!(after(&world, "bob", cancel("o-1")).await, converted());
+    assert_eq!(world.referral("bob").await["order_id"], "last");
     world.end().await;
 }
 

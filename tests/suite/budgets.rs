@@ -111,6 +111,11 @@ async fn convert_on_hold_and_repeat() {
     world.order(BOB, ORDER).await;
     world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+
+    // A candidate: the order's item, then the referral. The index of work does not change.
+    world.order(BOB, "another").await;
+    world.until_idle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(3, 2.0, 1.0));
     world.end().await;
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
         signed_up_at: None,
         mark: Some(rng.u32(..)),
         notes: Vec::new(),
+        candidates: Vec::new(),
         adjusted_order: None,
         rev: 1,
         state: State::Pending,

@@ -137,6 +137,8 @@ enum Outcome {
     Converted {
         order: &'static str,
     },
+    /// The other order is kept, in case the first one is undone.
+    Kept,
     /// The order was adjusted and still stands.
     Adjusted,
     Voided {
@@ -152,6 +154,7 @@ fn outcome(case: &Case) -> Outcome {
         (Phase::NeverReferred, H::SignedUpByAnother) => Outcome::Attributed { referrer: "rival".to_owned() },
         (Phase::Pending, H::FirstOrder) => Outcome::Converted { order: "first" },
         (Phase::Pending, H::OtherOrder) => Outcome::Converted { order: "other" },
+        (Phase::OnHold, H::OtherOrder) => Outcome::Kept,
         // In the phase `Voided` the first order is cancelled.
         (Phase::Voided, H::OtherOrder) => Outcome::Converted { order: "other" },
         (Phase::OnHold | Phase::Voided, H::SmallRefund | H::ForeignRefund | H::FailedRefund | H::DisputeWon)
@@ -224,11 +227,24 @@ impl Case {
                 if self.phase == Phase::Voided {
                     conversion["number"] = json!(2);
                     expected.as_object_mut().unwrap().remove("voided");
+                    let mut undone = before.unwrap()["conversion"].clone();
+                    undone["undone"] = json!(true);
+                    expected["candidates"] = json!([undone]);
                 }
                 expected["conversion"] = conversion;
                 expected["due_at"] = json!(due_at);
                 expected["work"] = after["work"].clone();
                 assert!(after["work"].as_str().is_some_and(|lane| lane.starts_with("due#")), "{name}: {after}");
+                assert_eq!(&expected, after, "{name}");
+            }
+            Outcome::Kept => {
+                let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
+                expected["rev"] = json!(before.unwrap()["rev"].as_u64().unwrap() + 1);
+                let mut candidate = before.unwrap()["conversion"].clone();
+                candidate["order"] = json!(self.order("other"));
+                candidate["at"] = after["candidates"][0]["at"].clone();
+                assert!(candidate["at"].is_string(), "{name}: {after}");
+                expected["candidates"] = json!([candidate]);
                 assert_eq!(&expected, after, "{name}");
             }
             Outcome::Adjusted => {

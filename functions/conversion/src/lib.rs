@@ -183,9 +183,7 @@ type Logged = (LogOutcome, Option<String>);
 async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, StoreError> {
     let store = &app.sign_ups.store;
     Ok(match event {
-        InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, |transition| {
-            if transition == Transition::Void { LogOutcome::VoidedOnArrival } else { LogOutcome::Converted }
-        }),
+        InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, ordered),
         InboundEvent::Adjustment(adjustment) => match adjust(store, &adjustment, call.now).await? {
             Effect::Kept => (LogOutcome::AdjustmentNoted, None),
             Effect::Full => (LogOutcome::TooManyAdjustments, None),
@@ -209,10 +207,20 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, St
     })
 }
 
+/// The outcome of an order that caused this step.
+fn ordered(transition: Transition) -> LogOutcome {
+    match transition {
+        Transition::Void => LogOutcome::VoidedOnArrival,
+        Transition::KeepCandidate => LogOutcome::CandidateKept,
+        _ => LogOutcome::Converted,
+    }
+}
+
 /// The outcome of an adjustment that caused this step.
 fn adjusted(transition: Transition) -> LogOutcome {
     match transition {
         Transition::Undo => LogOutcome::Voided,
+        Transition::ConvertNext => LogOutcome::NextOrderConverted,
         Transition::Restore => LogOutcome::Restored,
         _ => LogOutcome::AdjustmentNoted,
     }

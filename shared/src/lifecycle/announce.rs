@@ -44,7 +44,10 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
     let mut events = Vec::new();
     let is_issue = before.and_then(Referral::rewards).is_none();
     let issued = if is_issue { as_issued(after) } else { Cow::Borrowed(after) };
-    if before.map(Referral::status) != Some(after.status()) {
+    let step =
+        |referral: &Referral| (referral.status(), referral.conversion().map_or(0, |conversion| conversion.number));
+    let is_next = step(after).0 == Status::Converted && before.map(step) != Some(step(after));
+    if before.map(Referral::status) != Some(after.status()) || is_next {
         events.push(of_referral(&issued));
     }
     let Some(rewards) = after.rewards() else { return events };
@@ -147,7 +150,6 @@ fn announcement(
 mod tests {
     use super::*;
     use crate::{
-        domain::{adjustments::Adjustments, order::OrderRecord},
         referral::machine::Command,
         sample::{self, grant},
     };
@@ -186,26 +188,29 @@ mod tests {
         assert_eq!(published(Some(&rewarded), &claimed), names([]));
     }
 
-    /// The order in this state of its dispute.
-    fn disputed(version: u32, is_open: bool) -> OrderRecord {
-        let adjustments = Adjustments { version, disputes: [(None, is_open)].into(), ..Adjustments::default() };
-        OrderRecord { id: "o-1".parse().unwrap(), claimed_by: None, paid: None, adjustments }
+    #[test]
+    fn a_later_conversion_and_its_void_have_other_ids() {
+        let first = after(&sample::converted(), &Command::Adjust(&sample::disputed(1, true)));
+        assert_eq!(published(Some(&sample::converted()), &first), names([("referral.voided", "bob:voided")]));
+        let restored = after(&first, &Command::Adjust(&sample::disputed(2, false)));
+        assert_eq!(published(Some(&first), &restored), names([("referral.converted", "bob:converted:2")]));
+        let second = after(&restored, &Command::Adjust(&sample::disputed(3, true)));
+        assert_eq!(published(Some(&restored), &second), names([("referral.voided", "bob:voided:2")]));
     }
 
     #[test]
-    fn a_later_conversion_and_its_void_have_other_ids() {
-        let first = after(&sample::converted(), &Command::Adjust(&disputed(1, true)));
-        assert_eq!(published(Some(&sample::converted()), &first), names([("referral.voided", "bob:voided")]));
-        let restored = after(&first, &Command::Adjust(&disputed(2, false)));
-        assert_eq!(published(Some(&first), &restored), names([("referral.converted", "bob:converted:2")]));
-        let second = after(&restored, &Command::Adjust(&disputed(3, true)));
-        assert_eq!(published(Some(&restored), &second), names([("referral.voided", "bob:voided:2")]));
+    fn another_conversion_is_published() {
+        let other = sample::order("o-2");
+        let kept = after(&sample::converted(), &sample::convert(&other));
+        assert_eq!(published(Some(&sample::converted()), &kept), names([]));
+        let next = after(&kept, &Command::Adjust(&sample::cancelled("o-1")));
+        assert_eq!(published(Some(&kept), &next), names([("referral.converted", "bob:converted:2")]));
     }
 
     #[test]
     fn each_fact_has_its_own_time() {
         let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
-        let voided = after(&converted, &Command::Adjust(&disputed(1, true)));
+        let voided = after(&converted, &Command::Adjust(&sample::disputed(1, true)));
         let delivered = after(&rewarded, &Command::MarkDelivered(&grant(Side::Referee)));
         let failed = after(&rewarded, &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
         for (before, after, millis) in [

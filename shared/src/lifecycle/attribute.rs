@@ -127,6 +127,7 @@ impl SignUps {
             signed_up_at: Some(sign_up.signed_up_at)
                 .filter(|at| *at < call.now && !mutant::is(Mutant::SignUpTimeForgotten)),
             notes: Vec::new(),
+            candidates: Vec::new(),
             adjusted_order: None,
             rev: 1,
             state: State::Pending,

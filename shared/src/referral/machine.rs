@@ -6,14 +6,13 @@
 
 use crate::{
     domain::{
-        adjustments::{Adjustments, Undone},
-        id::OrderId,
+        adjustments::Adjustments,
         order::{Order, OrderRecord},
         time::Timestamp,
     },
     mutant::{self, Mutant},
     referral::{
-        AdjustedOrder, Conversion, Referral, Rewards, State, Status, VoidReason,
+        Referral, Rewards, State, Status, VoidReason,
         reward::{Delivery, InstructionId, RewardStatus},
     },
 };
@@ -27,11 +26,15 @@ pub enum Transition {
     Issue,
     /// Fraud was detected before the rewards were issued, or an order arrived after its own adjustment.
     Void,
+    /// Another qualifying order arrived, and is kept as a candidate.
+    KeepCandidate,
     /// An order of the referral was adjusted, and the state stays.
     Adjust,
-    /// The order that converted the referral no longer stands.
+    /// The order that converted the referral no longer stands, and no candidate does.
     Undo,
-    /// The order that was undone stands again: its dispute was won, or its refund failed.
+    /// The order that converted the referral no longer stands, and a candidate converts it.
+    ConvertNext,
+    /// An order that was undone stands again, because its dispute was won or its refund failed, and converts the voided referral.
     Restore,
     /// A subsystem accepted a reward or refused it permanently.
     RecordAnswer,
@@ -43,12 +46,14 @@ pub enum Transition {
 
 impl Transition {
     /// All transitions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Convert,
         Self::Issue,
         Self::Void,
+        Self::KeepCandidate,
         Self::Adjust,
         Self::Undo,
+        Self::ConvertNext,
         Self::Restore,
         Self::RecordAnswer,
         Self::Claim,
@@ -63,19 +68,28 @@ impl Transition {
 
 /// The transition table: the state after `transition`, or `None` if it is not allowed in state `from`.
 ///
-/// A voided referral converts only if an order was the reason ([`VoidReason::is_of_order`]).
+/// A voided referral takes orders only if an order was the reason ([`VoidReason::is_of_order`]).
 pub fn next(from: Status, transition: Transition) -> Option<Status> {
     match (from, transition) {
         (Status::Pending | Status::Voided, Transition::Convert) => Some(Status::Converted),
         (Status::Converted, Transition::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Transition::Void) => Some(Status::Voided),
+        (Status::Converted | Status::Voided, Transition::KeepCandidate) => Some(from),
         (Status::Pending | Status::Converted | Status::Voided, Transition::Adjust) => Some(from),
         (Status::Converted, Transition::Undo) => Some(Status::Voided),
+        (Status::Converted, Transition::ConvertNext) => Some(Status::Converted),
         (Status::Voided, Transition::Restore) => Some(Status::Converted),
         (Status::Rewarded, Transition::RecordAnswer | Transition::Claim | Transition::Resend) => Some(Status::Rewarded),
-        (Status::Pending, Transition::Issue | Transition::Undo | Transition::Restore)
+        (
+            Status::Pending,
+            Transition::Issue
+            | Transition::KeepCandidate
+            | Transition::Undo
+            | Transition::ConvertNext
+            | Transition::Restore,
+        )
         | (Status::Converted, Transition::Convert | Transition::Restore)
-        | (Status::Voided, Transition::Issue | Transition::Void | Transition::Undo)
+        | (Status::Voided, Transition::Issue | Transition::Void | Transition::Undo | Transition::ConvertNext)
         | (
             Status::Pending | Status::Converted | Status::Voided,
             Transition::RecordAnswer | Transition::Claim | Transition::Resend,
@@ -85,8 +99,10 @@ pub fn next(from: Status, transition: Transition) -> Option<Status> {
             Transition::Convert
             | Transition::Issue
             | Transition::Void
+            | Transition::KeepCandidate
             | Transition::Adjust
             | Transition::Undo
+            | Transition::ConvertNext
             | Transition::Restore,
         ) => None,
     }
@@ -103,13 +119,13 @@ fn allowed(from: Status, transition: Transition) -> Option<Status> {
 /// A transition with its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
-    /// See [`Transition::Convert`]. Carries the order's adjustments so far.
+    /// See [`Transition::Convert`] and [`Transition::KeepCandidate`]. Carries the order's adjustments so far.
     Convert(&'a Order, &'a Adjustments),
     /// See [`Transition::Issue`].
     Issue,
     /// See [`Transition::Void`].
     Void(VoidReason),
-    /// See [`Transition::Adjust`], [`Transition::Undo`] and [`Transition::Restore`].
+    /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`] and [`Transition::Restore`].
     Adjust(&'a OrderRecord),
     /// See [`Transition::RecordAnswer`]: the subsystem accepted this instruction.
     MarkDelivered(&'a InstructionId),
@@ -123,9 +139,13 @@ pub enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// The transition without its data. Adjustments can cause two more, and an order that was undone before it arrived voids.
-    pub fn transition(&self) -> Transition {
+    /// The transition without its data, in this state. Adjustments can cause three more, and an order that was undone before it
+    /// arrived voids.
+    pub fn transition(&self, from: Status) -> Transition {
         match self {
+            Self::Convert(..) if from == Status::Converted && !mutant::is(Mutant::SecondOrderConverts) => {
+                Transition::KeepCandidate
+            }
             Self::Convert(..) => Transition::Convert,
             Self::Issue => Transition::Issue,
             Self::Void(_) => Transition::Void,
@@ -157,11 +177,11 @@ pub enum Refusal {
     Unqualified,
     /// The order was placed before the sign-up.
     BeforeSignUp,
-    /// Another order converted the referral.
+    /// Another order converted the referral, and this one is no candidate.
     OtherOrder,
     /// The order belongs to another user.
     OtherUser,
-    /// The order was undone before it arrived, as the earlier order was.
+    /// The order was undone before it arrived, and cannot be kept.
     OrderUndone,
     /// The hold or the grace period has not ended.
     NotDue,
@@ -173,7 +193,7 @@ impl Referral {
         if self.has_seen(command) {
             return Decision::AlreadyDone;
         }
-        if allowed(self.status(), command.transition()).is_none() {
+        if allowed(self.status(), command.transition(self.status())).is_none() {
             return self.refuse();
         }
         match command {
@@ -193,10 +213,9 @@ impl Referral {
 
     /// Whether this command was applied before, so that repeating it needs no write.
     fn has_seen(&self, command: &Command<'_>) -> bool {
-        let converted_by = |order: &OrderId| self.conversion().is_some_and(|conversion| conversion.order == *order);
         let status = |id| self.delivery(id).map(Delivery::status);
         match command {
-            Command::Convert(order, _) => converted_by(&order.id),
+            Command::Convert(order, _) => self.version_of(&order.id).is_some(),
             Command::Adjust(record) => self.knows(record),
             Command::Void(_) => self.status() == Status::Voided,
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
@@ -210,71 +229,6 @@ impl Referral {
         }
     }
 
-    /// Whether the referral includes these adjustments or later ones.
-    fn knows(&self, record: &OrderRecord) -> bool {
-        let by_order = self.conversion().filter(|conversion| conversion.order == record.id).map(|by| by.adjusted);
-        let other = self.adjusted_order.as_ref().filter(|other| other.order == record.id).map(|other| other.version);
-        let known = by_order.or(other).unwrap_or_default();
-        known >= record.adjustments.version && !mutant::is(Mutant::OlderAdjustmentsMerged)
-    }
-
-    fn convert(&self, order: &Order, adjustments: &Adjustments, now: Timestamp) -> Decision {
-        if !self.is_convertible() && !mutant::is(Mutant::SecondOrderConverts) {
-            return self.refuse();
-        }
-        if !self.terms.qualifies(order) {
-            return Decision::Refuse(Refusal::Unqualified);
-        }
-        if order.latest_sign_up < self.signed_up_at() && !mutant::is(Mutant::OldOrderConverts) {
-            return Decision::Refuse(Refusal::BeforeSignUp);
-        }
-        let number = self.conversion().map_or(1, |earlier| earlier.number + 1);
-        let noted = self.undone_by_note(order);
-        let conversion = Conversion {
-            event: order.event.clone(),
-            order: order.id.clone(),
-            paid: order.paid,
-            at: now,
-            number,
-            adjusted: adjustments.version,
-        };
-        let undone = noted.or_else(|| adjustments.undone(&order.paid, &self.terms.minimum).first().copied());
-        match undone.filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten)) {
-            None => self.converted(conversion, now),
-            // The same result as if the order had arrived before its adjustments.
-            Some(undone) if self.status() == Status::Pending => {
-                let (reason, is_exact) = (undone.into(), noted.is_none());
-                let state = State::Voided { at: now, reason, is_exact, conversion: Some(conversion) };
-                self.write(state, Transition::Void)
-            }
-            Some(_) => Decision::Refuse(Refusal::OrderUndone),
-        }
-    }
-
-    /// Whether an order can convert the referral: no order has, or the one that had was undone before the issue.
-    pub fn is_convertible(&self) -> bool {
-        match &self.state {
-            State::Pending => true,
-            State::Voided { reason, .. } => reason.is_of_order() || mutant::is(Mutant::VoidedConverts),
-            State::Converted { .. } | State::Rewarded { .. } => false,
-        }
-    }
-
-    fn converted(&self, conversion: Conversion, now: Timestamp) -> Decision {
-        // A restored conversion has the rest of its hold.
-        let due_at = conversion.at.plus(self.terms.hold()).max(now);
-        let is_restored = self.conversion().is_some_and(|earlier| earlier.order == conversion.order);
-        let transition = if is_restored { Transition::Restore } else { Transition::Convert };
-        let adjusted_order = self.adjusted_order.clone().filter(|other| other.order != conversion.order);
-        self.write_as(Self { adjusted_order, ..self.clone() }, State::Converted { conversion, due_at }, transition)
-    }
-
-    /// Why an order that arrives no longer stands, by a note of an earlier version.
-    fn undone_by_note(&self, order: &Order) -> Option<Undone> {
-        let mut of_order = self.notes.iter().filter(|noted| noted.order == order.id);
-        of_order.find_map(|noted| noted.cause.undoes(&order.paid))
-    }
-
     fn issue(&self, now: Timestamp) -> Decision {
         let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
         let rewards = Rewards::issued(&self.terms, now);
@@ -284,54 +238,6 @@ impl Referral {
     fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
         let conversion = self.conversion().cloned();
         self.write(State::Voided { at: now, reason, is_exact: false, conversion }, transition)
-    }
-
-    fn adjust(&self, record: &OrderRecord, now: Timestamp) -> Decision {
-        if mutant::is(Mutant::AdjustmentIgnored) {
-            return Decision::Refuse(Refusal::OtherOrder);
-        }
-        let is_ours = |conversion: &&Conversion| conversion.order == record.id || mutant::is(Mutant::AnyOrderAdjusts);
-        match self.conversion().filter(is_ours) {
-            Some(conversion) => self.adjust_conversion(conversion, &record.adjustments, now),
-            None => self.adjust_other_order(record),
-        }
-    }
-
-    /// Adjusts the order that converted the referral.
-    fn adjust_conversion(&self, known: &Conversion, adjustments: &Adjustments, now: Timestamp) -> Decision {
-        let undone = adjustments.undone(&known.paid, &self.terms.minimum);
-        let conversion = Conversion { adjusted: adjustments.version, ..known.clone() };
-        match (&self.state, undone.first()) {
-            (State::Converted { due_at, .. }, None) => {
-                self.write(State::Converted { conversion, due_at: *due_at }, Transition::Adjust)
-            }
-            (State::Converted { .. }, Some(undone)) => {
-                let reason = (*undone).into();
-                let state = State::Voided { at: now, reason, is_exact: true, conversion: Some(conversion) };
-                self.write(state, Transition::Undo)
-            }
-            (State::Voided { is_exact: true, .. }, None) if !mutant::is(Mutant::RestoredOrderIgnored) => {
-                self.converted(Conversion { number: known.number + 1, ..conversion }, now)
-            }
-            // The published reason stays, even if it no longer applies and another one does.
-            (State::Voided { at, reason, is_exact: true, .. }, Some(_)) => {
-                let state = State::Voided { at: *at, reason: *reason, is_exact: true, conversion: Some(conversion) };
-                self.write(state, Transition::Adjust)
-            }
-            _ => self.refuse(),
-        }
-    }
-
-    /// Remembers that an order of this referee was adjusted, if it can still convert the referral. This raises `rev`, so a step that
-    /// was decided from earlier adjustments is decided again.
-    fn adjust_other_order(&self, record: &OrderRecord) -> Decision {
-        let is_claimed = record.claimed_by.as_ref() == Some(&self.referee);
-        if !is_claimed || !self.is_convertible() || mutant::is(Mutant::ClaimedOrderNotAdjusted) {
-            return Decision::Refuse(Refusal::OtherOrder);
-        }
-        let adjusted = AdjustedOrder { order: record.id.clone(), version: record.adjustments.version };
-        let after = Self { adjusted_order: Some(adjusted), ..self.clone() };
-        self.write_as(after, self.state.clone(), Transition::Adjust)
     }
 
     fn record_answer(&self, id: &InstructionId, record: impl FnOnce(&mut Delivery)) -> Decision {
@@ -360,17 +266,17 @@ impl Referral {
         self.write(resent, Transition::Resend)
     }
 
-    fn write(&self, state: State, transition: Transition) -> Decision {
+    pub(super) fn write(&self, state: State, transition: Transition) -> Decision {
         self.write_as(self.clone(), state, transition)
     }
 
     /// Writes `after` with this state.
-    fn write_as(&self, after: Self, state: State, transition: Transition) -> Decision {
+    pub(super) fn write_as(&self, after: Self, state: State, transition: Transition) -> Decision {
         let rev = if mutant::is(Mutant::RevisionUnchanged) { self.rev } else { self.rev + 1 };
         Decision::Apply(Box::new(Self { state, rev, ..after }), transition)
     }
 
-    fn refuse(&self) -> Decision {
+    pub(super) fn refuse(&self) -> Decision {
         Decision::Refuse(Refusal::Status(self.status()))
     }
 }
@@ -379,38 +285,13 @@ impl Referral {
 mod tests {
     use super::*;
     use crate::{
-        domain::order::{AdjustmentCause, NotedAdjustment},
         fraud::FraudReason,
         referral::{
             Lane, Work,
             reward::{InstructionKind, Side},
         },
-        sample::{applied, at, converted, grant, money, order, pending, rewarded},
+        sample::{applied, at, convert, converted, grant, order, pending, refunded, rewarded},
     };
-
-    fn convert(order: &Order) -> Command<'_> {
-        Command::Convert(order, Adjustments::NONE)
-    }
-
-    /// The order with these adjustments, claimed by bob.
-    fn adjusted(order: &str, version: u32, adjust: impl FnOnce(&mut Adjustments)) -> OrderRecord {
-        let mut adjustments = Adjustments { version, ..Adjustments::default() };
-        adjust(&mut adjustments);
-        let claimed_by = Some("bob".parse().unwrap());
-        OrderRecord { id: order.parse().unwrap(), claimed_by, paid: Some(money(500)), adjustments }
-    }
-
-    fn cancelled(order: &str) -> OrderRecord {
-        adjusted(order, 1, |all| all.is_cancelled = true)
-    }
-
-    fn disputed(version: u32, is_open: bool) -> OrderRecord {
-        adjusted("o-1", version, |all| all.disputes = [(None, is_open)].into())
-    }
-
-    fn refunded(amount: u64) -> OrderRecord {
-        adjusted("o-1", 1, |all| all.refunds = [("r".parse().unwrap(), money(amount))].into())
-    }
 
     fn voided() -> Referral {
         applied(converted().decide(&Command::Void(FraudReason::RefereeFlagged.into()), at(20)))
@@ -420,7 +301,7 @@ mod tests {
     /// other command writes nothing.
     #[test]
     fn every_state_against_every_command() {
-        let (order, part) = (order("o-1"), refunded(1));
+        let (order, part) = (order("o-2"), refunded(1));
         let (referrers, referees) = (grant(Side::Referrer), grant(Side::Referee));
         let commands = [
             convert(&order),
@@ -434,10 +315,11 @@ mod tests {
         ];
         for referral in [pending(), converted(), rewarded(), voided()] {
             for command in &commands {
-                let expected = next(referral.status(), command.transition());
+                let transition = command.transition(referral.status());
+                let expected = next(referral.status(), transition);
                 match referral.decide(command, at(30)) {
-                    Decision::Apply(applied, transition) => {
-                        assert_eq!(transition, command.transition());
+                    Decision::Apply(applied, written) => {
+                        assert_eq!(written, transition);
                         assert_eq!(Some(applied.status()), expected, "{:?} {command:?}", referral.status());
                         assert_eq!(applied.rev, referral.rev + 1);
                     }
@@ -458,7 +340,9 @@ mod tests {
         assert_eq!(from(Transition::Issue), [Status::Converted]);
         assert_eq!(from(Transition::Void), [Status::Pending, Status::Converted]);
         assert_eq!(from(Transition::Adjust), [Status::Pending, Status::Converted, Status::Voided]);
+        assert_eq!(from(Transition::KeepCandidate), [Status::Converted, Status::Voided]);
         assert_eq!(from(Transition::Undo), [Status::Converted]);
+        assert_eq!(from(Transition::ConvertNext), [Status::Converted]);
         assert_eq!(from(Transition::Restore), [Status::Voided]);
         assert_eq!(from(Transition::RecordAnswer), [Status::Rewarded]);
         assert_eq!(from(Transition::Claim), [Status::Rewarded]);
@@ -469,6 +353,8 @@ mod tests {
     fn a_repeated_command_is_recognised() {
         for referral in [converted(), rewarded(), voided()] {
             assert_eq!(referral.decide(&convert(&order("o-1")), at(30)), Decision::AlreadyDone);
+        }
+        for referral in [rewarded(), voided()] {
             assert!(matches!(referral.decide(&convert(&order("o-2")), at(30)), Decision::Refuse(Refusal::Status(_))));
         }
         let delivered = applied(rewarded().decide(&Command::MarkDelivered(&grant(Side::Referee)), at(30)));
@@ -477,138 +363,6 @@ mod tests {
             delivered.decide(&Command::MarkFailed(&grant(Side::Referee), "400", 0), at(40)),
             Decision::AlreadyDone
         );
-    }
-
-    #[test]
-    fn the_converting_order_voids_when_it_no_longer_stands() {
-        let after = |record: &OrderRecord| converted().decide(&Command::Adjust(record), at(30));
-        assert_eq!(after(&cancelled("o-2")), Decision::Refuse(Refusal::OtherOrder));
-        let part = applied(after(&refunded(499)));
-        assert_eq!((part.status(), part.conversion().unwrap().adjusted), (Status::Converted, 1));
-        for (record, reason) in [
-            (refunded(500), VoidReason::OrderRefunded),
-            (cancelled("o-1"), VoidReason::OrderCancelled),
-            (disputed(1, true), VoidReason::PaymentDisputed),
-        ] {
-            let voided = applied(after(&record));
-            assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
-            assert_eq!(voided.decide(&Command::Adjust(&record), at(40)), Decision::AlreadyDone);
-        }
-    }
-
-    /// An order and its adjustment have the same result in both orders of arrival.
-    #[test]
-    fn an_adjustment_that_arrives_before_its_order_voids() {
-        for record in [cancelled("o-1"), disputed(1, true), refunded(500), refunded(499), disputed(1, false)] {
-            let order = order("o-1");
-            let arrived = applied(pending().decide(&Command::Convert(&order, &record.adjustments), at(10)));
-            let first = applied(pending().decide(&convert(&order), at(10)));
-            let adjusted = applied(first.decide(&Command::Adjust(&record), at(10)));
-            assert_eq!(arrived.state, adjusted.state, "{record:?}");
-            assert_eq!(arrived.decide(&convert(&order), at(20)), Decision::AlreadyDone);
-        }
-    }
-
-    #[test]
-    fn a_dispute_that_was_won_restores_the_conversion_with_the_rest_of_its_hold() {
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
-        let restored = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(5000)));
-        let (State::Converted { conversion, due_at }, Some(first)) =
-            (&restored.state, converted().conversion().cloned())
-        else {
-            panic!("{restored:?}")
-        };
-        assert_eq!(*conversion, Conversion { number: 2, adjusted: 2, ..first });
-        assert_eq!(*due_at, at(5000), "the hold has ended");
-        let early = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(500)));
-        assert_eq!(early.work().unwrap().at, at(1010));
-        // The messages arrived in the other order.
-        assert_eq!(restored.decide(&Command::Adjust(&disputed(1, true)), at(5000)), Decision::AlreadyDone);
-        let again = applied(restored.decide(&Command::Adjust(&disputed(3, true)), at(6000)));
-        assert_eq!((again.status(), again.conversion().unwrap().number), (Status::Voided, 2));
-    }
-
-    #[test]
-    fn a_void_lasts_while_any_cause_applies_and_keeps_its_reason() {
-        let reason = |referral: &Referral| match referral.state {
-            State::Voided { reason, at, .. } => (reason, at),
-            _ => panic!("{referral:?}"),
-        };
-        let adjust = |referral: &Referral, version, is_open, is_cancelled| {
-            let mut record = disputed(version, is_open);
-            record.adjustments.is_cancelled = is_cancelled;
-            applied(referral.decide(&Command::Adjust(&record), at(40)))
-        };
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
-        let both = adjust(&voided, 2, true, true);
-        assert_eq!(reason(&both), (VoidReason::PaymentDisputed, at(30)));
-        assert_eq!(reason(&adjust(&both, 3, false, true)), (VoidReason::PaymentDisputed, at(30)));
-    }
-
-    #[test]
-    fn another_order_converts_after_the_first_one_was_cancelled() {
-        let voided = applied(converted().decide(&Command::Adjust(&cancelled("o-1")), at(30)));
-        let other = order("o-2");
-        let undone = cancelled("o-2").adjustments;
-        assert_eq!(voided.decide(&Command::Convert(&other, &undone), at(40)), Decision::Refuse(Refusal::OrderUndone));
-        let second = applied(voided.decide(&convert(&other), at(40)));
-        let conversion = second.conversion().unwrap();
-        assert_eq!((conversion.order.as_str(), conversion.number, conversion.at), ("o-2", 2, at(40)));
-    }
-
-    /// A conversion that was decided before the adjustment is decided again, because the revision is another one.
-    #[test]
-    fn an_adjustment_of_a_claimed_order_raises_the_revision() {
-        let noted = applied(pending().decide(&Command::Adjust(&cancelled("o-1")), at(5)));
-        assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
-        assert_eq!(noted.decide(&Command::Adjust(&cancelled("o-1")), at(6)), Decision::AlreadyDone);
-        let unclaimed = OrderRecord { claimed_by: None, ..cancelled("o-1") };
-        assert_eq!(pending().decide(&Command::Adjust(&unclaimed), at(5)), Decision::Refuse(Refusal::OtherOrder));
-        let converted = applied(noted.decide(&convert(&order("o-1")), at(10)));
-        assert_eq!(converted.adjusted_order, None);
-    }
-
-    /// What an earlier version stored in a pending referral keeps its meaning: each refund counts for itself.
-    #[test]
-    fn adjustments_of_an_earlier_version_count() {
-        let noted = |causes: &[AdjustmentCause]| {
-            let noted = |cause: &AdjustmentCause| NotedAdjustment { order: "o-1".parse().unwrap(), cause: *cause };
-            let notes = causes.iter().map(noted).collect();
-            applied(Referral { notes, ..pending() }.decide(&convert(&order("o-1")), at(10))).status()
-        };
-        let refund = |amount| AdjustmentCause::Refunded(money(amount));
-        assert_eq!(noted(&[refund(250), refund(251)]), Status::Converted);
-        for undoing in [refund(500), AdjustmentCause::Cancelled, AdjustmentCause::Disputed] {
-            assert_eq!(noted(&[refund(1), undoing]), Status::Voided);
-        }
-    }
-
-    /// A note stays when another order converts, so its own order does not convert later.
-    #[test]
-    fn a_note_outlives_the_conversion_by_another_order() {
-        let note = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
-        let noted = Referral { notes: vec![note], ..pending() };
-        let converted = applied(noted.decide(&convert(&order("o-2")), at(10)));
-        let voided = applied(converted.decide(&Command::Adjust(&cancelled("o-2")), at(20)));
-        assert_eq!(voided.decide(&convert(&order("o-1")), at(30)), Decision::Refuse(Refusal::OrderUndone));
-    }
-
-    /// An earlier version did not keep the adjustments of an order after the first one.
-    #[test]
-    fn a_void_by_an_earlier_version_is_not_restored() {
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
-        let mut old = voided;
-        let State::Voided { is_exact, .. } = &mut old.state else { panic!("{old:?}") };
-        *is_exact = false;
-        let refused = Decision::Refuse(Refusal::Status(Status::Voided));
-        for record in [disputed(2, false), disputed(2, true)] {
-            assert_eq!(old.decide(&Command::Adjust(&record), at(40)), refused);
-        }
-        let noted = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
-        let pending = Referral { notes: vec![noted], ..pending() };
-        let order = order("o-1");
-        let by_note = applied(pending.decide(&Command::Convert(&order, &refunded(1).adjustments), at(10)));
-        assert!(matches!(by_note.state, State::Voided { is_exact: false, .. }), "{by_note:?}");
     }
 
     #[test]
@@ -627,27 +381,6 @@ mod tests {
         );
         let again = applied(resent.decide(&Command::MarkFailed(&grant(Side::Referrer), "422", 1), at(60)));
         assert_eq!(again.rewards().unwrap().referrer.delivery.failure.as_deref(), Some("422"));
-    }
-
-    #[test]
-    fn an_order_below_the_terms_changes_nothing() {
-        let mut strict = pending();
-        strict.terms.minimum = money(501);
-        assert_eq!(strict.decide(&convert(&order("o-1")), at(10)), Decision::Refuse(Refusal::Unqualified));
-    }
-
-    #[test]
-    fn an_order_counts_only_for_a_sign_up_before_it() {
-        let until = |millis| Order { latest_sign_up: at(millis), ..order("o-1") };
-        let of_sign_up = |millis| Referral { created_at: at(5000), signed_up_at: Some(at(millis)), ..pending() };
-        let decide = |referral: Referral, order: Order| referral.decide(&convert(&order), at(6000));
-        let refused = Decision::Refuse(Refusal::BeforeSignUp);
-        assert_eq!(decide(of_sign_up(1000), until(999)), refused);
-        assert_eq!(applied(decide(of_sign_up(1000), until(1000))).status(), Status::Converted);
-        let without_time = Referral { signed_up_at: None, ..of_sign_up(0) };
-        assert_eq!(decide(without_time.clone(), until(4999)), refused);
-        let converted = applied(decide(without_time, until(5000)));
-        assert_eq!(decide(converted, until(0)), Decision::AlreadyDone);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A referral: its states and the data that each state holds. [`machine`] has the transitions, [`reward`] has the
-//! rewards and their delivery, and [`Work`] is the unfinished work.
+//! A referral: its states and the data that each state holds. [`machine`] has the transitions, `orders` decides which order
+//! converts, [`reward`] has the rewards and their delivery, and [`Work`] is the unfinished work.
 
 pub mod machine;
+mod orders;
 pub mod reward;
 mod work;
 
@@ -48,7 +49,10 @@ pub struct Referral {
     pub mark: Option<u32>,
     /// Adjustments that an earlier version stored here, of orders that had not arrived yet.
     pub notes: Vec<NotedAdjustment>,
-    /// An order of this referee that has adjustments but did not convert the referral, or has not yet.
+    /// Other qualifying orders that arrived before the issue, and orders that converted the referral and were undone. The first one
+    /// that stands is the next to convert it. At most [`Candidate::MOST`].
+    pub candidates: Vec<Candidate>,
+    /// An order of this referee that has adjustments and is neither the converting order nor a candidate, or not yet.
     pub adjusted_order: Option<AdjustedOrder>,
     /// Incremented by every write. A write that depends on a read requires the `rev` that was read.
     pub rev: u64,
@@ -84,7 +88,7 @@ pub enum State {
     },
 }
 
-/// The order that converted a referral.
+/// The order that converted a referral, or can convert it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conversion {
     /// The type of the event that reported the order.
@@ -92,7 +96,7 @@ pub struct Conversion {
     pub order: OrderId,
     #[serde(flatten)]
     pub paid: Money,
-    /// When the event was processed.
+    /// When the event was processed. The hold begins then.
     pub at: Timestamp,
     /// The number of this conversion of the referral. It is higher than 1 if an earlier conversion was undone.
     #[serde(default = "first", skip_serializing_if = "is_first")]
@@ -114,6 +118,21 @@ fn is_first(number: &u32) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
 fn is_none(version: &u32) -> bool {
     *version == 0
+}
+
+/// An order that converts the referral if the converting order is undone before the issue.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Candidate {
+    #[serde(flatten)]
+    pub conversion: Conversion,
+    /// Whether this order was undone, too. It may stand again.
+    #[serde(rename = "undone", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_undone: bool,
+}
+
+impl Candidate {
+    /// The most candidates of a referral.
+    pub const MOST: usize = 8;
 }
 
 /// An order and the version of its adjustments that the referral knows.

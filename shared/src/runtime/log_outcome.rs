@@ -52,6 +52,8 @@ outcomes! {
     Converted => "converted",
     Voided => "voided",
     VoidedOnArrival => "voided_on_arrival",
+    CandidateKept => "candidate_kept",
+    NextOrderConverted => "next_order_converted",
     AdjustmentNoted => "adjustment_noted",
     Restored => "restored",
     OrderUndone => "order_undone",

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use referrals::{domain::time::Timestamp, referral::Referral, store::keys};
+use referrals::{
+    domain::time::Timestamp,
+    referral::{Referral, State},
+    store::keys,
+};
 use serde_json::Value;
 
 use super::Oracle;
@@ -41,6 +45,38 @@ impl Oracle {
         }
         if self.claims.get(order).is_none_or(|user| user != referral.referee.as_str()) {
             self.fail(format!("{key}: converted by {order}, an order that it has not claimed"));
+        }
+    }
+
+    /// Checks that a referral that was converted before converts by another order only after the first one was undone, by the
+    /// order that came first of those that have always stood.
+    pub(super) fn check_next_conversion(&mut self, key: &str, before: &Referral, after: &Referral) {
+        let (Some(undone), Some(next)) = (before.conversion(), after.conversion()) else { return };
+        let (undone, next) = (undone.clone(), next.clone());
+        if self.has_always_stood(undone.order.as_str()) {
+            self.fail(format!("{key}: converted by {}, although {} stands", next.order, undone.order));
+        }
+        if next.number != undone.number + 1 {
+            self.fail(format!("{key}: conversion {} follows {}", next.number, undone.number));
+        }
+        let candidates = before.candidates.iter().map(|candidate| &candidate.conversion);
+        let mut earlier = candidates.take_while(|candidate| candidate.order != next.order);
+        if let Some(passed) = earlier.find(|candidate| self.has_always_stood(candidate.order.as_str())) {
+            self.fail(format!("{key}: converted by {}, and not by {}", next.order, passed.order));
+        }
+    }
+
+    /// Whether an acknowledged order that stands is lost: it neither converted the referral nor is a candidate. After the issue, and
+    /// after a void for another reason, no order counts.
+    pub(super) fn is_order_lost(&self, order: &str, referral: &Referral) -> bool {
+        let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
+        let mut known = referral.conversion().into_iter().chain(candidates);
+        let is_known = known.any(|conversion| conversion.order.as_str() == order);
+        match &referral.state {
+            State::Pending => self.counts(order, referral),
+            State::Converted { .. } => !is_known && self.counts(order, referral),
+            State::Voided { reason, .. } => reason.is_of_order() && !is_known && self.counts(order, referral),
+            State::Rewarded { .. } => false,
         }
     }
 

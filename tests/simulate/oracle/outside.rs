@@ -2,7 +2,7 @@
 
 use referrals::{
     domain::{correlation::CorrelationId, time::Timestamp},
-    referral::{Status, reward::Side},
+    referral::reward::Side,
 };
 use serde_json::Value;
 
@@ -64,8 +64,7 @@ impl Oracle {
         let is_lost = match event["detail-type"].as_str() {
             Some("order.completed") => {
                 let order = event["detail"]["order_id"].as_str().unwrap_or_default();
-                let pending = referral.filter(|referral| referral.status() == Status::Pending);
-                pending.is_some_and(|referral| self.counts(order, referral)) && moments.created < began
+                referral.is_some_and(|referral| self.is_order_lost(order, referral)) && moments.created < began
             }
             Some(kind) if kind.starts_with("payment.") || ADJUSTMENTS.contains(&kind) => {
                 return self.adjustment_acknowledged(event);

@@ -8,7 +8,7 @@ use crate::{
         code::Code, correlation::CorrelationId, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp,
     },
     program::Terms,
-    referral::{AdjustedOrder, Conversion, Referral, Rewards, State, Status, VoidReason},
+    referral::{AdjustedOrder, Candidate, Conversion, Referral, Rewards, State, Status, VoidReason},
     store::keys::{self, Item, Key, WORK_SHARDS},
 };
 
@@ -27,6 +27,8 @@ struct ReferralItem {
     correlation_id: Option<CorrelationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     adjusted_order: Option<AdjustedOrder>,
     rev: u64,
@@ -73,6 +75,7 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
         signed_up_at: referral.signed_up_at,
         correlation_id: referral.correlation_id.clone(),
         mark: referral.mark,
+        candidates: referral.candidates.clone(),
         adjusted_order: referral.adjusted_order.clone(),
         rev: referral.rev,
         status: referral.status(),
@@ -128,6 +131,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         correlation_id: item.correlation_id,
         mark: item.mark,
         notes: item.notes,
+        candidates: item.candidates,
         adjusted_order: item.adjusted_order,
         rev: item.rev,
     })

@@ -173,6 +173,8 @@ mutants! {
     CandidateNotAdjusted,
     /// An order that was undone is forgotten when another one converts.
     UndoneOrderForgotten,
+    /// An order that is processed late has the hold of the terms.
+    LateOrderNotHeld,
     /// The hold of a candidate begins with that of the earlier order.
     HoldOfEarlierOrder,
     /// Earlier adjustments of an order replace later ones.

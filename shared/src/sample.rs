@@ -32,6 +32,7 @@ pub(crate) fn order(id: &str) -> Order {
         user: "bob".parse().unwrap(),
         paid: money(500),
         latest_sign_up: at(0),
+        hold_until: None,
     }
 }
 

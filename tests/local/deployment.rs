@@ -407,6 +407,9 @@ mod tests {
         let conversion = deployed.invocations.iter().find(|found| found.name == "ConversionFunction").unwrap();
         assert_eq!(conversion.on_failure, OnFailure::DeadLetter("ConversionDeadLetterQueue".to_owned()));
         assert_eq!(conversion.attempts, 3);
+        // The function knows the delay of the queue.
+        let delay = deployed.queues["ConversionDelayQueue"].delay.as_secs();
+        assert!(TEMPLATE.contains(&format!("          DELAY_SECONDS: \"{delay}\"\n")));
         assert!(
             deployed.is_consumed("ConversionDelayQueue") && deployed.is_dead_letter_queue("ConversionDeadLetterQueue")
         );

@@ -237,7 +237,7 @@ impl Service {
         let database_listener = listen(host, dynamodb_port, "--dynamodb-port")?;
         let (url, dynamodb_url) = (url_of(&listener, host, port)?, url_of(&database_listener, host, dynamodb_port)?);
         let lock = data.map(lock).transpose()?;
-        let env = settings(env, &url, data)?;
+        let env = settings(env, &url, data, &pace)?;
 
         let table = deployment.table("Table", env.required("TABLE_NAME")?)?;
         let metrics = deployment.table("MetricsTable", env.required("METRICS_TABLE_NAME")?)?;
@@ -401,7 +401,7 @@ const QUEUES: [(&str, &str); 9] = [
 ];
 
 /// The functions' settings: the given ones, and local defaults for the rest.
-fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError> {
+fn settings(env: Env, url: &str, data: Option<&Path>, pace: &Pace) -> Result<Env, StartError> {
     let secrets = secrets::secrets(data).map_err(|problem| match data {
         Some(path) => StartError::Data { path: path.to_owned(), problem },
         None => StartError::Secrets(problem),
@@ -417,6 +417,7 @@ fn settings(env: Env, url: &str, data: Option<&Path>) -> Result<Env, StartError>
         ("PUBLIC_URL", url.to_owned()),
         ("LANDING_URL", format!("{url}{}landing", crate::subsystems::PREFIX)),
         ("INCOMING_QUEUE_ARN", clock::arn("sqs", "ConversionIncomingQueue")),
+        ("DELAY_SECONDS", pace.delay.as_secs().to_string()),
         ("GRACE_SECONDS", "20".to_owned()),
         ("RETRY_SECONDS", "1".to_owned()),
     ];

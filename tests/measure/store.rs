@@ -175,7 +175,7 @@ pub(crate) async fn service() -> Result<Service, Trouble> {
     let mut options = Options { port: 0, dynamodb_port: 0, ..Options::default() };
     (options.pace.stream, options.pace.schedule) = (false, false);
     // The orders in `events/` are as old as the files.
-    options.env = options.env.with("ORDER_LEAD_SECONDS", "3153600000");
+    options.env = options.env.with("ORDER_LEAD_SECONDS", "3153600000").with("DELAY_SECONDS", "0");
     Ok(Service::start(options).await?)
 }
 

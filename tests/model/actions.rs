@@ -298,6 +298,7 @@ impl Protocol {
         let history = &mut world.history;
         history.invalid_transition |= next(before.status(), *transition) != Some(after.status());
         history.conversions += u8::from(matches!(transition, Transition::Convert | Transition::ConvertNext));
+        history.next_converted |= *transition == Transition::ConvertNext;
         match change {
             Change::Convert(_) => {}
             Change::Issue => {
@@ -481,7 +482,7 @@ fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
             found.decide(&Command::Convert(order(event), &cancelled().adjustments), now)
         }
         Change::Convert(event) => found.decide(&Command::Convert(order(event), Adjustments::NONE), now),
-        Change::Cancel => found.decide(&Command::Adjust(cancelled()), now),
+        Change::Cancel => found.decide(&Command::Adjust(cancelled(), None), now),
         Change::Issue => found.decide(&Command::Issue, now),
         Change::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
         Change::Claim => claim(found, world),

@@ -23,10 +23,11 @@
 //! | faults | see [`faults::Fault`]; a budget limits their number |
 //!
 //! **Not modelled**: mint, land and attribute (uniqueness is an address, and `suite` tests races for it); reciprocal
-//! referrals and the referee's account, which are read together with the referrer's account; partial refunds and the
-//! minimum, which the state machine's own tests cover; the order of an account's flag updates; batches and running out
-//! of time; several referrals, which share no state; the limit of five decisions; a write that is lost before it
-//! reaches the table, which equals a write that was not made yet; a lagging index, which equals a later sweep. An
+//! referrals and the referee's account, which are read together with the referrer's account; partial refunds, the
+//! minimum and the cancellation of the other order, which the state machine's own tests cover; the order of an account's
+//! flag updates; batches and running out of time; several referrals, which share no state; the limit of five decisions; a
+//! write that is lost before it reaches the table, which equals a write that was not made yet; a lagging index, which
+//! equals a later sweep. An
 //! invocation's time equals the model's time: it is at most ten seconds old. The delayed copy from the delay queue is
 //! an event that the bus delivers twice. A temporary refusal by a subsystem is a process that dies at its call.
 //!
@@ -48,7 +49,7 @@
 //! There are few states because states without an observable difference are one state (`World::signature`), and changes
 //! that no one can observe separately are one step ([`state::Step`]). Without most of these reductions a single fault
 //! led to 77 482 states, with the same result. `mistakes.rs` shows that the properties can fail: it breaks the protocol
-//! in ten ways, and the checker finds each. `cargo test -p tests --test model -- --nocapture` prints how.
+//! in eleven ways, and the checker finds each. `cargo test -p tests --test model -- --nocapture` prints how.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the bound comes from the environment")]
@@ -193,6 +194,7 @@ fn order(id: &str) -> Order {
         user: "bob".parse().unwrap(),
         paid: Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() },
         latest_sign_up: at(0),
+        hold_until: None,
     }
 }
 

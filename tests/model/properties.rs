@@ -93,10 +93,7 @@ const SOMETIMES: [(&str, Holds); 9] = [
     ("another order converts after a cancellation", |_, world| {
         world.history.cancelled && world.item.status() == Status::Converted && !by_first(world)
     }),
-    ("a candidate converts after a cancellation", |_, world| {
-        let undone = world.item.candidates.iter().any(|candidate| candidate.is_undone);
-        undone && world.item.status() == Status::Rewarded
-    }),
+    ("a candidate converts after a cancellation", |_, world| world.history.next_converted),
     ("a refused reward waits for an operator", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Failed))
     }),

@@ -163,6 +163,8 @@ pub(crate) struct World {
 pub(crate) struct History {
     /// The number of writes that converted.
     pub(crate) conversions: u8,
+    /// A candidate converted the referral.
+    pub(crate) next_converted: bool,
     /// A write was not a transition of the state machine.
     pub(crate) invalid_transition: bool,
     /// A reward was issued although the account was flagged when it was read.
@@ -225,7 +227,12 @@ impl World {
         ]));
         bytes.push(bits(&[history.cancellation_acknowledged, history.other_acknowledged]));
         if self.item.status() != Status::Rewarded {
-            bytes.push(bits(&[history.cancelled, history.ever_flagged, history.cancelled_before_order]));
+            bytes.push(bits(&[
+                history.cancelled,
+                history.ever_flagged,
+                history.cancelled_before_order,
+                history.next_converted,
+            ]));
         }
         if !self.is_decided() {
             bytes.extend(self.pending_events);
@@ -258,8 +265,17 @@ impl World {
         let is_noted = referral.adjusted_order.is_some();
         let candidate = referral.candidates.first();
         let is_undone = candidate.is_some_and(|candidate| candidate.is_undone);
-        let converts =
-            [first, referral.conversion().is_some(), referral.takes_orders(), is_noted, candidate.is_some(), is_undone];
+        let ends_at = candidate.map(|candidate| candidate.conversion.hold_ends_at(&referral.terms));
+        let has_ended = ends_at.is_some_and(|ends_at| ends_at <= self.now);
+        let converts = [
+            first,
+            referral.conversion().is_some(),
+            referral.takes_orders(),
+            is_noted,
+            candidate.is_some(),
+            is_undone,
+            has_ended,
+        ];
         [referral.status() as u8, bits(&converts), is_due.into(), facts(order[0]), facts(order[1])]
     }
 

@@ -8,7 +8,7 @@ use lambda_runtime::Error;
 use referrals::{
     domain::time::Timestamp,
     referral::{
-        Referral,
+        Referral, State as Phase,
         reward::{RewardStatus, Side},
     },
     runtime::{Call, Deadline},
@@ -153,7 +153,7 @@ impl<'a> Driver<'a> {
             let refused: Vec<String> = outstanding.iter().flat_map(refused).collect();
             if let Some(reward) = refused.first() {
                 self.resend(reward).await;
-            } else if self.plan.mode == Mode::Stream || outstanding.is_empty() {
+            } else if outstanding.is_empty() || (self.plan.mode == Mode::Stream && !outstanding.iter().all(is_held)) {
                 return;
             } else {
                 // Longer than the longest grace period and retry delay so far.
@@ -627,7 +627,7 @@ async fn invoke_from<T: Answer>(
 ) -> Option<T> {
     let (crash, known) = shared.with(|state| {
         let crash = state.faults.strikes(Kind::Crash).then(|| state.rng.u64(0..100));
-        let known = state.oracle.invocation(queue == DELAY);
+        let known = state.oracle.invocation(queue);
         if crash.is_some() {
             state.oracle.struck(known.id, Kind::Crash);
         }
@@ -674,6 +674,11 @@ impl Answer for http::Response<Body> {
 fn failures(answer: &Value) -> Vec<String> {
     let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
     failures.map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Whether this referral converted late, so that it needs a sweep in every mode.
+fn is_held(referral: &Referral) -> bool {
+    matches!(&referral.state, Phase::Converted { conversion, .. } if conversion.hold_until.is_some())
 }
 
 /// The ids of this referral's rewards that failed permanently.

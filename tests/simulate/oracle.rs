@@ -23,7 +23,11 @@ use referrals::{
 use serde_json::Value;
 
 use self::flags::FlagEvent;
-use crate::{clock, history::Acknowledged, state::Booking};
+use crate::{
+    clock,
+    history::Acknowledged,
+    state::{Booking, DEAD_LETTERS, DELAY},
+};
 
 /// What was known when an invocation began.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub(crate) struct Invocation {
     pub(crate) flagged: BTreeSet<String>,
     /// Whether it receives delayed copies of events.
     pub(crate) is_copy: bool,
+    /// Whether it processes messages of the delay queue or of a dead-letter queue.
+    pub(crate) is_delayed: bool,
 }
 
 /// When a referral's steps were committed, in milliseconds since the start of the history.
@@ -72,6 +78,10 @@ pub(crate) struct Oracle {
     /// When each order was placed, by order and reported user; and the user who claimed each order.
     placed: BTreeMap<(String, String), Timestamp>,
     claims: BTreeMap<String, String>,
+    /// When the hold of each order of a referee ends, by order and referee.
+    holds: BTreeMap<(String, String), Timestamp>,
+    /// The orders that converted a referral or were kept, in the order of their arrival, each with its referee.
+    arrivals: Vec<(String, String)>,
     /// The adjustments that the product published.
     adjustments: Vec<adjustments::Published>,
     moments: BTreeMap<String, Moments>,
@@ -106,9 +116,11 @@ impl Oracle {
     }
 
     /// Starts an invocation and records what is known at this time.
-    pub(crate) fn invocation(&mut self, is_copy: bool) -> Invocation {
+    pub(crate) fn invocation(&mut self, queue: &str) -> Invocation {
         self.invocations += 1;
-        Invocation { id: self.invocations, began: clock::millis(), flagged: self.flagged.clone(), is_copy }
+        let (is_copy, is_delayed) = (queue == DELAY, [DELAY, DEAD_LETTERS].contains(&queue));
+        let flagged = self.flagged.clone();
+        Invocation { id: self.invocations, began: clock::millis(), flagged, is_copy, is_delayed }
     }
 
     /// Checks a committed write. Returns whether a candidate converted a referral instead of its first order.
@@ -198,12 +210,9 @@ impl Oracle {
             (known, now) if known != now => self.fail(format!("{key}: the conversion changed")),
             _ => {}
         }
-        if let Phase::Converted { conversion, due_at } = &after.state
-            && (*due_at < conversion.at.plus(after.terms.hold())
-                || (conversion.number == 1 && *due_at > conversion.at.plus(after.terms.hold())))
-        {
-            self.fail(format!("{key}: due at {due_at}, converted at {}", conversion.at));
-        }
+        self.check_known_orders(key, before, after);
+        self.note_holds(before, after, by);
+        self.check_due_time(key, after);
         if before.signed_up_at() != after.signed_up_at() {
             self.fail(format!("{key}: the time of the sign-up changed"));
         }

@@ -28,6 +28,8 @@ pub(crate) struct Message {
 /// Names of the queues.
 pub(crate) const INVOCATIONS: &str = "ConversionInvocations";
 pub(crate) const DELAY: &str = "ConversionDelayQueue";
+/// How late the copy of an event is, in milliseconds.
+pub(crate) const DELAYED_BY: u64 = 900_000;
 pub(crate) const DEAD_LETTERS: &str = "ConversionDeadLetterQueue";
 pub(crate) const REWARDS: [(&str, &str); 3] =
     [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")];
@@ -118,7 +120,7 @@ impl State {
             let late = if self.faults.strikes(Kind::EventDelayed) { self.rng.u64(1_000..30_000) } else { 0 };
             let pause = self.rng.u64(0..40);
             self.send(INVOCATIONS, body.clone(), now, late + pause);
-            self.send(DELAY, body, now, 900_000);
+            self.send(DELAY, body, now, DELAYED_BY);
             return;
         }
         let kind = event["detail"]["type"].as_str().unwrap_or_default();

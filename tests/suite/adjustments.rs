@@ -208,6 +208,23 @@ async fn the_next_order_converts_when_one_is_undone() {
     world.end().await;
 }
 
+/// Of many orders at once, one converts and eight are kept.
+#[tokio::test]
+async fn many_orders_at_once_are_kept() {
+    let world = world().await;
+    world.refer("alice", "bob").await;
+    let orders: Vec<_> = (1..=12).map(|number| format!("o-{number}")).collect();
+    join_all(orders.iter().map(|order| world.order("bob", order))).await;
+    world.until_idle().await;
+    let stored = world.stored("bob").await;
+    assert_eq!(stored["candidates"].as_array().unwrap().len(), 8, "{stored}");
+    let first = stored["conversion"]["order"].as_str().unwrap();
+    let next = stored["candidates"][0]["order"].clone();
+    assert_eq!(after(&world, "bob", ("order.cancelled", json!({"order_id": first}))).await, converted());
+    assert_eq!(world.referral("bob").await["order_id"], next);
+    world.end().await;
+}
+
 /// A candidate that is undone is passed over, also if it was undone before it arrived.
 #[tokio::test]
 async fn an_undone_candidate_does_not_convert() {

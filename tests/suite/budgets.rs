@@ -12,6 +12,7 @@ use crate::world::{Call, World};
 const ALICE: &str = "a1d9c8b2-6a1e-4bb0-8f2e-3c5d7e9f0a11";
 const BOB: &str = "b0b5c8d2-7b2f-4cc1-9a3f-4d6e8fa01b22";
 const ORDER: &str = "0bd3c8e2-8c3a-4dd2-ab4a-5e7f9ab12c33";
+const ANOTHER_ORDER: &str = "5f1c9d10-2b0e-4c8e-9a57-6c1f3d2e8b44";
 
 /// Sequential calls, write units, read units.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -113,7 +114,7 @@ async fn convert_on_hold_and_repeat() {
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
 
     // A candidate: the order's item, then the referral. The index of work does not change.
-    world.order(BOB, "another").await;
+    world.order(BOB, ANOTHER_ORDER).await;
     world.until_idle().await;
     assert_eq!(cost(&world.wire().take_calls()), budget(3, 2.0, 1.0));
     world.end().await;

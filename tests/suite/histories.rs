@@ -122,30 +122,36 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
     let mut now = revisions[0].created_at;
     let user = revisions[0].referee.clone();
     let paid = Money { amount: 4200.try_into().unwrap(), currency: Currency::USD };
-    let order = Order {
-        id: "o-1".parse().unwrap(),
+    let order = |id: &str| Order {
+        id: id.parse().unwrap(),
         event: "order.completed".to_owned(),
         user: user.clone(),
         paid,
         latest_sign_up: now,
+        hold_until: None,
     };
-    let claimed_by = Some(user.clone());
-    let mut record =
-        OrderRecord { id: order.id.clone(), claimed_by, paid: Some(paid), adjustments: Adjustments::default() };
+    let record = |order: &Order| {
+        let (id, claimed_by) = (order.id.clone(), Some(user.clone()));
+        OrderRecord { id, claimed_by, paid: Some(paid), adjustments: Adjustments::default() }
+    };
+    let orders = [order("o-1"), order("o-2")];
+    let mut records = [record(&orders[0]), record(&orders[1])];
     for _ in 0..rng.usize(..24) {
         now = now.plus(pause(rng));
         let last = revisions.last().unwrap();
         let side = *rng.choice(&Side::BOTH).unwrap();
         let id = last.reward_id(side);
         let resent = last.delivery(&id).map_or(0, |delivery| delivery.resent);
-        adjust(rng, &mut record);
+        let place = rng.usize(..orders.len());
+        let (order, record) = (&orders[place], &mut records[place]);
+        adjust(rng, record);
         let event = match rng.u8(..16) {
-            0..4 => Command::Convert(&order, &record.adjustments),
+            0..4 => Command::Convert(order, &record.adjustments),
             4..7 => Command::Issue,
             7 => Command::Void(
                 (*rng.choice(&[FraudReason::ReferrerFlagged, FraudReason::ReciprocalReferral]).unwrap()).into(),
             ),
-            8 => Command::Adjust(&record),
+            8 => Command::Adjust(record, None),
             9..12 => Command::MarkDelivered(&id),
             12 | 13 => Command::MarkFailed(&id, "400", resent),
             14 => Command::Resend(&id, now),

@@ -116,6 +116,35 @@ async fn the_tolerance_is_a_setting() {
     world.end().await;
 }
 
+/// An order that converts late is held for the delay of the copy, so that its cancellation counts, too.
+#[tokio::test]
+async fn an_order_that_converts_late_is_not_paid_at_once() {
+    let mut world = World::with_env([("DELAY_SECONDS", "300")]).await;
+    let held = async |user: &str| {
+        let stored = world.stored(user).await;
+        let due_at: DateTime<Utc> = stored["due_at"].as_str().unwrap_or_else(|| panic!("{stored}")).parse().unwrap();
+        assert!((290..=300).contains(&(due_at - Utc::now()).num_seconds()), "{stored}");
+    };
+    // The order arrives before its sign-up, and its cancellation after the copy.
+    world.publish("order.completed", of("early", "o-1")).await;
+    world.until_idle().await;
+    world.refer("alice", "early").await;
+    world.until_redelivered().await;
+    assert_eq!(world.referral("early").await["status"], "converted");
+    held("early").await;
+    world.publish("order.cancelled", json!({"order_id": "o-1"})).await;
+    world.until_idle().await;
+    assert_eq!(world.referral("early").await["void_reason"], "order_cancelled");
+
+    world.refer("alice", "old").await;
+    assert_eq!(after(&world, order("old", Some(ago(310))), None).await, "converted");
+    held("old").await;
+    world.refer("alice", "new").await;
+    assert_eq!(after(&world, order("new", Some(ago(200))), None).await, "rewarded");
+    world.allow_outstanding_work();
+    world.end().await;
+}
+
 fn of(user: &str, order: &str) -> Value {
     json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"})
 }

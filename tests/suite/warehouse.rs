@@ -65,7 +65,7 @@ fn at_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
         let born = attributed(rng, from + place, 100);
         let (id, user) = ("o-1".parse().unwrap(), born.referee.clone());
         let event = "order.completed".to_owned();
-        let order = Order { id, event, user, paid, latest_sign_up: born.created_at };
+        let order = Order { id, event, user, paid, latest_sign_up: born.created_at, hold_until: None };
         match born.decide(&Command::Convert(&order, Adjustments::NONE), born.created_at.plus(pause)) {
             Decision::Apply(converted, _) => vec![born, *converted],
             other => panic!("{other:?}"),

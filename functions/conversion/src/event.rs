@@ -53,16 +53,25 @@ pub(crate) struct Orders {
     qualifying: QualifyingEvents,
     /// How long before the sign-up of its user an order may be placed. A shop may report the sign-up of a guest after the order.
     lead: Duration,
+    /// How much later than an event its delayed copy arrives.
+    delay: Duration,
 }
 
 impl Orders {
-    /// Reads `ORDER_LEAD_SECONDS` (900) and the qualifying events.
+    /// Reads `ORDER_LEAD_SECONDS` (900), `DELAY_SECONDS` (900) and the qualifying events.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a setting is invalid.
     pub(crate) fn from_env(env: &Env) -> Result<Self, Misconfigured> {
         let lead = Duration::from_secs(env.parsed("ORDER_LEAD_SECONDS", 900)?);
-        Ok(Self { qualifying: QualifyingEvents::from_env(env)?, lead })
+        let delay = Duration::from_secs(env.parsed("DELAY_SECONDS", 900)?);
+        Ok(Self { qualifying: QualifyingEvents::from_env(env)?, lead, delay })
+    }
+
+    /// The earliest end of the hold of an order that converts because of a late event: other events may be as late.
+    fn hold_until(&self, at: Timestamp, time: EventTime) -> Option<Timestamp> {
+        let is_late = time.is_late || at.plus(self.delay) < time.now;
+        (is_late && !mutant::is(Mutant::LateOrderNotHeld)).then(|| time.now.plus(self.delay))
     }
 }
 
@@ -106,11 +115,15 @@ pub(crate) fn parse(payload: &Value, orders: &Orders, time: EventTime) -> Parsed
         "customer.signed_up" => CustomerSignedUp::read(detail).map(|customer| customer.event(time.sent_at)),
         // Referrals keep the terms of their attribution, so the default type still converts when the setting has changed.
         known if known == "order.completed" || orders.qualifying.contains(known) => {
-            read::<Completed>(detail).map(|completed| completed.event(known, time, orders.lead))
+            read::<Completed>(detail).map(|completed| completed.event(known, time, orders))
         }
         _ => return Parsed::Ignored,
     };
     match parsed {
+        Ok(InboundEvent::Adjustment(adjustment)) => {
+            let hold_until = orders.hold_until(time.sent_at, time);
+            Parsed::Event(Box::new(InboundEvent::Adjustment(OrderAdjustment { hold_until, ..adjustment })))
+        }
         Ok(event) => Parsed::Event(Box::new(event)),
         Err(problem) => Parsed::Invalid(format!("the detail of {}: {problem}", event.detail_type)),
     }
@@ -145,14 +158,16 @@ struct Completed {
 }
 
 impl Completed {
-    fn event(self, event: &str, time: EventTime, lead: Duration) -> InboundEvent {
-        let lead = if mutant::is(Mutant::OrderLeadForgotten) { Duration::ZERO } else { lead };
+    fn event(self, event: &str, time: EventTime, orders: &Orders) -> InboundEvent {
+        let lead = if mutant::is(Mutant::OrderLeadForgotten) { Duration::ZERO } else { orders.lead };
+        let placed_at = time.of_order(self.occurred_at);
         InboundEvent::Order(Order {
             id: self.order_id,
             event: event.to_owned(),
             user: self.user_id,
             paid: self.paid,
-            latest_sign_up: time.of_order(self.occurred_at).plus(lead),
+            latest_sign_up: placed_at.plus(lead),
+            hold_until: orders.hold_until(placed_at, time),
         })
     }
 }
@@ -165,7 +180,12 @@ struct OfOrder {
 
 impl OfOrder {
     fn event(self, adjustment: Adjustment) -> InboundEvent {
-        InboundEvent::Adjustment(OrderAdjustment { order: self.order_id, user: self.user_id, adjustment })
+        InboundEvent::Adjustment(OrderAdjustment {
+            order: self.order_id,
+            user: self.user_id,
+            adjustment,
+            hold_until: None,
+        })
     }
 }
 
@@ -297,7 +317,35 @@ mod tests {
 
     /// Parses an event that is received at ten.
     fn parse_payload(event: &Value) -> Parsed {
-        parse(event, &orders(), EventTime::of(event, "2026-01-31T10:00:00Z".parse().unwrap()))
+        let now = "2026-01-31T10:00:00Z".parse().unwrap();
+        parse(event, &orders(), EventTime::of(event, now, now, false))
+    }
+
+    #[test]
+    fn an_order_that_is_processed_late_is_held_for_the_delay() {
+        let held = |event: Value, is_delayed| {
+            let now = "2026-01-31T10:00:00Z".parse().unwrap();
+            match parse(&event, &orders(), EventTime::of(&event, now, now, is_delayed)) {
+                Parsed::Event(event) => match *event {
+                    InboundEvent::Order(order) => order.hold_until.map(|until| until.to_string()),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        };
+        let placed = |occurred_at: &str| {
+            let detail = json!({
+                "order_id": "o-1", "user_id": "bob", "amount": 500, "currency": "USD", "occurred_at": occurred_at,
+            });
+            json!({"detail-type": "order.completed", "source": "shop", "detail": detail})
+        };
+        let until = Some("2026-01-31T10:15:00.000Z".to_owned());
+        assert_eq!(held(placed("2026-01-31T09:45:00Z"), false), None);
+        assert_eq!(held(placed("2026-01-31T09:44:59Z"), false), until);
+        assert_eq!(held(placed("2026-01-31T09:59:59Z"), true), until);
+        let mut replayed = placed("2026-01-31T09:59:59Z");
+        replayed["replay-name"] = "noon".into();
+        assert_eq!(held(replayed, false), until);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub struct App {
 
 impl App {
     /// Reads `TABLE_NAME`, `FINGERPRINT_KEY`, `QUARANTINE_QUEUE_URL`, `DELAY_QUEUE_URL`, `INCOMING_QUEUE_ARN`,
-    /// `ORDER_LEAD_SECONDS` (900) and the program's settings.
+    /// `ORDER_LEAD_SECONDS` (900), `DELAY_SECONDS` (900) and the program's settings.
     ///
     /// # Errors
     /// Returns an error, which names the variable, when a setting is missing or invalid.
@@ -71,6 +71,8 @@ struct Arrival {
     origin: Origin,
     /// When the event was received first, as far as it is known.
     received_at: Timestamp,
+    /// Whether the event comes from the delay queue or a dead-letter queue.
+    is_delayed: bool,
 }
 
 /// Where an event came from.
@@ -96,14 +98,15 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
         let handle = |mut event, record: Value| {
             kafka::date(&mut event, &record);
             let received_at = kafka::appended_at(&record).map_or(call.now, |at| at.min(call.now));
-            process(app, event, Arrival { origin: Origin::KafkaRecord(record), received_at }, call)
+            let origin = Origin::KafkaRecord(record);
+            process(app, event, Arrival { origin, received_at, is_delayed: false }, call)
         };
         return kafka::each(payload, call.deadline, handle).await;
     }
     if sqs::is_batch(&payload) {
         return sqs::each(payload, call.deadline, |message| from_queue(app, message, call)).await;
     }
-    let arrival = Arrival { origin: Origin::Bus, received_at: call.now };
+    let arrival = Arrival { origin: Origin::Bus, received_at: call.now, is_delayed: false };
     process(app, payload, arrival, call).await.map(|()| Value::Null)
 }
 
@@ -118,7 +121,8 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
     // A message keeps the time at which it was sent, so that a later attempt or a copy does not override later events.
     let sent_at = message.sent_at.filter(|_| !mutant::is(Mutant::CopyReceivedWhenProcessed));
     let received_at = sent_at.map_or(call.now, |at| at.min(call.now));
-    match process(app, message.body, Arrival { origin, received_at }, call).await {
+    let is_delayed = origin != Origin::Queue;
+    match process(app, message.body, Arrival { origin, received_at, is_delayed }, call).await {
         Ok(()) => Disposition::Ack,
         Err(problem) => {
             let outcome = LogOutcome::Failed.as_str();
@@ -131,8 +135,8 @@ async fn from_queue(app: &App, message: Message, call: Call) -> Disposition {
 /// Processes one event, and sends it to the delay queue if it did not come through the bus. An invalid event from Kafka is
 /// quarantined with its record, which shows its topic, partition and offset.
 async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Result<(), Error> {
-    let Arrival { origin, received_at } = arrival;
-    let time = EventTime::of(&event, received_at);
+    let Arrival { origin, received_at, is_delayed } = arrival;
+    let time = EventTime::of(&event, received_at, call.now, is_delayed);
     match event::parse(&event, &app.orders, time) {
         Parsed::Event(inbound) => {
             let user = inbound.user().cloned();

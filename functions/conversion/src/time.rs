@@ -14,6 +14,9 @@ pub(crate) struct EventTime {
     /// When the event was sent: its envelope's time, but at most the time of its receipt.
     pub(crate) sent_at: Timestamp,
     received_at: Timestamp,
+    pub(crate) now: Timestamp,
+    /// Whether the event comes from the delay queue, a dead-letter queue or the archive.
+    pub(crate) is_late: bool,
     /// Whether the event comes from the archive with a time in the future, so that it is unknown when it was sent.
     is_undated_replay: bool,
 }
@@ -25,11 +28,12 @@ pub(crate) struct InTheFuture;
 
 impl EventTime {
     /// The times of an event that was received first at `received_at`. Without a time in its envelope, it was sent then.
-    pub(crate) fn of(event: &Value, received_at: Timestamp) -> Self {
+    pub(crate) fn of(event: &Value, received_at: Timestamp, now: Timestamp, is_delayed: bool) -> Self {
         let envelope = Timestamp::deserialize(&event["time"]).unwrap_or(received_at);
         let sent_at = if mutant::is(Mutant::FutureEnvelopeAccepted) { envelope } else { envelope.min(received_at) };
         let is_replay = event.get("replay-name").is_some();
-        Self { sent_at, received_at, is_undated_replay: is_replay && envelope > received_at }
+        let is_undated_replay = is_replay && envelope > received_at;
+        Self { sent_at, received_at, now, is_late: is_delayed || is_replay, is_undated_replay }
     }
 
     /// The time of an order: `occurred_at`, or else the time at which the event was sent, but at most the time of its receipt.
@@ -38,8 +42,8 @@ impl EventTime {
         occurred_at.map_or(self.sent_at, |at| at.min(self.received_at))
     }
 
-    /// The time of a state, of which the latest counts (of an account's flag or a dispute): `occurred_at`, or else the time at which the event was sent. An event of a replay
-    /// whose time is unknown has the earliest time, so that it overrides nothing.
+    /// The time of a state, of which the latest counts (of an account's flag or a dispute): `occurred_at`, or else the time at
+    /// which the event was sent. An event of a replay whose time is unknown has the earliest time, so that it overrides nothing.
     ///
     /// # Errors
     /// Returns an error when `occurred_at` is too far in the future.
@@ -66,7 +70,8 @@ mod tests {
 
     /// The event is received at 9:30.
     fn received(event: &Value) -> EventTime {
-        EventTime::of(event, at("2026-01-31T09:30:00Z"))
+        let now = at("2026-01-31T09:30:00Z");
+        EventTime::of(event, now, now, false)
     }
 
     #[test]

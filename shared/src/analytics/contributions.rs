@@ -127,7 +127,7 @@ mod tests {
         domain::{adjustments::Adjustments, order::Order},
         fraud::FraudReason,
         referral::{Referral, machine::Command, reward::RewardType},
-        sample::{applied, at, converted, grant, order, pending, rewarded},
+        sample::{applied, at, cancelled, convert, converted, grant, order, pending, rewarded},
     };
 
     fn counted(referral: &Referral) -> Contributions {
@@ -200,7 +200,17 @@ mod tests {
     fn any_subset_of_revisions_sums_up_to_the_latest_one() {
         let failed = applied(rewarded().decide(&Command::MarkFailed(&grant(Side::Referrer), "400", 0), at(30)));
         let resent = applied(failed.decide(&Command::Resend(&grant(Side::Referrer), at(99)), at(50)));
-        let revisions = [pending(), converted(), rewarded(), failed, resent];
+        assert_any_subset_sums_up(&[pending(), converted(), rewarded(), failed, resent]);
+        // Another order converts, on another day.
+        let (other, day) = (order("o-2"), 86_400_000);
+        let kept = applied(converted().decide(&convert(&other), at(day)));
+        let next = applied(kept.decide(&Command::Adjust(&cancelled("o-1"), None), at(2 * day)));
+        let voided = applied(next.decide(&Command::Adjust(&cancelled("o-2"), None), at(3 * day)));
+        assert_any_subset_sums_up(&[pending(), converted(), kept.clone(), next.clone()]);
+        assert_any_subset_sums_up(&[pending(), converted(), kept, next, voided]);
+    }
+
+    fn assert_any_subset_sums_up(revisions: &[Referral]) {
         let latest = counted(revisions.last().unwrap());
         // Each subset of the revisions that contains the latest one: the others were lost, or arrived too late.
         for present in 0..1_u32 << (revisions.len() - 1) {

@@ -18,6 +18,8 @@ pub struct OrderAdjustment {
     /// The user who placed the order. Payment providers do not know it.
     pub user: Option<UserId>,
     pub adjustment: Adjustment,
+    /// If it is processed late and an order converts because of it, the hold does not end before this time.
+    pub hold_until: Option<Timestamp>,
 }
 
 /// What happened to an order.

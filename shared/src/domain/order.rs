@@ -20,6 +20,8 @@ pub struct Order {
     /// The latest sign-up for which it counts: the time of the order, and a tolerance. The order of an existing customer is
     /// older than the sign-up.
     pub latest_sign_up: Timestamp,
+    /// An order that is processed late converts with a hold that ends no earlier, because its adjustments may be on their way.
+    pub hold_until: Option<Timestamp>,
 }
 
 /// What the table knows about an order.

@@ -190,11 +190,11 @@ mod tests {
 
     #[test]
     fn a_later_conversion_and_its_void_have_other_ids() {
-        let first = after(&sample::converted(), &Command::Adjust(&sample::disputed(1, true)));
+        let first = after(&sample::converted(), &Command::Adjust(&sample::disputed(1, true), None));
         assert_eq!(published(Some(&sample::converted()), &first), names([("referral.voided", "bob:voided")]));
-        let restored = after(&first, &Command::Adjust(&sample::disputed(2, false)));
+        let restored = after(&first, &Command::Adjust(&sample::disputed(2, false), None));
         assert_eq!(published(Some(&first), &restored), names([("referral.converted", "bob:converted:2")]));
-        let second = after(&restored, &Command::Adjust(&sample::disputed(3, true)));
+        let second = after(&restored, &Command::Adjust(&sample::disputed(3, true), None));
         assert_eq!(published(Some(&restored), &second), names([("referral.voided", "bob:voided:2")]));
     }
 
@@ -203,14 +203,14 @@ mod tests {
         let other = sample::order("o-2");
         let kept = after(&sample::converted(), &sample::convert(&other));
         assert_eq!(published(Some(&sample::converted()), &kept), names([]));
-        let next = after(&kept, &Command::Adjust(&sample::cancelled("o-1")));
+        let next = after(&kept, &Command::Adjust(&sample::cancelled("o-1"), None));
         assert_eq!(published(Some(&kept), &next), names([("referral.converted", "bob:converted:2")]));
     }
 
     #[test]
     fn each_fact_has_its_own_time() {
         let (pending, converted, rewarded) = (sample::pending(), sample::converted(), sample::rewarded());
-        let voided = after(&converted, &Command::Adjust(&sample::disputed(1, true)));
+        let voided = after(&converted, &Command::Adjust(&sample::disputed(1, true), None));
         let delivered = after(&rewarded, &Command::MarkDelivered(&grant(Side::Referee)));
         let failed = after(&rewarded, &Command::MarkFailed(&grant(Side::Referrer), "400", 0));
         for (before, after, millis) in [

@@ -1,6 +1,7 @@
 //! Convert: a qualifying order turns `pending` into `converted`. The order is claimed first, so that the same order, reported for
-//! another user too, does not convert a second referral. Adjust: a cancellation, refund or dispute is first written to its order. If
-//! the order converted a referral and no longer stands, `converted` turns into `voided`, and back if it stands again.
+//! another user too, does not convert a second referral. Adjust: a cancellation, refund or dispute is first written to its order.
+//! If the order converted a referral and no longer stands, the next order converts it. Without one, `converted` turns into
+//! `voided`, and back if the order stands again.
 
 use crate::{
     domain::{
@@ -88,6 +89,6 @@ pub async fn adjust(store: &Store, adjustment: &OrderAdjustment, now: Timestamp)
     // An order that an earlier version converted may be unclaimed. Then the event's user counts.
     let Some(user) = record.claimed_by.as_ref().or(adjustment.user.as_ref()) else { return Ok(Effect::Kept) };
     let Some(referral) = store.referral(user).await? else { return Ok(Effect::Kept) };
-    let decide = |referral: &Referral| referral.decide(&Command::Adjust(&record), now);
+    let decide = |referral: &Referral| referral.decide(&Command::Adjust(&record, adjustment.hold_until), now);
     Ok(Effect::Referral(Box::new(store.apply(referral, decide).await?)))
 }

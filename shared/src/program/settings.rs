@@ -135,6 +135,7 @@ mod tests {
             user: "bob".parse().unwrap(),
             paid: Money { amount: amount.try_into().unwrap(), currency: currency.parse().unwrap() },
             latest_sign_up: sample::at(0),
+            hold_until: None,
         }
     }
 

@@ -125,8 +125,9 @@ pub enum Command<'a> {
     Issue,
     /// See [`Transition::Void`].
     Void(VoidReason),
-    /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`] and [`Transition::Restore`].
-    Adjust(&'a OrderRecord),
+    /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`] and [`Transition::Restore`]. If it is
+    /// processed late, the hold of a conversion that it causes does not end before this time.
+    Adjust(&'a OrderRecord, Option<Timestamp>),
     /// See [`Transition::RecordAnswer`]: the subsystem accepted this instruction.
     MarkDelivered(&'a InstructionId),
     /// See [`Transition::RecordAnswer`]: the subsystem refused this instruction permanently. Carries the subsystem's answer
@@ -139,8 +140,8 @@ pub enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// The transition without its data, in this state. Adjustments can cause three more, and an order that was undone before it
-    /// arrived voids.
+    /// The transition without its data, in this state. An adjustment can also undo, convert by the next order or restore, and an
+    /// order that was undone before it arrived voids.
     pub fn transition(&self, from: Status) -> Transition {
         match self {
             Self::Convert(..) if from == Status::Converted && !mutant::is(Mutant::SecondOrderConverts) => {
@@ -149,7 +150,7 @@ impl Command<'_> {
             Self::Convert(..) => Transition::Convert,
             Self::Issue => Transition::Issue,
             Self::Void(_) => Transition::Void,
-            Self::Adjust(_) => Transition::Adjust,
+            Self::Adjust(..) => Transition::Adjust,
             Self::MarkDelivered(_) | Self::MarkFailed(..) => Transition::RecordAnswer,
             Self::Claim(_) => Transition::Claim,
             Self::Resend(..) => Transition::Resend,
@@ -200,7 +201,7 @@ impl Referral {
             Command::Convert(order, adjustments) => self.convert(order, adjustments, now),
             Command::Issue => self.issue(now),
             Command::Void(reason) => self.void(*reason, Transition::Void, now),
-            Command::Adjust(record) => self.adjust(record, now),
+            Command::Adjust(record, hold_until) => self.adjust(record, *hold_until, now),
             Command::MarkDelivered(id) => self.record_answer(id, |delivery| delivery.delivered_at = Some(now)),
             Command::MarkFailed(id, answer, _) => self.record_answer(id, |delivery| {
                 delivery.failed_at = Some(now);
@@ -215,8 +216,8 @@ impl Referral {
     fn has_seen(&self, command: &Command<'_>) -> bool {
         let status = |id| self.delivery(id).map(Delivery::status);
         match command {
-            Command::Convert(order, _) => self.version_of(&order.id).is_some(),
-            Command::Adjust(record) => self.knows(record),
+            Command::Convert(order, _) => self.has_order(&order.id),
+            Command::Adjust(record, _) => self.knows(record),
             Command::Void(_) => self.status() == Status::Voided,
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
             // A refusal of a call that was sent before the last resend is outdated, because the resend causes another
@@ -232,7 +233,10 @@ impl Referral {
     fn issue(&self, now: Timestamp) -> Decision {
         let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
         let rewards = Rewards::issued(&self.terms, now);
-        self.write(State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at }, Transition::Issue)
+        let state = State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at };
+        // No other order counts any more.
+        let after = Self { candidates: Vec::new(), adjusted_order: None, ..self.clone() };
+        self.write_as(after, state, Transition::Issue)
     }
 
     fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
@@ -307,7 +311,7 @@ mod tests {
             convert(&order),
             Command::Issue,
             Command::Void(FraudReason::ReferrerFlagged.into()),
-            Command::Adjust(&part),
+            Command::Adjust(&part, None),
             Command::MarkDelivered(&referees),
             Command::MarkFailed(&referrers, "400", 0),
             Command::Claim(at(99)),

@@ -98,12 +98,29 @@ pub struct Conversion {
     pub paid: Money,
     /// When the event was processed. The hold begins then.
     pub at: Timestamp,
+    /// The end of the hold, if it is not that of the terms. See [`Order::hold_until`](crate::domain::order::Order::hold_until).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_until: Option<Timestamp>,
     /// The number of this conversion of the referral. It is higher than 1 if an earlier conversion was undone.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub number: u32,
     /// The version of the order's adjustments that this conversion includes.
     #[serde(default, skip_serializing_if = "is_none")]
     pub adjusted: u32,
+}
+
+impl Conversion {
+    /// The end of the hold.
+    pub fn hold_ends_at(&self, terms: &Terms) -> Timestamp {
+        self.hold_until.unwrap_or_else(|| self.at.plus(terms.hold()))
+    }
+
+    /// The same, with a hold that does not end before this time.
+    #[must_use]
+    pub fn held_until(self, until: Option<Timestamp>, terms: &Terms) -> Self {
+        let later = until.filter(|until| *until > self.hold_ends_at(terms));
+        Self { hold_until: later.or(self.hold_until), ..self }
+    }
 }
 
 fn first() -> u32 {
@@ -295,6 +312,11 @@ impl Referral {
             State::Converted { conversion, .. } | State::Rewarded { conversion, .. } => Some(conversion),
             State::Voided { conversion, .. } => conversion.as_ref(),
         }
+    }
+
+    /// The order that converted the referral, and its candidates.
+    pub fn orders(&self) -> impl Iterator<Item = &Conversion> {
+        self.conversion().into_iter().chain(self.candidates.iter().map(|candidate| &candidate.conversion))
     }
 
     /// Both rewards, or `None` until they are decided.

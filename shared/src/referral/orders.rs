@@ -31,9 +31,11 @@ impl Referral {
             order: order.id.clone(),
             paid: order.paid,
             at: now,
+            hold_until: None,
             number: 1,
             adjusted: adjustments.version,
         };
+        let conversion = conversion.held_until(order.hold_until, &self.terms);
         let noted = self.undone_by_note(order);
         let undone = noted.or_else(|| adjustments.undone(&order.paid, &self.terms.minimum).first().copied());
         match (self.status(), undone.filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten))) {
@@ -62,12 +64,19 @@ impl Referral {
         }
     }
 
+    /// Keeps another order. If there is no room, an order that stands replaces one that was undone.
     fn keep_candidate(&self, candidate: Candidate) -> Decision {
-        if self.candidates.len() >= Candidate::MOST || mutant::is(Mutant::CandidateForgotten) {
-            let refusal = if candidate.is_undone { Refusal::OrderUndone } else { Refusal::OtherOrder };
-            return Decision::Refuse(refusal);
+        if mutant::is(Mutant::CandidateForgotten) {
+            return Decision::Refuse(Refusal::OtherOrder);
         }
         let mut after = Self { adjusted_order: self.adjusted_except(&candidate.conversion.order), ..self.clone() };
+        if after.candidates.len() >= Candidate::MOST {
+            match after.candidates.iter().rposition(|kept| kept.is_undone) {
+                _ if candidate.is_undone => return Decision::Refuse(Refusal::OrderUndone),
+                None => return Decision::Refuse(Refusal::OtherOrder),
+                Some(place) => drop(after.candidates.remove(place)),
+            }
+        }
         after.candidates.push(candidate);
         self.write_as(after, self.state.clone(), Transition::KeepCandidate)
     }
@@ -77,7 +86,7 @@ impl Referral {
         let number = self.conversion().map_or(1, |earlier| earlier.number + 1);
         // A candidate's hold began when it arrived. A restored order has the rest of its hold.
         let began = if mutant::is(Mutant::HoldOfEarlierOrder) { self.conversion() } else { None };
-        let due_at = began.unwrap_or(&conversion).at.plus(self.terms.hold()).max(now);
+        let due_at = began.unwrap_or(&conversion).hold_ends_at(&self.terms).max(now);
         let is_other = |candidate: &Candidate| candidate.conversion.order != conversion.order;
         let mut candidates: Vec<_> = self.candidates.iter().filter(|each| is_other(each)).cloned().collect();
         if let Some(undone) = self.undone_order().filter(is_other) {
@@ -89,13 +98,15 @@ impl Referral {
         self.write_as(after, State::Converted { conversion: Conversion { number, ..conversion }, due_at }, transition)
     }
 
-    /// The converting order, after it was undone. Not after a void by an earlier version, which did not keep all adjustments.
+    /// The converting order, after it was undone. After a void by an earlier version, which did not keep all adjustments, no later
+    /// adjustment restores it.
     fn undone_order(&self) -> Option<Candidate> {
         match &self.state {
-            State::Voided { is_exact: true, conversion: Some(conversion), .. }
+            State::Voided { is_exact, conversion: Some(conversion), .. }
                 if !mutant::is(Mutant::UndoneOrderForgotten) =>
             {
-                let conversion = Conversion { number: 1, ..conversion.clone() };
+                let adjusted = if *is_exact { conversion.adjusted } else { u32::MAX };
+                let conversion = Conversion { number: 1, adjusted, ..conversion.clone() };
                 Some(Candidate { conversion, is_undone: true })
             }
             _ => None,
@@ -120,33 +131,39 @@ impl Referral {
         of_order.find_map(|noted| noted.cause.undoes(&order.paid))
     }
 
-    pub(super) fn adjust(&self, record: &OrderRecord, now: Timestamp) -> Decision {
+    pub(super) fn adjust(&self, record: &OrderRecord, hold_until: Option<Timestamp>, now: Timestamp) -> Decision {
         if mutant::is(Mutant::AdjustmentIgnored) {
             return Decision::Refuse(Refusal::OtherOrder);
         }
         let is_ours = |conversion: &&Conversion| conversion.order == record.id || mutant::is(Mutant::AnyOrderAdjusts);
         if let Some(conversion) = self.conversion().filter(is_ours) {
-            return self.adjust_conversion(conversion, &record.adjustments, now);
+            return self.adjust_conversion(conversion, &record.adjustments, hold_until, now);
         }
         match self.candidates.iter().position(|candidate| candidate.conversion.order == record.id) {
             Some(place) if !mutant::is(Mutant::CandidateNotAdjusted) => {
-                self.adjust_candidate(place, &record.adjustments, now)
+                self.adjust_candidate(place, &record.adjustments, hold_until, now)
             }
             _ => self.adjust_other_order(record),
         }
     }
 
     /// Adjusts the order that converted the referral.
-    fn adjust_conversion(&self, known: &Conversion, adjustments: &Adjustments, now: Timestamp) -> Decision {
+    fn adjust_conversion(
+        &self,
+        known: &Conversion,
+        adjustments: &Adjustments,
+        hold_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Decision {
         let undone = adjustments.undone(&known.paid, &self.terms.minimum);
         let conversion = Conversion { adjusted: adjustments.version, ..known.clone() };
         match (&self.state, undone.first()) {
             (State::Converted { due_at, .. }, None) => {
                 self.write(State::Converted { conversion, due_at: *due_at }, Transition::Adjust)
             }
-            (State::Converted { .. }, Some(undone)) => self.undo(conversion, (*undone).into(), now),
+            (State::Converted { .. }, Some(undone)) => self.undo(conversion, (*undone).into(), hold_until, now),
             (State::Voided { is_exact: true, .. }, None) if !mutant::is(Mutant::RestoredOrderIgnored) => {
-                self.converted(conversion, Transition::Restore, now)
+                self.converted(conversion.held_until(hold_until, &self.terms), Transition::Restore, now)
             }
             // The published reason stays, even if it no longer applies and another one does.
             (State::Voided { at, reason, is_exact: true, .. }, Some(_)) => {
@@ -158,30 +175,45 @@ impl Referral {
     }
 
     /// The converting order no longer stands. The next candidate converts, or the referral is voided.
-    fn undo(&self, conversion: Conversion, reason: VoidReason, now: Timestamp) -> Decision {
+    fn undo(
+        &self,
+        conversion: Conversion,
+        reason: VoidReason,
+        hold_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Decision {
         let state = State::Voided { at: now, reason, is_exact: true, conversion: Some(conversion) };
         match self.next_candidate() {
-            Some(next) => Self { state, ..self.clone() }.converted(next, Transition::ConvertNext, now),
+            Some(next) => {
+                let next = next.held_until(hold_until, &self.terms);
+                Self { state, ..self.clone() }.converted(next, Transition::ConvertNext, now)
+            }
             None => self.write(state, Transition::Undo),
         }
     }
 
     /// Adjusts a candidate. If it stands again, it converts a referral that another order voided.
-    fn adjust_candidate(&self, place: usize, adjustments: &Adjustments, now: Timestamp) -> Decision {
+    fn adjust_candidate(
+        &self,
+        place: usize,
+        adjustments: &Adjustments,
+        hold_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Decision {
         let mut after = self.clone();
         let Some(candidate) = after.candidates.get_mut(place) else { return self.refuse() };
         candidate.is_undone = !adjustments.undone(&candidate.conversion.paid, &self.terms.minimum).is_empty();
         candidate.conversion.adjusted = adjustments.version;
         match after.next_candidate() {
             Some(next) if self.status() == Status::Voided && self.takes_orders() => {
-                after.converted(next, Transition::Restore, now)
+                after.converted(next.held_until(hold_until, &self.terms), Transition::Restore, now)
             }
             _ => self.write_as(after, self.state.clone(), Transition::Adjust),
         }
     }
 
-    /// Remembers that an order of this referee was adjusted, if it can still convert the referral or become a candidate. This raises
-    /// `rev`, so a step that was decided from earlier adjustments is decided again.
+    /// Remembers that an order of this referee was adjusted, if it can still convert the referral or become a candidate. This
+    /// raises `rev`, so a step that was decided from earlier adjustments is decided again.
     fn adjust_other_order(&self, record: &OrderRecord) -> Decision {
         let is_claimed = record.claimed_by.as_ref() == Some(&self.referee);
         if !is_claimed || !self.takes_orders() || mutant::is(Mutant::ClaimedOrderNotAdjusted) {
@@ -199,11 +231,17 @@ impl Referral {
         known >= record.adjustments.version && !mutant::is(Mutant::OlderAdjustmentsMerged)
     }
 
+    /// Whether this order has converted the referral, or is kept. A kept order that stands still converts a referral that an
+    /// earlier version, which does not know candidates, voided.
+    pub(super) fn has_order(&self, order: &OrderId) -> bool {
+        let is_voided = self.status() == Status::Voided && self.takes_orders();
+        let stands = |kept: &Candidate| kept.conversion.order == *order && !kept.is_undone;
+        self.version_of(order).is_some() && !(is_voided && self.candidates.iter().any(stands))
+    }
+
     /// The version of the adjustments of the converting order, or of a candidate. `None`: the order is neither.
-    pub(super) fn version_of(&self, order: &OrderId) -> Option<u32> {
-        let candidates = self.candidates.iter().map(|candidate| &candidate.conversion);
-        let mut orders = self.conversion().into_iter().chain(candidates);
-        orders.find(|conversion| conversion.order == *order).map(|conversion| conversion.adjusted)
+    fn version_of(&self, order: &OrderId) -> Option<u32> {
+        self.orders().find(|known| known.order == *order).map(|known| known.adjusted)
     }
 }
 
@@ -218,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_converting_order_voids_when_it_no_longer_stands() {
-        let after = |record: &OrderRecord| converted().decide(&Command::Adjust(record), at(30));
+        let after = |record: &OrderRecord| converted().decide(&Command::Adjust(record, None), at(30));
         let unclaimed = OrderRecord { claimed_by: None, ..cancelled("o-2") };
         assert_eq!(after(&unclaimed), Decision::Refuse(Refusal::OtherOrder));
         let part = applied(after(&refunded(499)));
@@ -230,7 +268,7 @@ mod tests {
         ] {
             let voided = applied(after(&record));
             assert!(matches!(voided.state, State::Voided { reason: found, .. } if found == reason));
-            assert_eq!(voided.decide(&Command::Adjust(&record), at(40)), Decision::AlreadyDone);
+            assert_eq!(voided.decide(&Command::Adjust(&record, None), at(40)), Decision::AlreadyDone);
         }
     }
 
@@ -241,7 +279,7 @@ mod tests {
             let order = order("o-1");
             let arrived = applied(pending().decide(&Command::Convert(&order, &record.adjustments), at(10)));
             let first = applied(pending().decide(&convert(&order), at(10)));
-            let adjusted = applied(first.decide(&Command::Adjust(&record), at(10)));
+            let adjusted = applied(first.decide(&Command::Adjust(&record, None), at(10)));
             assert_eq!(arrived.state, adjusted.state, "{record:?}");
             assert_eq!(arrived.decide(&convert(&order), at(20)), Decision::AlreadyDone);
         }
@@ -249,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_dispute_that_was_won_restores_the_conversion_with_the_rest_of_its_hold() {
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
-        let restored = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(5000)));
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true), None), at(30)));
+        let restored = applied(voided.decide(&Command::Adjust(&disputed(2, false), None), at(5000)));
         let (State::Converted { conversion, due_at }, Some(first)) =
             (&restored.state, converted().conversion().cloned())
         else {
@@ -258,11 +296,11 @@ mod tests {
         };
         assert_eq!(*conversion, Conversion { number: 2, adjusted: 2, ..first });
         assert_eq!(*due_at, at(5000), "the hold has ended");
-        let early = applied(voided.decide(&Command::Adjust(&disputed(2, false)), at(500)));
+        let early = applied(voided.decide(&Command::Adjust(&disputed(2, false), None), at(500)));
         assert_eq!(early.work().unwrap().at, at(1010));
         // The messages arrived in the other order.
-        assert_eq!(restored.decide(&Command::Adjust(&disputed(1, true)), at(5000)), Decision::AlreadyDone);
-        let again = applied(restored.decide(&Command::Adjust(&disputed(3, true)), at(6000)));
+        assert_eq!(restored.decide(&Command::Adjust(&disputed(1, true), None), at(5000)), Decision::AlreadyDone);
+        let again = applied(restored.decide(&Command::Adjust(&disputed(3, true), None), at(6000)));
         assert_eq!((again.status(), again.conversion().unwrap().number), (Status::Voided, 2));
     }
 
@@ -275,9 +313,9 @@ mod tests {
         let adjust = |referral: &Referral, version, is_open, is_cancelled| {
             let mut record = disputed(version, is_open);
             record.adjustments.is_cancelled = is_cancelled;
-            applied(referral.decide(&Command::Adjust(&record), at(40)))
+            applied(referral.decide(&Command::Adjust(&record, None), at(40)))
         };
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true), None), at(30)));
         let both = adjust(&voided, 2, true, true);
         assert_eq!(reason(&both), (VoidReason::PaymentDisputed, at(30)));
         assert_eq!(reason(&adjust(&both, 3, false, true)), (VoidReason::PaymentDisputed, at(30)));
@@ -285,7 +323,7 @@ mod tests {
 
     #[test]
     fn another_order_converts_after_the_first_one_was_cancelled() {
-        let voided = applied(converted().decide(&Command::Adjust(&cancelled("o-1")), at(30)));
+        let voided = applied(converted().decide(&Command::Adjust(&cancelled("o-1"), None), at(30)));
         let other = order("o-2");
         let second = applied(voided.decide(&convert(&other), at(40)));
         let conversion = second.conversion().unwrap();
@@ -295,11 +333,11 @@ mod tests {
     /// A conversion that was decided before the adjustment is decided again, because the revision is another one.
     #[test]
     fn an_adjustment_of_a_claimed_order_raises_the_revision() {
-        let noted = applied(pending().decide(&Command::Adjust(&cancelled("o-1")), at(5)));
+        let noted = applied(pending().decide(&Command::Adjust(&cancelled("o-1"), None), at(5)));
         assert_eq!((noted.status(), noted.rev), (Status::Pending, 2));
-        assert_eq!(noted.decide(&Command::Adjust(&cancelled("o-1")), at(6)), Decision::AlreadyDone);
+        assert_eq!(noted.decide(&Command::Adjust(&cancelled("o-1"), None), at(6)), Decision::AlreadyDone);
         let unclaimed = OrderRecord { claimed_by: None, ..cancelled("o-1") };
-        assert_eq!(pending().decide(&Command::Adjust(&unclaimed), at(5)), Decision::Refuse(Refusal::OtherOrder));
+        assert_eq!(pending().decide(&Command::Adjust(&unclaimed, None), at(5)), Decision::Refuse(Refusal::OtherOrder));
         let converted = applied(noted.decide(&convert(&order("o-1")), at(10)));
         assert_eq!(converted.adjusted_order, None);
     }
@@ -325,20 +363,20 @@ mod tests {
         let note = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
         let noted = Referral { notes: vec![note], ..pending() };
         let converted = applied(noted.decide(&convert(&order("o-2")), at(10)));
-        let voided = applied(converted.decide(&Command::Adjust(&cancelled("o-2")), at(20)));
+        let voided = applied(converted.decide(&Command::Adjust(&cancelled("o-2"), None), at(20)));
         assert_eq!(voided.decide(&convert(&order("o-1")), at(30)), Decision::Refuse(Refusal::OrderUndone));
     }
 
     /// An earlier version did not keep the adjustments of an order after the first one.
     #[test]
     fn a_void_by_an_earlier_version_is_not_restored() {
-        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true)), at(30)));
+        let voided = applied(converted().decide(&Command::Adjust(&disputed(1, true), None), at(30)));
         let mut old = voided;
         let State::Voided { is_exact, .. } = &mut old.state else { panic!("{old:?}") };
         *is_exact = false;
         let refused = Decision::Refuse(Refusal::Status(Status::Voided));
         for record in [disputed(2, false), disputed(2, true)] {
-            assert_eq!(old.decide(&Command::Adjust(&record), at(40)), refused);
+            assert_eq!(old.decide(&Command::Adjust(&record, None), at(40)), refused);
         }
         let noted = NotedAdjustment { order: "o-1".parse().unwrap(), cause: AdjustmentCause::Cancelled };
         let pending = Referral { notes: vec![noted], ..pending() };
@@ -387,7 +425,7 @@ mod tests {
     }
 
     fn adjust(referral: &Referral, record: &OrderRecord, millis: i64) -> Referral {
-        applied(referral.decide(&Command::Adjust(record), at(millis)))
+        applied(referral.decide(&Command::Adjust(record, None), at(millis)))
     }
 
     #[test]
@@ -406,6 +444,21 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_is_processed_late_has_a_longer_hold() {
+        let late = |id, millis| Order { hold_until: Some(at(millis)), ..order(id) };
+        let due_at = |referral: &Referral| referral.work().unwrap().at;
+        let shorter = applied(pending().decide(&convert(&late("o-1", 1009)), at(10)));
+        assert_eq!((due_at(&shorter), shorter.conversion().unwrap().hold_until), (at(1010), None));
+        let longer = applied(pending().decide(&convert(&late("o-1", 1011)), at(10)));
+        assert_eq!(due_at(&longer), at(1011));
+        // Also as a candidate, and when it is restored.
+        let kept = applied(converted().decide(&convert(&late("o-2", 5000)), at(20)));
+        assert_eq!(due_at(&adjust(&kept, &cancelled("o-1"), 30)), at(5000));
+        let voided = adjust(&longer, &disputed(1, true), 20);
+        assert_eq!(due_at(&adjust(&voided, &disputed(2, false), 30)), at(1011));
+    }
+
+    #[test]
     fn a_candidate_that_was_undone_does_not_convert_until_it_stands_again() {
         let open = |version, is_open| adjusted("o-2", version, |all| all.disputes = [(None, is_open)].into());
         let kept = adjust(&with_orders(&["o-1", "o-2"]), &open(1, true), 30);
@@ -414,7 +467,7 @@ mod tests {
         assert_eq!(voided.status(), Status::Voided);
         let restored = adjust(&voided, &open(2, false), 50);
         assert_eq!((by(&restored), candidates(&restored)), (("o-2", 2), vec![("o-1", true)]));
-        assert_eq!(restored.decide(&Command::Adjust(&open(1, true)), at(60)), Decision::AlreadyDone);
+        assert_eq!(restored.decide(&Command::Adjust(&open(1, true), None), at(60)), Decision::AlreadyDone);
         // While the first order stands, it only becomes a candidate again.
         assert_eq!(candidates(&adjust(&kept, &open(2, false), 50)), [("o-2", false)]);
     }
@@ -444,6 +497,11 @@ mod tests {
         let full = with_orders(&ids.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(full.candidates.len(), Candidate::MOST);
         assert_eq!(full.decide(&convert(&order("o-10")), at(99)), Decision::Refuse(Refusal::OtherOrder));
+        // An order that stands takes the place of one that was undone.
+        let undone = adjust(&full, &cancelled("o-3"), 99);
+        let replaced = applied(undone.decide(&convert(&order("o-10")), at(99)));
+        assert_eq!((replaced.candidates.len(), candidates(&replaced).last()), (8, Some(&("o-10", false))));
+        assert!(candidates(&replaced).iter().all(|(order, _)| *order != "o-3"));
         let undone = cancelled("o-10").adjustments;
         let refused = full.decide(&Command::Convert(&order("o-10"), &undone), at(99));
         assert_eq!(refused, Decision::Refuse(Refusal::OrderUndone));
@@ -453,5 +511,39 @@ mod tests {
         let next = applied(voided.decide(&convert(&order("o-10")), at(200)));
         assert_eq!((by(&next), next.candidates.len()), (("o-10", 10), Candidate::MOST));
         assert_eq!(candidates(&next)[0], ("o-9", true));
+    }
+
+    /// An earlier version, which does not know candidates, can run between two steps.
+    #[test]
+    fn a_candidate_converts_that_an_earlier_version_left() {
+        let kept = with_orders(&["o-1", "o-2"]);
+        let mut voided = adjust(&with_orders(&["o-1"]), &cancelled("o-1"), 40);
+        voided.candidates = kept.candidates;
+        let next = applied(voided.decide(&convert(&order("o-2")), at(50)));
+        assert_eq!((by(&next), candidates(&next)), (("o-2", 2), vec![("o-1", true)]));
+        assert_eq!(next.decide(&convert(&order("o-2")), at(60)), Decision::AlreadyDone);
+    }
+
+    /// An earlier version did not keep all adjustments of the order that it voided.
+    #[test]
+    fn an_order_that_an_earlier_version_undid_stays_undone() {
+        let mut voided = adjust(&converted(), &disputed(1, true), 30);
+        let State::Voided { is_exact, .. } = &mut voided.state else { panic!("{voided:?}") };
+        *is_exact = false;
+        let next = applied(voided.decide(&convert(&order("o-2")), at(40)));
+        assert_eq!((by(&next), candidates(&next)), (("o-2", 2), vec![("o-1", true)]));
+        assert_eq!(next.decide(&convert(&order("o-1")), at(50)), Decision::AlreadyDone);
+        assert_eq!(next.decide(&Command::Adjust(&disputed(9, false), None), at(50)), Decision::AlreadyDone);
+    }
+
+    #[test]
+    fn an_adjustment_that_is_processed_late_prolongs_the_hold() {
+        let due_at = |decision: Decision| applied(decision).work().unwrap().at;
+        let late = Some(at(9000));
+        let kept = with_orders(&["o-1", "o-2"]);
+        assert_eq!(due_at(kept.decide(&Command::Adjust(&cancelled("o-1"), late), at(30))), at(9000));
+        assert_eq!(due_at(kept.decide(&Command::Adjust(&refunded(1), late), at(30))), at(1010));
+        let voided = adjust(&converted(), &disputed(1, true), 30);
+        assert_eq!(due_at(voided.decide(&Command::Adjust(&disputed(2, false), late), at(40))), at(9000));
     }
 }

@@ -3,14 +3,27 @@
 use std::time::Duration;
 
 use referrals::{
-    domain::time::Timestamp,
-    referral::{Referral, State},
+    domain::{id::OrderId, time::Timestamp},
+    referral::{Conversion, Referral, State},
     store::keys,
 };
 use serde_json::Value;
 
-use super::Oracle;
-use crate::plan::ORDER_LEAD;
+use super::{Invocation, Oracle};
+use crate::{
+    clock,
+    plan::{MAX_SKEW, ORDER_LEAD},
+    state::DELAYED_BY,
+};
+
+/// How long an invocation can take, in milliseconds.
+const LIMIT: u64 = 10_000;
+
+/// The order that converted a referral, and its candidates.
+fn orders_of(referral: &Referral) -> impl Iterator<Item = &Conversion> {
+    let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
+    referral.conversion().into_iter().chain(candidates)
+}
 
 impl Oracle {
     /// Records when an order was placed, as it is reported for this user.
@@ -48,8 +61,53 @@ impl Oracle {
         }
     }
 
-    /// Checks that a referral that was converted before converts by another order only after the first one was undone, by the
-    /// order that came first of those that have always stood.
+    /// Notes each new order of this referral: that it arrived after the others, and when its hold ends. An order that converts
+    /// because of a late event is held for the delay of the queue, too.
+    pub(super) fn note_holds(&mut self, before: &Referral, after: &Referral, by: Option<&Invocation>) {
+        let referee = after.referee.as_str();
+        let is_delayed = by.is_some_and(|by| by.is_delayed);
+        for conversion in orders_of(after) {
+            let key = (conversion.order.as_str().to_owned(), referee.to_owned());
+            if self.holds.contains_key(&key) {
+                continue;
+            }
+            self.arrivals.push(key.clone());
+            let placed = self.placed.get(&key).copied();
+            let is_old = placed.is_some_and(|at| at.plus(Duration::from_millis(DELAYED_BY)) < conversion.at);
+            let delay = if is_old || is_delayed { DELAYED_BY } else { 0 };
+            let hold = after.terms.hold().max(Duration::from_millis(delay));
+            self.holds.insert(key, conversion.at.plus(hold));
+        }
+        let number = |referral: &Referral| referral.conversion().map_or(0, |conversion| conversion.number);
+        if let (Some(by), Some(conversion), true) = (by, after.conversion(), number(after) > number(before).max(1)) {
+            let delay = Duration::from_millis(if by.is_delayed { DELAYED_BY } else { 0 });
+            let ends = self.holds.entry((conversion.order.as_str().to_owned(), referee.to_owned()));
+            ends.and_modify(|ends| *ends = (*ends).max(clock::at(by.began).plus(delay)));
+        }
+    }
+
+    /// Checks that a converted referral is due at the end of its order's hold, or later if it converted again.
+    pub(super) fn check_due_time(&mut self, key: &str, referral: &Referral) {
+        let State::Converted { conversion, due_at } = &referral.state else { return };
+        let order = (conversion.order.as_str().to_owned(), referral.referee.as_str().to_owned());
+        let ends = self.holds.get(&order).copied().unwrap_or(conversion.at);
+        // An order that converts again does so at the time of the function's clock.
+        let tolerance = if conversion.number == 1 { 0 } else { LIMIT + MAX_SKEW };
+        if *due_at < ends || *due_at > ends.plus(Duration::from_millis(tolerance)) {
+            self.fail(format!("{key}: due at {due_at}, and the hold of {} ends at {ends}", conversion.order));
+        }
+    }
+
+    /// Checks that no order of a referral is forgotten before the issue.
+    pub(super) fn check_known_orders(&mut self, key: &str, before: &Referral, after: &Referral) {
+        let is_kept = |order: &OrderId| orders_of(after).any(|kept| kept.order == *order);
+        if let Some(lost) = orders_of(before).find(|known| after.rewards().is_none() && !is_kept(&known.order)) {
+            self.fail(format!("{key}: {} is forgotten", lost.order));
+        }
+    }
+
+    /// Checks that a referral that was converted before converts by another order only after the first one was undone, and that no
+    /// order is passed over that arrived earlier and has always stood.
     pub(super) fn check_next_conversion(&mut self, key: &str, before: &Referral, after: &Referral) {
         let (Some(undone), Some(next)) = (before.conversion(), after.conversion()) else { return };
         let (undone, next) = (undone.clone(), next.clone());
@@ -59,19 +117,18 @@ impl Oracle {
         if next.number != undone.number + 1 {
             self.fail(format!("{key}: conversion {} follows {}", next.number, undone.number));
         }
-        let candidates = before.candidates.iter().map(|candidate| &candidate.conversion);
-        let mut earlier = candidates.take_while(|candidate| candidate.order != next.order);
-        if let Some(passed) = earlier.find(|candidate| self.has_always_stood(candidate.order.as_str())) {
-            self.fail(format!("{key}: converted by {}, and not by {}", next.order, passed.order));
+        let referee = after.referee.as_str();
+        let of_referee = self.arrivals.iter().filter(|(_, user)| user == referee).map(|(order, _)| order.as_str());
+        let mut earlier = of_referee.take_while(|order| *order != next.order.as_str());
+        if let Some(passed) = earlier.find(|order| self.has_always_stood(order)) {
+            self.fail(format!("{key}: converted by {}, and not by {passed}", next.order));
         }
     }
 
-    /// Whether an acknowledged order that stands is lost: it neither converted the referral nor is a candidate. After the issue, and
-    /// after a void for another reason, no order counts.
+    /// Whether an acknowledged order that stands is lost: it neither converted the referral nor is a candidate. After the issue,
+    /// and after a void for another reason, no order counts.
     pub(super) fn is_order_lost(&self, order: &str, referral: &Referral) -> bool {
-        let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
-        let mut known = referral.conversion().into_iter().chain(candidates);
-        let is_known = known.any(|conversion| conversion.order.as_str() == order);
+        let is_known = orders_of(referral).any(|conversion| conversion.order.as_str() == order);
         match &referral.state {
             State::Pending => self.counts(order, referral),
             State::Converted { .. } => !is_known && self.counts(order, referral),

@@ -121,7 +121,8 @@ impl World {
         options.pace.delay = REDELIVERY_DELAY;
         options.pace.schedule = false;
         // `RETRY_SECONDS` counts whole seconds, which is too slow for most tests. With 0 the queue's own delay applies.
-        options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0");
+        // Orders that convert late are not held, because no sweep runs by itself.
+        options.env = std::mem::take(&mut options.env).with("RETRY_SECONDS", "0").with("DELAY_SECONDS", "0");
         change(&mut options);
         let streams = options.pace.stream;
         let service = Service::start(options).await.unwrap();

@@ -63,13 +63,18 @@ pub async fn claim_orders(store: &Store, now: Timestamp, on_page: impl Fn(u64)) 
     }
 }
 
-/// Claims the order that converted a referral, and applies the adjustments that arrived without a user; `None` if no order has.
+/// Claims the order that converted a referral, and applies the adjustments that the referral misses: those that arrived without a
+/// user, or while an earlier version was in use. Returns `None` if no order has converted it.
 async fn claim(store: &Store, referral: &Referral, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
-    let Some(conversion) = referral.conversion() else { return Ok(None) };
-    let claimed = store.claim(&conversion.order, &referral.referee, &conversion.paid).await?;
-    if let Claimed::Ours(record) = &claimed {
-        let adjust = Command::Adjust(record);
-        store.apply(referral.clone(), |referral| referral.decide(&adjust, now)).await?;
+    let mut converting = None;
+    // Candidates first, because the next of them can convert at once.
+    for order in referral.orders().collect::<Vec<_>>().into_iter().rev() {
+        let claimed = store.claim(&order.order, &referral.referee, &order.paid).await?;
+        if let Claimed::Ours(record) = &claimed {
+            let adjust = Command::Adjust(record, None);
+            store.apply(referral.clone(), |referral| referral.decide(&adjust, now)).await?;
+        }
+        converting = Some(claimed);
     }
-    Ok(Some(claimed))
+    Ok(converting.filter(|_| referral.conversion().is_some()))
 }

@@ -1,4 +1,4 @@
-//! The item of a referral. It stays below 1 KB, so that every write costs one write unit.
+//! The item of a referral. It stays below 1 KB, so that every write costs one write unit, unless it has several candidates.
 
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,10 @@ pub fn from_referral_image(image: serde_dynamo::Item) -> Result<Referral, Invali
 
 fn read_referral(item: ReferralItem) -> Option<Referral> {
     let (created_at, referee) = keys::referred_at_parts(&item.referred_at)?;
+    // An earlier version can convert by a candidate without removing it.
+    let is_other =
+        |candidate: &Candidate| Some(&candidate.conversion.order) != item.conversion.as_ref().map(|by| &by.order);
+    let candidates = item.candidates.into_iter().filter(is_other).collect();
     Some(Referral {
         referee,
         referrer: keys::referrer_of(&item.referrer)?,
@@ -131,7 +135,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         correlation_id: item.correlation_id,
         mark: item.mark,
         notes: item.notes,
-        candidates: item.candidates,
+        candidates,
         adjusted_order: item.adjusted_order,
         rev: item.rev,
     })

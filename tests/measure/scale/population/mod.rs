@@ -112,7 +112,7 @@ pub(crate) async fn serve(folder: &Path, change: impl FnOnce(&mut Options)) -> R
     // Issued rewards stay within the grace period during the whole measurement.
     let env = std::mem::take(&mut options.env).with("GRACE_SECONDS", "86400");
     // The orders in `events/` are as old as the files.
-    options.env = env.with("ORDER_LEAD_SECONDS", "3153600000");
+    options.env = env.with("ORDER_LEAD_SECONDS", "3153600000").with("DELAY_SECONDS", "0");
     change(&mut options);
     Ok(Service::start(options).await?)
 }

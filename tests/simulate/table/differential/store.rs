@@ -131,7 +131,7 @@ impl History {
         let paid = Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() };
         let id = format!("o-{}", self.rng.u32(0..4)).parse().unwrap();
         let event = "order.completed".to_owned();
-        Order { id, event, user: user.clone(), paid, latest_sign_up: Timestamp::LAST }
+        Order { id, event, user: user.clone(), paid, latest_sign_up: Timestamp::LAST, hold_until: None }
     }
 
     async fn step(&mut self) {
@@ -258,7 +258,7 @@ impl History {
         let fit = match read.state {
             State::Pending => Command::Convert(&order, Adjustments::NONE),
             State::Converted { .. } if self.rng.bool() => Command::Issue,
-            State::Converted { .. } => Command::Adjust(&record),
+            State::Converted { .. } => Command::Adjust(&record, None),
             State::Rewarded { .. } => match self.rng.u32(0..6) {
                 0 => Command::MarkDelivered(&id),
                 1..=3 => Command::MarkFailed(&id, "400 no", 0),
@@ -267,7 +267,7 @@ impl History {
             },
             State::Voided { .. } => match self.rng.u32(0..6) {
                 0 => Command::Convert(&order, Adjustments::NONE),
-                1..=4 => Command::Adjust(&record),
+                1..=4 => Command::Adjust(&record, None),
                 _ => Command::Void(FraudReason::RefereeFlagged.into()),
             },
         };
@@ -291,7 +291,7 @@ impl History {
             State::Pending => Command::Convert(&order, Adjustments::NONE),
             State::Converted { .. } => Command::Issue,
             State::Rewarded { .. } => Command::MarkDelivered(&id),
-            State::Voided { .. } => Command::Adjust(&record),
+            State::Voided { .. } => Command::Adjust(&record, None),
         };
         let now = self.at();
         if let Decision::Apply(after, verb) = before.decide(&event, now) {

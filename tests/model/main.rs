@@ -27,21 +27,20 @@
 //! minimum and the cancellation of the other order, which the state machine's own tests cover; the order of an account's
 //! flag updates; batches and running out of time; several referrals, which share no state; the limit of five decisions; a
 //! write that is lost before it reaches the table, which equals a write that was not made yet; a lagging index, which
-//! equals a later sweep. An
-//! invocation's time equals the model's time: it is at most ten seconds old. The delayed copy from the delay queue is
-//! an event that the bus delivers twice. A temporary refusal by a subsystem is a process that dies at its call.
+//! equals a later sweep. An invocation's time equals the model's time: it is at most ten seconds old. The delayed copy
+//! from the delay queue is an event that the bus delivers twice. A temporary refusal by a subsystem is a process that
+//! dies at its call.
 //!
-//! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=4 cargo test -p tests --test model promises` allows four
-//! and takes about five minutes on two cores. Fewer than two faults cannot reach every state that must be reachable.
+//! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=3 cargo test -p tests --test model promises` allows three
+//! and takes about a minute on two cores. Fewer than two faults cannot reach every state that must be reachable.
 //! States visited, none of which violates a property:
 //!
 //! | faults | states | steps | longest path |
 //! |---|---|---|---|
-//! | 0 | 178 | 374 | 16 |
-//! | 1 | 2 361 | 7 178 | 21 |
-//! | 2 | 22 567 | 94 069 | 26 |
-//! | 3 | 182 159 | 992 146 | 34 |
-//! | 4 | 1 246 948 | 8 553 499 | 39 |
+//! | 0 | 2 177 | 6 119 | 21 |
+//! | 1 | 35 304 | 126 305 | 28 |
+//! | 2 | 323 662 | 1 432 127 | 31 |
+//! | 3 | 2 270 958 | 12 165 872 | 37 |
 //!
 //! (The longest path is that of the paths on which states were first found. It varies by a few steps, because two
 //! threads search.)

@@ -469,8 +469,7 @@ fn side_of(task: Task) -> Side {
 
 /// Whether the first order converted the referral, or is a candidate.
 fn has_first(referral: &Referral) -> bool {
-    let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
-    referral.conversion().into_iter().chain(candidates).any(|conversion| conversion.order == order(Event::Order).id)
+    referral.orders().any(|known| known.order == order(Event::Order).id)
 }
 
 /// Runs the real state machine with the command for a change.

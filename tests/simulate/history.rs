@@ -31,7 +31,7 @@ tokio::task_local! {
 }
 
 /// Lambda's limit for a function.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// How long a queue hides a failed message, in milliseconds.
 const VISIBILITY_TIMEOUT: u64 = 60_000;
 /// The most scheduling rounds of a history; histories that become idle need far fewer.

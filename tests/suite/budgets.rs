@@ -36,6 +36,15 @@ async fn world() -> World {
     World::with(|options| options.pace.delay = Duration::from_secs(600)).await
 }
 
+/// The same, with a hold of an hour.
+async fn world_with_hold() -> World {
+    World::with(|options| {
+        options.pace.delay = Duration::from_secs(600);
+        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
+    })
+    .await
+}
+
 #[tokio::test]
 async fn mint() {
     let world = world().await;
@@ -96,11 +105,7 @@ async fn an_order_of_a_user_who_was_never_referred() {
 
 #[tokio::test]
 async fn convert_on_hold_and_repeat() {
-    let world = World::with(|options| {
-        options.pace.delay = Duration::from_secs(600);
-        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
-    })
-    .await;
+    let world = world_with_hold().await;
     world.refer(ALICE, BOB).await;
     world.until_idle().await;
     world.wire().take_calls();
@@ -140,11 +145,7 @@ async fn a_lost_claim() {
 /// The order's item, then the referral. A void also removes the referral from the index of work.
 #[tokio::test]
 async fn adjustments() {
-    let world = World::with(|options| {
-        options.pace.delay = Duration::from_secs(600);
-        options.env = std::mem::take(&mut options.env).with("HOLD_SECONDS", "3600");
-    })
-    .await;
+    let world = world_with_hold().await;
     world.refer(ALICE, BOB).await;
     world.order(BOB, ORDER).await;
     let adjust = async |id: &str, order: &str, amount: u64| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use referrals::{
     domain::{id::OrderId, time::Timestamp},
-    referral::{Conversion, Referral, State},
+    referral::{Referral, State},
     store::keys,
 };
 use serde_json::Value;
@@ -12,18 +12,10 @@ use serde_json::Value;
 use super::{Invocation, Oracle};
 use crate::{
     clock,
+    history::LIMIT,
     plan::{MAX_SKEW, ORDER_LEAD},
     state::DELAYED_BY,
 };
-
-/// How long an invocation can take, in milliseconds.
-const LIMIT: u64 = 10_000;
-
-/// The order that converted a referral, and its candidates.
-fn orders_of(referral: &Referral) -> impl Iterator<Item = &Conversion> {
-    let candidates = referral.candidates.iter().map(|candidate| &candidate.conversion);
-    referral.conversion().into_iter().chain(candidates)
-}
 
 impl Oracle {
     /// Records when an order was placed, as it is reported for this user.
@@ -66,7 +58,7 @@ impl Oracle {
     pub(super) fn note_holds(&mut self, before: &Referral, after: &Referral, by: Option<&Invocation>) {
         let referee = after.referee.as_str();
         let is_delayed = by.is_some_and(|by| by.is_delayed);
-        for conversion in orders_of(after) {
+        for conversion in after.orders() {
             let key = (conversion.order.as_str().to_owned(), referee.to_owned());
             if self.holds.contains_key(&key) {
                 continue;
@@ -92,16 +84,16 @@ impl Oracle {
         let order = (conversion.order.as_str().to_owned(), referral.referee.as_str().to_owned());
         let ends = self.holds.get(&order).copied().unwrap_or(conversion.at);
         // An order that converts again does so at the time of the function's clock.
-        let tolerance = if conversion.number == 1 { 0 } else { LIMIT + MAX_SKEW };
-        if *due_at < ends || *due_at > ends.plus(Duration::from_millis(tolerance)) {
+        let latest = if conversion.number == 1 { ends } else { ends.plus(LIMIT + Duration::from_millis(MAX_SKEW)) };
+        if *due_at < ends || *due_at > latest {
             self.fail(format!("{key}: due at {due_at}, and the hold of {} ends at {ends}", conversion.order));
         }
     }
 
     /// Checks that no order of a referral is forgotten before the issue.
     pub(super) fn check_known_orders(&mut self, key: &str, before: &Referral, after: &Referral) {
-        let is_kept = |order: &OrderId| orders_of(after).any(|kept| kept.order == *order);
-        if let Some(lost) = orders_of(before).find(|known| after.rewards().is_none() && !is_kept(&known.order)) {
+        let is_kept = |order: &OrderId| after.orders().any(|kept| kept.order == *order);
+        if let Some(lost) = before.orders().find(|known| after.rewards().is_none() && !is_kept(&known.order)) {
             self.fail(format!("{key}: {} is forgotten", lost.order));
         }
     }
@@ -128,7 +120,7 @@ impl Oracle {
     /// Whether an acknowledged order that stands is lost: it neither converted the referral nor is a candidate. After the issue,
     /// and after a void for another reason, no order counts.
     pub(super) fn is_order_lost(&self, order: &str, referral: &Referral) -> bool {
-        let is_known = orders_of(referral).any(|conversion| conversion.order.as_str() == order);
+        let is_known = referral.orders().any(|conversion| conversion.order.as_str() == order);
         match &referral.state {
             State::Pending => self.counts(order, referral),
             State::Converted { .. } => !is_known && self.counts(order, referral),

@@ -64,7 +64,12 @@ LIFE = [
     ("delivery-queue", DELIVERY, BATCH),
     ("attribution-referrals-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
     ("attribution-rewards-of-user", ATTRIBUTION, (200, {"next_cursor": None})),
+    # After the issue, a cancellation takes both rewards back. Both reversals are refused, and resent like the rewards.
     ("conversion-order-cancelled", CONVERSION, DONE),
+    ("admin-reversals", ADMIN, (200, {"next_cursor": None})),
+    ("admin-resend-reversal", ADMIN, (202, {"reversal_id": "bob:referee:reversal", "status": "issued", "failed_at": None})),
+    ("admin-resend-all-reversals", ADMIN, (200, {"resent": 1, "next_cursor": None})),
+    ("delivery-queue-reversal", DELIVERY, BATCH),
     ("conversion-payment-disputed", CONVERSION, DONE),
     ("conversion-payment-dispute-won", CONVERSION, DONE),
     ("admin-end-code", ADMIN, (200, {"code": "ALICE-2026", "user_id": "alice"})),
@@ -161,10 +166,11 @@ def brief(answer):
 
 
 def life(service):
-    """A referral from its code to both delivered rewards, one file per step."""
-    # The subsystem refuses both rewards until an operator resends them.
-    call("PUT", f"{service.url}/_local/subsystems/credit/script", {"answers": [400, 400]})
+    """A referral from its code to both delivered rewards, which are then taken back, one file per step."""
     for name, function, expected in LIFE:
+        if name in ("conversion-order-completed", "conversion-order-cancelled"):
+            # The subsystem refuses both rewards, and later both reversals, until an operator resends them.
+            call("PUT", f"{service.url}/_local/subsystems/credit/script", {"answers": [400, 400]})
         answer = invoke(name, function, expected, service)
         if name == "attribution-land":
             cookies = answer.get("cookies") or answer.get("multiValueHeaders", {}).get("set-cookie")
@@ -175,14 +181,23 @@ def life(service):
             until("bob's two rewards, refused", 30, lambda: settled(service.referral("bob"), "failed"))
         if name == "admin-redrive":
             until("bob's two rewards, delivered", 30, lambda: settled(service.referral("bob"), "delivered"))
+        if name == "conversion-order-cancelled":
+            until("bob's two reversals, refused", 30, lambda: reversals(service, "failed") == 2)
+        if name == "admin-resend-all-reversals":
+            until("bob's two reversals, delivered", 30, lambda: not reversals(service, "failed") + reversals(service, "issued"))
     referral = service.referral("bob")
-    if (referral["status"], referral["order_id"]) != ("rewarded", "order-1001"):
+    if (referral["status"], referral["void_reason"]) != ("voided", "order_cancelled") or not settled(referral, "reversed"):
         raise Failed(f"bob's referral is {referral}")
 
 
 def settled(referral, status):
     rewards = referral.get("rewards", [])
     return len(rewards) == 2 and all(reward["status"] == status for reward in rewards)
+
+
+def reversals(service, status):
+    """The number of undelivered reversals with this status."""
+    return len(json.loads(call("GET", f"{service.url}/admin/reversals?status={status}")[2])["items"])
 
 
 def refund(service):

@@ -188,6 +188,32 @@ mutants! {
     /// An order converts although its adjustment arrived first.
     EarlyAdjustmentForgotten,
 
+    // Reversals.
+    /// An order that falls after the issue takes nothing back.
+    AdjustmentAfterIssueIgnored,
+    /// A referral is voided after the issue without instructions that take its rewards back.
+    ReversalForgotten,
+    /// Only the referrer's reward is taken back.
+    RefereeRewardKept,
+    /// A reversal is closed although a call that grants its reward has no answer.
+    CalledRewardClosed,
+    /// A reward is taken back although the subsystem refused it.
+    FailedRewardReversed,
+    /// A reward is taken back before the call that grants it has an answer.
+    ReversalSentBeforeAnswer,
+    /// A reversal that was closed is sent.
+    ClosedReversalSent,
+    /// A subsystem is called for a reward before the call is recorded.
+    CallNotRecorded,
+    /// A reward that was taken back before its first call is sent.
+    ReversedRewardSent,
+    /// A reversal is marked delivered before the call.
+    ReversalMarkedBeforeCall,
+    /// The stream does not announce reversals.
+    ReversalNotAnnounced,
+    /// The sweep does not announce reversals again.
+    SweepForgetsReversals,
+
     // Early acknowledgement.
     /// An event is acknowledged although its write failed.
     EventAcknowledgedEarly,

@@ -1,4 +1,4 @@
-//! Views: referrals and rewards as the API and the published events show them.
+//! Views: referrals, rewards and reversals as the API and the published events show them.
 
 use serde::Serialize;
 
@@ -9,7 +9,8 @@ use crate::{
         time::Timestamp,
     },
     referral::{
-        Referral, State, VoidReason,
+        Referral, VoidReason,
+        reversal::Reversal,
         reward::{InstructionId, RewardStatus, RewardType, Side},
     },
 };
@@ -37,10 +38,7 @@ impl<'a> ReferralView<'a> {
     /// The view of this referral.
     pub fn of(referral: &'a Referral) -> Self {
         let conversion = referral.conversion();
-        let (voided_at, void_reason) = match &referral.state {
-            State::Voided { at, reason, .. } => (Some(*at), Some(*reason)),
-            State::Pending | State::Converted { .. } | State::Rewarded { .. } => (None, None),
-        };
+        let (voided_at, void_reason) = referral.voided().unzip();
         Self {
             referee_id: referral.referee.as_str(),
             referrer_id: referral.referrer.as_str(),
@@ -91,5 +89,43 @@ impl<'a> RewardView<'a> {
             issued_at: rewards.issued_at,
             delivered_at: reward.delivery.delivered_at,
         })
+    }
+}
+
+/// A reversal: an instruction that takes back a reward. The amount is in minor units of the currency.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ReversalView<'a> {
+    /// Also the idempotency key of the delivery.
+    pub reversal_id: &'a InstructionId,
+    /// The id of the reward that it takes back.
+    pub reverses: InstructionId,
+    pub referee_id: &'a UserId,
+    pub side: Side,
+    pub user_id: &'a UserId,
+    pub r#type: RewardType,
+    pub amount: Amount,
+    pub currency: Option<Currency>,
+    pub status: &'static str,
+    pub issued_at: Timestamp,
+    /// When the subsystem answered 2xx.
+    pub delivered_at: Option<Timestamp>,
+}
+
+impl<'a> ReversalView<'a> {
+    /// The view of this reversal.
+    pub fn of(reversal: &'a Reversal) -> Self {
+        Self {
+            reversal_id: &reversal.id,
+            reverses: reversal.reward_id(),
+            referee_id: &reversal.id.referee,
+            side: reversal.id.side,
+            user_id: &reversal.user,
+            r#type: reversal.benefit.kind(),
+            amount: reversal.benefit.amount(),
+            currency: reversal.benefit.currency(),
+            status: reversal.status().as_str(),
+            issued_at: reversal.issued_at,
+            delivered_at: reversal.delivery.delivered_at,
+        }
     }
 }

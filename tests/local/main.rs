@@ -56,7 +56,7 @@ Environment variables (the same as those of the deployed functions), with defaul
   FINGERPRINT_KEY          hashes device fingerprints        random
   RETRY_SECONDS            first delivery retry delay        1
   SUBSYSTEM_TIMEOUT_SECONDS  wait for a delivery's answer    5
-  GRACE_SECONDS            until a reward is re-announced    20
+  GRACE_SECONDS            until it announces rewards again  20
   CACHE_URL                code cache (redis://HOST:PORT)    in-process only
   CACHE_TIMEOUT_MS         timeout of that cache             10
   INCOMING_QUEUE           true: accept events from SQS too  false
@@ -65,6 +65,8 @@ Environment variables (the same as those of the deployed functions), with defaul
 Operator API (deployed behind a separate API with its own authorizer):
   GET /admin/rewards?status={issued|failed}              undelivered rewards, or permanently failed ones
   POST /admin/rewards/{reward_id}/resend                 send a reward again
+  GET /admin/reversals?status={issued|failed}            undelivered reversals, or permanently failed ones
+  POST /admin/reversals/{reversal_id}/resend             send a reversal again
   GET /admin/dead-letters                                messages in dead-letter queues
   PATCH /admin/codes/{code}                              disable a code: {\"disabled\": true}
   GET /admin/programs/default/daily                      counts by day; also referrers?period=all and cohorts

@@ -159,7 +159,8 @@ fn deliveries(local: &Local, after: u32) -> Result<Value, JournalError> {
     let calls = local.journal.calls(after)?.into_iter().map(|call| {
         let body = parsed(&call.body);
         json!({
-            "reward_id": body["reward_id"],
+            "reward_id": if call.reversal { &body["reverses"] } else { &body["reward_id"] },
+            "reversal_id": body["reversal_id"],
             "type": call.subsystem,
             "reversal": call.reversal,
             "headers": call.headers,

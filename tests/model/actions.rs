@@ -22,6 +22,7 @@ use referrals::{
     referral::{
         Referral, Status,
         machine::{Command, Decision, Transition, next},
+        reversal::{self, Readiness},
         reward::{RewardStatus, Side},
     },
 };
@@ -29,7 +30,7 @@ use referrals::{
 use crate::{
     GRACE, MINUTE, Protocol,
     faults::{Fault, Mistake},
-    state::{BySide, Change, Event, Process, Record, Step, Task, World},
+    state::{BySide, Change, Event, Process, Record, ReversalItem, Step, Task, World},
 };
 
 /// One step of the service, the outside world or a fault.
@@ -81,6 +82,8 @@ impl Protocol {
         }
         let queued = Side::BOTH.into_iter().filter(|side| world.queued.of(*side) > 0);
         actions.extend(queued.map(|side| Action::Start(Task::Deliver(side))));
+        let open = Side::BOTH.into_iter().filter(|side| self.can_take_back(world, *side));
+        actions.extend(open.map(|side| Action::Start(Task::TakeBack(side))));
         match world.due().filter(|_| self.mistake != Some(Mistake::NoSweep)) {
             Some(due) if due <= world.now => {
                 if !world.is_running(Task::Sweep) {
@@ -89,6 +92,20 @@ impl Protocol {
             }
             Some(_) if world.is_quiet() => actions.push(Action::Wait),
             Some(_) | None => {}
+        }
+    }
+
+    /// Whether a message about this side's reversal has an effect. Until then it waits in its queue.
+    fn can_take_back(&self, world: &World, side: Side) -> bool {
+        let is_open = world.reversals.of(side) == ReversalItem::Open && !world.is_running(Task::TakeBack(side));
+        is_open && self.readiness(world, side) != Readiness::Wait
+    }
+
+    fn readiness(&self, world: &World, side: Side) -> Readiness {
+        match world.item.rewards() {
+            Some(_) if self.mistake == Some(Mistake::TakenBackBeforeAnswer) => Readiness::Send,
+            Some(rewards) => rewards.readiness(side),
+            None => Readiness::Close,
         }
     }
 
@@ -148,10 +165,8 @@ impl Protocol {
             }
             Fault::Refused(index) => {
                 let process = world.running.remove(index);
-                let (read, side) = (process.read.clone(), side_of(process.task));
-                let rewards = read.as_ref().and_then(|read| read.rewards());
-                let resent = rewards.map_or(0, |rewards| rewards.of(side).delivery.resent);
-                self.decide(world, process, Change::Fail(side, resent), read);
+                *world.refuses.of_mut(side_of(process.task)) = true;
+                self.refused(world, process);
             }
             Fault::Late => world.now = world.due().unwrap_or(world.now),
             Fault::SweptTwice => self.start(world, Task::Sweep),
@@ -165,9 +180,9 @@ impl Protocol {
         match task {
             Task::Event(event) => {
                 world.pending_events[event as usize] -= 1;
-                let is_converted = found.status() == Status::Converted;
+                let is_open = matches!(found.status(), Status::Converted | Status::Rewarded);
                 let by_it = found.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id);
-                process.observed = event == Event::Cancellation && is_converted && by_it;
+                process.observed = event == Event::Cancellation && is_open && by_it;
                 if self.mistake == Some(Mistake::AcknowledgedBeforeWrite) {
                     record_acknowledged(world, &process);
                 }
@@ -184,21 +199,43 @@ impl Protocol {
             Task::Sweep => self.decide(world, process, Change::Claim, Some(found)),
             Task::Deliver(side) => {
                 *world.queued.of_mut(side) -= 1;
-                let is_issued = found.rewards().is_some_and(|all| all.of(side).status() == RewardStatus::Issued);
-                if !is_issued {
-                    // Nothing to deliver; the message is processed.
-                } else if self.mistake == Some(Mistake::MarkedBeforeCall) {
-                    self.decide(world, process, Change::Deliver(side), Some(found));
-                } else {
-                    (process.step, process.read) = (Step::Call, Some(found));
-                    world.running.push(process);
-                }
+                self.deliver(world, process, side, found);
+            }
+            Task::TakeBack(side) => {
+                let is_given = self.readiness(world, side) == Readiness::Send;
+                process.step = if is_given { Step::Call } else { Step::CloseReversal };
+                world.running.push(process);
             }
             Task::Resend(side) => {
                 world.resends -= 1;
                 self.decide(world, process, Change::Resend(side), Some(found));
             }
         }
+    }
+
+    /// The start of a delivery: records the first call, then calls.
+    fn deliver(&self, world: &mut World, mut process: Process, side: Side, found: Arc<Referral>) {
+        let id = found.reward_id(side);
+        if !found.undelivered().contains(&id) {
+            // Nothing to deliver; the message is processed.
+        } else if self.mistake == Some(Mistake::MarkedBeforeCall) {
+            self.decide(world, process, Change::Deliver(side), Some(found));
+        } else if found.delivery(&id).is_some_and(|delivery| delivery.called_at.is_none())
+            && self.mistake != Some(Mistake::CallNotRecorded)
+        {
+            self.decide(world, process, Change::RecordCall(side), Some(found));
+        } else {
+            (process.step, process.read, process.target, process.was_retried) = (Step::Call, Some(found), None, false);
+            world.running.push(process);
+        }
+    }
+
+    /// The subsystem refused a reward permanently.
+    fn refused(&self, world: &mut World, process: Process) {
+        let (read, side) = (process.read.clone(), side_of(process.task));
+        let rewards = read.as_ref().and_then(|read| read.rewards());
+        let resent = rewards.map_or(0, |rewards| rewards.of(side).delivery.resent);
+        self.decide(world, process, Change::Fail(side, resent), read);
     }
 
     /// The next step of a process.
@@ -212,6 +249,17 @@ impl Protocol {
                 self.decide(world, process, if is_flagged { Change::Void } else { Change::Issue }, read);
             }
             Step::Write(change) => self.write(world, process, change),
+            Step::MarkReversal => *world.reversals.of_mut(side_of(process.task)) = ReversalItem::Delivered,
+            Step::CloseReversal => {
+                let reversal = world.reversals.of_mut(side_of(process.task));
+                *reversal = if *reversal == ReversalItem::Open { ReversalItem::Closed } else { *reversal };
+            }
+            Step::Call if matches!(process.task, Task::TakeBack(_)) => {
+                *world.taken_back.of_mut(side_of(process.task)) = true;
+                process.step = Step::MarkReversal;
+                world.running.push(process);
+            }
+            Step::Call if world.refuses.of(side_of(process.task)) => self.refused(world, process),
             Step::Call => {
                 self.book(world, process.task);
                 let (read, side) = (process.read.clone(), side_of(process.task));
@@ -290,6 +338,11 @@ impl Protocol {
         if self.mistake == Some(Mistake::UnlistedAtIssue) && change == Change::Issue {
             world.indexed = None;
         }
+        for side in Side::BOTH.into_iter().filter(|_| self.mistake != Some(Mistake::NoReversal)) {
+            if reversal::decided(&before, after).iter().any(|decided| decided.id.side == side) {
+                *world.reversals.of_mut(side) = ReversalItem::Open;
+            }
+        }
         let record = Record { announces: announced(&before, after), image: after.clone() };
         if record.announces != BySide::default() || after.status() == Status::Converted {
             world.stream.push(record);
@@ -308,7 +361,8 @@ impl Protocol {
             Change::Deliver(side) => *history.marked.of_mut(side) = true,
             Change::Cancel if has_first(&before) => history.cancelled = true,
             Change::Cancel => history.cancelled_before_order = true,
-            Change::Void | Change::Claim | Change::ClaimForAMinute | Change::Fail(..) | Change::Resend(_) => {}
+            Change::Resend(side) => *world.refuses.of_mut(side) = false,
+            Change::Void | Change::Claim | Change::ClaimForAMinute | Change::RecordCall(_) | Change::Fail(..) => {}
         }
     }
 
@@ -316,6 +370,7 @@ impl Protocol {
     fn after_write(&self, world: &mut World, mut process: Process, change: Change) {
         match (change, process.target.take()) {
             (Change::Claim, Some((_, claimed))) => enqueue(world, reannounced(&claimed, None)),
+            (Change::RecordCall(side), Some((_, called))) => return self.deliver(world, process, side, called),
             (Change::Resend(side), Some((_, resent))) => enqueue(world, reannounced(&resent, Some(side))),
             (Change::Deliver(_), _) if self.mistake == Some(Mistake::MarkedBeforeCall) => {
                 (process.step, process.read, process.was_retried) = (Step::Call, None, false);
@@ -333,7 +388,8 @@ impl Protocol {
             Task::Event(event) => world.pending_events[event as usize] += 1,
             Task::Deliver(side) => *world.queued.of_mut(side) += 1,
             // The record is still first in the stream and the item still in the index. The operator has seen an error.
-            Task::Record | Task::Sweep | Task::Resend(_) => {}
+            // The reversal is still open.
+            Task::Record | Task::Sweep | Task::Resend(_) | Task::TakeBack(_) => {}
         }
     }
 
@@ -353,7 +409,7 @@ impl Protocol {
             let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == world.item.rev);
             if !is_fresh && !world.recognises_own_write(&process) {
                 (process.read, process.target) = (None, None);
-                if world.is_decided() && can_only_acknowledge(&process) {
+                if world.is_decided() && can_only_acknowledge(&process, world) {
                     acknowledge(world, &process);
                     continue;
                 }
@@ -364,12 +420,20 @@ impl Protocol {
 }
 
 /// Whether this process can only find out that its referral is already decided, and acknowledge.
-fn can_only_acknowledge(process: &Process) -> bool {
+fn can_only_acknowledge(process: &Process, world: &World) -> bool {
     match process.step {
-        Step::ReadAccounts | Step::Write(Change::Convert(_) | Change::Cancel | Change::Issue | Change::Void) => true,
+        Step::ReadAccounts | Step::Write(Change::Convert(_) | Change::Issue | Change::Void) => true,
+        Step::Write(Change::Cancel) => world.is_final(),
         Step::Call
+        | Step::MarkReversal
+        | Step::CloseReversal
         | Step::Write(
-            Change::Claim | Change::ClaimForAMinute | Change::Deliver(_) | Change::Fail(..) | Change::Resend(_),
+            Change::Claim
+            | Change::ClaimForAMinute
+            | Change::RecordCall(_)
+            | Change::Deliver(_)
+            | Change::Fail(..)
+            | Change::Resend(_),
         ) => false,
     }
 }
@@ -378,7 +442,7 @@ fn can_only_acknowledge(process: &Process) -> bool {
 /// arrived.
 fn has_effect(world: &World, event: Event) -> bool {
     let change = if event == Event::Cancellation { Change::Cancel } else { Change::Convert(event) };
-    !world.is_decided() && matches!(decide_change(&world.item, change, world), Decision::Apply(..))
+    !world.is_final() && matches!(decide_change(&world.item, change, world), Decision::Apply(..))
 }
 
 /// The bus accepts an announcement, and its rule puts it into the queue.
@@ -410,6 +474,7 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
                     }
                 }
             }
+            (Step::Call, Task::TakeBack(_)) | (Step::MarkReversal | Step::CloseReversal, _) => {}
             (Step::Call, task) => {
                 add(Fault::BookedUnheard(index));
                 if world.booked.of(side_of(task)) == 0 {
@@ -448,7 +513,7 @@ fn acknowledge(world: &mut World, process: &Process) {
     match process.task {
         Task::Event(_) => record_acknowledged(world, process),
         Task::Record => drop(world.stream.remove(0)),
-        Task::Sweep | Task::Deliver(_) | Task::Resend(_) => {}
+        Task::Sweep | Task::Deliver(_) | Task::Resend(_) | Task::TakeBack(_) => {}
     }
 }
 
@@ -462,7 +527,7 @@ fn record_acknowledged(world: &mut World, process: &Process) {
 
 fn side_of(task: Task) -> Side {
     match task {
-        Task::Deliver(side) | Task::Resend(side) => side,
+        Task::Deliver(side) | Task::Resend(side) | Task::TakeBack(side) => side,
         Task::Event(_) | Task::Record | Task::Sweep => unreachable!("{task:?} has no side"),
     }
 }
@@ -486,6 +551,7 @@ fn decide_change(found: &Referral, change: Change, world: &World) -> Decision {
         Change::Void => found.decide(&Command::Void(FraudReason::ReferrerFlagged.into()), now),
         Change::Claim => claim(found, world),
         Change::ClaimForAMinute => found.decide(&Command::Claim(now.plus(MINUTE)), now),
+        Change::RecordCall(side) => found.decide(&Command::MarkCalled(&found.reward_id(side)), now),
         Change::Deliver(side) => found.decide(&Command::MarkDelivered(&found.reward_id(side)), now),
         Change::Fail(side, resent) => found.decide(&Command::MarkFailed(&found.reward_id(side), "400", resent), now),
         Change::Resend(side) => found.decide(&Command::Resend(&found.reward_id(side), now.plus(GRACE)), now),
@@ -535,14 +601,15 @@ fn reannounced(referral: &Referral, side: Option<Side>) -> BySide<bool> {
     })
 }
 
-type Facts = (Status, [Option<(bool, bool)>; 2]);
+type Facts = (Status, [Option<(bool, bool, bool)>; 2]);
 type CacheKey = (Option<Facts>, Facts, Option<Side>);
 
 /// Everything in a referral that can influence an announcement's type and side.
 fn facts(referral: &Referral) -> Facts {
     let of = |side| {
         let delivery = &referral.rewards()?.of(side).delivery;
-        Some((delivery.delivered_at.is_some(), delivery.failed_at.is_some()))
+        let wanted = referral.undelivered().contains(&referral.reward_id(side));
+        Some((wanted, delivery.delivered_at.is_some(), delivery.failed_at.is_some()))
     };
     (referral.status(), Side::BOTH.map(of))
 }

@@ -58,6 +58,12 @@ pub(crate) enum Mistake {
     CachedAccounts,
     /// The issue does not wait for the end of the hold.
     NoHold,
+    /// A referral is voided after the issue without reversals.
+    NoReversal,
+    /// The subsystem is called without a record of the call.
+    CallNotRecorded,
+    /// A reversal is sent although its reward has no answer.
+    TakenBackBeforeAnswer,
     /// An order that arrives during the hold of another one is not kept.
     NoCandidates,
 }

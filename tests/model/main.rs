@@ -18,7 +18,8 @@
 //! | operator | resends a failed reward once |
 //! | accounts | the referrer is flagged and cleared at any time |
 //! | bus, queues | deliver messages in any order and with any delay |
-//! | subsystem | books by key, and may permanently refuse what it has not booked |
+//! | reversals | decided and reopened by the real code; a message about one arrives at any time once its reward has an answer |
+//! | subsystem | books by key, and may permanently refuse what it has not booked, until an operator sends it again |
 //! | time | jumps to the next time at which something is due; with and without a hold |
 //! | faults | see [`faults::Fault`]; a budget limits their number |
 //!
@@ -37,10 +38,9 @@
 //!
 //! | faults | states | steps | longest path |
 //! |---|---|---|---|
-//! | 0 | 2 177 | 6 119 | 21 |
-//! | 1 | 35 304 | 126 305 | 28 |
-//! | 2 | 323 662 | 1 432 127 | 31 |
-//! | 3 | 2 270 958 | 12 165 872 | 37 |
+//! | 0 | 3 583 | 9 137 | 27 |
+//! | 1 | 77 934 | 265 656 | 38 |
+//! | 2 | 1 071 836 | 4 810 895 | 37 |
 //!
 //! (The longest path is that of the paths on which states were first found. It varies by a few steps, because two
 //! threads search.)
@@ -48,7 +48,7 @@
 //! There are few states because states without an observable difference are one state (`World::signature`), and changes
 //! that no one can observe separately are one step ([`state::Step`]). Without most of these reductions a single fault
 //! led to 77 482 states, with the same result. `mistakes.rs` shows that the properties can fail: it breaks the protocol
-//! in eleven ways, and the checker finds each. `cargo test -p tests --test model -- --nocapture` prints how.
+//! in fourteen ways, and the checker finds each. `cargo test -p tests --test model -- --nocapture` prints how.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the bound comes from the environment")]
@@ -138,6 +138,9 @@ impl Model for Protocol {
                     queued: BySide::default(),
                     running: Vec::new(),
                     booked: BySide::default(),
+                    refuses: BySide::default(),
+                    reversals: BySide::default(),
+                    taken_back: BySide::default(),
                     pending_events: self.scope.events,
                     flag_changes: self.scope.flag_changes,
                     resends: self.scope.resends,

@@ -11,7 +11,7 @@ use crate::{Protocol, Scope, actions::Action, faults::Mistake};
 /// The checker processes states in blocks and reports the last violation in a block. So the depth limit is raised step
 /// by step: the first violation found is the shortest.
 fn violates(mistake: Mistake, property: &'static str) {
-    const MAX_DEPTH: usize = 20;
+    const MAX_DEPTH: usize = 30;
     let path = (2..MAX_DEPTH).find_map(|depth| {
         let protocol = Protocol { mistake: Some(mistake), scope: Scope { faults: 1, ..Scope::EVERYTHING } };
         let checker = protocol.checker().target_max_depth(depth);
@@ -84,6 +84,21 @@ fn cached_accounts() {
 #[test]
 fn an_issue_before_the_hold_ends() {
     violates(Mistake::NoHold, "no reward is issued before the hold ends");
+}
+
+#[test]
+fn a_void_after_the_issue_without_reversals() {
+    violates(Mistake::NoReversal, "a finished referral has no open reward");
+}
+
+#[test]
+fn a_call_that_is_not_recorded() {
+    violates(Mistake::CallNotRecorded, "a finished referral has no open reward");
+}
+
+#[test]
+fn a_reversal_that_is_sent_before_the_answer() {
+    violates(Mistake::TakenBackBeforeAnswer, "taken back only after booking");
 }
 
 #[test]

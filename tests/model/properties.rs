@@ -2,14 +2,14 @@
 
 use referrals::referral::{
     Lane, Status,
-    reward::{RewardStatus, Side},
+    reward::{Delivery, RewardStatus, Side},
 };
 use stateright::Property;
 
 use crate::{
     Protocol,
     actions::order,
-    state::{Event, World},
+    state::{BySide, Event, ReversalItem, World},
 };
 
 type Holds = fn(&Protocol, &World) -> bool;
@@ -17,39 +17,60 @@ type Holds = fn(&Protocol, &World) -> bool;
 /// Stateright's `eventually` misses violations hidden by cycles or joining paths. So liveness is expressed as
 /// properties of finished states, in which the service has no work left. A separate test checks that every path ends in
 /// one.
-const ALWAYS: [(&str, Holds); 15] = [
+const ALWAYS: [(&str, Holds); 17] = [
     ("each write is a transition of the state machine", |_, world| !world.history.invalid_transition),
     ("at most one conversion, or a second one after a cancellation", |_, world| {
         let is_cancelled = world.history.cancelled || world.history.cancelled_before_order;
         world.history.conversions <= 1 + u8::from(is_cancelled)
     }),
-    ("exactly a rewarded referral has rewards", |_, world| {
-        world.item.rewards().is_some() == (world.item.status() == Status::Rewarded)
+    ("a rewarded referral has rewards, and a voided one with rewards takes both back", |_, world| {
+        let is_reversed = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Reversed));
+        match world.item.status() {
+            Status::Rewarded => world.item.rewards().is_some(),
+            Status::Voided => world.item.rewards().is_none() || is_reversed,
+            Status::Pending | Status::Converted => world.item.rewards().is_none(),
+        }
     }),
     ("no reward is issued if the issue read a flag", |_, world| !world.history.issued_to_flagged),
     ("no reward is issued before the hold ends", |_, world| !world.history.issued_early),
-    ("a voided referral was not paid", |_, world| {
-        world.item.status() != Status::Voided || Side::BOTH.iter().all(|side| world.booked.of(*side) == 0)
+    ("a referral that was voided before the issue was not paid", |_, world| {
+        let is_before = world.item.status() == Status::Voided && world.item.rewards().is_none();
+        !is_before || Side::BOTH.iter().all(|side| world.booked.of(*side) == 0)
+    }),
+    ("taken back only after booking", |_, world| {
+        Side::BOTH.iter().all(|side| !world.taken_back.of(*side) || world.booked.of(*side) > 0)
+    }),
+    ("a reversal is delivered only after it was taken back", |_, world| {
+        let is_delivered = |side: &Side| world.reversals.of(*side) == ReversalItem::Delivered;
+        Side::BOTH.iter().all(|side| !is_delivered(side) || world.taken_back.of(*side))
     }),
     ("booked at most once", |_, world| Side::BOTH.iter().all(|side| world.booked.of(*side) <= 1)),
     ("delivered only after booking", |_, world| {
-        Side::BOTH.into_iter().all(|side| world.booked.of(side) > 0 || !is(world, side, RewardStatus::Delivered))
+        Side::BOTH.into_iter().all(|side| world.booked.of(side) > 0 || !is_granted(world, side))
     }),
     ("a delivered reward stays delivered", |_, world| {
-        Side::BOTH.into_iter().all(|side| !world.history.marked.of(side) || is(world, side, RewardStatus::Delivered))
+        Side::BOTH.into_iter().all(|side| !world.history.marked.of(side) || is_granted(world, side))
     }),
     ("the work index holds exactly the outstanding work", |_, world| {
-        let on_its_way = Side::BOTH.into_iter().any(|side| is(world, side, RewardStatus::Issued));
+        let is_voided = world.item.status() == Status::Voided;
+        let on_its_way = Side::BOTH.into_iter().any(|side| {
+            let delivery = world.item.rewards().map(|rewards| &rewards.of(side).delivery);
+            // After a reversal only the answer of a call that was made counts.
+            let is_wanted = |delivery: &&Delivery| !is_voided || delivery.called_at.is_some();
+            delivery.filter(is_wanted).is_some_and(|delivery| delivery.status() == RewardStatus::Issued)
+        });
         let owes = world.item.status() == Status::Converted || on_its_way;
         owes == (lane(world) == Some(Lane::Due))
     }),
     ("no event is acknowledged without its effect", |_, world| {
         let history = &world.history;
         (!(history.order_acknowledged || history.other_acknowledged) || world.item.conversion().is_some())
-            && (!history.cancellation_acknowledged || world.item.status() != Status::Converted || !by_first(world))
+            && (!history.cancellation_acknowledged || !is_open(world) || !by_first(world))
     }),
     ("an order that stands converts, now or after another one", |_, world| {
-        let is_voided = world.item.status() == Status::Voided && !world.history.ever_flagged;
+        // After the issue no other order counts.
+        let is_before = world.item.rewards().is_none();
+        let is_voided = world.item.status() == Status::Voided && is_before && !world.history.ever_flagged;
         !world.history.other_acknowledged || (world.item.status() != Status::Pending && !is_voided)
     }),
     ("an order cancelled before it arrives voids the referral", |_, world| {
@@ -72,14 +93,18 @@ const ALWAYS: [(&str, Holds); 15] = [
                 }),
                 // Without a flag or a cancellation it would have to be paid.
                 Status::Voided => {
-                    world.history.ever_flagged || world.history.cancelled || world.history.cancelled_before_order
+                    let history = &world.history;
+                    let books_agree = |side: Side| world.booked.of(side) == u8::from(world.taken_back.of(side));
+                    (history.ever_flagged || history.cancelled || history.cancelled_before_order)
+                        && Side::BOTH.into_iter().all(books_agree)
+                        && Side::BOTH.into_iter().all(|side| world.reversals.of(side) != ReversalItem::Open)
                 }
             }
     }),
 ];
 
 /// States that must be reachable. Otherwise the model would be too small to prove anything.
-const SOMETIMES: [(&str, Holds); 9] = [
+const SOMETIMES: [(&str, Holds); 12] = [
     ("both rewards are paid", |protocol, world| {
         is_finished(protocol, world) && Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered))
     }),
@@ -100,6 +125,16 @@ const SOMETIMES: [(&str, Holds); 9] = [
     ("a refused reward is paid later", |protocol, world| {
         let all = Side::BOTH.into_iter().all(|side| is(world, side, RewardStatus::Delivered));
         is_finished(protocol, world) && world.resends < protocol.scope.resends && all
+    }),
+    ("both rewards are taken back", |protocol, world| {
+        is_finished(protocol, world) && Side::BOTH.iter().all(|side| world.taken_back.of(*side))
+    }),
+    ("a reversal waits for the answer of a call", |_, world| {
+        let rewards = world.item.rewards().filter(|_| world.item.status() == Status::Voided);
+        rewards.is_some_and(|rewards| rewards.unanswered().next().is_some())
+    }),
+    ("a reward is reversed before it is called", |protocol, world| {
+        is_finished(protocol, world) && world.item.rewards().is_some() && world.booked == BySide::default()
     }),
     ("a repeated write recognises its own result", |_, world| {
         world.running.iter().any(|process| world.recognises_own_write(process))
@@ -124,6 +159,16 @@ fn is_finished(protocol: &Protocol, world: &World) -> bool {
 /// Whether the first order, which can be cancelled, converted the referral.
 fn by_first(world: &World) -> bool {
     world.item.conversion().is_some_and(|conversion| conversion.order == order(Event::Order).id)
+}
+
+/// Whether the referral is converted or rewarded.
+fn is_open(world: &World) -> bool {
+    matches!(world.item.status(), Status::Converted | Status::Rewarded)
+}
+
+/// Whether the grant of this side's reward is delivered.
+fn is_granted(world: &World, side: Side) -> bool {
+    world.item.rewards().is_some_and(|rewards| rewards.of(side).delivery.status() == RewardStatus::Delivered)
 }
 
 fn is(world: &World, side: Side, status: RewardStatus) -> bool {

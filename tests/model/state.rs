@@ -10,7 +10,11 @@ use std::{
 use referrals::{
     domain::time::Timestamp,
     lifecycle::issue::due_for_sweep,
-    referral::{Lane, Referral, Status, Work, machine::Transition, reward::Side},
+    referral::{
+        Lane, Referral, Status, Work,
+        machine::Transition,
+        reward::{Delivery, Side},
+    },
 };
 
 use crate::GRACE;
@@ -65,6 +69,8 @@ pub(crate) enum Task {
     Deliver(Side),
     /// `admin`: an operator resends this side's reward.
     Resend(Side),
+    /// `delivery`: a message about the reversal of this side's reward.
+    TakeBack(Side),
 }
 
 /// The purpose of a write: a `machine::Command` with the parts that the model fixes.
@@ -77,6 +83,8 @@ pub(crate) enum Change {
     Claim,
     /// A claim for only a minute, after the bus refused an announcement.
     ClaimForAMinute,
+    /// Records the first call for this side's reward.
+    RecordCall(Side),
     Deliver(Side),
     /// The failure of a call that was made when the reward had been resent this many times.
     Fail(Side, u32),
@@ -96,6 +104,10 @@ pub(crate) enum Step {
     Write(Change),
     /// Calls the subsystem.
     Call,
+    /// Marks a reversal as delivered, after its call.
+    MarkReversal,
+    /// Closes a reversal that has nothing to take back.
+    CloseReversal,
 }
 
 /// A running invocation.
@@ -119,6 +131,18 @@ impl Process {
     pub(crate) fn new(task: Task) -> Self {
         Self { task, step: Step::ReadAccounts, read: None, target: None, was_retried: false, observed: false }
     }
+}
+
+/// The item of a reversal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum ReversalItem {
+    #[default]
+    None,
+    /// Without an answer.
+    Open,
+    Delivered,
+    /// Closed without a call.
+    Closed,
 }
 
 /// A stream record that needs processing; the function skips all others.
@@ -145,6 +169,11 @@ pub(crate) struct World {
     pub(crate) running: Vec<Process>,
     /// The number of keys under which the subsystem booked this side's reward.
     pub(crate) booked: BySide<u8>,
+    /// Whether the subsystem refuses this side's reward, until an operator sends it again.
+    pub(crate) refuses: BySide<bool>,
+    pub(crate) reversals: BySide<ReversalItem>,
+    /// Whether the subsystem took this side's reward back.
+    pub(crate) taken_back: BySide<bool>,
 
     /// How many more times each event will arrive.
     pub(crate) pending_events: [u8; 3],
@@ -198,9 +227,14 @@ impl World {
         self.running.is_empty() && self.stream.is_empty() && self.queued == BySide::default()
     }
 
-    /// Whether the referral is final: no event and no flag can change it any more.
+    /// Whether no order and no flag can change the referral any more.
     pub(crate) fn is_decided(&self) -> bool {
         !self.item.takes_orders()
+    }
+
+    /// Whether no event at all can change the referral any more.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_decided() && self.item.status() != Status::Rewarded
     }
 
     /// The state in a few bytes, with the sides in this order. It leaves out everything that cannot make a difference
@@ -217,6 +251,8 @@ impl World {
         bytes.push(self.indexed.map_or(0, |work| 1 + work.lane as u8));
         for side in order {
             bytes.push(self.queued.of(side) << 4 | self.booked.of(side) << 1 | u8::from(history.marked.of(side)));
+            let outside = bits(&[self.refuses.of(side), self.taken_back.of(side)]);
+            bytes.push((self.reversals.of(side) as u8) << 2 | outside);
         }
         bytes.extend([self.resends, self.faults, history.conversions.min(2)]);
         bytes.push(bits(&[
@@ -226,13 +262,14 @@ impl World {
             history.order_acknowledged,
         ]));
         bytes.push(bits(&[history.cancellation_acknowledged, history.other_acknowledged]));
-        if self.item.status() != Status::Rewarded {
-            bytes.push(bits(&[
-                history.cancelled,
-                history.ever_flagged,
-                history.cancelled_before_order,
-                history.next_converted,
-            ]));
+        bytes.push(bits(&[
+            history.cancelled,
+            history.ever_flagged,
+            history.cancelled_before_order,
+            history.next_converted,
+        ]));
+        if self.item.status() == Status::Rewarded {
+            bytes.push(self.pending_events[Event::Cancellation as usize]);
         }
         if !self.is_decided() {
             bytes.extend(self.pending_events);
@@ -257,7 +294,8 @@ impl World {
             let reward = referral.rewards().map(|rewards| rewards.of(side));
             let resent = |count: u32| u8::try_from(count.min(7)).unwrap_or(7) << 4;
             reward.map_or(9, |reward| {
-                bits(&[reward.delivery.delivered_at.is_some(), reward.delivery.failed_at.is_some()])
+                let Delivery { delivered_at, failed_at, called_at, .. } = &reward.delivery;
+                bits(&[called_at.is_some(), delivered_at.is_some(), failed_at.is_some()])
                     | resent(reward.delivery.resent)
             })
         };
@@ -287,6 +325,7 @@ impl World {
             Task::Sweep => (3, 0),
             Task::Deliver(side) => (4, at(side)),
             Task::Resend(side) => (5, at(side)),
+            Task::TakeBack(side) => (6, at(side)),
         };
         let (step, change) = match process.step {
             Step::ReadAccounts => (1, 0),
@@ -300,6 +339,9 @@ impl World {
             Step::Write(Change::Deliver(side)) => (9, at(side)),
             Step::Write(Change::Fail(side, resent)) => (10, at(side) | u8::try_from(resent.min(7)).unwrap_or(7) << 1),
             Step::Write(Change::Resend(side)) => (11, at(side)),
+            Step::Write(Change::RecordCall(side)) => (12, at(side)),
+            Step::MarkReversal => (13, 0),
+            Step::CloseReversal => (14, 0),
         };
         let is_fresh = process.read.as_ref().is_some_and(|read| read.rev == self.item.rev);
         let flags = bits(&[
@@ -328,7 +370,7 @@ fn bits(flags: &[bool]) -> u8 {
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut signature = self.signature(Side::BOTH);
-        if self.item.status() == Status::Rewarded {
+        if self.item.rewards().is_some() {
             signature = signature.min(self.signature([Side::Referee, Side::Referrer]));
         }
         state.write(&signature);
@@ -349,6 +391,10 @@ impl fmt::Debug for World {
             let Some(rewards) = self.item.rewards() else { continue };
             let (status, queued, booked) = (rewards.of(side).status(), self.queued.of(side), self.booked.of(side));
             write!(f, "; {} {status:?}, queued {queued}, booked {booked}", side.as_str())?;
+            let (reversal, taken_back) = (self.reversals.of(side), self.taken_back.of(side));
+            if reversal != ReversalItem::None {
+                write!(f, ", reversal {reversal:?}, taken back {taken_back}")?;
+            }
         }
         let lane = self.indexed.map_or("none".to_owned(), |work| format!("{:?}", work.lane));
         write!(f, "; work {lane}; stream {}", self.stream.len())

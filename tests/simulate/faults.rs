@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     OrderAdjusted,
     OrderRestored,
     NextOrderConverts,
+    RewardReversed,
     SettingsChanged,
     ClockAhead,
     ProductClockAhead,
@@ -38,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -62,6 +63,7 @@ impl Kind {
         Self::OrderAdjusted,
         Self::OrderRestored,
         Self::NextOrderConverts,
+        Self::RewardReversed,
         Self::SettingsChanged,
         Self::ClockAhead,
         Self::ProductClockAhead,
@@ -91,6 +93,7 @@ impl Kind {
             | Self::OrderAdjusted
             | Self::OrderRestored
             | Self::NextOrderConverts
+            | Self::RewardReversed
             | Self::SettingsChanged
             | Self::ClockAhead
             | Self::ProductClockAhead

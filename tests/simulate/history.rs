@@ -9,6 +9,7 @@ use referrals::{
     domain::time::Timestamp,
     referral::{
         Referral, State as Phase,
+        reversal::{Reversal, ReversalStatus},
         reward::{RewardStatus, Side},
     },
     runtime::{Call, Deadline},
@@ -105,7 +106,7 @@ pub(crate) async fn run(rig: &Rig, plan: &Plan, faults: Faults, keeps_timeline: 
     drop(driver);
     let mut state = rig.shared.end().unwrap_or_else(|| unreachable!("a history that began"));
     let mut oracle = std::mem::take(&mut state.oracle);
-    oracle.at_rest(&state.referrals(), &state.bookings, &acknowledged);
+    oracle.at_rest(&state.referrals(), &state.reversals(), &state.bookings, &acknowledged);
     state.oracle = oracle;
     state
 }
@@ -149,15 +150,19 @@ impl<'a> Driver<'a> {
             if self.with(|state| !state.oracle.violations().is_empty()) {
                 return;
             }
-            let outstanding = self.with(|state| state.outstanding());
-            let refused: Vec<String> = outstanding.iter().flat_map(refused).collect();
-            if let Some(reward) = refused.first() {
-                self.resend(reward).await;
-            } else if outstanding.is_empty() || (self.plan.mode == Mode::Stream && !outstanding.iter().all(is_held)) {
+            let (outstanding, reversals) = self.with(|state| (state.outstanding(), state.open_reversals()));
+            let refused =
+                outstanding.iter().flat_map(refused).chain(reversals.iter().filter_map(refused_reversal)).next();
+            let is_rest = outstanding.is_empty() && reversals.is_empty();
+            let needs_no_sweep = self.plan.mode == Mode::Stream && !outstanding.iter().all(is_held);
+            if let Some(path) = refused {
+                self.resend(path).await;
+            } else if is_rest || needs_no_sweep || (self.plan.mode == Mode::Stream && !reversals.is_empty()) {
                 return;
             } else {
                 // Longer than the longest grace period and retry delay so far.
-                let due = outstanding.iter().filter_map(Referral::work).map(|work| work.at).max();
+                let due = outstanding.iter().filter_map(Referral::work).map(|work| work.at);
+                let due = due.chain(reversals.iter().map(|reversal| reversal.due_at)).max();
                 let wait = due.map_or(0, |due| due.millis() - clock::now().millis()).max(0);
                 let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + Duration::from_secs(601);
                 clock::pass(wait, true).await;
@@ -186,9 +191,10 @@ impl<'a> Driver<'a> {
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
-            // One sweep while the plan runs; further ones follow at the end.
+            // While the plan runs, one sweep per grace period; further ones follow at the end.
             let late = self.with(|state| state.faults.strikes(Kind::SweepDelayed));
-            self.sweep_at = if late { Some(now + 60_000) } else { None };
+            let next = (!self.steps.is_empty()).then_some(now + 601_000);
+            self.sweep_at = if late { Some(now + 60_000) } else { next };
             if !late {
                 self.running.push(self.sweep());
             }
@@ -420,9 +426,9 @@ impl<'a> Driver<'a> {
         }));
     }
 
-    /// Resends a reward and retries until that is answered: in a mode without sweeps nothing else would send it.
-    async fn resend(&mut self, reward: &str) {
-        let path = format!("/admin/rewards/{reward}/resend");
+    /// Resends a reward or a reversal and retries until that is answered: in a mode without sweeps nothing else would send it.
+    async fn resend(&mut self, path: String) {
+        self.with(|state| state.refusing.clear());
         for _ in 0..30 {
             let request = http::Request::builder().method("POST").uri(&path).body(Body::Empty);
             let Ok(request) = request else { unreachable!("a request of our own") };
@@ -482,8 +488,11 @@ impl<'a> Driver<'a> {
                 _ => json!({"Records": records}),
             };
             let answer = match is_reward {
-                true => invoke(&shared, delivery::handle(&apps.delivery, payload, call)).await,
-                false => invoke_from(&shared, queue, conversion::handle(&apps.conversion, payload, call)).await,
+                true => {
+                    let waits = shared.with(|state| messages.iter().any(|message| state.oracle.waits(&message.body)));
+                    invoke_from(&shared, queue, waits, delivery::handle(&apps.delivery, payload, call)).await
+                }
+                false => invoke_from(&shared, queue, false, conversion::handle(&apps.conversion, payload, call)).await,
             };
             Done::Queue { queue, batch: ids, began: now, answer }
         }))
@@ -616,13 +625,14 @@ async fn invoke<T: Answer>(
     shared: &crate::transport::Shared,
     handler: impl Future<Output = Result<T, Error>>,
 ) -> Option<T> {
-    invoke_from(shared, "", handler).await
+    invoke_from(shared, "", false, handler).await
 }
 
-/// The same, for a handler that receives messages of this queue.
+/// The same, for a handler that receives messages of this queue. If one of them has to wait, it may fail without a fault.
 async fn invoke_from<T: Answer>(
     shared: &crate::transport::Shared,
     queue: &str,
+    waits: bool,
     handler: impl Future<Output = Result<T, Error>>,
 ) -> Option<T> {
     let (crash, known) = shared.with(|state| {
@@ -630,6 +640,9 @@ async fn invoke_from<T: Answer>(
         let known = state.oracle.invocation(queue);
         if crash.is_some() {
             state.oracle.struck(known.id, Kind::Crash);
+        }
+        if waits {
+            state.oracle.may_fail(known.id);
         }
         (crash, known)
     });
@@ -681,11 +694,16 @@ fn is_held(referral: &Referral) -> bool {
     matches!(&referral.state, Phase::Converted { conversion, .. } if conversion.hold_until.is_some())
 }
 
-/// The ids of this referral's rewards that failed permanently.
+/// The calls that send this referral's rewards again that failed permanently.
 fn refused(referral: &Referral) -> Vec<String> {
     let Some(rewards) = referral.rewards() else { return Vec::new() };
     let refused = Side::BOTH.into_iter().filter(|side| rewards.of(*side).status() == RewardStatus::Failed);
-    refused.map(|side| referral.reward_id(side).to_string()).collect()
+    refused.map(|side| format!("/admin/rewards/{}/resend", referral.reward_id(side))).collect()
+}
+
+/// The call that sends a reversal again, if it failed permanently.
+fn refused_reversal(reversal: &Reversal) -> Option<String> {
+    (reversal.status() == ReversalStatus::Failed).then(|| format!("/admin/reversals/{}/resend", reversal.id))
 }
 
 fn id(order: usize) -> String {

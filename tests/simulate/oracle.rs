@@ -6,6 +6,7 @@ mod codes;
 mod flags;
 mod orders;
 mod outside;
+mod reversals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +14,11 @@ use referrals::{
     domain::{id::UserId, time::Timestamp},
     referral::{
         Lane, Referral, State as Phase, Status,
+        reversal::Reversal,
         reward::{RewardStatus, Side},
     },
     store::{
-        items::{InvalidItem, referral::from_referral_image},
+        items::{InvalidItem, referral::from_referral_image, reversal::from_reversal_image},
         keys,
     },
 };
@@ -25,6 +27,7 @@ use serde_json::Value;
 use self::flags::FlagEvent;
 use crate::{
     clock,
+    faults::Kind,
     history::Acknowledged,
     state::{Booking, DEAD_LETTERS, DELAY},
 };
@@ -123,8 +126,8 @@ impl Oracle {
         Invocation { id: self.invocations, began: clock::millis(), flagged, is_copy, is_delayed }
     }
 
-    /// Checks a committed write. Returns whether a candidate converted a referral instead of its first order.
-    pub(crate) fn written(&mut self, record: &Value, by: Option<&Invocation>) -> bool {
+    /// Checks a committed write. Returns what happened, if the plan cannot decide about it.
+    pub(crate) fn written(&mut self, record: &Value, by: Option<&Invocation>) -> Option<Kind> {
         let (key, sk) = key(record);
         let (old, new) = (&record["dynamodb"]["OldImage"], &record["dynamodb"]["NewImage"]);
         if let ("ACCOUNT", Some(user)) = (sk, key.strip_prefix("USER#")) {
@@ -141,21 +144,25 @@ impl Oracle {
         if sk == "ORDER" {
             self.check_claim(key, new);
         }
+        if sk.starts_with("REVERSAL#") {
+            self.check_reversal(key, old, new);
+        }
         if sk != "REFERRAL" {
-            return false;
+            return None;
         }
         let before = (!old.is_null()).then(|| referral(old)).transpose();
         match (before, referral(new)) {
             (Ok(before), Ok(after)) => {
                 self.check_transition(key, before.as_ref(), &after, by);
                 self.check_index(key, new, &after);
-                let is_next = before.is_some_and(|before| is_converted_by_next(&before, &after));
+                let is_next = before.as_ref().is_some_and(|before| is_converted_by_next(before, &after));
+                let is_reversed = before.is_some_and(|before| is_reversed(&before, &after));
                 self.referrals.insert(after.referee.as_str().to_owned(), after);
-                is_next
+                is_next.then_some(Kind::NextOrderConverts).or(is_reversed.then_some(Kind::RewardReversed))
             }
             (Err(problem), _) | (_, Err(problem)) => {
                 self.fail(format!("{key}: {problem}"));
-                false
+                None
             }
         }
     }
@@ -197,6 +204,9 @@ impl Oracle {
         if from == Status::Converted && to == Status::Rewarded {
             self.check_issue(key, before, after, by);
             self.check_adjustments_before_issue(key, after);
+        }
+        if is_reversed(before, after) {
+            self.check_reversed(key, after);
         }
         let facts = |referral: &Referral| {
             referral.conversion().map(|known| (known.event.clone(), known.order.clone(), known.paid, known.at))
@@ -263,8 +273,11 @@ impl Oracle {
         if was.benefit != is.benefit || before.issued_at != after.issued_at {
             self.fail(format!("{key}: the {side:?}'s reward changed"));
         }
-        if was.status() == RewardStatus::Delivered && was != is {
+        if was.delivery.status() == RewardStatus::Delivered && was.delivery != is.delivery {
             self.fail(format!("{key}: the {side:?}'s delivered reward changed"));
+        }
+        if was.reversed.is_some() && was.reversed != is.reversed {
+            self.fail(format!("{key}: the reversed amount of the {side:?}'s reward changed"));
         }
         if was.delivery.delivered_at.is_none() && is.delivery.delivered_at.is_some() && !self.keys.contains_key(&id) {
             self.fail(format!("{id}: marked delivered, but it was not booked"));
@@ -277,7 +290,13 @@ impl Oracle {
     /// Checks the work index: it contains exactly the outstanding work, from the moment that work exists.
     fn check_index(&mut self, key: &str, item: &Value, referral: &Referral) {
         let expected_lane = match referral.status() {
-            Status::Pending | Status::Voided => None,
+            Status::Pending => None,
+            // A call that may have given the reward needs an answer, because only then it can be taken back.
+            Status::Voided => referral.rewards().and_then(|rewards| {
+                let is_called = |side: &Side| rewards.of(*side).delivery.called_at.is_some();
+                let is_open = |side: &Side| rewards.of(*side).delivery.status() == RewardStatus::Issued;
+                Side::BOTH.iter().any(|side| is_called(side) && is_open(side)).then_some(Lane::Due)
+            }),
             Status::Converted => Some(Lane::Due),
             Status::Rewarded => referral.rewards().and_then(|rewards| {
                 let statuses = Side::BOTH.map(|side| rewards.of(side).status());
@@ -288,10 +307,15 @@ impl Oracle {
                 }
             }),
         };
+        self.check_lane(key, item, expected_lane);
+    }
+
+    /// Checks the place of an item in the work index.
+    fn check_lane(&mut self, key: &str, item: &Value, expected: Option<Lane>) {
         let lane = item[keys::WORK]["S"].as_str().and_then(|work| work.split('#').next());
-        let expected = expected_lane.map(|lane| if lane == Lane::Due { "due" } else { "parked" });
-        if lane != expected || item.get(keys::DUE_AT).is_some() != expected_lane.is_some() {
-            self.fail(format!("{key}: in the index as {lane:?}, expected {expected:?}"));
+        let name = expected.map(|lane| if lane == Lane::Due { "due" } else { "parked" });
+        if lane != name || item.get(keys::DUE_AT).is_some() != expected.is_some() {
+            self.fail(format!("{key}: in the index as {lane:?}, expected {name:?}"));
         }
     }
 
@@ -300,10 +324,10 @@ impl Oracle {
     pub(crate) fn at_rest(
         &mut self,
         referrals: &[Referral],
+        reversals: &[Reversal],
         bookings: &BTreeMap<String, Booking>,
         acknowledged: &[Acknowledged],
     ) {
-        let mut issued = BTreeSet::new();
         for referral in referrals {
             let name = referral.referee.as_str();
             if let Some(work) = referral.work() {
@@ -315,15 +339,10 @@ impl Oracle {
                 }
             }
             self.check_void(referral);
-            let sides = referral.rewards().into_iter().flat_map(|_| Side::BOTH);
-            issued.extend(sides.map(|side| referral.reward_id(side).to_string()));
+            self.check_reward_stands(referral);
         }
         self.check_named_codes();
-        let booked = bookings.iter().filter(|(_, booking)| booking.booked).map(|(key, _)| key.clone());
-        let booked: BTreeSet<String> = booked.collect();
-        if booked != issued {
-            self.fail(format!("booked {booked:?}, but issued {issued:?}"));
-        }
+        self.check_books(referrals, reversals, bookings);
         self.check_flags_at_rest();
         self.check_quarantine_at_rest();
     }
@@ -341,7 +360,7 @@ impl Oracle {
                     Phase::Pending => true,
                     // A second chance, after the first order was undone.
                     Phase::Voided { reason, .. } => reason.is_of_order() && !self.is_undone(order.as_str()?),
-                    Phase::Converted { .. } | Phase::Rewarded { .. } => false,
+                    Phase::Converted { .. } | Phase::Rewarded { .. } | Phase::Reversed { .. } => false,
                 };
                 (came_later && counts && is_other && is_open).then_some("an order was acknowledged but lost")
             }
@@ -356,11 +375,16 @@ fn is_converted_by_next(before: &Referral, after: &Referral) -> bool {
     (before.status(), after.status()) == (Status::Converted, Status::Converted) && order(before) != order(after)
 }
 
+/// Whether the rewards of a referral are taken back.
+fn is_reversed(before: &Referral, after: &Referral) -> bool {
+    (before.status(), after.status()) == (Status::Rewarded, Status::Voided)
+}
+
 /// The amount of every order.
 pub(crate) const ORDER_AMOUNT: u64 = 4200;
 
 /// All allowed state transitions. Written here again, because the state machine is also under test.
-const TRANSITIONS: [(Status, Status); 9] = [
+const TRANSITIONS: [(Status, Status); 10] = [
     (Status::Pending, Status::Pending),
     (Status::Pending, Status::Converted),
     (Status::Pending, Status::Voided),
@@ -370,12 +394,18 @@ const TRANSITIONS: [(Status, Status); 9] = [
     (Status::Voided, Status::Voided),
     (Status::Voided, Status::Converted),
     (Status::Rewarded, Status::Rewarded),
+    (Status::Rewarded, Status::Voided),
 ];
 
 /// The key of a stream record's item.
 pub(crate) fn key(record: &Value) -> (&str, &str) {
     let part = |name: &str| record["dynamodb"]["Keys"][name]["S"].as_str().unwrap_or_default();
     (part(keys::PK), part(keys::SK))
+}
+
+/// Parses a reversal from its item in DynamoDB JSON.
+pub(crate) fn reversal(item: &Value) -> Result<Reversal, InvalidItem> {
+    from_reversal_image(serde_json::from_value(item.clone()).unwrap_or_default())
 }
 
 /// Parses a referral from its item in DynamoDB JSON.

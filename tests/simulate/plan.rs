@@ -1,5 +1,7 @@
 //! Plans: what users and the product do in a history, and when. Random by seed, and shrunk after a violation.
 
+use std::ops::Range;
+
 use fastrand::Rng;
 
 use crate::oracle::ORDER_AMOUNT;
@@ -157,6 +159,8 @@ const CODES: usize = 3;
 pub(crate) const MAX_SKEW: u64 = 120_000;
 /// The time within which the actions begin, in milliseconds.
 const SPAN: u64 = 4_000;
+/// When an adjustment arrives that is late enough for the sweep to deliver the rewards before it, in milliseconds.
+const AFTER_DELIVERY: Range<u64> = 610_000..2_000_000;
 /// How long before the sign-up an order may be placed, in milliseconds.
 pub(crate) const ORDER_LEAD: u64 = 900_000;
 /// How late a sign-up is reported at most, in milliseconds. The code was minted up to [`MAX_SKEW`] later, by its own time, and a
@@ -323,7 +327,8 @@ fn referee_actions(rng: &mut Rng, referee: usize, add: &mut impl FnMut(u64, Acti
         add(rng.u64(..SPAN), Action::Order { user: referee, order });
         for what in adjustments(rng) {
             let names_user = rng.bool();
-            add(rng.u64(..SPAN), Action::Adjust { user: referee, order, what, names_user });
+            let at = if rng.u8(..4) == 0 { rng.u64(AFTER_DELIVERY) } else { rng.u64(..SPAN) };
+            add(at, Action::Adjust { user: referee, order, what, names_user });
         }
     }
 }

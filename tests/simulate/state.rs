@@ -1,9 +1,15 @@
 //! The state of a history: the table, queues, bookings of the subsystems, and a timeline.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fastrand::Rng;
-use referrals::referral::Referral;
+use referrals::referral::{
+    Referral,
+    reversal::{Reversal, ReversalStatus},
+};
 use serde_json::Value;
 
 use crate::{
@@ -34,13 +40,13 @@ pub(crate) const DEAD_LETTERS: &str = "ConversionDeadLetterQueue";
 pub(crate) const REWARDS: [(&str, &str); 3] =
     [("credit", "CreditQueue"), ("coupon", "CouponQueue"), ("points", "PointsQueue")];
 
-/// A subsystem's record of one reward.
+/// A subsystem's record of one instruction. It is booked once, regardless of the number of calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Booking {
     /// Calls received.
     pub(crate) calls: u32,
-    /// Whether it was booked. A reward is booked once, regardless of the number of calls.
-    pub(crate) booked: bool,
+    /// What was given, or taken back: a negative amount.
+    pub(crate) amount: i64,
 }
 
 /// The state of one history.
@@ -53,6 +59,8 @@ pub(crate) struct State {
     pub(crate) stream: [Vec<Arc<Value>>; 2],
     pub(crate) queues: BTreeMap<&'static str, Vec<Message>>,
     pub(crate) bookings: BTreeMap<String, Booking>,
+    /// The keys that the subsystems refuse.
+    pub(crate) refusing: BTreeSet<String>,
     /// The invocations that made calls over sockets; calls carry an index into this list.
     pub(crate) callers: Vec<Invocation>,
     pub(crate) oracle: Oracle,
@@ -74,6 +82,7 @@ impl State {
             stream: [Vec::new(), Vec::new()],
             queues: BTreeMap::new(),
             bookings: BTreeMap::new(),
+            refusing: BTreeSet::new(),
             callers: Vec::new(),
             oracle: Oracle::default(),
             timeline: Vec::new(),
@@ -112,8 +121,8 @@ impl State {
         }
     }
 
-    /// Applies the rules of the bus: product events go to `conversion` now and again through the delay queue, issued
-    /// rewards to the queue of their type.
+    /// Applies the rules of the bus: product events go to `conversion` now and again through the delay queue, instructions to the
+    /// queue of their type.
     pub(crate) fn route(&mut self, event: &Value, now: u64) {
         let body = event.to_string();
         if event["source"] != "referrals" {
@@ -125,7 +134,8 @@ impl State {
         }
         let kind = event["detail"]["type"].as_str().unwrap_or_default();
         let queue = REWARDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue);
-        if let (true, Some(queue)) = (event["detail-type"] == "reward.issued", queue) {
+        let is_instruction = ["reward.issued", "reward.reversed"].iter().any(|known| event["detail-type"] == *known);
+        if let (true, Some(queue)) = (is_instruction, queue) {
             let pause = self.rng.u64(0..40);
             self.send(queue, body, now, pause);
         }
@@ -176,11 +186,11 @@ impl State {
     /// Passes a write to the oracle and to the stream.
     fn written(&mut self, record: Arc<Value>, by: Option<&Invocation>) {
         self.log(clock::millis(), || describe(&record));
-        if self.oracle.written(&record, by) {
-            self.faults.note(Kind::NextOrderConverts);
+        if let Some(kind) = self.oracle.written(&record, by) {
+            self.faults.note(kind);
         }
         let (pk, sk) = oracle::key(&record);
-        if sk == "REFERRAL" && record["eventName"] != "REMOVE" {
+        if (sk == "REFERRAL" || sk.starts_with("REVERSAL#")) && record["eventName"] != "REMOVE" {
             let shard = pk.bytes().map(usize::from).sum::<usize>() % self.stream.len();
             self.stream[shard].push(record);
         }
@@ -192,9 +202,22 @@ impl State {
         items.filter_map(|(_, item)| oracle::referral(&Value::Object(item.clone())).ok()).collect()
     }
 
+    /// Every reversal.
+    pub(crate) fn reversals(&self) -> Vec<Reversal> {
+        let items = self.table.items().iter().filter(|(key, _)| key.sk.starts_with("REVERSAL#"));
+        items.filter_map(|(_, item)| oracle::reversal(&Value::Object(item.clone())).ok()).collect()
+    }
+
     /// Every referral with outstanding work.
     pub(crate) fn outstanding(&self) -> Vec<Referral> {
         self.referrals().into_iter().filter(|referral| referral.work().is_some()).collect()
+    }
+
+    /// Every reversal with outstanding work.
+    pub(crate) fn open_reversals(&self) -> Vec<Reversal> {
+        let is_open =
+            |reversal: &Reversal| matches!(reversal.status(), ReversalStatus::Issued | ReversalStatus::Failed);
+        self.reversals().into_iter().filter(is_open).collect()
     }
 }
 

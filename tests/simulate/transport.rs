@@ -275,22 +275,29 @@ pub(crate) async fn call_subsystem(
     key: String,
     url: &str,
 ) -> Result<HttpResponse, ConnectorError> {
-    let reward = body["reward_id"].as_str().unwrap_or_default().to_owned();
+    let is_reversal = url.contains("/reversals");
+    let id = body[if is_reversal { "reversal_id" } else { "reward_id" }].as_str().unwrap_or_default().to_owned();
+    let amount = body["amount"].as_i64().unwrap_or_default();
+    let amount = if is_reversal { -amount } else { amount };
     let kind = REWARDS.iter().find(|(kind, _)| url.contains(kind)).map_or("", |(kind, _)| *kind);
     shared.pause().await;
     if shared.strikes(Kind::SubsystemFails) {
         return Ok(respond(503, &Value::Null));
     }
-    if shared.strikes(Kind::SubsystemRefuses) {
-        shared.with(|state| state.oracle.refused(&reward));
+    // A refusal is permanent until an operator sends the instruction again. What is booked under the key is not refused.
+    let (is_booked, is_refused) =
+        shared.with(|state| (state.bookings.contains_key(&key), state.refusing.contains(&key)));
+    if is_refused || (!is_booked && shared.strikes(Kind::SubsystemRefuses)) {
+        shared.with(|state| state.refusing.insert(key));
+        shared.with(|state| state.oracle.refused(&id));
         return Ok(respond(400, &json!("no")));
     }
     shared.with(|state| {
         state.log(clock::millis(), || format!("{kind} books {key}"));
         let booking = state.bookings.entry(key.clone()).or_default();
         booking.calls += 1;
-        booking.booked = true;
-        state.oracle.booked(&reward, &key);
+        booking.amount = amount;
+        state.oracle.booked(&id, amount, &key);
     });
     if shared.strikes(Kind::SubsystemAnswerLost) {
         return Err(lost());

@@ -202,10 +202,12 @@ async fn queries_read_only_the_analytics_table() {
     let credit = json!({
         "type": "credit", "currency": "USD", "currency_exponent": 2, "issued": {"count": 3, "amount": 3000},
         "delivered": {"count": 3, "amount": 3000}, "failed": {"count": 0, "amount": 0},
+        "reversed": {"count": 0, "amount": 0},
     });
     let points = json!({
         "type": "points", "currency": null, "currency_exponent": null, "issued": {"count": 3, "amount": 3000},
         "delivered": {"count": 2, "amount": 2000}, "failed": {"count": 1, "amount": 1000},
+        "reversed": {"count": 0, "amount": 0},
     });
     assert_eq!(total["rewards"], json!([credit, points]));
 
@@ -276,7 +278,7 @@ async fn every_query_answers_as_csv() {
     let ranked = csv("/admin/programs/default/referrers?period=all&format=csv").await;
     let voided = ["referrer_flagged", "referee_flagged", "reciprocal_referral"];
     let voided = voided.into_iter().chain(["order_cancelled", "order_refunded", "payment_disputed"]);
-    let rewards = ["issued", "delivered", "failed"].into_iter().flat_map(|stage| {
+    let rewards = ["issued", "delivered", "failed", "reversed"].into_iter().flat_map(|stage| {
         let sums = ["credit_USD_count", "credit_USD_amount", "points_count", "points_amount", "other_count"];
         sums.map(|sum| format!("{stage}_{sum}"))
     });
@@ -360,7 +362,7 @@ async fn rewards_of_an_earlier_configuration_are_in_the_column_other() {
     })
     .await;
     let at = Some("2026-11-22T12:00:00Z".parse().unwrap());
-    let share = |benefit| Share { benefit, delivered_at: at, failed_at: None };
+    let share = |benefit| Share { benefit, delivered_at: at, failed_at: None, reversed_at: None };
     let earlier = Money { amount: Amount::small(700), currency: Currency::USD };
     let shares =
         Shares { referrer: share(Benefit::Credit(earlier)), referee: share(Benefit::Points(Amount::small(5))) };

@@ -1,5 +1,6 @@
 //! Kills the service at each point between issue and mark and restarts it on the same data: every reward is delivered
-//! exactly once.
+//! exactly once. If its order is cancelled then, every reward that was booked is taken back exactly once, also after a kill at each
+//! point of the reversal.
 //!
 //! The service that is killed runs in a separate process: this test binary, started with only the test [`child`]. The
 //! subsystem is part of the parent test and survives.
@@ -37,9 +38,27 @@ enum Point {
     /// The subsystem answered 2xx, but that is not stored yet.
     BeforeMark,
     AfterMark,
+    /// The rewards are taken back, which is not announced yet.
+    Reversed,
+    BeforeReversalAnnounce,
+    AfterReversalAnnounce,
+    BeforeTakeBack,
+    BeforeReversalMark,
+    AfterReversalMark,
 }
 
 impl Point {
+    /// The points of a reversal.
+    const REVERSAL: [Self; 6] = [
+        Self::Reversed,
+        Self::BeforeReversalAnnounce,
+        Self::AfterReversalAnnounce,
+        Self::BeforeTakeBack,
+        Self::BeforeReversalMark,
+        Self::AfterReversalMark,
+    ];
+
+    /// The points of a reward.
     const ALL: [Self; 7] = [
         Self::Issued,
         Self::BeforeAnnounce,
@@ -60,6 +79,12 @@ impl Point {
             Self::AfterCall => return None,
             Self::BeforeMark => ("UpdateItem", "delivered_at", false),
             Self::AfterMark => ("UpdateItem", "delivered_at", true),
+            Self::Reversed => ("TransactWriteItems", "bob:referrer:reversal", true),
+            Self::BeforeReversalAnnounce => ("PutEvents", "reward.reversed", false),
+            Self::AfterReversalAnnounce => ("PutEvents", "reward.reversed", true),
+            Self::BeforeTakeBack => ("BatchGetItem", "REVERSAL#", true),
+            Self::BeforeReversalMark => ("UpdateItem", "REVERSAL#", false),
+            Self::AfterReversalMark => ("UpdateItem", "REVERSAL#", true),
         };
         Some(Halt { operation, about, is_done })
     }
@@ -70,6 +95,12 @@ impl Point {
             Self::Issued | Self::BeforeAnnounce | Self::BeforeCall => Some(false),
             Self::AfterAnnounce => None,
             Self::AfterCall | Self::BeforeMark | Self::AfterMark => Some(true),
+            Self::Reversed
+            | Self::BeforeReversalAnnounce
+            | Self::AfterReversalAnnounce
+            | Self::BeforeTakeBack
+            | Self::BeforeReversalMark
+            | Self::AfterReversalMark => None,
         }
     }
 }
@@ -106,7 +137,8 @@ async fn child() {
     });
     let wire = Wire::default();
     let named = std::env::var(POINT).unwrap();
-    let point = Point::ALL.into_iter().find(|point| format!("{point:?}") == named);
+    let all = Point::ALL.into_iter().chain(Point::REVERSAL);
+    let point = all.into_iter().find(|point| format!("{point:?}") == named);
     if let Some(halt) = point.and_then(Point::halt) {
         wire.halt(halt);
     }
@@ -181,4 +213,88 @@ async fn after_a_kill_at_any_point_every_reward_is_booked_once() {
 #[tokio::test]
 async fn after_a_kill_at_any_point_rewards_are_delivered_without_the_stream() {
     join_all(Point::ALL.map(|point| killed_at(point, false))).await;
+}
+
+async fn kill(mut running: Running) {
+    running.signal("KILL");
+    assert!(!end(&mut running.child).success());
+}
+
+/// Waits until bob's order is undone and no reversal is open, and checks the books: each reward that was booked is taken back.
+async fn taken_back(running: &Running, credit: &StandIn, point: Point) {
+    let is_done = async || {
+        let open = running.get("/admin/reversals?status=issued").await;
+        running.statuses("bob").await == json!(["voided", "reversed", "reversed"]) && open["items"] == json!([])
+    };
+    running.until(&format!("recovery from {point:?}"), is_done).await;
+    let booked = credit.booked();
+    let (reversals, grants): (Vec<_>, Vec<_>) = booked.keys().partition(|key| key.ends_with(":reversal"));
+    let expected: Vec<_> = grants.iter().map(|grant| format!("{grant}:reversal")).collect();
+    assert_eq!(reversals.into_iter().cloned().collect::<Vec<_>>(), expected, "{point:?}");
+    for call in credit.calls() {
+        assert!(
+            call.body["amount"] == 1000 && booked.get(&call.key).is_none_or(|body| *body == call.body),
+            "{point:?}"
+        );
+    }
+    assert_eq!(running.get("/_local/parked").await["count"], 0, "{point:?}");
+}
+
+/// Kills the service at this point of a reward, restarts it with or without the stream, and cancels the order at once.
+async fn cancelled_after(point: Point, stream: bool) {
+    let (data, credit) = (Folder::new(), StandIn::start().await);
+    if point == Point::AfterCall {
+        credit.set_default_reply(Reply::Silence);
+    }
+    let running = start(&data, &credit, Some(point), true);
+    running.attribute_bob().await;
+    running.order("bob", "o-1").await;
+    let is_there = async || match point {
+        Point::AfterCall => credit.booked().len() == 2,
+        _ => running.has_said(REACHED),
+    };
+    running.until(&format!("it is at {point:?}"), is_there).await;
+    kill(running).await;
+    credit.set_default_reply(Reply::Status(200));
+    let running = start(&data, &credit, None, stream);
+    running.publish("order.cancelled", json!({"order_id": "o-1"})).await;
+    taken_back(&running, &credit, point).await;
+}
+
+/// Delivers both rewards, kills the service at this point of their reversal, and restarts it with or without the stream.
+async fn taken_back_after(point: Point, stream: bool) {
+    let (data, credit) = (Folder::new(), StandIn::start().await);
+    let running = start(&data, &credit, None, true);
+    running.attribute_bob().await;
+    running.order("bob", "o-1").await;
+    let delivered = json!(["rewarded", "delivered", "delivered"]);
+    running.until("both are delivered", async || running.statuses("bob").await == delivered).await;
+    kill(running).await;
+    let running = start(&data, &credit, Some(point), true);
+    running.publish("order.cancelled", json!({"order_id": "o-1"})).await;
+    running.until(&format!("it is at {point:?}"), async || running.has_said(REACHED)).await;
+    kill(running).await;
+    let running = start(&data, &credit, None, stream);
+    taken_back(&running, &credit, point).await;
+    assert_eq!(credit.booked().len(), 4, "{point:?}");
+}
+
+#[tokio::test]
+async fn a_cancellation_after_a_kill_takes_back_what_was_booked() {
+    join_all(Point::ALL.map(|point| cancelled_after(point, true))).await;
+}
+
+#[tokio::test]
+async fn a_cancellation_after_a_kill_takes_back_what_was_booked_without_the_stream() {
+    join_all(Point::ALL.map(|point| cancelled_after(point, false))).await;
+}
+
+#[tokio::test]
+async fn after_a_kill_at_any_point_of_a_reversal_every_reward_is_taken_back_once() {
+    join_all(Point::REVERSAL.map(|point| taken_back_after(point, true))).await;
+}
+
+#[tokio::test]
+async fn after_a_kill_at_any_point_of_a_reversal_rewards_are_taken_back_without_the_stream() {
+    join_all(Point::REVERSAL.map(|point| taken_back_after(point, false))).await;
 }

@@ -86,10 +86,10 @@ async fn the_stored_item_after_each_step_of_the_lifecycle() {
     world.until_status("bob", "rewarded").await;
     world.until_idle().await;
     let mut delivered = credit.clone();
-    delivered["delivered_at"] = json!("<time>");
+    (delivered["called_at"], delivered["delivered_at"]) = (json!("<time>"), json!("<time>"));
     expected["status"] = json!("rewarded");
-    expected["rev"] = json!(5);
-    expected["rewards"] = json!({"issued_at": "<time>", "referrer": delivered, "referee": delivered});
+    expected["rev"] = json!(7);
+    expected["rewards"] = json!({"issued_at": "<time>", "calls": true, "referrer": delivered, "referee": delivered});
     expected.as_object_mut().unwrap().remove("work");
     expected.as_object_mut().unwrap().remove("due_at");
     assert_eq!(referral(&world).await, expected);

@@ -144,9 +144,13 @@ enum Outcome {
     Voided {
         reason: &'static str,
     },
+    /// Voided after the issue. Both rewards are taken back.
+    Reversed {
+        reason: &'static str,
+    },
 }
 
-/// The expected transition table. Reversals after the issue do not exist yet, so `Rewarded` does not change.
+/// The expected transition table.
 fn outcome(case: &Case) -> Outcome {
     use Trigger as H;
     match (case.phase, case.trigger) {
@@ -157,13 +161,19 @@ fn outcome(case: &Case) -> Outcome {
         (Phase::OnHold, H::OtherOrder) => Outcome::Kept,
         // In the phase `Voided` the first order is cancelled.
         (Phase::Voided, H::OtherOrder) => Outcome::Converted { order: "other" },
-        (Phase::OnHold | Phase::Voided, H::SmallRefund | H::ForeignRefund | H::FailedRefund | H::DisputeWon)
+        (Phase::Rewarded, H::SmallRefund | H::ForeignRefund | H::FailedRefund | H::DisputeWon)
+        | (Phase::OnHold | Phase::Voided, H::SmallRefund | H::ForeignRefund | H::FailedRefund | H::DisputeWon)
         | (Phase::Voided, H::FullRefund | H::LargerRefund | H::PartialRefund | H::Disputed) => Outcome::Adjusted,
         (Phase::OnHold, H::FullRefund | H::LargerRefund | H::PartialRefund) => {
             Outcome::Voided { reason: "order_refunded" }
         }
         (Phase::OnHold, H::Cancelled) => Outcome::Voided { reason: "order_cancelled" },
         (Phase::OnHold, H::Disputed) => Outcome::Voided { reason: "payment_disputed" },
+        (Phase::Rewarded, H::FullRefund | H::LargerRefund | H::PartialRefund) => {
+            Outcome::Reversed { reason: "order_refunded" }
+        }
+        (Phase::Rewarded, H::Cancelled) => Outcome::Reversed { reason: "order_cancelled" },
+        (Phase::Rewarded, H::Disputed) => Outcome::Reversed { reason: "payment_disputed" },
         _ => Outcome::Unchanged,
     }
 }
@@ -265,6 +275,18 @@ impl Case {
                 assert!(after["voided"]["at"].is_string(), "{name}: {after}");
                 assert_eq!(&expected, after, "{name}");
             }
+            Outcome::Reversed { reason } => {
+                let (mut expected, after) = (before.unwrap().clone(), after.unwrap());
+                expected["status"] = json!("voided");
+                expected["rev"] = json!(before.unwrap()["rev"].as_u64().unwrap() + 1);
+                expected["conversion"]["adjusted"] = json!(1);
+                expected["voided"] = json!({"reason": reason, "at": after["voided"]["at"]});
+                for side in ["referrer", "referee"] {
+                    expected["rewards"][side]["reversed"] = json!(1000);
+                }
+                assert!(after["voided"]["at"].is_string(), "{name}: {after}");
+                assert_eq!(&expected, after, "{name}");
+            }
         }
     }
 }
@@ -357,7 +379,9 @@ async fn every_phase_and_event_match_the_transition_table() {
             assert_eq!((&shown["order_id"], &shown["rewards"]), (&json!(case.order("first")), &json!([])), "{shown}");
         }
     }
-    assert_eq!(world.deliveries().await.len(), 2 * Trigger::ALL.len());
+    let is_reversed = |case: &&Case| matches!(outcome(case), Outcome::Reversed { .. });
+    let reversed = cases.iter().filter(is_reversed).count();
+    assert_eq!((reversed, world.deliveries().await.len()), (5, 2 * (Trigger::ALL.len() + reversed)));
     world.end().await;
 }
 

@@ -37,6 +37,7 @@ mod refusals;
 mod replay;
 mod restart;
 mod restore;
+mod reversals;
 mod scale;
 mod schemas;
 mod secrets;

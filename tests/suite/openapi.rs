@@ -507,10 +507,18 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     let mut cookie = String::new();
     for operation in &operations {
         if operation.path.starts_with("/admin") && world.referral("bob").await["status"] == "pending" {
-            // Bob's rewards stay undelivered while the examples use them.
+            // Bob's rewards and Carol's reversals stay undelivered while the examples use them.
+            world.order("carol", "o-2").await;
+            world.until_status("carol", "rewarded").await;
+            world.until_idle().await;
             world.script("credit", json!({"answers": vec![503; 1000]})).await;
             world.order("bob", "o-1").await;
             world.until_status("bob", "rewarded").await;
+            world.publish("order.cancelled", json!({"order_id": "o-2"})).await;
+            world.until_status("carol", "voided").await;
+            world
+                .until("the reversals are announced", async || world.announced("reward.reversed").await.len() == 2)
+                .await;
         }
         for request in Request::examples(&document, operation) {
             let answer = request.send(&world, operation, &cookie).await;
@@ -530,6 +538,10 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     world.script("credit", json!({"answers": [400]})).await;
     for reward in ["bob:referrer", "bob:referee"] {
         world.post(&format!("/admin/rewards/{reward}/resend"), json!({})).await.with(202);
+        world.until_idle().await;
+    }
+    for reversal in ["carol:referrer:reversal", "carol:referee:reversal"] {
+        world.post(&format!("/admin/reversals/{reversal}/resend"), json!({})).await.with(202);
         world.until_idle().await;
     }
 
@@ -573,6 +585,11 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     expect("undelivered", "", Value::Null, 200, "").await;
     expect("resend", "ada:referee", Value::Null, 404, "reward_not_found").await;
     expect("resend", "bob:referee", Value::Null, 409, "already_delivered").await;
+    expect("resendReversal", "ada:referee:reversal", Value::Null, 404, "reversal_not_found").await;
+    expect("resendReversal", "carol:referee:reversal", Value::Null, 409, "already_delivered").await;
+    world.publish("order.cancelled", json!({"order_id": "o-1"})).await;
+    world.until_idle().await;
+    expect("resend", "bob:referrer", Value::Null, 409, "reward_reversed").await;
     expect("endCode", "unknown", json!({"disabled": true}), 404, "code_not_found").await;
     world.mint("eve", "eve-1").await;
     expect("endCode", "eve-1", json!({"disabled": true}), 200, "").await;
@@ -628,16 +645,23 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
         ("undelivered", "Query"),
         ("resend", "GetItem"),
         ("resendAll", "Query"),
+        ("reversals", "Query"),
+        ("resendReversal", "BatchGetItem"),
+        ("resendAllReversals", "Query"),
         ("endCode", "UpdateItem"),
     ] {
         world.wire().break_next(operation, [Fault::Throttled; TRIES]);
         let body = match id {
             "attribute" => sign_up("zoe", "ada-invites"),
             "endCode" => json!({"disabled": true}),
-            "resendAll" => json!({"type": "credit", "since": "1970-01-01T00:00:00Z"}),
+            "resendAll" | "resendAllReversals" => json!({"type": "credit", "since": "1970-01-01T00:00:00Z"}),
             _ => Value::Null,
         };
-        let part = if id == "resend" { "unheard-of:referee" } else { "unheard-of" };
+        let part = match id {
+            "resend" => "unheard-of:referee",
+            "resendReversal" => "unheard-of:referee:reversal",
+            _ => "unheard-of",
+        };
         expect(id, part, body, 503, "unavailable").await;
     }
     // A query reads all shards concurrently, and fails with the first shard that fails.
@@ -648,7 +672,11 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     }
     let other = world.get("/v1/users/ada/code?program=other").await;
     seen.insert(document.described(find("codeOfUser"), &other));
-    for (id, path) in [("undelivered", "/admin/rewards?limit=0"), ("liability", "/admin/liability?format=pdf")] {
+    for (id, path) in [
+        ("undelivered", "/admin/rewards?limit=0"),
+        ("reversals", "/admin/reversals?limit=0"),
+        ("liability", "/admin/liability?format=pdf"),
+    ] {
         let wrong = world.get(path).await;
         seen.insert(document.described(find(id), &wrong));
     }

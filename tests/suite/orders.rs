@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use referrals::store::{
-    Store,
-    keys::{Key, SK, text},
+use referrals::{
+    domain::money::Money,
+    store::{
+        Store,
+        keys::{Key, SK, text},
+    },
 };
 use serde_json::{Value, json};
 
 use crate::{
     metrics::Log,
-    world::{Fault, World},
+    world::{Fault, World, plain},
 };
 
 const MINUTE: u64 = 60;
@@ -36,6 +39,43 @@ async fn after(world: &World, detail: Value, time: Option<DateTime<Utc>>) -> Val
     world.publish_at("order.completed", detail, time.map_or(Value::Null, |at| at.timestamp().into())).await;
     world.until_redelivered().await;
     world.referral(&user).await["status"].clone()
+}
+
+/// An earlier build claimed orders without the attribute that keeps them.
+#[tokio::test]
+async fn a_claimed_order_is_never_deleted() {
+    let world = World::with_env([("HOLD_SECONDS", "3600")]).await;
+    world.refer("alice", "bob").await;
+    world.order("bob", "o-1").await;
+    world.until_status("bob", "converted").await;
+    let update = |expression: &str| {
+        let table = world.service().env().get("TABLE_NAME").unwrap().to_owned();
+        let update = world.service().dynamodb().update_item().table_name(table).update_expression(expression);
+        let update = update.key("pk", text("ORDER#o-1")).key("sk", text("ORDER"));
+        update.expression_attribute_names("#ttl", "ttl")
+    };
+    let ttl = async || plain(&world.item("ORDER#o-1", "ORDER").await.unwrap())["ttl"].clone();
+    update("REMOVE #ttl").send().await.unwrap();
+    let refund = json!({"refund_id": "r-1", "order_id": "o-1", "amount": 1, "currency": "USD"});
+    world.publish("order.refunded", refund.clone()).await;
+    world.until_idle().await;
+    assert!(ttl().await.is_null());
+    // A crash left the time to delete it. A repeated event removes it, and so does a repeated claim.
+    let expires = async || {
+        let at = aws_sdk_dynamodb::types::AttributeValue::N("1".to_owned());
+        update("SET #ttl = :at").expression_attribute_values(":at", at).send().await.unwrap();
+        assert_eq!(ttl().await, 1);
+    };
+    expires().await;
+    world.publish("order.refunded", refund).await;
+    world.until_idle().await;
+    assert!(ttl().await.is_null());
+    expires().await;
+    let store = Store::new(&world.service().dynamodb(), world.service().env().get("TABLE_NAME").unwrap());
+    let paid = Money { amount: 4200.try_into().unwrap(), currency: "USD".parse().unwrap() };
+    store.claim(&"o-1".parse().unwrap(), &"bob".parse().unwrap(), &paid).await.unwrap();
+    assert!(ttl().await.is_null());
+    world.end().await;
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@ use crate::{
 };
 
 const EVENT: &str = include_str!("../../functions/conversion/src/event.rs");
-const ANNOUNCE: &str = include_str!("../../shared/src/lifecycle/announce.rs");
+const ANNOUNCE: [&str; 2] = [
+    include_str!("../../shared/src/lifecycle/announce/mod.rs"),
+    include_str!("../../shared/src/lifecycle/announce/reversal.rs"),
+];
 
 /// The detail types in a source file.
 fn named(source: &str) -> BTreeSet<String> {
@@ -66,7 +69,7 @@ fn enveloped(value: &Value, found: &mut Vec<Value>) {
 #[test]
 fn every_type_that_is_read_or_published_has_a_schema() {
     assert_eq!(named(EVENT), described(false), "read by event.rs, described");
-    assert_eq!(named(ANNOUNCE), described(true), "published by announce.rs, described");
+    assert_eq!(ANNOUNCE.into_iter().flat_map(named).collect::<BTreeSet<_>>(), described(true), "published, described");
     let template = local::template().unwrap();
     let pattern = &template["Resources"]["IncomingRule"]["Properties"]["EventPattern"]["detail-type"];
     let passed = pattern.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
@@ -134,7 +137,7 @@ fn the_event_files_are_valid() {
         }
     }
     let mut expected = described(false);
-    expected.insert("reward.issued".to_owned());
+    expected.extend(["reward.issued", "reward.reversed"].map(str::to_owned));
     assert_eq!(seen, expected, "in events/");
 }
 
@@ -297,6 +300,14 @@ async fn every_type_of_event_is_published() {
     world.until_idle().await;
     world.order("dave", "o-2").await;
     world.until_status("dave", "voided").await;
+    // Of two reversals, the subsystem refuses one.
+    world.refer("erin", "frank").await;
+    world.order("frank", "o-3").await;
+    world.until_status("frank", "rewarded").await;
+    world.until_idle().await;
+    world.script("credit", json!({"answers": [404]})).await;
+    world.publish("order.cancelled", json!({"order_id": "o-3"})).await;
+    world.until_status("frank", "voided").await;
     world.until_idle().await;
 
     let published: Vec<Value> =

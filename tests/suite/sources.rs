@@ -122,7 +122,7 @@ async fn the_same_order_through_all_sources_is_one_conversion() {
     world.until_idle().await;
     world.until_redelivered().await;
     // Attributed, converted, issued, and two rewards delivered.
-    assert_eq!(world.stored("bob").await["rev"], 5);
+    assert_eq!(world.stored("bob").await["rev"], 7);
     assert_eq!(world.deliveries().await.len(), 2);
     assert_eq!(world.announced("referral.converted").await, ["bob:converted"]);
     world.end().await;
@@ -200,7 +200,7 @@ async fn the_queue_redelivers_an_event_whose_write_failed() {
     send(&world, &order("bob", "o-1")).await;
     world.until_status("bob", "rewarded").await;
     world.until_idle().await;
-    assert_eq!(world.stored("bob").await["rev"], 5);
+    assert_eq!(world.stored("bob").await["rev"], 7);
     world.end().await;
 }
 

@@ -89,7 +89,7 @@ async fn without_a_stream_the_sweep_issues_and_delivers() {
     assert_eq!(world.announced("reward.issued").await, ["bob:referee:issued", "bob:referrer:issued"]);
     world.until_idle().await;
     let delivered = world.stored("bob").await;
-    assert_eq!(delivered["rev"], 6, "issued, claimed, and two marks: {delivered:#}");
+    assert_eq!(delivered["rev"], 8, "issued, claimed, two calls and two marks: {delivered:#}");
     assert_eq!(lane(&world, "bob").await, None);
     assert_eq!(world.deliveries().await.len(), 2);
 
@@ -236,8 +236,13 @@ async fn pauses_between_announcements_grow() {
         sweep(&world).await;
         sweep(&world).await;
         assert_eq!(announced().await, 2 * claims);
+        let is_called = async || {
+            let item = world.stored("bob").await;
+            ["referrer", "referee"].iter().all(|side| item["rewards"][side]["called_at"].is_string())
+        };
+        world.until("both calls are recorded", is_called).await;
         let item = world.stored("bob").await;
-        assert_eq!((&item["status"], item["rev"].as_u64()), (&json!("rewarded"), Some(3 + claims as u64)));
+        assert_eq!((&item["status"], item["rev"].as_u64()), (&json!("rewarded"), Some(5 + claims as u64)));
         let next = time(&item["due_at"]);
         let (pause, before) = (next.since(issued_at), due_at.since(issued_at));
         assert!(pause >= before * 2, "due after {before:?}, then after {pause:?}");
@@ -266,7 +271,7 @@ async fn stream_and_sweep_at_once_issue_once() {
     world.until_idle().await;
     for number in 0..REFERRALS {
         let item = world.stored(&format!("bob-{number}")).await;
-        assert_eq!(item["rev"], 5, "converted, issued, two marks: {item:#}");
+        assert_eq!(item["rev"], 7, "converted, issued, two calls, two marks: {item:#}");
     }
     // The SDK repeats a slow call to the bus, so an announcement can be published twice. An issue cannot happen twice.
     let mut issued = world.announced("reward.issued").await;

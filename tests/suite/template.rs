@@ -168,6 +168,12 @@ async fn rewarded(world: &World) {
     world.until_status("bob", "rewarded").await;
 }
 
+/// Cancels bob's order after the issue.
+async fn reversed(world: &World) {
+    world.publish("order.cancelled", json!({"order_id": "order-1001"})).await;
+    world.until_status("bob", "voided").await;
+}
+
 #[tokio::test]
 async fn attribution_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Attribution").await;
@@ -248,6 +254,10 @@ async fn delivery_has_what_it_needs_and_no_more() {
     batch["Records"][0]["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:CreditQueue".into();
     let answer = delivery::handle(&app, batch, call()).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
+    bench.world.until_idle().await;
+    reversed(&bench.world).await;
+    let answer = delivery::handle(&app, event("delivery-queue-reversal"), call()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
     bench.assert_exact("Delivery", 1).await;
 }
 
@@ -269,7 +279,13 @@ async fn admin_has_what_it_needs_and_no_more() {
         ("referrers", 200),
         ("cohorts", 200),
         ("liability", 200),
+        ("reversals", 200),
+        ("resend-reversal", 202),
+        ("resend-all-reversals", 200),
     ] {
+        if name == "reversals" {
+            reversed(&bench.world).await;
+        }
         let request = event(&format!("admin-{name}")).to_string();
         let answer = admin::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert_eq!(answer.status().as_u16(), status, "{name}: {answer:?}");
@@ -401,7 +417,7 @@ fn keys_and_indexes_are_the_tables() {
 /// `rewards` and `analytics` get only records of referrals that were written.
 #[test]
 fn the_stream_is_filtered_to_written_referrals() {
-    for name in ["RewardsFunction", "AnalyticsFunction"] {
+    for (name, reads_reversals) in [("RewardsFunction", true), ("AnalyticsFunction", false)] {
         let function = resource(name);
         let stream = function["Properties"]["Events"].as_object().unwrap().values().next().unwrap();
         let filters = stream["Properties"]["FilterCriteria"]["Filters"].as_array().unwrap();
@@ -409,7 +425,10 @@ fn the_stream_is_filtered_to_written_referrals() {
         let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
         let key = keys::Key::referral(&"bob".parse().unwrap()).attributes();
         let sort_key = key[keys::SK].as_s().unwrap();
-        assert_eq!(pattern["dynamodb"]["Keys"][keys::SK]["S"], json!([sort_key]), "{name}");
+        let reversal = keys::Key::reversal(&"bob:referrer:reversal".to_owned().try_into().unwrap()).attributes();
+        let prefix = reversal[keys::SK].as_s().unwrap().replace("bob:referrer:reversal", "");
+        let expected = if reads_reversals { json!([sort_key, { "prefix": prefix }]) } else { json!([sort_key]) };
+        assert_eq!(pattern["dynamodb"]["Keys"][keys::SK]["S"], expected, "{name}");
         assert_eq!(pattern["eventName"], json!(["INSERT", "MODIFY"]), "{name}");
     }
 }

@@ -23,9 +23,10 @@ use referrals::{
     referral::{
         Referral,
         machine::{Command, Decision},
+        reversal::{Reversal, decided},
     },
     runtime::Call,
-    store::items::referral::to_referral_item,
+    store::items::{referral::to_referral_item, reversal::to_reversal_item},
 };
 use serde_json::{Value, json};
 
@@ -95,8 +96,23 @@ fn records(rng: &mut Rng, lives: &[Vec<Referral>]) -> Vec<Value> {
             }
             records.push(record);
         }
+        if let (Some(before), Some(step)) = (revision.checked_sub(1), records.last().cloned()) {
+            let reversals = decided(&life[before], &life[revision]);
+            records.extend(reversals.iter().map(|reversal| record_of_reversal(&step, reversal)));
+        }
     }
     records
+}
+
+/// The stream record of a reversal that this step decided.
+fn record_of_reversal(step: &Value, reversal: &Reversal) -> Value {
+    let image = json!(serde_dynamo::Item::from(to_reversal_item(reversal).unwrap()));
+    let mut record = step.clone();
+    let item = record["dynamodb"].as_object_mut().unwrap();
+    item.remove("OldImage");
+    item.insert("Keys".to_owned(), json!({"pk": image["pk"], "sk": image["sk"]}));
+    item.insert("NewImage".to_owned(), image);
+    record
 }
 
 /// Sends the records to both stream functions, and returns the events on the bus.

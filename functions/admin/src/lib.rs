@@ -7,8 +7,10 @@ mod dashboard;
 mod dead_letters;
 mod number;
 mod problem;
+mod reversals;
 mod rewards;
 mod route;
+mod walk;
 
 use std::time::Duration;
 
@@ -95,6 +97,9 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Rewards => rewards::list(app, request, call).await,
         Route::Resend { reward } => rewards::resend_one(app, &reward, call).await,
         Route::ResendAll => rewards::resend_all(app, body()?, call).await,
+        Route::Reversals => reversals::list(app, request, call).await,
+        Route::ResendReversal { reversal } => reversals::resend_one(app, &reversal, call).await,
+        Route::ResendAllReversals => reversals::resend_all(app, body()?, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,

@@ -7,6 +7,16 @@ pub(crate) fn reward_not_found() -> Problem {
     Problem::new(Reason::RewardNotFound, "This reward does not exist.")
 }
 
+/// No reversal has this id.
+pub(crate) fn reversal_not_found() -> Problem {
+    Problem::new(Reason::ReversalNotFound, "This reversal does not exist.")
+}
+
+/// A reward that was taken back is not sent again.
+pub(crate) fn reward_reversed() -> Problem {
+    Problem::new(Reason::RewardReversed, "This reward was taken back.")
+}
+
 /// No program with this id is configured or was ever counted.
 pub(crate) fn program_not_found() -> Problem {
     Problem::new(Reason::ProgramNotFound, "This program does not exist.")
@@ -25,6 +35,11 @@ pub(crate) fn other_code_live() -> Problem {
 /// A delivered reward cannot be sent again.
 pub(crate) fn already_delivered() -> Problem {
     Problem::new(Reason::AlreadyDelivered, "This reward is already delivered.")
+}
+
+/// A reversal that is delivered, or has nothing to take back, cannot be sent again.
+pub(crate) fn reversal_done() -> Problem {
+    Problem::new(Reason::AlreadyDelivered, "This reversal is already delivered or closed.")
 }
 
 /// No dead-letter queue has this name.

@@ -12,6 +12,12 @@ pub(crate) enum Route {
     Resend { reward: String },
     /// `POST /admin/rewards/resend`
     ResendAll,
+    /// `GET /admin/reversals`
+    Reversals,
+    /// `POST /admin/reversals/{reversal_id}/resend`
+    ResendReversal { reversal: String },
+    /// `POST /admin/reversals/resend`
+    ResendAllReversals,
     /// `GET /admin/dead-letters`
     DeadLetters,
     /// `POST /admin/dead-letters/{queue}/redrive`
@@ -39,6 +45,9 @@ impl Route {
             Self::Rewards => "GET /admin/rewards",
             Self::Resend { .. } => "POST /admin/rewards/{reward_id}/resend",
             Self::ResendAll => "POST /admin/rewards/resend",
+            Self::Reversals => "GET /admin/reversals",
+            Self::ResendReversal { .. } => "POST /admin/reversals/{reversal_id}/resend",
+            Self::ResendAllReversals => "POST /admin/reversals/resend",
             Self::DeadLetters => "GET /admin/dead-letters",
             Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
             Self::Code { .. } => "PATCH /admin/codes/{code}",
@@ -58,6 +67,11 @@ impl Route {
             ["admin", "rewards"] => (Method::GET, Self::Rewards),
             ["admin", "rewards", "resend"] => (Method::POST, Self::ResendAll),
             ["admin", "rewards", reward, "resend"] => (Method::POST, Self::Resend { reward: decoded(reward)? }),
+            ["admin", "reversals"] => (Method::GET, Self::Reversals),
+            ["admin", "reversals", "resend"] => (Method::POST, Self::ResendAllReversals),
+            ["admin", "reversals", reversal, "resend"] => {
+                (Method::POST, Self::ResendReversal { reversal: decoded(reversal)? })
+            }
             ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
             ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
             ["admin", "codes", code] => (Method::PATCH, Self::Code { code: decoded(code)? }),
@@ -91,6 +105,10 @@ mod tests {
         assert_eq!(route(Method::POST, "/admin/rewards/bob:referrer/resend"), Ok(resend.clone()));
         assert_eq!(route(Method::POST, "/admin/rewards/bob%3Areferrer/resend"), Ok(resend));
         assert_eq!(route(Method::POST, "/admin/rewards/resend"), Ok(Route::ResendAll));
+        assert_eq!(route(Method::GET, "/admin/reversals"), Ok(Route::Reversals));
+        assert_eq!(route(Method::POST, "/admin/reversals/resend"), Ok(Route::ResendAllReversals));
+        let resend = Route::ResendReversal { reversal: "bob:referrer:reversal".to_owned() };
+        assert_eq!(route(Method::POST, "/admin/reversals/bob:referrer:reversal/resend"), Ok(resend));
         assert_eq!(
             route(Method::GET, "/admin/programs/default/daily"),
             Ok(Route::Daily { program: "default".to_owned() })

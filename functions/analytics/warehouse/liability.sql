@@ -1,4 +1,4 @@
--- Rewards that are issued and not delivered, by type and currency, and the part of them that was refused at least once.
+-- Rewards that are issued and neither delivered nor taken back, by type and currency, and the part of them that was refused at least once.
 SELECT
   reward_type,
   currency,
@@ -12,11 +12,11 @@ FROM (
     max(reward_type) AS reward_type,
     max(currency) AS currency,
     max(amount) AS amount,
-    bool_or(event_type = 'reward.delivered') AS is_delivered,
+    bool_or(event_type IN ('reward.delivered', 'reward.reversed')) AS is_settled,
     bool_or(event_type = 'reward.failed') AS is_refused
   FROM events
   WHERE event_type LIKE 'reward.%'
   GROUP BY reward_id
 ) AS rewards
-WHERE NOT is_delivered
+WHERE NOT is_settled
 GROUP BY reward_type, currency

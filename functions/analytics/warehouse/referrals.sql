@@ -1,4 +1,4 @@
--- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones. The ids of a second conversion and of its void end in :2, and a void follows the conversion with its number.
+-- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones. A void after the issue is the last event of all. The ids of a second conversion and of its void end in :2, and a void follows the conversion with its number.
 SELECT
   referee_id,
   program,
@@ -14,7 +14,12 @@ FROM (
     row_number() OVER (
       PARTITION BY referee_id
       ORDER BY
-        CASE event_type WHEN 'referral.attributed' THEN 0 WHEN 'referral.rewarded' THEN 2 ELSE 1 END DESC,
+        CASE
+          WHEN event_type = 'referral.attributed' THEN 0
+          WHEN event_type = 'referral.rewarded' THEN 2
+          WHEN rewarded_at IS NOT NULL THEN 3
+          ELSE 1
+        END DESC,
         CAST(coalesce(nullif(regexp_extract(event_id, ':([0-9]+)$', 1), ''), '1') AS integer) DESC,
         event_type DESC
     ) AS place

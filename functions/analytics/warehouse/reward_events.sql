@@ -1,4 +1,4 @@
--- The events of each reward with the referral's program and referrer: issued, delivered, failed, and types added later.
+-- The events of each reward with the referral's program and referrer: issued, delivered, failed, reversed, and types added later.
 SELECT
   referrals.program,
   referrals.referrer_id,

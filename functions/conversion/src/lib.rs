@@ -226,6 +226,7 @@ fn adjusted(transition: Transition) -> LogOutcome {
         Transition::Undo => LogOutcome::Voided,
         Transition::ConvertNext => LogOutcome::NextOrderConverted,
         Transition::Restore => LogOutcome::Restored,
+        Transition::Reverse => LogOutcome::Reversed,
         _ => LogOutcome::AdjustmentNoted,
     }
 }

@@ -5,6 +5,8 @@
 //! the answer. So a crash in between causes another call with the same key, but no reward is lost.
 
 mod backoff;
+mod grant;
+mod reversal;
 mod secret;
 mod subsystem;
 
@@ -14,22 +16,16 @@ use referrals::{
     aws::{Lazy, quarantine::Quarantine},
     domain::correlation::CorrelationId,
     lambda::sqs::{self, Disposition, Message},
-    mutant::{self, Mutant},
-    referral::{
-        Referral,
-        machine::Command,
-        reward::{InstructionId, RewardStatus},
-    },
+    referral::reward::{InstructionId, InstructionKind},
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
-    store::{Outcome, Store},
-    view::RewardView,
+    store::Store,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     backoff::Backoff,
-    subsystem::{Answer, Retry, Subsystems},
+    subsystem::{Retry, Subsystems},
 };
 
 /// The function's state.
@@ -96,7 +92,7 @@ async fn quarantine(app: &App, message: &Message, problem: serde_json::Error, ca
     }
 }
 
-/// The part of an instruction event (`reward.issued`, later `reward.reversed`) that this function reads.
+/// The part of an instruction event (`reward.issued` or `reward.reversed`) that this function reads.
 #[derive(Deserialize)]
 struct InstructionEvent {
     detail: InstructionDetail,
@@ -118,55 +114,13 @@ impl InstructionDetail {
 }
 
 async fn deliver(app: &App, id: &InstructionId, call: Call) -> Result<(), Retry> {
-    let Some(referral) = app.store.referral(&id.referee).await? else {
-        // A retry, so that the message ends in the dead-letter queue, where operators see it.
-        return Err("there is no referral for this reward".into());
-    };
-    let delivery = referral.delivery(id).filter(|delivery| delivery.status() == RewardStatus::Issued);
-    let (Some(delivery), Some(reward)) = (delivery, RewardView::of(&referral, id.side)) else {
-        let correlation_id = referral.correlation_id();
-        tracing::info!(outcome = LogOutcome::NothingToDeliver.as_str(), correlation_id);
-        return Ok(());
-    };
-    let delivered = Command::MarkDelivered(id);
-    if mutant::is(Mutant::MarkedBeforeTheCall) {
-        mark(app, &referral, &reward, &delivered, call).await?;
-    }
-    match app.subsystems.send(id, &referral, &reward, call.now).await {
-        Answer::Accepted => mark(app, &referral, &reward, &delivered, call).await,
-        Answer::Refused(answer) => {
-            mark(app, &referral, &reward, &Command::MarkFailed(id, &answer, delivery.resent), call).await
-        }
-        Answer::Retry(_) if mutant::is(Mutant::MarkedWithoutAnAnswer) => {
-            mark(app, &referral, &reward, &delivered, call).await
-        }
-        Answer::Retry(retry) => Err(retry),
+    match id.kind {
+        InstructionKind::Grant => grant::deliver(app, id, call).await,
+        InstructionKind::FullReversal | InstructionKind::PartialReversal(_) => reversal::deliver(app, id, call).await,
     }
 }
 
-/// Records the subsystem's answer and logs it with its metrics.
-async fn mark(
-    app: &App,
-    referral: &Referral,
-    reward: &RewardView<'_>,
-    command: &Command<'_>,
-    call: Call,
-) -> Result<(), Retry> {
-    let (correlation_id, side, r#type) = (referral.correlation_id(), reward.side.as_str(), reward.r#type.as_str());
-    match app.store.apply(referral.clone(), |found| found.decide(command, call.now)).await? {
-        Outcome::Applied(..) if matches!(command, Command::MarkFailed(..)) => {
-            let outcome = LogOutcome::RefusedPermanently.as_str();
-            tracing::error!(outcome, correlation_id, side, r#type, failed = 1);
-        }
-        Outcome::Applied(..) => {
-            let outcome = LogOutcome::Delivered.as_str();
-            let delivery_age = call.now.since(reward.issued_at).as_secs_f64();
-            tracing::info!(outcome, correlation_id, side, r#type, delivered = 1, delivery_age);
-        }
-        Outcome::AlreadyDone(_) => {
-            tracing::info!(outcome = LogOutcome::AlreadyMarked.as_str(), correlation_id, side);
-        }
-        Outcome::Refused(..) => tracing::warn!(outcome = LogOutcome::MarkRefused.as_str(), correlation_id, side),
-    }
-    Ok(())
+/// Logs that the instruction has its answer, or is not wanted any more.
+fn nothing_to_deliver(correlation_id: &str) {
+    tracing::info!(outcome = LogOutcome::NothingToDeliver.as_str(), correlation_id);
 }

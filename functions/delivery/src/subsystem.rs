@@ -20,12 +20,8 @@ use http::{
 use referrals::{
     domain::time::Timestamp,
     mutant::{self, Mutant},
-    referral::{
-        Referral,
-        reward::{InstructionId, RewardType},
-    },
+    referral::reward::{InstructionId, InstructionKind, RewardType},
     runtime::{self, Env, Misconfigured, secret::Secret},
-    view::RewardView,
 };
 use serde::Serialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
@@ -61,26 +57,20 @@ impl<E: std::fmt::Display> From<E> for Retry {
 /// The endpoint of each reward type and the keys that sign the calls.
 pub(crate) struct Subsystems {
     http: SharedHttpConnector,
-    credit: Option<Uri>,
-    coupon: Option<Uri>,
-    points: Option<Uri>,
+    credit: Option<Endpoint>,
+    coupon: Option<Endpoint>,
+    points: Option<Endpoint>,
     /// More than one during the rotation of a secret.
     secrets: Secret<Vec<Webhook>>,
     /// How long a call waits for its answer.
     timeout: Duration,
 }
 
-/// The body of the call that grants a reward.
-#[derive(Serialize)]
-struct RewardRequest<'a> {
-    reward_id: String,
-    referee_id: &'a str,
-    side: referrals::referral::reward::Side,
-    user_id: &'a str,
-    r#type: RewardType,
-    amount: referrals::domain::money::Amount,
-    currency: Option<referrals::domain::money::Currency>,
-    issued_at: Timestamp,
+/// The URLs of a reward type.
+pub(crate) struct Endpoint {
+    grants: Uri,
+    /// The same URL with `/reversals` at the end of its path.
+    reversals: Uri,
 }
 
 impl Subsystems {
@@ -106,26 +96,32 @@ impl Subsystems {
         })
     }
 
-    /// Sends an instruction about this reward.
+    /// Sends an instruction to the subsystem of this reward type.
     pub(crate) async fn send(
         &self,
         id: &InstructionId,
-        referral: &Referral,
-        reward: &RewardView<'_>,
+        r#type: RewardType,
+        body: &impl Serialize,
         now: Timestamp,
     ) -> Answer {
-        let endpoint = match reward.r#type {
+        let endpoint = match self.require(r#type) {
+            Ok(endpoint) => endpoint,
+            Err(retry) => return Answer::Retry(retry),
+        };
+        match self.request(endpoint, id, body, now) {
+            Ok(request) => self.call(request, now).await,
+            Err(problem) => Answer::Retry(problem.into()),
+        }
+    }
+
+    /// The endpoint of this reward type. An instruction without one waits until one is configured.
+    pub(crate) fn require(&self, r#type: RewardType) -> Result<&Endpoint, Retry> {
+        let endpoint = match r#type {
             RewardType::Credit => &self.credit,
             RewardType::Coupon => &self.coupon,
             RewardType::Points => &self.points,
         };
-        let Some(endpoint) = endpoint else {
-            return Answer::Retry(format!("no endpoint is configured for {:?}", reward.r#type).into());
-        };
-        match self.request(endpoint, id, referral, reward, now) {
-            Ok(request) => self.call(request, now).await,
-            Err(problem) => Answer::Retry(problem.into()),
-        }
+        endpoint.as_ref().ok_or_else(|| format!("no endpoint is configured for {type:?}").into())
     }
 
     /// Sends the request. The connector does not follow redirects, so they are classified like any other status.
@@ -141,28 +137,18 @@ impl Subsystems {
 
     fn request(
         &self,
-        endpoint: &Uri,
+        endpoint: &Endpoint,
         id: &InstructionId,
-        referral: &Referral,
-        reward: &RewardView<'_>,
+        body: &impl Serialize,
         now: Timestamp,
     ) -> Result<HttpRequest, InvalidRequest> {
-        let id = id.to_string();
-        let body = serde_json::to_string(&RewardRequest {
-            reward_id: id.clone(),
-            referee_id: referral.referee.as_str(),
-            side: reward.side,
-            user_id: reward.user_id.as_str(),
-            r#type: reward.r#type,
-            amount: reward.amount,
-            currency: reward.currency,
-            issued_at: reward.issued_at,
-        })?;
+        let url = if id.kind == InstructionKind::Grant { &endpoint.grants } else { &endpoint.reversals };
+        let (id, body) = (id.to_string(), serde_json::to_string(body)?);
         let key = if mutant::is(Mutant::KeyRedrawn) { format!("{id}:{}", now.millis()) } else { id.clone() };
         let secrets = self.secrets.get();
         let signatures = secrets.iter().map(|secret| secret.sign(&id, now.seconds(), body.as_bytes()));
         let signature = signatures.collect::<Result<Vec<_>, _>>()?.join(" ");
-        let request = Request::post(endpoint)
+        let request = Request::post(url)
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", key)
             .header(HEADER_WEBHOOK_ID, &id)
@@ -185,13 +171,22 @@ enum InvalidRequest {
     Http(#[from] HttpError),
 }
 
-fn endpoint(env: &Env, name: &str) -> Result<Option<Uri>, Misconfigured> {
+fn endpoint(env: &Env, name: &str) -> Result<Option<Endpoint>, Misconfigured> {
     let Some(url) = env.get(name) else { return Ok(None) };
-    let uri: Uri = url.parse().map_err(|problem| Misconfigured::new(name, problem))?;
-    match uri.scheme_str() {
-        Some("http" | "https") => Ok(Some(uri)),
-        _ => Err(Misconfigured::new(name, "expected a URL that starts with http:// or https://")),
+    let grants: Uri = url.parse().map_err(|problem| Misconfigured::new(name, problem))?;
+    if !matches!(grants.scheme_str(), Some("http" | "https")) {
+        return Err(Misconfigured::new(name, "expected a URL that starts with http:// or https://"));
     }
+    let reversals = reversals_of(&grants).map_err(|problem| Misconfigured::new(name, problem))?;
+    Ok(Some(Endpoint { grants, reversals }))
+}
+
+/// The URL for reversals. The query stays.
+fn reversals_of(grants: &Uri) -> Result<Uri, http::Error> {
+    let query = grants.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = grants.clone().into_parts();
+    parts.path_and_query = Some(format!("{}/reversals{query}", grants.path().trim_end_matches('/')).parse()?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// The timeout of a call. A larger one would end with the function's own timeout, before the answer is recorded.
@@ -274,6 +269,17 @@ mod tests {
         for invalid in ["0", "7", "10", "-1", "2.5", "5s", "300"] {
             let problem = seconds(invalid).unwrap_err().to_string();
             assert!(problem.contains("SUBSYSTEM_TIMEOUT_SECONDS") && problem.contains("1 to 6"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_url_for_reversals_extends_the_path() {
+        for (grants, reversals) in [
+            ("https://shop.example.com/credit", "https://shop.example.com/credit/reversals"),
+            ("https://shop.example.com/credit/?key=1", "https://shop.example.com/credit/reversals?key=1"),
+            ("http://shop.example.com:8080", "http://shop.example.com:8080/reversals"),
+        ] {
+            assert_eq!(reversals_of(&grants.parse().unwrap()).unwrap(), reversals);
         }
     }
 

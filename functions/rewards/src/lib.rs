@@ -3,10 +3,10 @@
 use lambda_runtime::Error;
 use referrals::{
     aws::{Lazy, bus::Bus, quarantine::Quarantine},
-    lambda::stream::{self, Record},
-    lifecycle::{announce::announcements, issue::issue_or_void},
+    lambda::stream::{self, Change, Record},
+    lifecycle::{announce::of_change, issue::issue_or_void},
     mutant::{self, Mutant},
-    referral::{Referral, Status},
+    referral::Status,
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Outcome, Store},
 };
@@ -60,9 +60,9 @@ pub async fn handle(app: &App, payload: Value, call: Call) -> Result<Value, Erro
 async fn process(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
     match stream::change(record) {
         Record::Changed(change) => {
-            let events = announcements(change.before.as_ref(), &change.after);
+            let events = of_change(&change);
             // Concurrently: an unavailable bus must not delay rewards, and an unavailable table must not delay events.
-            let (published, issued) = tokio::join!(app.bus.publish(&events), issue(app, change.after, call));
+            let (published, issued) = tokio::join!(app.bus.publish(&events), issue(app, *change, call));
             published?;
             issued
         }
@@ -72,10 +72,11 @@ async fn process(app: &App, record: &Value, call: &Call) -> Result<(), Error> {
 }
 
 /// Issues the rewards of a converted referral if its hold is already over. Otherwise the sweep issues them later.
-async fn issue(app: &App, referral: Referral, call: &Call) -> Result<(), Error> {
-    if referral.status() != Status::Converted {
-        return Ok(());
-    }
+async fn issue(app: &App, change: Change, call: &Call) -> Result<(), Error> {
+    let referral = match change {
+        Change::Referral { after, .. } if after.status() == Status::Converted => after,
+        Change::Referral { .. } | Change::Reversal { .. } => return Ok(()),
+    };
     let correlation_id = referral.correlation_id();
     match issue_or_void(&app.store, referral, call.now).await? {
         Outcome::Applied(..) => {}

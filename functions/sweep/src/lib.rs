@@ -1,6 +1,8 @@
 //! Runs every minute. It reads the index of work and processes referrals that are due and that the stream has not
 //! processed.
 
+mod reversals;
+
 use std::time::Duration;
 
 use futures_util::{StreamExt, future::join_all, stream};
@@ -19,6 +21,8 @@ use referrals::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout_at;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The function's state.
 pub struct App {
@@ -46,7 +50,7 @@ impl App {
     }
 }
 
-/// What a sweep found and did, as numbers of referrals.
+/// What a sweep found and did, as numbers of referrals and reversals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 struct Swept {
     due: u64,
@@ -157,6 +161,7 @@ async fn sweep_partition(app: &App, partition: WorkPartition, call: &Call) -> Sw
             Ok(Ok(page)) => {
                 swept.failed += page.unreadable as u64;
                 swept = swept.and(sweep_page(app, page.referrals, call).await);
+                swept = swept.and(reversals::sweep(app, page.reversals, call).await);
                 next = page.next;
             }
             Ok(Err(problem)) => {
@@ -172,19 +177,26 @@ async fn sweep_partition(app: &App, partition: WorkPartition, call: &Call) -> Sw
     swept
 }
 
+/// The number of referrals or reversals of a page that are processed at the same time.
+const AT_ONCE: usize = 8;
+
+/// What was done, or the failure, or that time ran out.
+async fn within_time(call: &Call, work: impl Future<Output = Result<Swept, Error>>) -> Swept {
+    match timeout_at(call.deadline.last_call(), work).await {
+        Ok(Ok(swept)) => swept,
+        Ok(Err(problem)) => {
+            tracing::error!(outcome = LogOutcome::Failed.as_str(), %problem);
+            Swept::FAILED
+        }
+        Err(_elapsed) => Swept::LEFT,
+    }
+}
+
 async fn sweep_page(app: &App, referrals: Vec<Referral>, call: &Call) -> Swept {
-    const AT_ONCE: usize = 8;
     let work = referrals.into_iter().filter_map(|referral| Some((waited(app, &referral, call)?, referral)));
     let work = work.map(|(waited, referral)| async move {
         let undelivered_seconds = referral.rewards().map_or(0, |rewards| call.now.since(rewards.issued_at).as_secs());
-        let done = match timeout_at(call.deadline.last_call(), process(app, referral, call)).await {
-            Ok(Ok(swept)) => swept,
-            Ok(Err(problem)) => {
-                tracing::error!(outcome = LogOutcome::Failed.as_str(), %problem);
-                Swept::FAILED
-            }
-            Err(_elapsed) => Swept::LEFT,
-        };
+        let done = within_time(call, process(app, referral, call)).await;
         done.and(Swept { due: 1, lag_seconds: waited.as_secs(), undelivered_seconds, ..Swept::default() })
     });
     stream::iter(work).buffer_unordered(AT_ONCE).fold(Swept::default(), async |sum, one| sum.and(one)).await
@@ -203,7 +215,6 @@ fn waited(app: &App, referral: &Referral, call: &Call) -> Option<Duration> {
 /// Whether the stream should have issued or voided this converted referral: its hold was over at the conversion, which
 /// was a minute ago. The stream usually needs less than a second. A hold that ends later is the sweep's own work.
 fn is_missed(referral: &Referral, call: &Call) -> bool {
-    const MINUTE: Duration = Duration::from_secs(60);
     let (Some(conversion), Some(work)) = (referral.conversion(), referral.work()) else { return false };
     work.at <= conversion.at && call.now.since(conversion.at) >= MINUTE
 }
@@ -228,7 +239,6 @@ async fn process(app: &App, referral: Referral, call: &Call) -> Result<Swept, Er
 /// Announces the rewards of a claimed referral again. If the bus does not accept them, the claim is shortened to one
 /// minute, so that a sweep tries again after a minute and not hours later.
 async fn announce(app: &App, claimed: Referral, call: &Call) -> Result<(), Error> {
-    const MINUTE: Duration = Duration::from_secs(60);
     let Err(problem) = app.bus.publish(&reannouncements(&claimed)).await else { return Ok(()) };
     let again = Command::Claim(call.now.plus(MINUTE));
     app.store.apply(claimed, |referral| referral.decide(&again, call.now)).await?;

@@ -113,8 +113,11 @@ fn count_rewards(counts: &mut Contributions, facts: &Facts) {
         if let Some(at) = share.failed_at {
             count_at(at, Stage::Failed);
         }
+        if let Some(at) = share.reversed_at {
+            count_at(at, Stage::Reversed);
+        }
         let stage = facts.stage(share);
-        if stage != Stage::Delivered {
+        if !matches!(stage, Stage::Delivered | Stage::Reversed) {
             counts.of(Subject::Liability(facts.program.clone())).add_reward(stage, share.benefit);
         }
     }

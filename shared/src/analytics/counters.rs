@@ -94,11 +94,13 @@ pub enum Stage {
     Delivered,
     /// The subsystem refused it permanently, and has not accepted it since.
     Failed,
+    /// It was taken back, whether or not it had been delivered.
+    Reversed,
 }
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 4] = [Self::Held, Self::Issued, Self::Delivered, Self::Failed];
+    pub const ALL: [Self; 5] = [Self::Held, Self::Issued, Self::Delivered, Self::Failed, Self::Reversed];
 
     /// The name as it is stored and as the API shows it.
     pub fn as_str(self) -> &'static str {
@@ -107,6 +109,7 @@ impl Stage {
             Self::Issued => "issued",
             Self::Delivered => "delivered",
             Self::Failed => "failed",
+            Self::Reversed => "reversed",
         }
     }
 }

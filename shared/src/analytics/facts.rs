@@ -9,7 +9,7 @@ use crate::{
         time::Timestamp,
     },
     referral::{
-        Referral, State, VoidReason,
+        Referral, Rewards, State, VoidReason,
         reward::{Benefit, Reward, RewardStatus, Side},
     },
 };
@@ -31,7 +31,8 @@ pub struct Facts {
     pub rewarded_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voided: Option<Voided>,
-    /// Each side's reward: expected while the hold runs, then issued. `None` before the conversion and once voided.
+    /// Each side's reward: expected while the hold runs, then issued. `None` before the conversion, and if the referral was voided
+    /// before the issue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
 }
@@ -61,16 +62,20 @@ pub struct Share {
     /// When the subsystem refused it permanently, unless it was delivered later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
+    /// When it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversed_at: Option<Timestamp>,
 }
 
 impl Facts {
     /// The stage that this reward has reached.
     pub(super) fn stage(&self, share: &Share) -> Stage {
-        match (self.rewarded_at, share.delivered_at, share.failed_at) {
+        match (self.rewarded_at, share.reversed_at, share.delivered_at, share.failed_at) {
             (None, ..) => Stage::Held,
-            (Some(_), Some(_), _) => Stage::Delivered,
-            (Some(_), None, Some(_)) => Stage::Failed,
-            (Some(_), None, None) => Stage::Issued,
+            (Some(_), Some(_), ..) => Stage::Reversed,
+            (Some(_), None, Some(_), _) => Stage::Delivered,
+            (Some(_), None, None, Some(_)) => Stage::Failed,
+            (Some(_), None, None, None) => Stage::Issued,
         }
     }
 }
@@ -84,10 +89,7 @@ impl Shares {
 
 impl From<&Referral> for Facts {
     fn from(referral: &Referral) -> Self {
-        let voided = match &referral.state {
-            State::Voided { at, reason, .. } => Some(Voided { at: *at, reason: *reason }),
-            State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
-        };
+        let voided = referral.voided().map(|(at, reason)| Voided { at, reason });
         Self {
             referee: referral.referee.clone(),
             referrer: referral.referrer.clone(),
@@ -106,25 +108,26 @@ fn shares(referral: &Referral) -> Option<Shares> {
     match &referral.state {
         State::Pending | State::Voided { .. } => None,
         State::Converted { .. } => {
-            let held = |benefit| Share { benefit, delivered_at: None, failed_at: None };
+            let held = |benefit| Share { benefit, delivered_at: None, failed_at: None, reversed_at: None };
             Some(Shares {
                 referrer: held(referral.terms.referrer.decide()),
                 referee: held(referral.terms.referee.decide()),
             })
         }
-        State::Rewarded { rewards, .. } => {
-            Some(Shares { referrer: (&rewards.referrer).into(), referee: (&rewards.referee).into() })
-        }
+        State::Rewarded { rewards, .. } => Some(issued(rewards, None)),
+        State::Reversed { rewards, at, .. } => Some(issued(rewards, Some(*at))),
     }
 }
 
-impl From<&Reward> for Share {
-    fn from(reward: &Reward) -> Self {
-        let is = |status| reward.status() == status;
-        Self {
+fn issued(rewards: &Rewards, reversed_at: Option<Timestamp>) -> Shares {
+    let share = |reward: &Reward| {
+        let is = |status| reward.delivery.status() == status;
+        Share {
             benefit: reward.benefit,
             delivered_at: reward.delivery.delivered_at.filter(|_| is(RewardStatus::Delivered)),
             failed_at: reward.delivery.failed_at.filter(|_| is(RewardStatus::Failed)),
+            reversed_at: reversed_at.filter(|_| reward.status() == RewardStatus::Reversed),
         }
-    }
+    };
+    Shares { referrer: share(&rewards.referrer), referee: share(&rewards.referee) }
 }

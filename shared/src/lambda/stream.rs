@@ -15,32 +15,33 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use crate::{
-    referral::Referral,
+    referral::{Referral, reversal::Reversal},
     runtime::{Deadline, log_outcome::LogOutcome},
     store::items::{
         InvalidItem,
         referral::{from_referral_image, is_referral_key},
+        reversal::{from_reversal_image, is_reversal_key},
     },
 };
 
 /// What a stream record says about a referral.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record<T> {
-    /// A referral was written.
+    /// A referral or a reversal was written.
     Changed(Box<T>),
-    /// The record is not about a referral, or the write changed nothing in it, or an operator deleted a referral
+    /// The record is about neither of them, or the write changed nothing in it, or an operator deleted a referral
     /// manually.
     Unchanged,
     /// The record cannot be read. The text contains the reason.
     Invalid(String),
 }
 
-/// A referral before and after a write.
+/// An item before and after a write. `before` is `None` for a new item.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Change {
-    /// `None` for a new referral.
-    pub before: Option<Referral>,
-    pub after: Referral,
+#[allow(clippy::large_enum_variant, reason = "`Record` keeps it in a box")]
+pub enum Change {
+    Referral { before: Option<Referral>, after: Referral },
+    Reversal { before: Option<Reversal>, after: Reversal },
 }
 
 /// The records of a batch; `None` if the payload is not a batch of stream records.
@@ -50,31 +51,38 @@ pub fn records(payload: &Value) -> Option<&Vec<Value>> {
 
 /// Reads both images of a record.
 pub fn change(record: &Value) -> Record<Change> {
-    read(record, |old, new| {
-        let before = (!old.is_empty()).then(|| from_referral_image(old)).transpose()?;
-        let change = Change { before, after: from_referral_image(new)? };
-        Ok((change.before.as_ref() != Some(&change.after)).then_some(change))
+    read(record, |keys, old, new| {
+        let old = (!old.is_empty()).then_some(old);
+        if is_referral_key(keys) {
+            let (before, after) = (old.map(from_referral_image).transpose()?, from_referral_image(new)?);
+            return Ok((before.as_ref() != Some(&after)).then_some(Change::Referral { before, after }));
+        }
+        if is_reversal_key(keys) {
+            let (before, after) = (old.map(from_reversal_image).transpose()?, from_reversal_image(new)?);
+            return Ok((before.as_ref() != Some(&after)).then_some(Change::Reversal { before, after }));
+        }
+        Ok(None)
     })
 }
 
-/// Reads only the new image of a record, for callers that do not compare it with the old one.
+/// Reads only the new image of a referral's record, for callers that do not compare it with the old one.
 pub fn new_state(record: &Value) -> Record<Referral> {
-    read(record, |_old, new| from_referral_image(new).map(Some))
+    read(record, |keys, _old, new| is_referral_key(keys).then(|| from_referral_image(new)).transpose())
 }
 
 fn read<T>(
     record: &Value,
-    decode: impl FnOnce(serde_dynamo::Item, serde_dynamo::Item) -> Result<Option<T>, InvalidItem>,
+    decode: impl FnOnce(&serde_dynamo::Item, serde_dynamo::Item, serde_dynamo::Item) -> Result<Option<T>, InvalidItem>,
 ) -> Record<T> {
     let images = match EventRecord::deserialize(record) {
         Ok(record) => record.change,
         Err(problem) => return Record::Invalid(problem.to_string()),
     };
-    // The record of a manually deleted referral has no new image.
-    if !is_referral_key(&images.keys) || images.new_image.is_empty() {
+    // The record of a manually deleted item has no new image.
+    if images.new_image.is_empty() {
         return Record::Unchanged;
     }
-    match decode(images.old_image, images.new_image) {
+    match decode(&images.keys, images.old_image, images.new_image) {
         Ok(Some(content)) => Record::Changed(Box::new(content)),
         Ok(None) => Record::Unchanged,
         Err(problem) => Record::Invalid(problem.to_string()),
@@ -179,9 +187,9 @@ mod tests {
     #[test]
     fn a_record_is_read_as_a_change() {
         let (before, after) = (pending(), converted());
-        let changed = Change { before: Some(before.clone()), after: after.clone() };
+        let changed = Change::Referral { before: Some(before.clone()), after: after.clone() };
         assert_eq!(change(&record(Some(&before), Some(&after))), Record::Changed(Box::new(changed)));
-        let new = Change { before: None, after: before.clone() };
+        let new = Change::Referral { before: None, after: before.clone() };
         assert_eq!(change(&record(None, Some(&before))), Record::Changed(Box::new(new)));
         assert_eq!(change(&record(Some(&after), Some(&after))), Record::Unchanged);
         assert_eq!(change(&record(Some(&after), None)), Record::Unchanged);

@@ -96,8 +96,13 @@ fn reclaimed(referral: &Referral, grace: Duration, now: Timestamp) -> Decision {
     if due > now {
         return Decision::Refuse(Refusal::NotDue);
     }
-    let age = now.since(rewards.issued_at);
-    referral.decide(&Command::Claim(now.plus(age.max(grace).min(LONGEST_PAUSE))), now)
+    let pause = pause_after(now.since(rewards.issued_at), grace);
+    referral.decide(&Command::Claim(now.plus(pause)), now)
+}
+
+/// The time until the next attempt to announce an instruction of this age.
+pub fn pause_after(age: Duration, grace: Duration) -> Duration {
+    age.max(grace).min(LONGEST_PAUSE)
 }
 
 /// Reads `GRACE_SECONDS` (default 600): how long a reward may be undelivered before it is announced again. By then the queues

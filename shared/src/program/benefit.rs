@@ -115,6 +115,15 @@ impl Benefit {
         }
     }
 
+    /// The same kind of benefit with another amount.
+    pub(crate) fn of_amount(&self, amount: Amount) -> Self {
+        match self {
+            Self::Credit(money) => Self::Credit(Money { amount, ..*money }),
+            Self::Coupon(money) => Self::Coupon(Money { amount, ..*money }),
+            Self::Points(_) => Self::Points(amount),
+        }
+    }
+
     /// The subsystem that gives it.
     pub fn kind(&self) -> RewardType {
         match self {

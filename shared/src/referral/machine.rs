@@ -12,8 +12,8 @@ use crate::{
     },
     mutant::{self, Mutant},
     referral::{
-        Referral, Rewards, State, Status, VoidReason,
-        reward::{Delivery, InstructionId, RewardStatus},
+        Conversion, Referral, Rewards, State, Status, VoidReason,
+        reward::{Delivery, InstructionId, RewardStatus, Side},
     },
 };
 
@@ -36,6 +36,10 @@ pub enum Transition {
     ConvertNext,
     /// An order that was undone stands again, because its dispute was won or its refund failed, and converts the voided referral.
     Restore,
+    /// The order no longer stands after the issue: take the rewards back.
+    Reverse,
+    /// A subsystem is about to be called for a reward.
+    RecordCall,
     /// A subsystem accepted a reward or refused it permanently.
     RecordAnswer,
     /// The sweep reserves the right to announce the rewards again.
@@ -46,7 +50,7 @@ pub enum Transition {
 
 impl Transition {
     /// All transitions.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Convert,
         Self::Issue,
         Self::Void,
@@ -55,6 +59,8 @@ impl Transition {
         Self::Undo,
         Self::ConvertNext,
         Self::Restore,
+        Self::Reverse,
+        Self::RecordCall,
         Self::RecordAnswer,
         Self::Claim,
         Self::Resend,
@@ -68,18 +74,23 @@ impl Transition {
 
 /// The transition table: the state after `transition`, or `None` if it is not allowed in state `from`.
 ///
-/// A voided referral takes orders only if an order was the reason ([`VoidReason::is_of_order`]).
+/// A voided referral takes orders only if an order was the reason ([`VoidReason::is_of_order`]) and nothing was issued. It has
+/// calls and answers only if rewards were issued.
 pub fn next(from: Status, transition: Transition) -> Option<Status> {
     match (from, transition) {
         (Status::Pending | Status::Voided, Transition::Convert) => Some(Status::Converted),
         (Status::Converted, Transition::Issue) => Some(Status::Rewarded),
         (Status::Pending | Status::Converted, Transition::Void) => Some(Status::Voided),
         (Status::Converted | Status::Voided, Transition::KeepCandidate) => Some(from),
-        (Status::Pending | Status::Converted | Status::Voided, Transition::Adjust) => Some(from),
+        (_, Transition::Adjust) => Some(from),
         (Status::Converted, Transition::Undo) => Some(Status::Voided),
         (Status::Converted, Transition::ConvertNext) => Some(Status::Converted),
         (Status::Voided, Transition::Restore) => Some(Status::Converted),
-        (Status::Rewarded, Transition::RecordAnswer | Transition::Claim | Transition::Resend) => Some(Status::Rewarded),
+        (Status::Rewarded, Transition::Reverse) => Some(Status::Voided),
+        (Status::Rewarded | Status::Voided, Transition::RecordCall | Transition::RecordAnswer | Transition::Claim) => {
+            Some(from)
+        }
+        (Status::Rewarded, Transition::Resend) => Some(from),
         (
             Status::Pending,
             Transition::Issue
@@ -91,16 +102,16 @@ pub fn next(from: Status, transition: Transition) -> Option<Status> {
         | (Status::Converted, Transition::Convert | Transition::Restore)
         | (Status::Voided, Transition::Issue | Transition::Void | Transition::Undo | Transition::ConvertNext)
         | (
-            Status::Pending | Status::Converted | Status::Voided,
-            Transition::RecordAnswer | Transition::Claim | Transition::Resend,
+            Status::Pending | Status::Converted,
+            Transition::RecordCall | Transition::RecordAnswer | Transition::Claim,
         )
+        | (Status::Pending | Status::Converted | Status::Voided, Transition::Resend | Transition::Reverse)
         | (
             Status::Rewarded,
             Transition::Convert
             | Transition::Issue
             | Transition::Void
             | Transition::KeepCandidate
-            | Transition::Adjust
             | Transition::Undo
             | Transition::ConvertNext
             | Transition::Restore,
@@ -125,9 +136,11 @@ pub enum Command<'a> {
     Issue,
     /// See [`Transition::Void`].
     Void(VoidReason),
-    /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`] and [`Transition::Restore`]. If it is
-    /// processed late, the hold of a conversion that it causes does not end before this time.
+    /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`], [`Transition::Restore`] and
+    /// [`Transition::Reverse`]. If it is processed late, the hold of a conversion that it causes does not end before this time.
     Adjust(&'a OrderRecord, Option<Timestamp>),
+    /// See [`Transition::RecordCall`].
+    MarkCalled(&'a InstructionId),
     /// See [`Transition::RecordAnswer`]: the subsystem accepted this instruction.
     MarkDelivered(&'a InstructionId),
     /// See [`Transition::RecordAnswer`]: the subsystem refused this instruction permanently. Carries the subsystem's answer
@@ -140,8 +153,8 @@ pub enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// The transition without its data, in this state. An adjustment can also undo, convert by the next order or restore, and an
-    /// order that was undone before it arrived voids.
+    /// The transition without its data, in this state. An adjustment can also undo, convert by the next order, restore or reverse,
+    /// and an order that was undone before it arrived voids.
     pub fn transition(&self, from: Status) -> Transition {
         match self {
             Self::Convert(..) if from == Status::Converted && !mutant::is(Mutant::SecondOrderConverts) => {
@@ -151,6 +164,7 @@ impl Command<'_> {
             Self::Issue => Transition::Issue,
             Self::Void(_) => Transition::Void,
             Self::Adjust(..) => Transition::Adjust,
+            Self::MarkCalled(_) => Transition::RecordCall,
             Self::MarkDelivered(_) | Self::MarkFailed(..) => Transition::RecordAnswer,
             Self::Claim(_) => Transition::Claim,
             Self::Resend(..) => Transition::Resend,
@@ -202,6 +216,7 @@ impl Referral {
             Command::Issue => self.issue(now),
             Command::Void(reason) => self.void(*reason, Transition::Void, now),
             Command::Adjust(record, hold_until) => self.adjust(record, *hold_until, now),
+            Command::MarkCalled(id) => self.record_call(id, now),
             Command::MarkDelivered(id) => self.record_answer(id, |delivery| delivery.delivered_at = Some(now)),
             Command::MarkFailed(id, answer, _) => self.record_answer(id, |delivery| {
                 delivery.failed_at = Some(now);
@@ -219,6 +234,8 @@ impl Referral {
             Command::Convert(order, _) => self.has_order(&order.id),
             Command::Adjust(record, _) => self.knows(record),
             Command::Void(_) => self.status() == Status::Voided,
+            // An earlier version does not record calls. Its rewards may have been called before.
+            Command::MarkCalled(id) => self.delivery(id).is_some_and(|delivery| delivery.called_at.is_some()),
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
             // A refusal of a call that was sent before the last resend is outdated, because the resend causes another
             // call.
@@ -244,6 +261,17 @@ impl Referral {
         self.write(State::Voided { at: now, reason, is_exact: false, conversion }, transition)
     }
 
+    /// Records a call, unless the reward is taken back and was never called before. After that, it is not called any more.
+    fn record_call(&self, id: &InstructionId, now: Timestamp) -> Decision {
+        if !self.undelivered().contains(id) {
+            return self.refuse();
+        }
+        let mut called = self.state.clone();
+        let Some(delivery) = self.delivery_in(&mut called, id) else { return self.refuse() };
+        delivery.called_at = Some(now);
+        self.write(called, Transition::RecordCall)
+    }
+
     fn record_answer(&self, id: &InstructionId, record: impl FnOnce(&mut Delivery)) -> Decision {
         let mut recorded = self.state.clone();
         let Some(delivery) = self.delivery_in(&mut recorded, id) else { return self.refuse() };
@@ -253,7 +281,9 @@ impl Referral {
 
     fn claim(&self, until: Timestamp) -> Decision {
         let mut claimed = self.state.clone();
-        let State::Rewarded { due_at, .. } = &mut claimed else { return self.refuse() };
+        let (State::Rewarded { due_at, .. } | State::Reversed { due_at, .. }) = &mut claimed else {
+            return self.refuse();
+        };
         *due_at = if mutant::is(Mutant::ClaimLeavesDueTime) { *due_at } else { until };
         self.write(claimed, Transition::Claim)
     }
@@ -268,6 +298,20 @@ impl Referral {
             *due_at = until;
         }
         self.write(resent, Transition::Resend)
+    }
+
+    /// Takes both rewards back.
+    pub(super) fn reverse(&self, conversion: Conversion, reason: VoidReason, now: Timestamp) -> Decision {
+        let State::Rewarded { rewards, due_at, .. } = &self.state else { return self.refuse() };
+        let mut rewards = rewards.clone();
+        for side in
+            Side::BOTH.into_iter().filter(|side| *side == Side::Referrer || !mutant::is(Mutant::RefereeRewardKept))
+        {
+            let reward = rewards.of_mut(side);
+            reward.reversed = Some(reward.benefit.amount());
+        }
+        let state = State::Reversed { at: now, reason, conversion, rewards, due_at: *due_at };
+        self.write(state, Transition::Reverse)
     }
 
     pub(super) fn write(&self, state: State, transition: Transition) -> Decision {
@@ -290,10 +334,7 @@ mod tests {
     use super::*;
     use crate::{
         fraud::FraudReason,
-        referral::{
-            Lane, Work,
-            reward::{InstructionKind, Side},
-        },
+        referral::{Lane, Work, reward::InstructionKind},
         sample::{applied, at, convert, converted, grant, order, pending, refunded, rewarded},
     };
 
@@ -343,13 +384,15 @@ mod tests {
         assert_eq!(from(Transition::Convert), [Status::Pending, Status::Voided]);
         assert_eq!(from(Transition::Issue), [Status::Converted]);
         assert_eq!(from(Transition::Void), [Status::Pending, Status::Converted]);
-        assert_eq!(from(Transition::Adjust), [Status::Pending, Status::Converted, Status::Voided]);
+        assert_eq!(from(Transition::Adjust), Status::ALL);
         assert_eq!(from(Transition::KeepCandidate), [Status::Converted, Status::Voided]);
         assert_eq!(from(Transition::Undo), [Status::Converted]);
         assert_eq!(from(Transition::ConvertNext), [Status::Converted]);
         assert_eq!(from(Transition::Restore), [Status::Voided]);
-        assert_eq!(from(Transition::RecordAnswer), [Status::Rewarded]);
-        assert_eq!(from(Transition::Claim), [Status::Rewarded]);
+        assert_eq!(from(Transition::Reverse), [Status::Rewarded]);
+        assert_eq!(from(Transition::RecordCall), [Status::Rewarded, Status::Voided]);
+        assert_eq!(from(Transition::RecordAnswer), [Status::Rewarded, Status::Voided]);
+        assert_eq!(from(Transition::Claim), [Status::Rewarded, Status::Voided]);
         assert_eq!(from(Transition::Resend), [Status::Rewarded]);
     }
 
@@ -376,7 +419,7 @@ mod tests {
         assert_eq!(failed.work().map(|work| work.lane), Some(Lane::Attention));
         let resent = applied(failed.decide(&Command::Resend(&grant(Side::Referrer), at(99)), at(50)));
         assert_eq!(resent.work(), Some(Work { lane: Lane::Due, at: at(99) }));
-        assert_eq!(resent.undelivered().collect::<Vec<_>>(), [grant(Side::Referrer)]);
+        assert_eq!(resent.undelivered(), [grant(Side::Referrer)]);
         assert_eq!(failed.decide(&Command::Resend(&grant(Side::Referee), at(99)), at(50)), Decision::AlreadyDone);
         // A refusal of a call from before the resend is ignored. A refusal of a later call counts.
         assert_eq!(

@@ -1,8 +1,9 @@
 //! A referral: its states and the data that each state holds. [`machine`] has the transitions, `orders` decides which order
-//! converts, [`reward`] has the rewards and their delivery, and [`Work`] is the unfinished work.
+//! converts, [`reward`] has the rewards and their delivery, [`reversal`] takes rewards back, and [`Work`] is the unfinished work.
 
 pub mod machine;
 mod orders;
+pub mod reversal;
 pub mod reward;
 mod work;
 
@@ -77,7 +78,7 @@ pub enum State {
         /// The time of the sweep's next check, while one of the rewards is undelivered.
         due_at: Timestamp,
     },
-    /// Voided. No reward is paid.
+    /// Voided before the issue. No reward is paid.
     Voided {
         at: Timestamp,
         reason: VoidReason,
@@ -85,6 +86,15 @@ pub enum State {
         is_exact: bool,
         /// The conversion, if the referral had one.
         conversion: Option<Conversion>,
+    },
+    /// Voided after the issue. The rewards are taken back, which is final.
+    Reversed {
+        at: Timestamp,
+        reason: VoidReason,
+        conversion: Conversion,
+        rewards: Rewards,
+        /// The time of the sweep's next check, while a call that grants one of the rewards has no answer.
+        due_at: Timestamp,
     },
 }
 
@@ -163,6 +173,9 @@ pub struct AdjustedOrder {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rewards {
     pub issued_at: Timestamp,
+    /// Whether every call of a subsystem was recorded ([`Delivery::called_at`]). Earlier versions did not record calls.
+    #[serde(rename = "calls", default, skip_serializing_if = "std::ops::Not::not")]
+    pub records_calls: bool,
     pub referrer: Reward,
     pub referee: Reward,
 }
@@ -170,7 +183,8 @@ pub struct Rewards {
 impl Rewards {
     pub(crate) fn issued(terms: &Terms, at: Timestamp) -> Self {
         let (referrer, referee) = (terms.referrer.decide(), terms.referee.decide());
-        Self { issued_at: at, referrer: Reward::issued(referrer), referee: Reward::issued(referee) }
+        let (referrer, referee) = (Reward::issued(referrer), Reward::issued(referee));
+        Self { issued_at: at, records_calls: true, referrer, referee }
     }
 
     /// The reward of this side.
@@ -188,9 +202,17 @@ impl Rewards {
         }
     }
 
-    /// The sides whose reward is neither delivered nor permanently refused.
+    /// The sides whose grant is neither delivered nor permanently refused.
     pub fn undelivered(&self) -> impl Iterator<Item = Side> {
-        Side::BOTH.into_iter().filter(|side| self.of(*side).status() == RewardStatus::Issued)
+        Side::BOTH.into_iter().filter(|side| self.of(*side).delivery.status() == RewardStatus::Issued)
+    }
+
+    /// The sides whose grant may have been called and has no final answer.
+    pub fn unanswered(&self) -> impl Iterator<Item = Side> {
+        self.undelivered().filter(|side| {
+            let is_called = self.of(*side).delivery.called_at.is_some() || !self.records_calls;
+            is_called && !mutant::is(Mutant::CalledRewardClosed)
+        })
     }
 }
 
@@ -201,7 +223,7 @@ pub enum Status {
     Pending,
     Converted,
     Rewarded,
-    /// Final, unless an order was undone and no reward was issued.
+    /// Final, unless an order was undone and no reward was issued. If rewards were issued, they are taken back.
     Voided,
 }
 
@@ -296,7 +318,7 @@ impl Referral {
             State::Pending => Status::Pending,
             State::Converted { .. } => Status::Converted,
             State::Rewarded { .. } => Status::Rewarded,
-            State::Voided { .. } => Status::Voided,
+            State::Voided { .. } | State::Reversed { .. } => Status::Voided,
         }
     }
 
@@ -309,7 +331,9 @@ impl Referral {
     pub fn conversion(&self) -> Option<&Conversion> {
         match &self.state {
             State::Pending => None,
-            State::Converted { conversion, .. } | State::Rewarded { conversion, .. } => Some(conversion),
+            State::Converted { conversion, .. }
+            | State::Rewarded { conversion, .. }
+            | State::Reversed { conversion, .. } => Some(conversion),
             State::Voided { conversion, .. } => conversion.as_ref(),
         }
     }
@@ -319,10 +343,18 @@ impl Referral {
         self.conversion().into_iter().chain(self.candidates.iter().map(|candidate| &candidate.conversion))
     }
 
-    /// Both rewards, or `None` until they are decided.
+    /// When and why the referral was voided.
+    pub fn voided(&self) -> Option<(Timestamp, VoidReason)> {
+        match &self.state {
+            State::Voided { at, reason, .. } | State::Reversed { at, reason, .. } => Some((*at, *reason)),
+            State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
+        }
+    }
+
+    /// Both rewards, or `None` if they were not decided.
     pub fn rewards(&self) -> Option<&Rewards> {
         match &self.state {
-            State::Rewarded { rewards, .. } => Some(rewards),
+            State::Rewarded { rewards, .. } | State::Reversed { rewards, .. } => Some(rewards),
             State::Pending | State::Converted { .. } | State::Voided { .. } => None,
         }
     }
@@ -348,7 +380,7 @@ impl Referral {
         InstructionId { referee: self.referee.clone(), side, kind: InstructionKind::Grant }
     }
 
-    /// The delivery of this instruction, or `None` if the referral has no such instruction.
+    /// The delivery of this grant, or `None` if the referral has no such grant.
     pub fn delivery(&self, id: &InstructionId) -> Option<&Delivery> {
         match id.kind {
             InstructionKind::Grant if id.referee == self.referee => Some(&self.rewards()?.of(id.side).delivery),
@@ -359,13 +391,19 @@ impl Referral {
     /// The delivery of this instruction in `state`, which is a copy of this referral's state.
     pub(crate) fn delivery_in<'a>(&self, state: &'a mut State, id: &InstructionId) -> Option<&'a mut Delivery> {
         self.delivery(id)?;
-        let State::Rewarded { rewards, .. } = state else { return None };
+        let (State::Rewarded { rewards, .. } | State::Reversed { rewards, .. }) = state else { return None };
         Some(&mut rewards.of_mut(id.side).delivery)
     }
 
-    /// The instructions that are neither delivered nor permanently refused.
-    pub fn undelivered(&self) -> impl Iterator<Item = InstructionId> {
-        self.rewards().into_iter().flat_map(Rewards::undelivered).map(|side| self.reward_id(side))
+    /// The grants that have to be sent. After a reversal only those whose call may have had an effect, because their answer
+    /// decides whether there is something to take back.
+    pub fn undelivered(&self) -> Vec<InstructionId> {
+        let sides: Vec<Side> = match &self.state {
+            State::Rewarded { rewards, .. } => rewards.undelivered().collect(),
+            State::Reversed { rewards, .. } => rewards.unanswered().collect(),
+            State::Pending | State::Converted { .. } | State::Voided { .. } => Vec::new(),
+        };
+        sides.into_iter().map(|side| self.reward_id(side)).collect()
     }
 }
 

@@ -60,7 +60,7 @@ impl Referral {
         match &self.state {
             State::Pending | State::Converted { .. } => true,
             State::Voided { reason, .. } => reason.is_of_order() || mutant::is(Mutant::VoidedConverts),
-            State::Rewarded { .. } => false,
+            State::Rewarded { .. } | State::Reversed { .. } => false,
         }
     }
 
@@ -162,6 +162,18 @@ impl Referral {
                 self.write(State::Converted { conversion, due_at: *due_at }, Transition::Adjust)
             }
             (State::Converted { .. }, Some(undone)) => self.undo(conversion, (*undone).into(), hold_until, now),
+            (State::Rewarded { .. }, _) if mutant::is(Mutant::AdjustmentAfterIssueIgnored) => self.refuse(),
+            (State::Rewarded { .. }, Some(undone)) => self.reverse(conversion, (*undone).into(), now),
+            (State::Rewarded { rewards, due_at, .. }, None) => {
+                let state = State::Rewarded { conversion, rewards: rewards.clone(), due_at: *due_at };
+                self.write(state, Transition::Adjust)
+            }
+            // Nothing is granted again, even if the order stands again.
+            (State::Reversed { at, reason, rewards, due_at, .. }, _) => {
+                let (rewards, due_at) = (rewards.clone(), *due_at);
+                let state = State::Reversed { at: *at, reason: *reason, conversion, rewards, due_at };
+                self.write(state, Transition::Adjust)
+            }
             (State::Voided { is_exact: true, .. }, None) if !mutant::is(Mutant::RestoredOrderIgnored) => {
                 self.converted(conversion.held_until(hold_until, &self.terms), Transition::Restore, now)
             }

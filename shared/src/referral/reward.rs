@@ -39,7 +39,7 @@ impl Side {
 /// the same id. Subsystems use it as their idempotency key (`Idempotency-Key`).
 ///
 /// A reward has the id of the instruction that grants it: `{referee_id}:{side}`. A reversal's id adds `:reversal` (full) or
-/// `:refund:{refund_id}` (partial). The service does not produce reversals yet.
+/// `:refund:{refund_id}` (partial). All rewards are fixed amounts so far, so there are no partial reversals yet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct InstructionId {
@@ -104,17 +104,22 @@ pub struct Reward {
     pub benefit: Benefit,
     /// The delivery of the grant.
     pub delivery: Delivery,
+    /// How much of it was taken back, if anything was.
+    pub reversed: Option<Amount>,
 }
 
 impl Reward {
     /// A reward that was decided and has not been sent yet.
     pub fn issued(benefit: Benefit) -> Self {
-        Self { benefit, delivery: Delivery::default() }
+        Self { benefit, delivery: Delivery::default(), reversed: None }
     }
 
-    /// The status of the grant.
+    /// The status of the reward: reversed if all of it was taken back, else that of the grant.
     pub fn status(&self) -> RewardStatus {
-        self.delivery.status()
+        match self.reversed {
+            Some(reversed) if reversed >= self.benefit.amount() => RewardStatus::Reversed,
+            _ => self.delivery.status(),
+        }
     }
 }
 
@@ -122,6 +127,8 @@ impl Reward {
 /// refused instruction can still be delivered when an operator sends it again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Delivery {
+    /// When the subsystem was called first. A call can have an effect even if its answer never arrived.
+    pub called_at: Option<Timestamp>,
     /// When the subsystem answered 2xx.
     pub delivered_at: Option<Timestamp>,
     /// When the subsystem refused it permanently.
@@ -153,6 +160,8 @@ pub enum RewardStatus {
     Delivered,
     /// The subsystem refused it permanently. An operator has to act.
     Failed,
+    /// All of it was taken back.
+    Reversed,
 }
 
 /// The stored form of a reward: the fields of its benefit and of its delivery, side by side. With `#[serde(flatten)]`, serde
@@ -164,6 +173,8 @@ struct StoredReward {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     currency: Option<Currency>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    called_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     delivered_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed_at: Option<Timestamp>,
@@ -171,6 +182,8 @@ struct StoredReward {
     failure: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     resent: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reversed: Option<Amount>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
@@ -179,15 +192,17 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl From<Reward> for StoredReward {
-    fn from(Reward { benefit, delivery }: Reward) -> Self {
+    fn from(Reward { benefit, delivery, reversed }: Reward) -> Self {
         Self {
             r#type: benefit.kind(),
             amount: benefit.amount(),
             currency: benefit.currency(),
+            called_at: delivery.called_at,
             delivered_at: delivery.delivered_at,
             failed_at: delivery.failed_at,
             failure: delivery.failure,
             resent: delivery.resent,
+            reversed,
         }
     }
 }
@@ -196,10 +211,12 @@ impl TryFrom<StoredReward> for Reward {
     type Error = InvalidBenefit;
 
     fn try_from(stored: StoredReward) -> Result<Self, InvalidBenefit> {
-        let StoredReward { r#type, amount, currency, delivered_at, failed_at, failure, resent } = stored;
+        let StoredReward { r#type, amount, currency, called_at, delivered_at, failed_at, failure, resent, reversed } =
+            stored;
         Ok(Self {
             benefit: Benefit::from_fields(r#type, amount, currency)?,
-            delivery: Delivery { delivered_at, failed_at, failure, resent },
+            delivery: Delivery { called_at, delivered_at, failed_at, failure, resent },
+            reversed,
         })
     }
 }
@@ -259,7 +276,7 @@ mod tests {
                 r#"{"type":"credit","amount":500,"currency":"USD","failed_at":"1970-01-01T00:00:00.000Z","failure":"400: no","resent":2}"#,
             ),
         ] {
-            let reward = Reward { benefit: credit(), delivery };
+            let reward = Reward { delivery, ..Reward::issued(credit()) };
             assert_eq!(serde_json::to_string(&reward).unwrap(), stored);
             assert_eq!(serde_json::from_str::<Reward>(stored).unwrap(), reward);
             let item: serde_dynamo::Item = serde_dynamo::to_item(&reward).unwrap();

@@ -33,7 +33,7 @@ impl Referral {
     }
 }
 
-/// The unfinished work in this state. An undelivered reward takes precedence over a refused one.
+/// The unfinished work in this state. An undelivered reward takes precedence over a refused one. A reversal has its own work.
 fn work(state: &State) -> Option<Work> {
     match state {
         State::Pending | State::Voided { .. } => None,
@@ -42,6 +42,9 @@ fn work(state: &State) -> Option<Work> {
             Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
             None => attention(rewards),
         },
+        State::Reversed { rewards, due_at, .. } => {
+            rewards.unanswered().next().map(|_| Work { lane: Lane::Due, at: *due_at })
+        }
     }
 }
 

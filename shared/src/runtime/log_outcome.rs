@@ -56,6 +56,7 @@ outcomes! {
     NextOrderConverted => "next_order_converted",
     AdjustmentNoted => "adjustment_noted",
     Restored => "restored",
+    Reversed => "reversed",
     OrderUndone => "order_undone",
     TooManyAdjustments => "too_many_adjustments",
     NotReferred => "not_referred",
@@ -86,6 +87,9 @@ outcomes! {
     NothingToDeliver => "nothing_to_deliver",
     AlreadyMarked => "already_marked",
     MarkRefused => "mark_refused",
+    ReversalDelivered => "reversal_delivered",
+    ReversalRefused => "reversal_refused",
+    ReversalClosed => "reversal_closed",
 
     // Analytics.
     Counted => "counted",
@@ -102,6 +106,7 @@ outcomes! {
     AdminRequest => "admin_request",
     CodeChanged => "code_changed",
     RewardResent => "reward_resent",
+    ReversalResent => "reversal_resent",
     DeadLettersRedriven => "dead_letters_redriven",
 }
 

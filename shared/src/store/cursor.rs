@@ -4,10 +4,13 @@
 
 use std::{fmt, str::FromStr};
 
-use super::keys::{self, Item, WORK_SHARDS};
+use super::keys::{self, Item, Key, WORK_SHARDS};
 use crate::{
-    domain::id::UserId,
-    referral::{Lane, Referral},
+    domain::{id::UserId, time::Timestamp},
+    referral::{
+        Lane, Referral,
+        reward::{InstructionId, InstructionKind},
+    },
 };
 
 /// The text is not a cursor of this list.
@@ -102,10 +105,10 @@ impl WorkCursor {
         self.0
     }
 
-    /// The position as text; `None` when the item at this position is not a referral.
+    /// The position as text; `None` when the item at this position is neither a referral nor a reversal.
     pub fn to_text(&self) -> Option<String> {
-        let (due_at, referee) = keys::work_key_parts(&self.0)?;
-        Some(format!("{due_at}#{referee}"))
+        let (due_at, id) = keys::work_key_parts(&self.0)?;
+        Some(format!("{due_at}#{id}"))
     }
 
     /// Parses the text of a position in this partition.
@@ -113,8 +116,14 @@ impl WorkCursor {
     /// # Errors
     /// Returns an error when the text is not such a position.
     pub fn from_text(partition: WorkPartition, text: &str) -> Result<Self, InvalidCursor> {
-        let (due_at, referee) = keys::referred_at_parts(text).ok_or(InvalidCursor)?;
-        Ok(Self(keys::work_key(partition.key(), due_at, &referee)))
+        let (due_at, id) = text.split_once('#').ok_or(InvalidCursor)?;
+        let due_at = Timestamp::try_from(due_at.to_owned()).map_err(|_| InvalidCursor)?;
+        let reversal = InstructionId::try_from(id.to_owned()).ok().filter(|id| id.kind != InstructionKind::Grant);
+        let key = match reversal {
+            Some(reversal) => Key::reversal(&reversal),
+            None => Key::referral(&id.parse().map_err(|_| InvalidCursor)?),
+        };
+        Ok(Self(keys::work_key(partition.key(), due_at, &key)))
     }
 }
 
@@ -140,10 +149,12 @@ mod tests {
         assert_eq!((partition.lane(), partition.key().as_str()), (Lane::Due, "due#3"));
         assert_eq!(WorkPartition::nth(&[Lane::Attention, Lane::Due], 20), None);
         assert_eq!(WorkPartition::all(Lane::Due)[3], partition);
-        let text = "1970-01-01T00:00:00.000Z#bob|x";
-        let cursor = WorkCursor::from_text(partition, text).unwrap();
-        assert_eq!(cursor.to_text().as_deref(), Some(text));
-        for text in ["", "#", "x", "x#bob", "1970-01-01T00:00:00.000Z#bob#carol"] {
+        for text in ["1970-01-01T00:00:00.000Z#bob|x", "1970-01-01T00:00:00.000Z#bob:referee:reversal"] {
+            let cursor = WorkCursor::from_text(partition, text).unwrap();
+            assert_eq!(cursor.to_text().as_deref(), Some(text));
+        }
+        let grant = "1970-01-01T00:00:00.000Z#bob:referee";
+        for text in ["", "#", "x", "x#bob", "1970-01-01T00:00:00.000Z#bob#carol", grant] {
             assert_eq!(WorkCursor::from_text(partition, text), Err(InvalidCursor), "{text}");
         }
     }

@@ -6,6 +6,7 @@
 //! | code owner | `USER#<id>` | `CODE#<program>` |
 //! | account | `USER#<id>` | `ACCOUNT` |
 //! | referral | `REFEREE#<id>` | `REFERRAL` |
+//! | reversal | `REFEREE#<id>` | `REVERSAL#<reversal id>` |
 //! | order | `ORDER#<id>` | `ORDER` |
 //!
 //! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one live
@@ -24,7 +25,7 @@ use crate::{
         id::{self, OrderId, ProgramId, UserId},
         time::Timestamp,
     },
-    referral::Lane,
+    referral::{Lane, reward::InstructionId},
 };
 
 /// An item, or a part of one.
@@ -76,6 +77,16 @@ pub const REFUND: &str = "refund#";
 pub const REFUND_FAILED: &str = "refund_failed#";
 /// The prefix of an order's disputes.
 pub const DISPUTE: &str = "dispute#";
+/// When a subsystem accepted a reversal.
+pub const DELIVERED_AT: &str = "delivered_at";
+/// When a subsystem refused a reversal permanently.
+pub const FAILED_AT: &str = "failed_at";
+/// The subsystem's refusal.
+pub const FAILURE: &str = "failure";
+/// How often an operator sent a reversal again.
+pub const RESENT: &str = "resent";
+/// When a reversal was closed without a call.
+pub const CLOSED_AT: &str = "closed_at";
 /// The devices of an account, a set.
 pub const DEVICES: &str = "devices";
 
@@ -84,6 +95,7 @@ pub const WORK_SHARDS: u32 = 10;
 
 const REFERRAL_SK: &str = "REFERRAL";
 const ORDER_SK: &str = "ORDER";
+const REVERSAL_SK: &str = "REVERSAL#";
 
 /// Whether an attribute of an order is an adjustment.
 pub(super) fn is_adjustment(name: &str) -> bool {
@@ -122,6 +134,11 @@ impl Key {
         Self::new(format!("REFEREE#{referee}"), REFERRAL_SK)
     }
 
+    /// The key of a reversal.
+    pub fn reversal(id: &InstructionId) -> Self {
+        Self::new(format!("REFEREE#{}", id.referee), format!("{REVERSAL_SK}{id}"))
+    }
+
     /// The key of an order.
     pub fn order(order: &OrderId) -> Self {
         Self::new(format!("ORDER#{order}"), ORDER_SK)
@@ -150,6 +167,7 @@ impl Key {
             "CODE" => ItemKind::Code,
             ORDER_SK => ItemKind::Order,
             sk if sk.starts_with("CODE#") => ItemKind::CodeOwner,
+            sk if sk.starts_with(REVERSAL_SK) => ItemKind::Reversal,
             _ => ItemKind::Other,
         }
     }
@@ -169,6 +187,7 @@ pub(super) enum ItemKind {
     Code,
     CodeOwner,
     Order,
+    Reversal,
     Other,
 }
 
@@ -185,6 +204,11 @@ pub(super) fn is_referral_item(item: &Item) -> bool {
 /// Whether the keys of a stream record are those of a referral.
 pub(super) fn is_referral_key(keys: &serde_dynamo::Item) -> bool {
     matches!(keys.inner().get(SK), Some(serde_dynamo::AttributeValue::S(sk)) if sk == REFERRAL_SK)
+}
+
+/// Whether the keys of a stream record are those of a reversal.
+pub(super) fn is_reversal_key(keys: &serde_dynamo::Item) -> bool {
+    matches!(keys.inner().get(SK), Some(serde_dynamo::AttributeValue::S(sk)) if sk.starts_with(REVERSAL_SK))
 }
 
 /// A partition key as a log line may contain it: with a code, or with the referral's stored correlation id, but without
@@ -233,18 +257,20 @@ pub(super) fn is_due_item(item: &Item) -> bool {
     item.get(WORK).and_then(|work| work.as_s().ok()).is_some_and(|work| work.starts_with("due#"))
 }
 
-/// The key of a referral in the index `work`.
-pub(super) fn work_key(partition: String, due_at: Timestamp, referee: &UserId) -> Item {
-    let mut key = Key::referral(referee).attributes();
+/// The key of a referral or a reversal in the index `work`.
+pub(super) fn work_key(partition: String, due_at: Timestamp, item: &Key) -> Item {
+    let mut key = item.attributes();
     key.insert(WORK.to_owned(), text(partition));
     key.insert(DUE_AT.to_owned(), text(due_at.to_string()));
     key
 }
 
-/// The due time and the referee of such a key.
-pub(super) fn work_key_parts(key: &Item) -> Option<(Timestamp, UserId)> {
+/// The due time of such a key, and the referee or the id of the reversal.
+pub(super) fn work_key_parts(key: &Item) -> Option<(Timestamp, String)> {
     let due_at = Timestamp::try_from(key.get(DUE_AT)?.as_s().ok()?.clone()).ok()?;
-    Some((due_at, Key::of(key)?.pk.strip_prefix("REFEREE#")?.parse().ok()?))
+    let Key { pk, sk } = Key::of(key)?;
+    let id = sk.strip_prefix(REVERSAL_SK).or(pk.strip_prefix("REFEREE#"))?;
+    Some((due_at, id.to_owned()))
 }
 
 /// The shard, out of this many, that a user's items belong to.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Store, StoreError, WriteResult, guard,
     items::order::{from_order_item, to_attribute, to_paid},
-    keys::{Item, Key},
+    keys::{CLAIMED_BY, Item, Key, TTL},
 };
 use crate::{
     domain::{
@@ -49,7 +49,10 @@ impl Store {
         let write = guard::claim_order(&Key::order(order), user, to_paid(paid)?);
         let record = match self.send(write, None).await? {
             WriteResult::Written(item) => return Ok(Claimed::Ours(found(order, item)?)),
-            WriteResult::Conflict(item) => found(order, item)?,
+            WriteResult::Conflict(item) => {
+                self.keep(order, item.as_ref()).await?;
+                found(order, item)?
+            }
         };
         match &record.claimed_by {
             Some(found) if found != user || mutant::is(Mutant::OwnClaimNotRecognised) => Ok(Claimed::By(found.clone())),
@@ -72,12 +75,26 @@ impl Store {
         let (name, value) = to_attribute(adjustment)?;
         let write = guard::adjust_order(&Key::order(order), &name, value, now.plus(UNCLAIMED));
         let item = match self.send(write, None).await? {
-            WriteResult::Written(item) => return Ok(Adjusted::Kept(found(order, item)?)),
+            WriteResult::Written(item) => {
+                self.keep(order, item.as_ref()).await?;
+                return Ok(Adjusted::Kept(found(order, item)?));
+            }
             WriteResult::Conflict(item) => item.unwrap_or_default(),
         };
+        self.keep(order, Some(&item)).await?;
         let record = from_order_item(order, &item)?;
         let is_full = !item.contains_key(&name) && record.adjustments.version >= Adjustments::MOST;
         Ok(if is_full { Adjusted::Full } else { Adjusted::Kept(record) })
+    }
+
+    /// Keeps a claimed order that has a time to be deleted. An earlier build claimed orders without this attribute, so their first
+    /// adjustment sets it.
+    async fn keep(&self, order: &OrderId, item: Option<&Item>) -> Result<(), StoreError> {
+        let expires = |item: &Item| item.contains_key(CLAIMED_BY) && item.get(TTL).is_none_or(|ttl| !ttl.is_null());
+        if item.is_some_and(expires) {
+            self.send(guard::keep_order(&Key::order(order)), None).await?;
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,8 @@ use super::{
     },
     keys::{Item, Key, REFERRED_AT},
     retry::Attempts,
-    take,
+    reversals, take, transact,
+    write::Write,
 };
 use crate::{
     domain::{
@@ -144,7 +145,8 @@ impl Store {
         Ok(if is_ours { Attributed::New(found) } else { Attributed::Existing(found) })
     }
 
-    /// Writes the result of a step, if the table still contains the referral on which the decision was based.
+    /// Writes the result of a step, if the table still contains the referral on which the decision was based. Reversals that the step
+    /// decides are written in the same transaction.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -156,13 +158,33 @@ impl Store {
     ) -> Result<WriteResult<Referral>, StoreError> {
         let write = guard::step(&to_referral_item(before)?, &to_referral_item(&after)?, transition);
         let attempts = Attempts::default();
-        let found = match self.send(write, Some(&attempts)).await? {
-            WriteResult::Written(_) => return Ok(WriteResult::Written(after)),
+        let found = match self.send_step(write, reversals::writes_of_step(before, &after)?, &attempts).await? {
+            WriteResult::Written(()) => return Ok(WriteResult::Written(after)),
             WriteResult::Conflict(found) => self.found(found, before)?,
         };
         // If the answer to our own first attempt was lost, the table contains exactly what we wanted to write.
         let is_ours = attempts.were_many() && (found == after || mutant::is(Mutant::OthersStepTakenForOurs));
         Ok(if is_ours { WriteResult::Written(found) } else { WriteResult::Conflict(found) })
+    }
+
+    /// Sends a step, in one transaction with further writes if there are any. A conflict returns the referral that was found.
+    async fn send_step(
+        &self,
+        step: Write,
+        further: Vec<Write>,
+        attempts: &Attempts,
+    ) -> Result<WriteResult<(), Option<Item>>, StoreError> {
+        if further.is_empty() {
+            return Ok(match self.send(step, Some(attempts)).await? {
+                WriteResult::Written(_) => WriteResult::Written(()),
+                WriteResult::Conflict(found) => WriteResult::Conflict(found),
+            });
+        }
+        let writes = std::iter::once(step).chain(further).collect();
+        Ok(match transact(&self.client, &self.table, writes, Some(attempts)).await? {
+            WriteResult::Written(()) => WriteResult::Written(()),
+            WriteResult::Conflict(mut conflicts) => WriteResult::Conflict(conflicts.take_found(0)),
+        })
     }
 
     /// Decides and writes. On a conflict, decides again from the referral that was found, at most

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
     Store, StoreError, WriteResult, guard,
-    items::{account, code, order, referral::from_referral_item},
+    items::{account, code, order, referral::from_referral_item, reversal::to_reversal_item},
     keys::{self, ADJUSTMENTS, DISPUTE, DUE_AT, Item, ItemKind, Key, PAID, text},
     orders::UNCLAIMED,
     read_batch,
@@ -25,6 +25,8 @@ pub struct Repair {
     /// The item's key, for operators.
     pub address: String,
     writes: Vec<Write>,
+    /// Further items, each of which is written only if the table has none.
+    missing: Vec<Write>,
 }
 
 /// The result for one item.
@@ -85,6 +87,9 @@ impl Store {
         for write in &repair.writes {
             is_written &= matches!(self.send(write.clone(), None).await?, WriteResult::Written(_));
         }
+        for write in &repair.missing {
+            self.send(write.clone(), None).await?;
+        }
         Ok(is_written)
     }
 }
@@ -94,11 +99,21 @@ fn repair(key: &Key, item: &Item, found: Option<&Item>, resume: Timestamp) -> Re
         (ItemKind::Referral, found) => of_referral(item, found, resume),
         (ItemKind::Account, Some(found)) => of_account(key, item, found, resume),
         (ItemKind::Order, Some(found)) => of_order(key, item, found, resume),
+        (ItemKind::Reversal, None) => (Restored::Copied, vec![guard::copy(postponed(item.clone(), resume))]),
         (_, None) => (Restored::Copied, vec![guard::copy(item.clone())]),
         (kind, Some(found)) if is_same(kind, item, found) => (Restored::Kept, Vec::new()),
         (_, Some(_)) => (Restored::Conflicting, Vec::new()),
     };
-    Repair { outcome, address: key.to_string(), writes }
+    let missing = if writes.is_empty() { Vec::new() } else { reversals_of(key, item) };
+    Repair { outcome, address: key.to_string(), writes, missing }
+}
+
+/// The reversals of a restored referral. A backup can contain the referral without them.
+fn reversals_of(key: &Key, item: &Item) -> Vec<Write> {
+    let is_referral = key.kind() == ItemKind::Referral;
+    let referral = is_referral.then(|| from_referral_item(item.clone()).ok()).flatten();
+    let reversals = referral.iter().flat_map(Referral::reversals);
+    reversals.filter_map(|reversal| to_reversal_item(&reversal).ok()).map(guard::copy).collect()
 }
 
 fn of_referral(item: &Item, found: Option<&Item>, resume: Timestamp) -> (Restored, Vec<Write>) {
@@ -198,7 +213,7 @@ fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
             let names = |item: &Item| code::from_owner_item(item.clone()).ok();
             names(item) == names(found)
         }
-        ItemKind::Referral | ItemKind::Account | ItemKind::Order | ItemKind::Other => true,
+        ItemKind::Referral | ItemKind::Account | ItemKind::Order | ItemKind::Reversal | ItemKind::Other => true,
     }
 }
 
@@ -208,7 +223,7 @@ mod tests {
     use crate::{
         domain::{account::AccountFlag, code::OwnedCode},
         referral::{State, machine::Command, reward::Side},
-        sample::{applied, at, converted, grant, pending, rewarded},
+        sample::{applied, at, cancelled, converted, grant, pending, rewarded},
         store::items::referral::to_referral_item,
     };
 
@@ -235,6 +250,20 @@ mod tests {
         assert_eq!(repaired.outcome, Restored::Repaired);
         assert_eq!(repaired.writes, [guard::replace(&older, item(&delivered))]);
         assert_eq!(repaired.writes[0].condition(), Some("#rev = :rev"));
+    }
+
+    /// A backup is not consistent across items.
+    #[test]
+    fn a_restored_referral_brings_the_reversals_that_it_misses() {
+        let reversed = applied(rewarded().decide(&Command::Adjust(&cancelled("o-1"), None), at(50)));
+        let expected: Vec<_> =
+            reversed.reversals().iter().map(|reversal| guard::copy(to_reversal_item(reversal).unwrap())).collect();
+        assert_eq!(expected.len(), 2);
+        for found in [None, Some(&item(&rewarded()))] {
+            assert_eq!(of(&reversed, found).missing, expected);
+        }
+        assert_eq!(of(&reversed, Some(&item(&reversed))).missing, []);
+        assert_eq!(of(&rewarded(), None).missing, []);
     }
 
     #[test]

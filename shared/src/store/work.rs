@@ -1,4 +1,4 @@
-//! The index of work: referrals with unfinished work.
+//! The index of work: referrals and reversals with unfinished work.
 
 use aws_sdk_dynamodb::types::Select;
 
@@ -6,15 +6,20 @@ use super::{
     Store, StoreError,
     cursor::{WorkCursor, WorkPartition},
     guard,
-    items::referral::from_referral_item,
-    keys::{Item, Key},
+    items::{InvalidItem, referral::from_referral_item, reversal::from_reversal_item},
+    keys::{Item, ItemKind, Key},
 };
-use crate::{domain::time::Timestamp, referral::Referral, runtime::log_outcome::LogOutcome};
+use crate::{
+    domain::time::Timestamp,
+    referral::{Referral, reversal::Reversal},
+    runtime::log_outcome::LogOutcome,
+};
 
 /// A page of one partition of the index of work.
 #[derive(Clone, Debug)]
 pub struct Due {
     pub referrals: Vec<Referral>,
+    pub reversals: Vec<Reversal>,
     /// The number of further items that could not be read. Each is logged and stays in the index.
     pub unreadable: usize,
     /// Where the next page begins.
@@ -22,7 +27,7 @@ pub struct Due {
 }
 
 impl Store {
-    /// Reads up to `limit` referrals of a partition that are due at the time `by` or earlier. Their items are read from
+    /// Reads up to `limit` referrals and reversals of a partition that are due at the time `by` or earlier. Their items are read from
     /// the table, so they are up to date.
     ///
     /// # Errors
@@ -44,12 +49,17 @@ impl Store {
         // due.
         let items = self.get_all(keys).await?;
         let found = items.len();
-        let referrals: Vec<Referral> = items.into_iter().filter_map(readable).collect();
+        let is_reversal = |item: &Item| Key::of(item).is_some_and(|key| key.kind() == ItemKind::Reversal);
+        let (reversals, referrals): (Vec<_>, Vec<_>) = items.into_iter().partition(is_reversal);
+        let reversals: Vec<Reversal> =
+            reversals.into_iter().filter_map(|item| readable(from_reversal_item(item))).collect();
+        let referrals: Vec<Referral> =
+            referrals.into_iter().filter_map(|item| readable(from_referral_item(item))).collect();
         let next = answer.last_evaluated_key.map(WorkCursor::from_key);
-        Ok(Due { unreadable: found - referrals.len(), referrals, next })
+        Ok(Due { unreadable: found - referrals.len() - reversals.len(), referrals, reversals, next })
     }
 
-    /// Counts the referrals in a partition, up to a thousand.
+    /// Counts the referrals and reversals in a partition, up to a thousand.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -61,7 +71,6 @@ impl Store {
 }
 
 /// An item that cannot be read must not block the others. It is logged and stays in the index.
-fn readable(item: Item) -> Option<Referral> {
-    let read = from_referral_item(item);
+fn readable<T>(read: Result<T, InvalidItem>) -> Option<T> {
     read.inspect_err(|problem| tracing::error!(%problem, outcome = LogOutcome::UnreadableItem.as_str())).ok()
 }

@@ -22,7 +22,7 @@ export const worthOf = ({ amount, currency }) =>
 const rewardOf = (reward) => `${reward.side}, ${worthOf(reward)}`;
 
 function summaryOf(detail) {
-  const id = detail.reward_id ?? detail.referee_id ?? detail.user_id ?? "";
+  const id = detail.reversal_id ?? detail.reward_id ?? detail.referee_id ?? detail.user_id ?? "";
   return detail.side ? `${id} (${rewardOf(detail)})` : [id, detail.order_id, detail.void_reason].filter(Boolean).join(", ");
 }
 
@@ -34,11 +34,12 @@ const SOURCES = [
   {
     path: "/_local/deliveries",
     describe: (call) => {
-      sentAt.set(call.reward_id, Date.parse(call.received_at));
+      const id = call.reversal_id ?? call.reward_id;
+      sentAt.set(id, Date.parse(call.received_at));
       return {
         at: call.received_at,
         kind: `${call.type} ${call.reversal ? "reversal" : "delivery"}`,
-        what: `${call.reward_id} (${rewardOf(call.body)}), answered ${call.status}`,
+        what: `${id} (${rewardOf(call.body)}), answered ${call.status}`,
         mark: call.status < 300 ? "call" : "call failed",
       };
     },
@@ -50,7 +51,7 @@ const SOURCES = [
       kind,
       what: summaryOf(detail),
       mark: "event",
-      notBefore: /^reward\.(delivered|failed)$/.test(kind) ? sentAt.get(detail.reward_id) : undefined,
+      notBefore: /\.(delivered|failed)$/.test(kind) ? sentAt.get(detail.reversal_id ?? detail.reward_id) : undefined,
     }),
   },
 ].map((source) => ({ ...source, seen: 0, latest: 0 }));

@@ -33,11 +33,14 @@ impl Oracle {
         }
         let converted: Vec<_> = self.referrals.values().filter(|referral| is_by(referral, order)).cloned().collect();
         for referral in converted {
-            let expected = if self.is_undone(order) { Status::Voided } else { Status::Converted };
+            let is_undone = self.is_undone(order);
+            let expected = if is_undone { Status::Voided } else { Status::Converted };
             let is_open = match referral.state {
                 Phase::Converted { .. } => true,
                 Phase::Voided { reason, .. } => reason.is_of_order(),
-                Phase::Pending | Phase::Rewarded { .. } => false,
+                Phase::Rewarded { .. } => is_undone,
+                // Nothing is granted again.
+                Phase::Pending | Phase::Reversed { .. } => false,
             };
             if is_open && referral.status() != expected {
                 let (referee, status) = (&referral.referee, referral.status());
@@ -59,9 +62,14 @@ impl Oracle {
 
     /// Checks that a referral that was voided because of its order has an order that does not stand.
     pub(super) fn check_void(&mut self, referral: &Referral) {
-        let Phase::Voided { reason, conversion: Some(conversion), .. } = &referral.state else { return };
+        let (Some((_, reason)), Some(conversion)) = (referral.voided(), referral.conversion()) else { return };
         let order = conversion.order.as_str();
-        if reason.is_of_order() && !self.is_undone(order) {
+        let stands = match &referral.state {
+            // It may stand again, but nothing is granted again.
+            Phase::Reversed { .. } => self.has_always_stood(order),
+            _ => !self.is_undone(order),
+        };
+        if reason.is_of_order() && stands {
             self.fail(format!("{}: voided as {reason:?}, but {order} stands", referral.referee));
         }
         let cause = match reason {
@@ -72,6 +80,14 @@ impl Oracle {
         };
         if !self.adjustments_of(order).any(|known| known.event["detail-type"] == cause) {
             self.fail(format!("{}: voided as {reason:?}, which did not happen to {order}", referral.referee));
+        }
+    }
+
+    /// Checks that the order of a rewarded referral stands.
+    pub(super) fn check_reward_stands(&mut self, referral: &Referral) {
+        let (Phase::Rewarded { .. }, Some(conversion)) = (&referral.state, referral.conversion()) else { return };
+        if self.is_undone(conversion.order.as_str()) {
+            self.fail(format!("{}: {} was undone, and nothing was taken back", referral.referee, conversion.order));
         }
     }
 

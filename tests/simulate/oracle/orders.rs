@@ -125,7 +125,7 @@ impl Oracle {
             State::Pending => self.counts(order, referral),
             State::Converted { .. } => !is_known && self.counts(order, referral),
             State::Voided { reason, .. } => reason.is_of_order() && !is_known && self.counts(order, referral),
-            State::Rewarded { .. } => false,
+            State::Rewarded { .. } | State::Reversed { .. } => false,
         }
     }
 

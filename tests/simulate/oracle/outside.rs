@@ -97,21 +97,25 @@ impl Oracle {
         }
     }
 
-    /// Checks a booking: the reward was issued, and its idempotency key never changes.
-    pub(crate) fn booked(&mut self, reward: &str, key: &str) {
-        let (referee, side) = reward.split_once(':').unwrap_or_default();
+    /// Checks a booking: the reward was issued, a reversal takes back what was given, and the idempotency key never changes.
+    pub(crate) fn booked(&mut self, id: &str, amount: i64, key: &str) {
+        let (referee, side) = id.split_once(':').unwrap_or_default();
+        let side = side.strip_suffix(":reversal").unwrap_or(side);
         let is_issued = self.referrals.get(referee).is_some_and(|referral| referral.rewards().is_some());
         if !is_issued || !Side::BOTH.iter().any(|known| side == known.as_str()) {
-            self.fail(format!("{reward} was booked but not issued"));
+            self.fail(format!("{id} was booked but not issued"));
         }
-        if *self.keys.entry(reward.to_owned()).or_insert_with(|| key.to_owned()) != key {
-            self.fail(format!("{reward} was booked under a second key, {key}"));
+        if amount < 0 {
+            self.check_taken_back(id, amount);
+        }
+        if *self.keys.entry(id.to_owned()).or_insert_with(|| key.to_owned()) != key {
+            self.fail(format!("{id} was booked under a second key, {key}"));
         }
     }
 
-    /// Records that a subsystem refused a reward permanently.
-    pub(crate) fn refused(&mut self, reward: &str) {
-        self.refused.insert(reward.to_owned());
+    /// Records that a subsystem refused a reward or a reversal permanently.
+    pub(crate) fn refused(&mut self, id: &str) {
+        self.refused.insert(id.to_owned());
     }
 
     // ----- Faults ----------------------------------------------------------------------------------------------------
@@ -132,6 +136,11 @@ impl Oracle {
             }
             _ => 0,
         };
+    }
+
+    /// Records that an invocation may fail without a fault.
+    pub(crate) fn may_fail(&mut self, invocation: u64) {
+        *self.met.entry(invocation).or_default() += Self::TOO_MANY_FAULTS;
     }
 
     /// Checks a failed invocation: a single transient fault must not make it fail.

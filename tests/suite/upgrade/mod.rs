@@ -28,15 +28,6 @@ async fn post(running: &Running, path: &str) -> u16 {
     running.send(Method::POST, path, None, Value::Null).await.0
 }
 
-async fn event(running: &Running, detail_type: &str, detail: Value) {
-    let entry = json!({
-        "EventBusName": "referrals", "Source": "shop", "DetailType": detail_type, "Detail": detail.to_string(),
-    });
-    let target = Some(("x-amz-target", "AWSEvents.PutEvents"));
-    let (status, body, _) = running.send(Method::POST, "/", target, json!({"Entries": [entry]})).await;
-    assert_eq!((status, &body["FailedEntryCount"]), (200, &json!(0)), "{body}");
-}
-
 /// The counters of the day, of all referrals.
 async fn day(running: &Running) -> Value {
     let answer = running.get(&format!("/admin/programs/default/daily?from={DAY}&to={DAY}")).await;
@@ -106,7 +97,7 @@ async fn work_of_the_previous_version_continues() {
     running.until("the refused rewards are delivered", async || is_delivered("refused").await).await;
 
     // A conversion on hold can still be voided.
-    event(&running, "order.cancelled", json!({"order_id": "o-held", "user_id": "held"})).await;
+    running.publish("order.cancelled", json!({"order_id": "o-held", "user_id": "held"})).await;
     running.until("the hold ends with the order", async || running.statuses("held").await[0] == "voided").await;
     // Version 0.1.0 noted a cancellation before its order.
     running.order("pending", "o-pending").await;

@@ -7,9 +7,13 @@ use referrals::{
     domain::time::Timestamp,
     referral::{
         Lane, Referral, Status,
+        reversal::{Reversal, ReversalStatus},
         reward::{RewardStatus, Side},
     },
-    store::{items::referral::from_referral_item, keys},
+    store::{
+        items::{referral::from_referral_item, reversal::from_reversal_item},
+        keys,
+    },
 };
 use serde_json::Value;
 
@@ -31,11 +35,11 @@ impl World {
     pub(super) async fn audit(&self) {
         assert!(self.wire.is_mended(), "an injected fault never happened: {:?}", self.wire);
         let items = self.items().await;
-        let referrals = referrals(&items);
+        let (referrals, reversals) = (referrals(&items), reversals(&items));
         codes_have_one_owner(&items);
-        self.no_work_is_left(&referrals);
+        self.no_work_is_left(&referrals, &reversals);
         self.counters_equal_a_recount(&referrals).await;
-        self.bookings_match_rewards(&referrals).await;
+        self.bookings_match_rewards(&referrals, &reversals).await;
         self.events_match_their_schemas(&referrals).await;
         let unprocessed = self.get("/_local/parked").await.with(200);
         let obsolete_dead_letters = self.obsolete_dead_letters(&unprocessed, &referrals);
@@ -68,7 +72,7 @@ impl World {
         assert_eq!(recount::difference(&counted, &recount::recount(referrals)), [""; 0]);
     }
 
-    fn no_work_is_left(&self, referrals: &[Referral]) {
+    fn no_work_is_left(&self, referrals: &[Referral], reversals: &[Reversal]) {
         if self.expected.outstanding {
             return;
         }
@@ -76,17 +80,22 @@ impl World {
         for referral in referrals {
             let is_late = referral.status() == Status::Converted && referral.work().is_some_and(|work| work.at <= now);
             assert!(!is_late, "due but not issued: {referral:?}");
-            assert_eq!(referral.undelivered().count(), 0, "undelivered at the end: {referral:?}");
+            assert_eq!(referral.undelivered(), [], "undelivered at the end: {referral:?}");
+        }
+        for reversal in reversals {
+            assert_ne!(reversal.status(), ReversalStatus::Issued, "undelivered at the end: {reversal:?}");
         }
     }
 
-    /// Checks bookings by key: exactly the delivered rewards, with the contents of the table, regardless of the number
-    /// of calls.
-    async fn bookings_match_rewards(&self, referrals: &[Referral]) {
+    /// Checks bookings by key: exactly the delivered rewards and reversals, with the contents of the table, regardless of the
+    /// number of calls. Each reversal takes back what was given before.
+    async fn bookings_match_rewards(&self, referrals: &[Referral], reversals: &[Reversal]) {
         let mut booked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let own = self.stand_ins.iter().flat_map(StandIn::deliveries);
         for delivery in self.deliveries().await.into_iter().chain(own) {
-            let id = delivery["reward_id"].as_str().unwrap();
+            let id = delivery["headers"]["idempotency-key"].as_str().unwrap();
+            let named = if delivery["body"]["reversal_id"].is_null() { "reward_id" } else { "reversal_id" };
+            assert_eq!(delivery["body"][named], id, "{delivery}");
             assert_eq!(delivery["headers"]["idempotency-key"], id, "{delivery}");
             assert_eq!(delivery["headers"]["webhook-id"], id, "{delivery}");
             if delivery["status"] == 200 {
@@ -95,6 +104,22 @@ impl World {
                     body.remove("issued_at");
                 }
                 booked.entry(id.to_owned()).or_default().insert(body.to_string());
+            }
+        }
+        for reversal in reversals {
+            let (id, reward) = (reversal.id.to_string(), reversal.reward_id().to_string());
+            let bodies = booked.remove(&id).unwrap_or_default();
+            let is_delivered = reversal.status() == ReversalStatus::Delivered;
+            assert!(bodies.len() <= 1, "one reversal with different bodies: {bodies:?}");
+            assert!(!is_delivered || !bodies.is_empty(), "delivered without a call: {reversal:?}");
+            assert!(bodies.is_empty() || booked.contains_key(&reward), "taken back, but never given: {reversal:?}");
+            let is_closed = reversal.status() == ReversalStatus::Closed;
+            assert!(!is_closed || !booked.contains_key(&reward), "given, and not taken back: {reversal:?}");
+            for body in bodies.iter().map(|body| serde_json::from_str::<Value>(body).unwrap()) {
+                assert_eq!(
+                    (&body["reverses"], &body["amount"]),
+                    (&reward.as_str().into(), &u64::from(reversal.benefit.amount()).into())
+                );
             }
         }
         for referral in referrals {
@@ -106,7 +131,7 @@ impl World {
                     continue;
                 };
                 let Some(bodies) = bodies else {
-                    assert_ne!(reward.status(), RewardStatus::Delivered, "delivered without a call: {referral:?}");
+                    assert_eq!(reward.delivery.delivered_at, None, "delivered without a call: {referral:?}");
                     continue;
                 };
                 assert_eq!(bodies.len(), 1, "one reward with different bodies: {bodies:?}");
@@ -154,7 +179,7 @@ impl World {
 /// The ids of this referral's delivered rewards.
 fn delivered(referral: &Referral) -> impl Iterator<Item = String> {
     let rewards = referral.rewards().into_iter();
-    let of_both = rewards.flat_map(|rewards| Side::BOTH.map(|side| (side, rewards.of(side).status())));
+    let of_both = rewards.flat_map(|rewards| Side::BOTH.map(|side| (side, rewards.of(side).delivery.status())));
     of_both
         .filter(|(_, status)| *status == RewardStatus::Delivered)
         .map(|(side, _)| referral.reward_id(side).to_string())
@@ -175,9 +200,30 @@ fn referrals(items: &[keys::Item]) -> Vec<Referral> {
                     assert_eq!(raw["due_at"], work.at.to_string(), "{raw:#}");
                 }
             }
-            assert_eq!(raw["status"] == "rewarded", raw.get("rewards").is_some(), "{raw:#}");
+            let is_issued =
+                raw["status"] == "rewarded" || referral.status() == Status::Voided && referral.rewards().is_some();
+            assert_eq!(is_issued, raw.get("rewards").is_some(), "{raw:#}");
             assert_ne!(referral.referee, referral.referrer, "{raw:#}");
             referral
+        })
+        .collect()
+}
+
+/// Every reversal in the table. Each must be in the work index exactly if it has outstanding work, and belong to a reward that is
+/// taken back.
+fn reversals(items: &[keys::Item]) -> Vec<Reversal> {
+    let of_reversals = items.iter().filter(|item| plain(item)["sk"].as_str().unwrap().starts_with("REVERSAL#"));
+    of_reversals
+        .map(|item| {
+            let (reversal, raw) = (from_reversal_item(item.clone()).unwrap(), plain(item));
+            let lane = match reversal.status() {
+                ReversalStatus::Issued => Some("due"),
+                ReversalStatus::Failed => Some("parked"),
+                ReversalStatus::Delivered | ReversalStatus::Closed => None,
+            };
+            assert_eq!(raw["work"].as_str().map(|work| work.split_once('#').unwrap().0), lane, "{raw:#}");
+            assert_eq!(raw["due_at"].is_string(), lane.is_some(), "{raw:#}");
+            reversal
         })
         .collect()
 }

@@ -131,8 +131,12 @@ impl Running {
 
     pub(crate) async fn order(&self, user: &str, order: &str) {
         let detail = json!({"order_id": order, "user_id": user, "amount": 4200, "currency": "USD"});
+        self.publish("order.completed", detail).await;
+    }
+
+    pub(crate) async fn publish(&self, detail_type: &str, detail: Value) {
         let entry = json!({
-            "EventBusName": "referrals", "Source": "shop", "DetailType": "order.completed", "Detail": detail.to_string(),
+            "EventBusName": "referrals", "Source": "shop", "DetailType": detail_type, "Detail": detail.to_string(),
         });
         let target = Some(("x-amz-target", "AWSEvents.PutEvents"));
         let (status, body, _) = self.send(Method::POST, "/", target, json!({"Entries": [entry]})).await;

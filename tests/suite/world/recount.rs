@@ -40,6 +40,11 @@ fn count(tally: &mut Tally, referral: &Referral) {
             happened.push((rewards.issued_at, "rewarded".to_owned()));
             Some((conversion, true))
         }
+        State::Reversed { at, reason, conversion, rewards, .. } => {
+            happened.push((rewards.issued_at, "rewarded".to_owned()));
+            happened.push((*at, format!("voided.{}", reason.as_str())));
+            Some((conversion, false))
+        }
         State::Voided { at, reason, conversion, .. } => {
             let reason = serde_json::to_value(reason).unwrap();
             happened.push((*at, format!("voided.{}", reason.as_str().unwrap())));
@@ -76,14 +81,14 @@ fn count(tally: &mut Tally, referral: &Referral) {
     let Some(rewards) = referral.rewards() else { return };
     for side in Side::BOTH {
         let reward = rewards.of(side);
-        let stages = match reward.status() {
-            RewardStatus::Issued => vec![("issued", rewards.issued_at)],
-            RewardStatus::Delivered => {
-                vec![("issued", rewards.issued_at), ("delivered", reward.delivery.delivered_at.unwrap())]
-            }
-            RewardStatus::Failed => vec![("issued", rewards.issued_at), ("failed", reward.delivery.failed_at.unwrap())],
-        };
-        if reward.status() != RewardStatus::Delivered {
+        let delivery = &reward.delivery;
+        let mut stages = vec![("issued", rewards.issued_at)];
+        stages.extend(delivery.delivered_at.map(|at| ("delivered", at)));
+        stages.extend(delivery.failed_at.filter(|_| delivery.delivered_at.is_none()).map(|at| ("failed", at)));
+        if reward.status() == RewardStatus::Reversed {
+            stages.extend(referral.voided().map(|(at, _)| ("reversed", at)));
+        }
+        if !matches!(reward.status(), RewardStatus::Delivered | RewardStatus::Reversed) {
             worth(format!("owed {program}"), stages.last().unwrap().0, &reward.benefit);
         }
         for (stage, at) in stages {

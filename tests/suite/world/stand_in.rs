@@ -275,10 +275,11 @@ impl Reply {
     }
 }
 
-/// The idempotency key, if the call is correctly signed and all its headers name the same reward.
+/// The idempotency key, if the call is correctly signed and all its headers name the same reward or reversal.
 fn key(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     Webhook::new(SECRET).unwrap().verify(body, headers).ok()?;
-    let id = serde_json::from_slice::<Value>(body).ok()?["reward_id"].as_str()?.to_owned();
+    let body = serde_json::from_slice::<Value>(body).ok()?;
+    let id = body["reversal_id"].as_str().or(body["reward_id"].as_str())?.to_owned();
     ["idempotency-key", "webhook-id"].iter().all(|name| headers.get(*name).is_some_and(|key| *key == id)).then_some(id)
 }
 

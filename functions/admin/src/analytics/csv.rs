@@ -66,7 +66,7 @@ impl Csv {
 }
 
 /// The stages of rewards that are counted by day and by referrer.
-const STAGES: [Stage; 3] = [Stage::Issued, Stage::Delivered, Stage::Failed];
+const STAGES: [Stage; 4] = [Stage::Issued, Stage::Delivered, Stage::Failed, Stage::Reversed];
 
 /// The columns of voids and rewards. They depend on the configuration and not on the rows, because pages and days must have
 /// the same columns: one column per void reason, and per stage two for each configured kind of rewards and one that counts

@@ -112,6 +112,8 @@ pub(crate) struct RewardsView {
     delivered: Sum,
     /// Refused permanently, and not delivered since.
     failed: Sum,
+    /// Taken back, whether or not it had been delivered.
+    reversed: Sum,
 }
 
 /// Sums of rewards by kind and stage.
@@ -144,6 +146,7 @@ pub(crate) fn rewards(counters: &Counters) -> Vec<RewardsView> {
         issued: at(Stage::Issued),
         delivered: at(Stage::Delivered),
         failed: at(Stage::Failed),
+        reversed: at(Stage::Reversed),
     })
 }
 

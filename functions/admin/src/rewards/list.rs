@@ -1,7 +1,5 @@
 //! Lists undelivered rewards: still being delivered, or permanently refused.
 
-use std::str::FromStr;
-
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use referrals::{
     domain::{id::UserId, money::Currency, time::Timestamp},
@@ -17,49 +15,12 @@ use referrals::{
     runtime::Call,
     view::RewardView,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::cursor::{Lanes, WalkCursor};
-use crate::App;
-
-/// The status of the rewards to list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Undelivered {
-    /// Not delivered yet. The sweep sends them again automatically.
-    Issued,
-    /// Permanently refused. They need an operator.
-    #[default]
-    Failed,
-}
-
-impl FromStr for Undelivered {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "issued" => Ok(Self::Issued),
-            "failed" => Ok(Self::Failed),
-            _ => Err("expected issued or failed"),
-        }
-    }
-}
-
-impl Undelivered {
-    pub(crate) fn lanes(self) -> Lanes {
-        match self {
-            Self::Issued => Lanes::Due,
-            Self::Failed => Lanes::AttentionAndDue,
-        }
-    }
-
-    fn status(self) -> RewardStatus {
-        match self {
-            Self::Issued => RewardStatus::Issued,
-            Self::Failed => RewardStatus::Failed,
-        }
-    }
-}
+use crate::{
+    App,
+    walk::{Found, Undelivered, WalkCursor, collect},
+};
 
 /// Selects undelivered rewards.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +40,11 @@ impl Selection {
             let Some(rewards) = referral.rewards() else { return false };
             let reward = rewards.of(id.side);
             let at = reward.delivery.failed_at.unwrap_or(rewards.issued_at);
-            reward.status() == self.status.status()
+            let status = match self.status {
+                Undelivered::Issued => RewardStatus::Issued,
+                Undelivered::Failed => RewardStatus::Failed,
+            };
+            reward.status() == status
                 && self.r#type.is_none_or(|r#type| reward.benefit.kind() == r#type)
                 && self.since.is_none_or(|since| at >= since)
                 && at <= self.until
@@ -124,13 +89,10 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     let query = request::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
     let start = query.cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
 
-    let (mut found, mut next) = (Vec::new(), Some(start.unwrap_or_else(|| WalkCursor::start(lanes, call.now))));
-    while let Some(place) = next.take_if(|_| found.len() < query.limit as usize && !call.deadline.is_near()) {
-        let left = query.limit - u32::try_from(found.len()).unwrap_or(query.limit);
-        let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;
-        found.extend(page.into_iter().filter(|referral| selection.of(referral).next().is_some()));
-        next = rest;
-    }
+    let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
+    let is_selected = |referral: &Referral| selection.of(referral).next().is_some();
+    let select = |page: Found| page.referrals.into_iter().filter(is_selected).collect();
+    let (found, next) = collect(app, call, start, query.limit, select).await?;
     let items = found.iter().flat_map(|referral| selection.of(referral).filter_map(|id| RewardItem::of(referral, &id)));
     Ok(json(StatusCode::OK, &PageView::new(items.collect(), next.map(|place| place.to_text()))))
 }

@@ -1,6 +1,5 @@
 //! Undelivered rewards for operators: list them, and send them again.
 
-mod cursor;
 mod list;
 mod resend;
 

@@ -5,80 +5,64 @@ use std::time::Duration;
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
     domain::time::Timestamp,
-    lambda::http::{
-        problem::Problem,
-        request::{self, Cursor},
-        response::json,
-    },
+    lambda::http::{problem::Problem, response::json},
     lifecycle::announce::reannouncement,
     referral::{
         Referral,
         machine::Command,
-        reward::{InstructionId, RewardType},
+        reward::{InstructionId, InstructionKind},
     },
     runtime::{Call, log_outcome::LogOutcome},
     store::Outcome,
 };
-use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{
-    cursor::WalkCursor,
-    list::{RewardItem, Selection, Undelivered},
-};
+use super::list::{RewardItem, Selection};
 use crate::{
     App,
-    number::within,
-    problem::{already_delivered, reward_not_found},
+    problem::{already_delivered, reward_not_found, reward_reversed},
+    walk::{ResendRequest, Resent, Undelivered},
 };
 
 /// `POST /admin/rewards/{reward_id}/resend`: sends one reward again.
 pub(crate) async fn one(app: &App, reward: &str, call: &Call) -> Result<Response<Body>, Problem> {
-    let id = InstructionId::try_from(reward.to_owned());
+    let id = InstructionId::try_from(reward.to_owned()).ok().filter(|id| id.kind == InstructionKind::Grant);
     let id =
-        id.map_err(|_| Problem::invalid("reward_id: expected a referee's id, a colon, and referrer or referee"))?;
+        id.ok_or_else(|| Problem::invalid("reward_id: expected a referee's id, a colon, and referrer or referee"))?;
     let found = app.store.referral(&id.referee).await?.filter(|referral| referral.rewards().is_some());
     let referral = found.ok_or_else(reward_not_found)?;
     match resend(app, referral, &id, call).await? {
-        Some(referral) => Ok(json(StatusCode::ACCEPTED, &RewardItem::of(&referral, &id))),
-        None => Err(already_delivered()),
+        Resend::Sent(referral) => Ok(json(StatusCode::ACCEPTED, &RewardItem::of(&referral, &id))),
+        Resend::Delivered => Err(already_delivered()),
+        Resend::Reversed => Err(reward_reversed()),
     }
 }
 
-/// Marks an instruction as undelivered and publishes its event again. Returns `None` when it has been delivered meanwhile.
+/// The result of sending a reward again.
+enum Resend {
+    Sent(Box<Referral>),
+    /// It has been delivered meanwhile.
+    Delivered,
+    /// It has been taken back meanwhile.
+    Reversed,
+}
+
+/// Marks a reward as undelivered and publishes its event again.
 ///
 /// The write comes first. If the bus fails, the sweep publishes the event after the grace period.
-async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) -> Result<Option<Referral>, Problem> {
+async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) -> Result<Resend, Problem> {
     let command = Command::Resend(id, call.now.plus(app.grace));
     let resent = match app.store.apply(referral, |found| found.decide(&command, call.now)).await? {
         Outcome::Applied(resent, _) => resent,
-        Outcome::AlreadyDone(_) => return Ok(None),
+        Outcome::AlreadyDone(_) => return Ok(Resend::Delivered),
+        Outcome::Refused(_, found) if found.rewards().is_some() => return Ok(Resend::Reversed),
         Outcome::Refused(..) => return Err(reward_not_found()),
     };
     let events: Vec<_> = reannouncement(&resent, id).into_iter().collect();
     app.bus.publish(&events).await.map_err(Problem::unavailable)?;
     let (correlation_id, side) = (resent.correlation_id(), id.side.as_str());
     tracing::info!(outcome = LogOutcome::RewardResent.as_str(), correlation_id, side);
-    Ok(Some(resent))
-}
-
-/// The body of `POST /admin/rewards/resend`.
-#[derive(Debug, Deserialize)]
-struct ResendBody {
-    r#type: RewardType,
-    since: Timestamp,
-    status: Option<Undelivered>,
-    limit: Option<f64>,
-    per_second: Option<f64>,
-    cursor: Option<String>,
-}
-
-/// The answer of `POST /admin/rewards/resend`.
-#[derive(Serialize)]
-struct Resent {
-    /// The number of rewards that were sent again.
-    resent: u32,
-    next_cursor: Option<String>,
+    Ok(Resend::Sent(Box::new(resent)))
 }
 
 /// `POST /admin/rewards/resend`: sends again all rewards of a type that were issued (or refused) since a given time, at most
@@ -86,17 +70,10 @@ struct Resent {
 /// has a cursor if more referrals are left.
 pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     const PAGE: u32 = 100;
-    let body: ResendBody = request::json(body)?;
-    let (limit, per_second) =
-        (within("limit", body.limit, 100, 1000)?, within("per_second", body.per_second, 10, 100)?);
-    let status = body.status.unwrap_or_default();
-    let lanes = status.lanes();
-    let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
-    let cursor = body.cursor.map(|text| request::cursor(&text, is_place)).transpose()?;
-    let start = cursor.as_ref().map(Cursor::place).and_then(|place| WalkCursor::from_text(place, lanes));
-    let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
+    let request = ResendRequest::read(body, Undelivered::lanes, call)?;
+    let ResendRequest { status, r#type, since, start, limit, per_second } = request;
     // Without this limit, a reward that is refused again during the scan would be found and sent again without end.
-    let selection = Selection { status, r#type: Some(body.r#type), since: Some(body.since), until: start.began_at };
+    let selection = Selection { status, r#type: Some(r#type), since: Some(since), until: start.began_at };
 
     let mut pace = interval(Duration::from_secs(1) / per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,7 +81,7 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
     while let Some(place) = next.take_if(|_| referrals < limit && !call.deadline.is_near()) {
         let (page, rest) = place.walk(&app.store, PAGE.min(limit - referrals), app.horizon(call)).await?;
         next = rest;
-        for mut referral in page {
+        for mut referral in page.referrals {
             let ids: Vec<InstructionId> = selection.of(&referral).collect();
             if ids.is_empty() || was_resent(app, status, &referral, place.began_at, call) {
                 continue;
@@ -119,14 +96,14 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
                 break;
             }
             for id in ids {
-                if let Some(sent) = resend(app, referral.clone(), &id, call).await? {
-                    (referral, resent) = (sent, resent + 1);
+                if let Resend::Sent(sent) = resend(app, referral.clone(), &id, call).await? {
+                    (referral, resent) = (*sent, resent + 1);
                 }
             }
             referrals += 1;
         }
     }
-    Ok(json(StatusCode::OK, &Resent { resent, next_cursor: next.map(|place| Cursor::new(place.to_text()).to_text()) }))
+    Ok(json(StatusCode::OK, &Resent::new(resent, next.map(|place| place.to_text()))))
 }
 
 /// Whether this scan has already sent this referral's rewards again. An undelivered reward stays undelivered when it is

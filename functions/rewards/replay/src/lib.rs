@@ -18,7 +18,7 @@ use referrals::{
     analytics::{Analytics, CountOutcome, Facts},
     aws::bus::{Bus, PublishError},
     lambda::stream::{self, Change, Record},
-    lifecycle::announce::announcements,
+    lifecycle::announce::of_change,
     store::StoreError,
 };
 use serde_json::Value;
@@ -101,12 +101,12 @@ impl Report {
     }
 
     async fn send(&mut self, change: &Change, to: &Destinations) -> Result<(), ReplayError> {
-        let events = announcements(change.before.as_ref(), &change.after);
+        let events = of_change(change);
         if let Some(bus) = &to.bus {
             with_retries(|| bus.publish(&events)).await?;
         }
-        if let Some(analytics) = &to.analytics {
-            let facts = Facts::from(&change.after);
+        if let (Some(analytics), Change::Referral { after, .. }) = (&to.analytics, change) {
+            let facts = Facts::from(after);
             let outcome = with_retries(|| analytics.record(&facts)).await?;
             self.counted += u64::from(outcome == CountOutcome::Counted);
         }
@@ -123,7 +123,7 @@ impl Display for Report {
         for (function, batches) in &self.batches {
             writeln!(formatter, "{function}: {batches} batches")?;
         }
-        writeln!(formatter, "{} changes of referrals, {} files skipped", self.changes, self.skipped)?;
+        writeln!(formatter, "{} changes of referrals and reversals, {} files skipped", self.changes, self.skipped)?;
         for (detail_type, events) in &self.events {
             writeln!(formatter, "{detail_type}: {events} events")?;
         }

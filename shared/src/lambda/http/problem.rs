@@ -31,6 +31,7 @@ pub enum Reason {
     CodeTaken,
     ReferralNotFound,
     RewardNotFound,
+    ReversalNotFound,
     /// There is no dead-letter queue of this name.
     QueueNotFound,
     /// The dashboard has no such file.
@@ -38,6 +39,8 @@ pub enum Reason {
     /// A code cannot be revived while another code of its owner is live.
     OtherCodeLive,
     AlreadyDelivered,
+    /// The reward was taken back.
+    RewardReversed,
     /// The dead-letter queue is already being redriven.
     UnderWay,
     /// The only reason for which a client should repeat the request unchanged.
@@ -46,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
@@ -64,7 +67,9 @@ impl Reason {
         Self::ReferralNotFound,
         Self::Unavailable,
         Self::RewardNotFound,
+        Self::ReversalNotFound,
         Self::AlreadyDelivered,
+        Self::RewardReversed,
         Self::OtherCodeLive,
         Self::QueueNotFound,
         Self::UnderWay,
@@ -87,9 +92,11 @@ impl Reason {
             Self::CodeTaken => "code_taken",
             Self::ReferralNotFound => "referral_not_found",
             Self::RewardNotFound => "reward_not_found",
+            Self::ReversalNotFound => "reversal_not_found",
             Self::QueueNotFound => "queue_not_found",
             Self::FileNotFound => "file_not_found",
             Self::AlreadyDelivered => "already_delivered",
+            Self::RewardReversed => "reward_reversed",
             Self::OtherCodeLive => "other_code_live",
             Self::UnderWay => "under_way",
             Self::Unavailable => "unavailable",
@@ -104,14 +111,18 @@ impl Reason {
             | Self::CodeNotFound
             | Self::ReferralNotFound
             | Self::RewardNotFound
+            | Self::ReversalNotFound
             | Self::QueueNotFound
             | Self::FileNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::AlreadyReferred | Self::CodeTaken | Self::AlreadyDelivered | Self::OtherCodeLive | Self::UnderWay => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyReferred
+            | Self::CodeTaken
+            | Self::AlreadyDelivered
+            | Self::RewardReversed
+            | Self::OtherCodeLive
+            | Self::UnderWay => StatusCode::CONFLICT,
             Self::CodeExpired => StatusCode::GONE,
             Self::NotNew | Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,7 @@ pub mod account;
 pub mod code;
 pub mod order;
 pub mod referral;
+pub mod reversal;
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -63,6 +63,7 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
     let work = referral.work();
     let voided = match &referral.state {
         State::Voided { at, reason, is_exact, .. } => Some(Voided { at: *at, reason: *reason, is_exact: *is_exact }),
+        State::Reversed { at, reason, .. } => Some(Voided { at: *at, reason: *reason, is_exact: false }),
         State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
     };
     let item = ReferralItem {
@@ -158,11 +159,15 @@ fn read_state(
             let due_at = due_at.unwrap_or(rewards.issued_at);
             Some(State::Rewarded { conversion: conversion?, rewards, due_at })
         }
-        Status::Voided => voided.map(|voided| State::Voided {
-            at: voided.at,
-            reason: voided.reason,
-            is_exact: voided.is_exact,
-            conversion,
-        }),
+        Status::Voided => {
+            let Voided { at, reason, is_exact } = voided?;
+            Some(match rewards {
+                Some(rewards) => {
+                    let due_at = due_at.unwrap_or(at);
+                    State::Reversed { at, reason, conversion: conversion?, rewards, due_at }
+                }
+                None => State::Voided { at, reason, is_exact, conversion },
+            })
+        }
     }
 }

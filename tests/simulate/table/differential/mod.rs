@@ -23,7 +23,7 @@ async fn the_stores_calls_have_the_same_answers_and_the_same_effects() {
             break;
         }
         let twins = Twins::new(&format!("store-{seed}"));
-        store::run(&twins, seed, 250).await;
+        store::run(&twins, seed, 320).await;
         twins.compare_contents();
         for (shape, (answered, refused)) in std::mem::take(&mut *twins.seen.lock().unwrap()) {
             let count = all.entry(shape).or_default();

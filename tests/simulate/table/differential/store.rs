@@ -19,7 +19,7 @@ use referrals::{
     referral::{
         Lane, Referral, State,
         machine::{Command, Decision},
-        reward::Side,
+        reward::{InstructionId, InstructionKind, Side},
     },
     runtime::Env,
     store::{Outcome, Store, WorkCursor, WorkPartition, keys::WORK_SHARDS},
@@ -28,7 +28,7 @@ use referrals::{
 use super::twins::{TABLE, Twins};
 
 /// Shapes that every run must contain: each condition at least once.
-pub(super) const EXPECTED: [&str; 25] = [
+pub(super) const EXPECTED: [&str; 32] = [
     "GetItem",
     "BatchGetItem",
     "PutItem [attribute_not_exists(#pk)]",
@@ -46,7 +46,14 @@ pub(super) const EXPECTED: [&str; 25] = [
     "[(attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)) OR #id < :value|",
     "[#rev = :rev AND #status IN (:pending, :voided)|",
     "[#rev = :rev AND #status IN (:voided)|",
-    "[#rev = :rev AND #status IN (:pending, :converted, :voided)|",
+    "[#rev = :rev AND #status IN (:pending, :converted, :rewarded, :voided)|",
+    "[#rev = :rev AND #status IN (:rewarded, :voided)|",
+    "REMOVE #due_at, #work] Put[] Put[]",
+    "[attribute_exists(#pk) AND attribute_not_exists(#delivered)|SET #delivered = :now REMOVE #work, #due, #closed]",
+    "AND attribute_not_exists(#failed) AND #resent = :resent|SET #failed = :now",
+    "AND #due = :found|SET #closed = :now REMOVE #work, #due]",
+    "[#due = :found AND #work = :work|SET #due = :until]",
+    "AND #resent = :resent|SET #resent = :next",
     "[#rev = :rev AND #status IN (:converted)|",
     "[#rev = :rev AND #status IN (:pending, :converted)|",
     "[#rev = :rev AND #status IN (:rewarded)|",
@@ -135,7 +142,7 @@ impl History {
     }
 
     async fn step(&mut self) {
-        match self.rng.u32(0..20) {
+        match self.rng.u32(0..22) {
             0 | 1 => self.mint().await,
             2 => self.look_up().await,
             14..=16 => self.change_code().await,
@@ -149,6 +156,7 @@ impl History {
                 }
             }
             9 | 19 => self.write_from_a_past_read().await,
+            20 | 21 => self.reversal().await,
             10 => self.standing().await,
             11 => self.facts().await,
             12 => self.work().await,
@@ -259,8 +267,10 @@ impl History {
             State::Pending => Command::Convert(&order, Adjustments::NONE),
             State::Converted { .. } if self.rng.bool() => Command::Issue,
             State::Converted { .. } => Command::Adjust(&record, None),
-            State::Rewarded { .. } => match self.rng.u32(0..6) {
+            State::Rewarded { .. } | State::Reversed { .. } => match self.rng.u32(0..8) {
                 0 => Command::MarkDelivered(&id),
+                6 => Command::MarkCalled(&id),
+                7 => Command::Adjust(&record, None),
                 1..=3 => Command::MarkFailed(&id, "400 no", 0),
                 4 => Command::Claim(until),
                 _ => Command::Resend(&id, until),
@@ -278,6 +288,27 @@ impl History {
         }
     }
 
+    /// Delivers, refuses, closes, claims or resends a reversal, sometimes from a past read.
+    async fn reversal(&mut self) {
+        let reversed = self.read.iter().filter(|read| matches!(read.state, State::Reversed { .. }));
+        let Some(referral) = self.rng.choice(reversed.cloned().collect::<Vec<_>>()) else { return };
+        let grant = referral.reward_id(self.rng.choice(Side::BOTH).unwrap());
+        let id = InstructionId { kind: InstructionKind::FullReversal, ..grant };
+        let Some((_, read)) = self.store.reversal(&id).await.unwrap() else { return };
+        for _ in 0..self.rng.u32(1..3) {
+            let now = self.at();
+            let until = now.plus(Duration::from_secs(3));
+            match self.rng.u32(0..8) {
+                0 => self.store.mark_reversal_delivered(&read, now).await,
+                1 => self.store.close_reversal(&read, now).await,
+                2 => self.store.mark_reversal_failed(&read, "400 no", now).await,
+                3..6 => self.store.claim_reversal(&read, until).await,
+                _ => self.store.resend_reversal(&read, until).await,
+            }
+            .unwrap();
+        }
+    }
+
     /// Writes once, based on a referral that may be outdated or may never have existed.
     async fn write_from_a_past_read(&mut self) {
         let Some(mut before) = self.rng.choice(&self.read).cloned() else { return };
@@ -290,7 +321,7 @@ impl History {
         let event = match before.state {
             State::Pending => Command::Convert(&order, Adjustments::NONE),
             State::Converted { .. } => Command::Issue,
-            State::Rewarded { .. } => Command::MarkDelivered(&id),
+            State::Rewarded { .. } | State::Reversed { .. } => Command::MarkDelivered(&id),
             State::Voided { .. } => Command::Adjust(&record, None),
         };
         let now = self.at();

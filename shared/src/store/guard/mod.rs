@@ -7,10 +7,13 @@
 //! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
 //! | [`claim_order`] | an order converts the referral of one user |
 //! | [`adjust_order`] | each adjustment of an order is kept once, and of a dispute the latest state |
+//! | [`reversals`] | of a reversal's facts, each is set once |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
 //! | [`end_code`], [`disable_code`] | only an existing code's expiry changes, and disabling a code does not prolong it |
 //! | [`name_code`], [`has_ended`] | of a user's codes in a program, at most one is live |
 //! | [`remember_device`] | an account has a limited number of devices |
+
+pub(super) mod reversals;
 
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 
@@ -53,7 +56,7 @@ pub(super) fn create(item: Item, loosened: Mutant) -> Write {
     Write::put(item).when(kept(ABSENT, "#pk", loosened)).name("#pk", PK).returning_found()
 }
 
-/// Writes an item of a restored table if none exists with its key.
+/// Writes an item if none exists with its key: one of a restored table, or a reversal.
 pub(super) fn copy(item: Item) -> Write {
     Write::put(item).when(ABSENT).name("#pk", PK)
 }
@@ -151,6 +154,15 @@ pub(super) fn adjust_order(order: &Key, name: &str, value: AttributeValue, until
         .value(":most", number(Adjustments::MOST.into()))
         .returning_new()
         .returning_found()
+}
+
+/// Keeps a claimed order for good. Adjustments of an order that an earlier build claimed set a time to delete it.
+pub(super) fn keep_order(order: &Key) -> Write {
+    Write::update(order.attributes(), "SET #ttl = :never")
+        .when("attribute_exists(#referee)")
+        .name("#referee", CLAIMED_BY)
+        .name("#ttl", TTL)
+        .value(":never", AttributeValue::Null(true))
 }
 
 /// Raises the number of an order's adjustments, if it is still the one that was read.

@@ -3,7 +3,9 @@
 //!
 //! A later write of the same referral contains the same rewards, but their events are not published again. A repeated
 //! event is identical to the first one, because everything in it comes from the item. `schemas/` describes the detail
-//! of each type.
+//! of each type. [`reversal`] has the events of reversals.
+
+pub mod reversal;
 
 use std::borrow::Cow;
 
@@ -12,10 +14,11 @@ use serde::Serialize;
 use crate::{
     aws::Announcement,
     domain::time::Timestamp,
+    lambda::stream::Change,
     mutant::{self, Mutant},
     referral::{
-        Referral, State, Status,
-        reward::{Delivery, InstructionId, Side},
+        Referral, Rewards, State, Status,
+        reward::{InstructionId, Reward, Side},
     },
     view::{ReferralView, RewardView},
 };
@@ -39,6 +42,14 @@ struct RewardOfReferee<'a> {
     reward: RewardView<'a>,
 }
 
+/// The events for a change in the table.
+pub fn of_change(change: &Change) -> Vec<Announcement> {
+    match change {
+        Change::Referral { before, after } => announcements(before.as_ref(), after),
+        Change::Reversal { before, after } => reversal::announcements(before.as_ref(), after),
+    }
+}
+
 /// The events for the change of a referral from `before` (`None` if it is new) to `after`.
 pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announcement> {
     let mut events = Vec::new();
@@ -48,7 +59,8 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
         |referral: &Referral| (referral.status(), referral.conversion().map_or(0, |conversion| conversion.number));
     let is_next = step(after).0 == Status::Converted && before.map(step) != Some(step(after));
     if before.map(Referral::status) != Some(after.status()) || is_next {
-        events.push(of_referral(&issued));
+        let is_rewarded = after.status() == Status::Rewarded;
+        events.push(of_referral(if is_rewarded { &issued } else { after }));
     }
     let Some(rewards) = after.rewards() else { return events };
     for id in Side::BOTH.map(|side| after.reward_id(side)) {
@@ -69,27 +81,33 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
 /// The referral as it was when its rewards were issued. The first record of a restored item already contains later answers,
 /// but its events have to equal the first ones.
 fn as_issued(referral: &Referral) -> Cow<'_, Referral> {
-    let State::Rewarded { rewards, .. } = &referral.state else { return Cow::Borrowed(referral) };
-    if Side::BOTH.iter().all(|side| rewards.of(*side).delivery == Delivery::default()) {
+    let (conversion, rewards, due_at) = match &referral.state {
+        State::Rewarded { conversion, rewards, due_at } | State::Reversed { conversion, rewards, due_at, .. } => {
+            (conversion, rewards, due_at)
+        }
+        State::Pending | State::Converted { .. } | State::Voided { .. } => return Cow::Borrowed(referral),
+    };
+    let reset = |reward: &Reward| Reward::issued(reward.benefit);
+    if referral.status() == Status::Rewarded
+        && Side::BOTH.iter().all(|side| reset(rewards.of(*side)) == *rewards.of(*side))
+    {
         return Cow::Borrowed(referral);
     }
-    let mut issued = referral.clone();
-    if let State::Rewarded { rewards, .. } = &mut issued.state {
-        rewards.referrer.delivery = Delivery::default();
-        rewards.referee.delivery = Delivery::default();
-    }
-    Cow::Owned(issued)
+    let (referrer, referee) = (reset(&rewards.referrer), reset(&rewards.referee));
+    let rewards = Rewards { referrer, referee, ..rewards.clone() };
+    let state = State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at };
+    Cow::Owned(Referral { state, ..referral.clone() })
 }
 
 /// The instruction events of all undelivered rewards, to be published again.
 pub fn reannouncements(referral: &Referral) -> Vec<Announcement> {
-    referral.undelivered().filter_map(|id| reannouncement(referral, &id)).collect()
+    referral.undelivered().iter().filter_map(|id| reannouncement(referral, id)).collect()
 }
 
 /// The event of this instruction, to be published again.
 pub fn reannouncement(referral: &Referral, id: &InstructionId) -> Option<Announcement> {
     let at = if mutant::is(Mutant::RepetitionRedated) { referral.work()?.at } else { referral.rewards()?.issued_at };
-    of_reward(referral, id, "reward.issued", at)
+    of_reward(&as_issued(referral), id, "reward.issued", at)
 }
 
 fn of_referral(referral: &Referral) -> Announcement {
@@ -97,7 +115,7 @@ fn of_referral(referral: &Referral) -> Announcement {
         State::Pending => ("referral.attributed", referral.created_at),
         State::Converted { conversion, .. } => ("referral.converted", conversion.at),
         State::Rewarded { rewards, .. } => ("referral.rewarded", rewards.issued_at),
-        State::Voided { at, .. } => ("referral.voided", *at),
+        State::Voided { at, .. } | State::Reversed { at, .. } => ("referral.voided", *at),
     };
     let id = event_id(referral.referee.as_str(), detail_type);
     // A referral can convert and be voided again, which needs a new id.
@@ -125,7 +143,9 @@ fn of_reward(
     };
     let event_id =
         if mutant::is(Mutant::EventNamedByRevision) { format!("{event_id}:{}", referral.rev) } else { event_id };
-    let subject = RewardOfReferee { referee_id: referral.referee.as_str(), reward: RewardView::of(referral, id.side)? };
+    // The status of the grant, whether or not the reward is taken back by now.
+    let reward = RewardView { status: delivery.status(), ..RewardView::of(referral, id.side)? };
+    let subject = RewardOfReferee { referee_id: referral.referee.as_str(), reward };
     Some(announcement(detail_type, occurred_at, referral, event_id, subject))
 }
 

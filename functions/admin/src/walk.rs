@@ -1,0 +1,244 @@
+//! Walks through the index of work: the lists of undelivered rewards and reversals. A walk can stop at the end of any page and
+//! continue later.
+
+use std::str::FromStr;
+
+use referrals::{
+    domain::time::Timestamp,
+    lambda::http::{
+        problem::Problem,
+        request::{self, Cursor},
+    },
+    referral::{Lane, Referral, reversal::Reversal, reward::RewardType},
+    runtime::Call,
+    store::{Store, StoreError, WorkCursor, WorkPartition},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{App, number::within};
+
+/// The status of the rewards or reversals to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Undelivered {
+    /// Not delivered yet. The sweep sends them again automatically.
+    Issued,
+    /// Permanently refused. They need an operator.
+    #[default]
+    Failed,
+}
+
+impl FromStr for Undelivered {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "issued" => Ok(Self::Issued),
+            "failed" => Ok(Self::Failed),
+            _ => Err("expected issued or failed"),
+        }
+    }
+}
+
+impl Undelivered {
+    /// The lanes with rewards of this status.
+    pub(crate) fn lanes(self) -> Lanes {
+        match self {
+            Self::Issued => Lanes::Due,
+            Self::Failed => Lanes::AttentionAndDue,
+        }
+    }
+
+    /// The lane with reversals of this status. Unlike a referral with two rewards, a refused reversal has no other work.
+    pub(crate) fn lane(self) -> Lanes {
+        match self {
+            Self::Issued => Lanes::Due,
+            Self::Failed => Lanes::Attention,
+        }
+    }
+}
+
+/// What a walk found on a page.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) referrals: Vec<Referral>,
+    pub(crate) reversals: Vec<Reversal>,
+}
+
+/// A position of a walk, and when the walk began.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct WalkCursor {
+    pub(crate) began_at: Timestamp,
+    lanes: Lanes,
+    /// The number of the partition: first those of the first lane, then those of the second.
+    partition: u32,
+    /// The last referral or reversal that was returned from this partition.
+    after: Option<WorkCursor>,
+}
+
+/// The lanes of a walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lanes {
+    Due,
+    Attention,
+    /// Both lanes, because a referral with a refused reward stays in the lane `Due` while its other reward has no
+    /// answer.
+    AttentionAndDue,
+}
+
+impl Lanes {
+    fn at(self, partition: u32) -> Option<WorkPartition> {
+        let lanes: &[Lane] = match self {
+            Self::Due => &[Lane::Due],
+            Self::Attention => &[Lane::Attention],
+            Self::AttentionAndDue => &[Lane::Attention, Lane::Due],
+        };
+        WorkPartition::nth(lanes, partition)
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::Due => 'd',
+            Self::Attention => 'a',
+            Self::AttentionAndDue => 'p',
+        }
+    }
+}
+
+impl WalkCursor {
+    pub(crate) fn start(lanes: Lanes, now: Timestamp) -> Self {
+        Self { began_at: now, lanes, partition: 0, after: None }
+    }
+
+    /// Returns up to `limit` referrals and reversals, the earliest due time first, and the next position; `None` at the end.
+    ///
+    /// `horizon` is the latest time at which an undelivered reward can be due. Conversions whose hold ends later are
+    /// left out.
+    pub(crate) async fn walk(
+        &self,
+        store: &Store,
+        limit: u32,
+        horizon: Timestamp,
+    ) -> Result<(Found, Option<Self>), StoreError> {
+        let Some(partition) = self.lanes.at(self.partition) else { return Ok((Found::default(), None)) };
+        let by = if partition.lane() == Lane::Due { horizon } else { Timestamp::LAST };
+        let mut page = store.due(partition, by, limit, self.after.clone()).await?;
+        page.referrals.sort_by_key(|referral| referral.work().map(|work| work.at));
+        page.reversals.sort_by_key(|reversal| reversal.delivery.failed_at.unwrap_or(reversal.due_at));
+        let next = match page.next.filter(|next| next.to_text().is_some()) {
+            Some(after) => Self { after: Some(after), ..self.clone() },
+            None => Self { partition: self.partition + 1, after: None, ..self.clone() },
+        };
+        let there_is_more = next.lanes.at(next.partition).is_some();
+        let found = Found { referrals: page.referrals, reversals: page.reversals };
+        Ok((found, there_is_more.then_some(next)))
+    }
+
+    /// The cursor as text. Clients keep it across releases, so its format must not change.
+    pub(crate) fn to_text(&self) -> String {
+        let after = self.after.as_ref().and_then(WorkCursor::to_text).map(|after| format!("#{after}"));
+        format!("{}#{}{}{}", self.began_at, self.lanes.letter(), self.partition, after.unwrap_or_default())
+    }
+
+    /// Reads the cursor of a walk through these lanes; `None` when the text is not one.
+    pub(crate) fn from_text(text: &str, lanes: Lanes) -> Option<Self> {
+        let mut parts = text.splitn(3, '#');
+        let began_at = Timestamp::try_from(parts.next()?.to_owned()).ok()?;
+        let partition = parts.next()?.strip_prefix(lanes.letter())?.parse().ok()?;
+        let in_partition = lanes.at(partition)?;
+        let after = parts.next().map(|after| WorkCursor::from_text(in_partition, after)).transpose().ok()?;
+        Some(Self { began_at, lanes, partition, after })
+    }
+}
+
+/// Collects selected entries until there are `limit` of them, or the walk or the time ends. Returns them and the next position.
+pub(crate) async fn collect<T>(
+    app: &App,
+    call: &Call,
+    start: WalkCursor,
+    limit: u32,
+    select: impl Fn(Found) -> Vec<T>,
+) -> Result<(Vec<T>, Option<WalkCursor>), StoreError> {
+    let (mut found, mut next) = (Vec::new(), Some(start));
+    while let Some(place) = next.take_if(|_| found.len() < limit as usize && !call.deadline.is_near()) {
+        let left = limit - u32::try_from(found.len()).unwrap_or(limit);
+        let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;
+        found.extend(select(page));
+        next = rest;
+    }
+    Ok((found, next))
+}
+
+/// The body of `POST /admin/rewards/resend` and `POST /admin/reversals/resend`.
+#[derive(Debug, Deserialize)]
+struct ResendBody {
+    r#type: RewardType,
+    since: Timestamp,
+    status: Option<Undelivered>,
+    limit: Option<f64>,
+    per_second: Option<f64>,
+    cursor: Option<String>,
+}
+
+/// A request to send all rewards or reversals of a type again.
+pub(crate) struct ResendRequest {
+    pub(crate) status: Undelivered,
+    pub(crate) r#type: RewardType,
+    /// The earliest time of the issue or refusal.
+    pub(crate) since: Timestamp,
+    pub(crate) start: WalkCursor,
+    pub(crate) limit: u32,
+    pub(crate) per_second: u32,
+}
+
+impl ResendRequest {
+    /// Reads the body of the request. `lanes` returns the lanes to walk through.
+    pub(crate) fn read(body: &[u8], lanes: fn(Undelivered) -> Lanes, call: &Call) -> Result<Self, Problem> {
+        let body: ResendBody = request::json(body)?;
+        let (limit, per_second) =
+            (within("limit", body.limit, 100, 1000)?, within("per_second", body.per_second, 10, 100)?);
+        let status = body.status.unwrap_or_default();
+        let lanes = lanes(status);
+        let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
+        let cursor = body.cursor.map(|text| request::cursor(&text, is_place)).transpose()?;
+        let start = cursor.as_ref().map(Cursor::place).and_then(|place| WalkCursor::from_text(place, lanes));
+        let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
+        Ok(Self { status, r#type: body.r#type, since: body.since, start, limit, per_second })
+    }
+}
+
+/// The answer to such a request.
+#[derive(Serialize)]
+pub(crate) struct Resent {
+    /// The number of rewards or reversals that were sent again.
+    resent: u32,
+    next_cursor: Option<String>,
+}
+
+impl Resent {
+    /// `next` is the place of the next walk.
+    pub(crate) fn new(resent: u32, next: Option<String>) -> Self {
+        Self { resent, next_cursor: next.map(|place| Cursor::new(place).to_text()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_keeps_its_text_and_a_forged_one_is_refused() {
+        let now = Timestamp::from_millis(0).unwrap();
+        let start = WalkCursor::start(Lanes::AttentionAndDue, now);
+        let after = WorkCursor::from_text(Lanes::AttentionAndDue.at(13).unwrap(), "1970-01-01T00:00:00.000Z#bob|x");
+        let later = WalkCursor { partition: 13, after: Some(after.unwrap()), ..start.clone() };
+        assert_eq!(later.to_text(), "1970-01-01T00:00:00.000Z#p13#1970-01-01T00:00:00.000Z#bob|x");
+        for cursor in [start, later] {
+            assert_eq!(WalkCursor::from_text(&cursor.to_text(), Lanes::AttentionAndDue), Some(cursor.clone()));
+            assert_eq!(WalkCursor::from_text(&cursor.to_text(), Lanes::Due), None);
+        }
+        for text in ["", "#", "1970-01-01T00:00:00.000Z#p20", "1970-01-01T00:00:00.000Z#p1#x", "x#p0"] {
+            assert_eq!(WalkCursor::from_text(text, Lanes::AttentionAndDue), None, "{text}");
+        }
+    }
+}

@@ -33,7 +33,7 @@
 //! dies at its call.
 //!
 //! **Bounds**: `cargo test` allows two faults. `MODEL_FAULTS=3 cargo test -p tests --test model promises` allows three
-//! and takes about a minute on two cores. Fewer than two faults cannot reach every state that must be reachable.
+//! and takes several minutes on two cores. Fewer than two faults cannot reach every state that must be reachable.
 //! States visited, none of which violates a property:
 //!
 //! | faults | states | steps | longest path |

@@ -476,7 +476,9 @@ fn faults(world: &World, actions: &mut Vec<Action>) {
             }
             (Step::Call, Task::TakeBack(_)) | (Step::MarkReversal | Step::CloseReversal, _) => {}
             (Step::Call, task) => {
-                add(Fault::BookedUnheard(index));
+                if !world.refuses.of(side_of(task)) {
+                    add(Fault::BookedUnheard(index));
+                }
                 if world.booked.of(side_of(task)) == 0 {
                     add(Fault::Refused(index));
                 }

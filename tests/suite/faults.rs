@@ -96,18 +96,19 @@ async fn each_step_is_written_once_despite_transient_faults() {
         assert_eq!(converted["rev"], 2, "{fault:?}: {converted:#}");
         assert!(world.wire().is_mended(), "{fault:?}");
 
-        // Slow subsystems, so that the issue's write is complete before the marks are broken.
+        // Slow subsystems, so that the writes of the issue and of the calls are complete before the marks are broken.
         for kind in ["credit", "coupon"] {
             world.script(kind, json!({"delay_ms": 800})).await;
         }
         tokio::time::sleep(Duration::from_millis(1050)).await;
         world.wire().break_next("UpdateItem", [fault, fault]);
         world.service().sweep_now().await.unwrap();
-        let issued = world.stored(&bob).await;
-        assert_eq!((&issued["status"], &issued["rev"]), (&json!("rewarded"), &json!(3)), "{fault:?}: {issued:#}");
         assert!(world.wire().is_mended(), "{fault:?}");
-
+        // Both calls are recorded before they are made.
         world.until("both are called", async || world.deliveries().await.len() == 2 * (number + 1)).await;
+        let issued = world.stored(&bob).await;
+        assert_eq!((&issued["status"], &issued["rev"]), (&json!("rewarded"), &json!(5)), "{fault:?}: {issued:#}");
+
         world.wire().break_next("UpdateItem", [fault, fault]);
         let delivered = async || {
             let item = world.stored(&bob).await;

@@ -43,17 +43,20 @@ enum Point {
     BeforeReversalAnnounce,
     AfterReversalAnnounce,
     BeforeTakeBack,
+    /// The subsystem has taken both rewards back, but its answer was not received.
+    AfterTakeBack,
     BeforeReversalMark,
     AfterReversalMark,
 }
 
 impl Point {
     /// The points of a reversal.
-    const REVERSAL: [Self; 6] = [
+    const REVERSAL: [Self; 7] = [
         Self::Reversed,
         Self::BeforeReversalAnnounce,
         Self::AfterReversalAnnounce,
         Self::BeforeTakeBack,
+        Self::AfterTakeBack,
         Self::BeforeReversalMark,
         Self::AfterReversalMark,
     ];
@@ -69,14 +72,14 @@ impl Point {
         Self::AfterMark,
     ];
 
-    /// The AWS call that stops at this point; `None` after the call to the subsystem, where the subsystem stops.
+    /// The AWS call that stops at this point; `None` after a call to the subsystem, where the subsystem stops.
     fn halt(self) -> Option<Halt> {
         let (operation, about, is_done) = match self {
             Self::Issued => ("UpdateItem", "issued_at", true),
             Self::BeforeAnnounce => ("PutEvents", "reward.issued", false),
             Self::AfterAnnounce => ("PutEvents", "reward.issued", true),
             Self::BeforeCall => ("GetItem", r#""rewarded""#, true),
-            Self::AfterCall => return None,
+            Self::AfterCall | Self::AfterTakeBack => return None,
             Self::BeforeMark => ("UpdateItem", "delivered_at", false),
             Self::AfterMark => ("UpdateItem", "delivered_at", true),
             Self::Reversed => ("TransactWriteItems", "bob:referrer:reversal", true),
@@ -99,6 +102,7 @@ impl Point {
             | Self::BeforeReversalAnnounce
             | Self::AfterReversalAnnounce
             | Self::BeforeTakeBack
+            | Self::AfterTakeBack
             | Self::BeforeReversalMark
             | Self::AfterReversalMark => None,
         }
@@ -163,13 +167,17 @@ async fn child() {
     std::future::pending().await
 }
 
-/// Kills the service at this point, restarts it with or without the stream, and checks the bookings.
-async fn killed_at(point: Point, stream: bool) {
-    let (data, credit) = (Folder::new(), StandIn::start().await);
+async fn kill(mut running: Running) {
+    running.signal("KILL");
+    assert!(!end(&mut running.child).success());
+}
+
+/// Starts the service, lets bob order, and kills it at this point of his rewards.
+async fn kill_at(point: Point, data: &Folder, credit: &StandIn) {
     if point == Point::AfterCall {
         credit.set_default_reply(Reply::Silence);
     }
-    let mut running = start(&data, &credit, Some(point), true);
+    let running = start(data, credit, Some(point), true);
     running.attribute_bob().await;
     running.order("bob", "o-1").await;
     let is_there = async || match point {
@@ -177,13 +185,17 @@ async fn killed_at(point: Point, stream: bool) {
         _ => running.has_said(REACHED),
     };
     running.until(&format!("it is at {point:?}"), is_there).await;
-    running.signal("KILL");
-    assert!(!end(&mut running.child).success());
-    drop(running);
+    kill(running).await;
+    credit.set_default_reply(Reply::Status(200));
+}
+
+/// Kills the service at this point, restarts it with or without the stream, and checks the bookings.
+async fn killed_at(point: Point, stream: bool) {
+    let (data, credit) = (Folder::new(), StandIn::start().await);
+    kill_at(point, &data, &credit).await;
     let before = credit.calls();
     assert!(point.is_called().is_none_or(|is_called| is_called != before.is_empty()), "{point:?}: {credit:?}");
 
-    credit.set_default_reply(Reply::Status(200));
     let running = start(&data, &credit, None, stream);
     let delivered = json!(["rewarded", "delivered", "delivered"]);
     running.until(&format!("recovery from {point:?}"), async || running.statuses("bob").await == delivered).await;
@@ -215,11 +227,6 @@ async fn after_a_kill_at_any_point_rewards_are_delivered_without_the_stream() {
     join_all(Point::ALL.map(|point| killed_at(point, false))).await;
 }
 
-async fn kill(mut running: Running) {
-    running.signal("KILL");
-    assert!(!end(&mut running.child).success());
-}
-
 /// Waits until bob's order is undone and no reversal is open, and checks the books: each reward that was booked is taken back.
 async fn taken_back(running: &Running, credit: &StandIn, point: Point) {
     let is_done = async || {
@@ -243,19 +250,7 @@ async fn taken_back(running: &Running, credit: &StandIn, point: Point) {
 /// Kills the service at this point of a reward, restarts it with or without the stream, and cancels the order at once.
 async fn cancelled_after(point: Point, stream: bool) {
     let (data, credit) = (Folder::new(), StandIn::start().await);
-    if point == Point::AfterCall {
-        credit.set_default_reply(Reply::Silence);
-    }
-    let running = start(&data, &credit, Some(point), true);
-    running.attribute_bob().await;
-    running.order("bob", "o-1").await;
-    let is_there = async || match point {
-        Point::AfterCall => credit.booked().len() == 2,
-        _ => running.has_said(REACHED),
-    };
-    running.until(&format!("it is at {point:?}"), is_there).await;
-    kill(running).await;
-    credit.set_default_reply(Reply::Status(200));
+    kill_at(point, &data, &credit).await;
     let running = start(&data, &credit, None, stream);
     running.publish("order.cancelled", json!({"order_id": "o-1"})).await;
     taken_back(&running, &credit, point).await;
@@ -270,10 +265,18 @@ async fn taken_back_after(point: Point, stream: bool) {
     let delivered = json!(["rewarded", "delivered", "delivered"]);
     running.until("both are delivered", async || running.statuses("bob").await == delivered).await;
     kill(running).await;
+    if point == Point::AfterTakeBack {
+        credit.set_default_reply(Reply::Silence);
+    }
     let running = start(&data, &credit, Some(point), true);
     running.publish("order.cancelled", json!({"order_id": "o-1"})).await;
-    running.until(&format!("it is at {point:?}"), async || running.has_said(REACHED)).await;
+    let is_there = async || match point {
+        Point::AfterTakeBack => credit.booked().len() == 4,
+        _ => running.has_said(REACHED),
+    };
+    running.until(&format!("it is at {point:?}"), is_there).await;
     kill(running).await;
+    credit.set_default_reply(Reply::Status(200));
     let running = start(&data, &credit, None, stream);
     taken_back(&running, &credit, point).await;
     assert_eq!(credit.booked().len(), 4, "{point:?}");

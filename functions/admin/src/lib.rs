@@ -10,7 +10,7 @@ mod problem;
 mod reversals;
 mod rewards;
 mod route;
-mod walk;
+mod undelivered;
 
 use std::time::Duration;
 

@@ -5,13 +5,9 @@ use referrals::{
     domain::{money::Currency, time::Timestamp},
     lambda::http::{
         problem::Problem,
-        request,
         response::{PageView, json},
     },
-    referral::{
-        reversal::{Reversal, ReversalStatus},
-        reward::RewardType,
-    },
+    referral::reversal::{Reversal, ReversalStatus},
     runtime::Call,
     view::ReversalView,
 };
@@ -19,33 +15,18 @@ use serde::Serialize;
 
 use crate::{
     App,
-    walk::{Found, Undelivered, WalkCursor, collect},
+    undelivered::{Found, ListRequest, Selection, Undelivered, collect},
 };
 
-/// Selects reversals.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Selection {
-    pub(super) status: Undelivered,
-    pub(super) r#type: Option<RewardType>,
-    /// The earliest time of the decision or refusal.
-    pub(super) since: Option<Timestamp>,
-    /// The latest time of the decision or refusal.
-    pub(super) until: Timestamp,
-}
-
-impl Selection {
-    /// Whether this reversal is selected.
-    pub(super) fn contains(self, reversal: &Reversal) -> bool {
-        let at = reversal.delivery.failed_at.unwrap_or(reversal.issued_at);
-        let status = match self.status {
-            Undelivered::Issued => ReversalStatus::Issued,
-            Undelivered::Failed => ReversalStatus::Failed,
-        };
-        reversal.status() == status
-            && self.r#type.is_none_or(|r#type| reversal.benefit.kind() == r#type)
-            && self.since.is_none_or(|since| at >= since)
-            && at <= self.until
-    }
+/// Whether this reversal is selected.
+pub(super) fn is_selected(selection: Selection, reversal: &Reversal) -> bool {
+    let status = match reversal.status() {
+        ReversalStatus::Issued => Some(Undelivered::Issued),
+        ReversalStatus::Failed => Some(Undelivered::Failed),
+        ReversalStatus::Delivered | ReversalStatus::Closed => None,
+    };
+    let at = reversal.delivery.failed_at.unwrap_or(reversal.issued_at);
+    selection.contains(status, reversal.benefit.kind(), at)
 }
 
 /// A reversal in the form that operators see.
@@ -73,17 +54,10 @@ impl<'a> ReversalEntry<'a> {
 
 /// `GET /admin/reversals`: a page of reversals without an answer, or refused ones, the oldest of each index partition first.
 pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
-    let status: Undelivered = request::parameter(request, "status")?.unwrap_or_default();
-    let r#type = request::parameter(request, "type")?;
-    let selection = Selection { status, r#type, since: request::parameter(request, "since")?, until: Timestamp::LAST };
-    // A refused reversal has no other work, unlike a referral with two rewards.
-    let lanes = status.lane();
-    let query = request::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
-    let start = query.cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
-
-    let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
-    let select = |page: Found| page.reversals.into_iter().filter(|reversal| selection.contains(reversal)).collect();
-    let (found, next) = collect(app, call, start, query.limit, select).await?;
+    let ListRequest { selection, start, limit } = ListRequest::read(request, Undelivered::lane, call)?;
+    let is_selected = |reversal: &Reversal| is_selected(selection, reversal);
+    let select = |page: Found| page.reversals.into_iter().filter(is_selected).collect();
+    let (found, next) = collect(app, call, start, limit, select).await?;
     let items: Vec<_> = found.iter().map(ReversalEntry::of).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, next.map(|place| place.to_text()))))
 }

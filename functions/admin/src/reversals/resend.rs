@@ -1,10 +1,7 @@
 //! Sends reversals again with their original keys: one, or all of a type since a given time.
 
-use std::time::Duration;
-
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    domain::time::Timestamp,
     lambda::http::{problem::Problem, response::json},
     lifecycle::announce::reversal::reannouncement,
     referral::{
@@ -14,13 +11,12 @@ use referrals::{
     runtime::{Call, log_outcome::LogOutcome},
     store::ReversalOutcome,
 };
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::list::{ReversalEntry, Selection};
+use super::list::{ReversalEntry, is_selected};
 use crate::{
     App,
     problem::{reversal_done, reversal_not_found},
-    walk::{ResendRequest, Resent, Undelivered},
+    undelivered::{ResendRequest, Resent, Undelivered},
 };
 
 /// `POST /admin/reversals/{reversal_id}/resend`: sends one reversal again.
@@ -51,21 +47,15 @@ async fn resend(app: &App, read: &Reversal, call: &Call) -> Result<Option<Revers
 pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     const PAGE: u32 = 100;
     let request = ResendRequest::read(body, Undelivered::lane, call)?;
-    let ResendRequest { status, r#type, since, start, limit, per_second } = request;
-    // Without this limit, a reversal that is refused again during the scan would be found and sent again without end.
-    let selection = Selection { status, r#type: Some(r#type), since: Some(since), until: start.began_at };
-
-    let mut pace = interval(Duration::from_secs(1) / per_second);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut resent, mut next) = (0, Some(start));
+    let (limit, mut pace) = (request.limit, request.pace());
+    let (mut resent, mut next) = (0, Some(request.start.clone()));
     while let Some(place) = next.take_if(|_| resent < limit && !call.deadline.is_near()) {
         let (page, rest) = place.walk(&app.store, PAGE.min(limit - resent), app.horizon(call)).await?;
         next = rest;
-        let wanted = |reversal: &&Reversal| selection.contains(reversal);
-        for reversal in page.reversals.iter().filter(wanted) {
-            if was_resent(app, status, reversal, place.began_at, call) {
-                continue;
-            }
+        let is_wanted = |reversal: &&Reversal| {
+            is_selected(request.selection, reversal) && !request.was_resent(app, Some(reversal.due_at), call)
+        };
+        for reversal in page.reversals.iter().filter(is_wanted) {
             pace.tick().await;
             if call.deadline.is_near() {
                 // Repeat this page in the next call. It skips the reversals that were already sent again.
@@ -75,12 +65,5 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
             resent += u32::from(resend(app, reversal, call).await?.is_some());
         }
     }
-    Ok(json(StatusCode::OK, &Resent::new(resent, next.map(|place| place.to_text()))))
-}
-
-/// Whether this scan has already sent this reversal again. An undelivered one moves to a later position in the index, where the
-/// scan finds it a second time.
-fn was_resent(app: &App, status: Undelivered, reversal: &Reversal, began_at: Timestamp, call: &Call) -> bool {
-    let of_this_scan = began_at.plus(app.grace)..=call.now.plus(app.grace);
-    status == Undelivered::Issued && of_this_scan.contains(&reversal.due_at)
+    Ok(json(StatusCode::OK, &Resent::new(resent, next.as_ref())))
 }

@@ -5,12 +5,11 @@ use referrals::{
     domain::{id::UserId, money::Currency, time::Timestamp},
     lambda::http::{
         problem::Problem,
-        request,
         response::{PageView, json},
     },
     referral::{
         Referral,
-        reward::{InstructionId, RewardStatus, RewardType, Side},
+        reward::{InstructionId, RewardStatus, Side},
     },
     runtime::Call,
     view::RewardView,
@@ -19,37 +18,22 @@ use serde::Serialize;
 
 use crate::{
     App,
-    walk::{Found, Undelivered, WalkCursor, collect},
+    undelivered::{Found, ListRequest, Selection, Undelivered, collect},
 };
 
-/// Selects undelivered rewards.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Selection {
-    pub(crate) status: Undelivered,
-    pub(crate) r#type: Option<RewardType>,
-    /// The earliest time of the issue or refusal.
-    pub(crate) since: Option<Timestamp>,
-    /// The latest time of the issue or refusal.
-    pub(crate) until: Timestamp,
-}
-
-impl Selection {
-    /// The ids of this referral's selected rewards.
-    pub(crate) fn of(self, referral: &Referral) -> impl Iterator<Item = InstructionId> {
-        Side::BOTH.into_iter().map(|side| referral.reward_id(side)).filter(move |id| {
-            let Some(rewards) = referral.rewards() else { return false };
-            let reward = rewards.of(id.side);
-            let at = reward.delivery.failed_at.unwrap_or(rewards.issued_at);
-            let status = match self.status {
-                Undelivered::Issued => RewardStatus::Issued,
-                Undelivered::Failed => RewardStatus::Failed,
-            };
-            reward.status() == status
-                && self.r#type.is_none_or(|r#type| reward.benefit.kind() == r#type)
-                && self.since.is_none_or(|since| at >= since)
-                && at <= self.until
-        })
-    }
+/// The ids of this referral's selected rewards.
+pub(super) fn selected(selection: Selection, referral: &Referral) -> impl Iterator<Item = InstructionId> {
+    Side::BOTH.into_iter().map(|side| referral.reward_id(side)).filter(move |id| {
+        let Some(rewards) = referral.rewards() else { return false };
+        let reward = rewards.of(id.side);
+        let status = match reward.status() {
+            RewardStatus::Issued => Some(Undelivered::Issued),
+            RewardStatus::Failed => Some(Undelivered::Failed),
+            RewardStatus::Delivered | RewardStatus::Reversed => None,
+        };
+        let at = reward.delivery.failed_at.unwrap_or(rewards.issued_at);
+        selection.contains(status, reward.benefit.kind(), at)
+    })
 }
 
 /// A reward in the form that operators see.
@@ -82,17 +66,11 @@ impl<'a> RewardItem<'a> {
 /// `GET /admin/rewards`: a page of undelivered rewards, the oldest of each index partition first. `limit` counts referrals,
 /// and each can have two rewards.
 pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Response<Body>, Problem> {
-    let status: Undelivered = request::parameter(request, "status")?.unwrap_or_default();
-    let r#type = request::parameter(request, "type")?;
-    let selection = Selection { status, r#type, since: request::parameter(request, "since")?, until: Timestamp::LAST };
-    let lanes = status.lanes();
-    let query = request::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
-    let start = query.cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
-
-    let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
-    let is_selected = |referral: &Referral| selection.of(referral).next().is_some();
+    let ListRequest { selection, start, limit } = ListRequest::read(request, Undelivered::lanes, call)?;
+    let is_selected = |referral: &Referral| selected(selection, referral).next().is_some();
     let select = |page: Found| page.referrals.into_iter().filter(is_selected).collect();
-    let (found, next) = collect(app, call, start, query.limit, select).await?;
-    let items = found.iter().flat_map(|referral| selection.of(referral).filter_map(|id| RewardItem::of(referral, &id)));
-    Ok(json(StatusCode::OK, &PageView::new(items.collect(), next.map(|place| place.to_text()))))
+    let (found, next) = collect(app, call, start, limit, select).await?;
+    let item = |referral| selected(selection, referral).filter_map(|id| RewardItem::of(referral, &id));
+    let items = found.iter().flat_map(item).collect();
+    Ok(json(StatusCode::OK, &PageView::new(items, next.map(|place| place.to_text()))))
 }

@@ -1,10 +1,7 @@
 //! Sends rewards again with their original keys: one reward, or all of a type since a given time.
 
-use std::time::Duration;
-
 use lambda_http::{Body, Response, http::StatusCode};
 use referrals::{
-    domain::time::Timestamp,
     lambda::http::{problem::Problem, response::json},
     lifecycle::announce::reannouncement,
     referral::{
@@ -15,13 +12,12 @@ use referrals::{
     runtime::{Call, log_outcome::LogOutcome},
     store::Outcome,
 };
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::list::{RewardItem, Selection};
+use super::list::{RewardItem, selected};
 use crate::{
     App,
     problem::{already_delivered, reward_not_found, reward_reversed},
-    walk::{ResendRequest, Resent, Undelivered},
+    undelivered::{ResendRequest, Resent, Undelivered},
 };
 
 /// `POST /admin/rewards/{reward_id}/resend`: sends one reward again.
@@ -71,19 +67,14 @@ async fn resend(app: &App, referral: Referral, id: &InstructionId, call: &Call) 
 pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<Body>, Problem> {
     const PAGE: u32 = 100;
     let request = ResendRequest::read(body, Undelivered::lanes, call)?;
-    let ResendRequest { status, r#type, since, start, limit, per_second } = request;
-    // Without this limit, a reward that is refused again during the scan would be found and sent again without end.
-    let selection = Selection { status, r#type: Some(r#type), since: Some(since), until: start.began_at };
-
-    let mut pace = interval(Duration::from_secs(1) / per_second);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut referrals, mut resent, mut next) = (0, 0, Some(start));
+    let (limit, mut pace) = (request.limit, request.pace());
+    let (mut referrals, mut resent, mut next) = (0, 0, Some(request.start.clone()));
     while let Some(place) = next.take_if(|_| referrals < limit && !call.deadline.is_near()) {
         let (page, rest) = place.walk(&app.store, PAGE.min(limit - referrals), app.horizon(call)).await?;
         next = rest;
         for mut referral in page.referrals {
-            let ids: Vec<InstructionId> = selection.of(&referral).collect();
-            if ids.is_empty() || was_resent(app, status, &referral, place.began_at, call) {
+            let ids: Vec<InstructionId> = selected(request.selection, &referral).collect();
+            if ids.is_empty() || request.was_resent(app, referral.work().map(|work| work.at), call) {
                 continue;
             }
             // Wait for all rewards of the referral first, so that a started referral is always completed.
@@ -103,13 +94,5 @@ pub(crate) async fn all(app: &App, body: &[u8], call: &Call) -> Result<Response<
             referrals += 1;
         }
     }
-    Ok(json(StatusCode::OK, &Resent::new(resent, next.map(|place| place.to_text()))))
-}
-
-/// Whether this scan has already sent this referral's rewards again. An undelivered reward stays undelivered when it is
-/// sent again, and moves to a later position in the index, where the scan finds it a second time.
-fn was_resent(app: &App, status: Undelivered, referral: &Referral, began_at: Timestamp, call: &Call) -> bool {
-    let due_at = referral.work().map(|work| work.at);
-    let of_this_scan = began_at.plus(app.grace)..=call.now.plus(app.grace);
-    status == Undelivered::Issued && due_at.is_some_and(|due_at| of_this_scan.contains(&due_at))
+    Ok(json(StatusCode::OK, &Resent::new(resent, next.as_ref())))
 }

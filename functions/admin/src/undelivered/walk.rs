@@ -1,62 +1,13 @@
-//! Walks through the index of work: the lists of undelivered rewards and reversals. A walk can stop at the end of any page and
-//! continue later.
-
-use std::str::FromStr;
+//! Walks through the index of work. A walk can stop at the end of any page and continue later.
 
 use referrals::{
     domain::time::Timestamp,
-    lambda::http::{
-        problem::Problem,
-        request::{self, Cursor},
-    },
-    referral::{Lane, Referral, reversal::Reversal, reward::RewardType},
+    referral::{Lane, Referral, reversal::Reversal},
     runtime::Call,
     store::{Store, StoreError, WorkCursor, WorkPartition},
 };
-use serde::{Deserialize, Serialize};
 
-use crate::{App, number::within};
-
-/// The status of the rewards or reversals to list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Undelivered {
-    /// Not delivered yet. The sweep sends them again automatically.
-    Issued,
-    /// Permanently refused. They need an operator.
-    #[default]
-    Failed,
-}
-
-impl FromStr for Undelivered {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "issued" => Ok(Self::Issued),
-            "failed" => Ok(Self::Failed),
-            _ => Err("expected issued or failed"),
-        }
-    }
-}
-
-impl Undelivered {
-    /// The lanes with rewards of this status.
-    pub(crate) fn lanes(self) -> Lanes {
-        match self {
-            Self::Issued => Lanes::Due,
-            Self::Failed => Lanes::AttentionAndDue,
-        }
-    }
-
-    /// The lane with reversals of this status. Unlike a referral with two rewards, a refused reversal has no other work.
-    pub(crate) fn lane(self) -> Lanes {
-        match self {
-            Self::Issued => Lanes::Due,
-            Self::Failed => Lanes::Attention,
-        }
-    }
-}
+use crate::App;
 
 /// What a walk found on a page.
 #[derive(Default)]
@@ -167,59 +118,6 @@ pub(crate) async fn collect<T>(
         next = rest;
     }
     Ok((found, next))
-}
-
-/// The body of `POST /admin/rewards/resend` and `POST /admin/reversals/resend`.
-#[derive(Debug, Deserialize)]
-struct ResendBody {
-    r#type: RewardType,
-    since: Timestamp,
-    status: Option<Undelivered>,
-    limit: Option<f64>,
-    per_second: Option<f64>,
-    cursor: Option<String>,
-}
-
-/// A request to send all rewards or reversals of a type again.
-pub(crate) struct ResendRequest {
-    pub(crate) status: Undelivered,
-    pub(crate) r#type: RewardType,
-    /// The earliest time of the issue or refusal.
-    pub(crate) since: Timestamp,
-    pub(crate) start: WalkCursor,
-    pub(crate) limit: u32,
-    pub(crate) per_second: u32,
-}
-
-impl ResendRequest {
-    /// Reads the body of the request. `lanes` returns the lanes to walk through.
-    pub(crate) fn read(body: &[u8], lanes: fn(Undelivered) -> Lanes, call: &Call) -> Result<Self, Problem> {
-        let body: ResendBody = request::json(body)?;
-        let (limit, per_second) =
-            (within("limit", body.limit, 100, 1000)?, within("per_second", body.per_second, 10, 100)?);
-        let status = body.status.unwrap_or_default();
-        let lanes = lanes(status);
-        let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
-        let cursor = body.cursor.map(|text| request::cursor(&text, is_place)).transpose()?;
-        let start = cursor.as_ref().map(Cursor::place).and_then(|place| WalkCursor::from_text(place, lanes));
-        let start = start.unwrap_or_else(|| WalkCursor::start(lanes, call.now));
-        Ok(Self { status, r#type: body.r#type, since: body.since, start, limit, per_second })
-    }
-}
-
-/// The answer to such a request.
-#[derive(Serialize)]
-pub(crate) struct Resent {
-    /// The number of rewards or reversals that were sent again.
-    resent: u32,
-    next_cursor: Option<String>,
-}
-
-impl Resent {
-    /// `next` is the place of the next walk.
-    pub(crate) fn new(resent: u32, next: Option<String>) -> Self {
-        Self { resent, next_cursor: next.map(|place| Cursor::new(place).to_text()) }
-    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ LIFE = [
     ("attribution-attribute", ATTRIBUTION, (200, {"referee_id": "bob", "referrer_id": "alice"})),
     ("conversion-customer-signed-up", CONVERSION, DONE),
     ("attribution-referral", ATTRIBUTION, (200, {"referee_id": "bob", "code": "ALICE-2026"})),
+    # An operator voids the referral by mistake, and reopens it.
+    ("admin-void", ADMIN, (200, {"referee_id": "bob", "status": "voided", "void_reason": "operator"})),
+    ("admin-reopen", ADMIN, (200, {"referee_id": "bob", "status": "pending", "void_reason": None})),
     ("conversion-order-completed", CONVERSION, DONE),
     ("conversion-delayed", CONVERSION, BATCH),
     ("conversion-dead-letter", CONVERSION, BATCH),
@@ -49,6 +52,12 @@ LIFE = [
     ("rewards-stream", REWARDS, BATCH),
     ("analytics-stream", ANALYTICS, BATCH),
     ("sweep-schedule", SWEEP, SWEPT),
+    # The order has converted the referral, and nothing is unclear about it, so these change nothing.
+    ("admin-convert", ADMIN, (200, {"status": "rewarded", "order_id": "order-1001", "conversion_event": "order.completed"})),
+    ("admin-approve", ADMIN, (200, {"status": "rewarded", "attention": None})),
+    ("admin-flag", ADMIN, (200, {"user_id": "mallory", "flagged": True, "reason": "A stolen card"})),
+    ("admin-referrals", ADMIN, (200, {"items": [], "next_cursor": None})),
+    ("admin-referral", ADMIN, (200, {"referee_id": "bob", "status": "rewarded", "due_at": None})),
     # Both rewards were refused. One is resent by its id, then all others, which is the second one. There are no dead letters.
     ("admin-undelivered", ADMIN, (200, {"next_cursor": None})),
     ("admin-resend", ADMIN, (202, {"reward_id": "bob:referee", "status": "issued", "failed_at": None})),
@@ -72,6 +81,7 @@ LIFE = [
     ("delivery-queue-reversal", DELIVERY, BATCH),
     ("conversion-payment-disputed", CONVERSION, DONE),
     ("conversion-payment-dispute-won", CONVERSION, DONE),
+    ("attribution-explain", ATTRIBUTION, (200, {"referee_id": "bob"})),
     ("admin-end-code", ADMIN, (200, {"code": "ALICE-2026", "user_id": "alice"})),
 ]
 # A refund during the hold, which fails later.

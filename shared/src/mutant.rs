@@ -214,6 +214,30 @@ mutants! {
     /// The sweep does not announce reversals again.
     SweepForgetsReversals,
 
+    // Operators.
+    /// A refund in another currency is ignored.
+    ForeignRefundIgnored,
+    /// Rewards are issued although an operator has to decide first.
+    UnclearOrderIssued,
+    /// An order that stands again after a reversal is not shown to operators.
+    OrderThatStandsAgainHidden,
+    /// An adjustment beyond the limit leaves no trace.
+    ExcessForgotten,
+    /// An approval does not change the order.
+    ApprovalWithoutOrder,
+    /// A void by an operator does not stop later orders.
+    OperatorVoidRevivable,
+    /// A reopened referral converts by an order that no longer stands.
+    ReopenedWithoutOrder,
+    /// A reopened referral is paid although a fraud rule was broken.
+    ReopenedUnchecked,
+    /// An operator's order is not claimed.
+    OperatorOrderNotClaimed,
+    /// An operator's action is not recorded.
+    AuditEntryForgotten,
+    /// A refused order leaves no note.
+    RefusedOrderNotNoted,
+
     // Early acknowledgement.
     /// An event is acknowledged although its write failed.
     EventAcknowledgedEarly,

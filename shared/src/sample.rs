@@ -31,6 +31,8 @@ pub(crate) fn order(id: &str) -> Order {
         event: "order.completed".to_owned(),
         user: "bob".parse().unwrap(),
         paid: money(500),
+        placed_at: at(0),
+        is_by_operator: false,
         latest_sign_up: at(0),
         hold_until: None,
     }
@@ -59,6 +61,7 @@ pub(crate) fn pending() -> Referral {
         notes: Vec::new(),
         candidates: Vec::new(),
         adjusted_order: None,
+        reopened: 0,
         rev: 1,
         state: State::Pending,
     }

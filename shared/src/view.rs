@@ -18,7 +18,7 @@ use crate::{
 /// A referral. Times and reasons are `null` until their step has happened, and `rewards` is empty until both are
 /// decided.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct ReferralView<'a> {
+pub struct ReferralView<'a, R = RewardView<'a>> {
     referee_id: &'a str,
     referrer_id: &'a str,
     code: &'a str,
@@ -31,14 +31,21 @@ pub struct ReferralView<'a> {
     rewarded_at: Option<Timestamp>,
     voided_at: Option<Timestamp>,
     void_reason: Option<VoidReason>,
-    rewards: Vec<RewardView<'a>>,
+    rewards: Vec<R>,
 }
 
 impl<'a> ReferralView<'a> {
     /// The view of this referral.
     pub fn of(referral: &'a Referral) -> Self {
+        Self::with_rewards(referral, |side| RewardView::of(referral, side))
+    }
+}
+
+impl<'a, R> ReferralView<'a, R> {
+    /// The same, with another view of the rewards.
+    pub fn with_rewards(referral: &'a Referral, reward: impl Fn(Side) -> Option<R>) -> Self {
         let conversion = referral.conversion();
-        let (voided_at, void_reason) = referral.voided().unzip();
+        let voided = referral.voided();
         Self {
             referee_id: referral.referee.as_str(),
             referrer_id: referral.referrer.as_str(),
@@ -50,9 +57,9 @@ impl<'a> ReferralView<'a> {
             order_id: conversion.map(|conversion| conversion.order.as_str()),
             converted_at: conversion.map(|conversion| conversion.at),
             rewarded_at: referral.rewards().map(|rewards| rewards.issued_at),
-            voided_at,
-            void_reason,
-            rewards: Side::BOTH.into_iter().filter_map(|side| RewardView::of(referral, side)).collect(),
+            voided_at: voided.map(|voided| voided.at),
+            void_reason: voided.map(|voided| voided.reason),
+            rewards: Side::BOTH.into_iter().filter_map(reward).collect(),
         }
     }
 }
@@ -66,6 +73,8 @@ pub struct RewardView<'a> {
     pub user_id: &'a UserId,
     pub r#type: RewardType,
     pub amount: Amount,
+    /// How much of the amount was taken back.
+    pub reversed_amount: Amount,
     pub currency: Option<Currency>,
     pub status: RewardStatus,
     pub issued_at: Timestamp,
@@ -84,6 +93,7 @@ impl<'a> RewardView<'a> {
             user_id: referral.user_id(side),
             r#type: reward.benefit.kind(),
             amount: reward.benefit.amount(),
+            reversed_amount: reward.reversed.unwrap_or(Amount::ZERO),
             currency: reward.benefit.currency(),
             status: reward.status(),
             issued_at: rewards.issued_at,

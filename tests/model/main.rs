@@ -186,6 +186,7 @@ fn pending(hold: u32) -> Referral {
         notes: Vec::new(),
         candidates: Vec::new(),
         adjusted_order: None,
+        reopened: 0,
         rev: 1,
         state: State::Pending,
     }
@@ -197,6 +198,8 @@ fn order(id: &str) -> Order {
         event: "order.completed".to_owned(),
         user: "bob".parse().unwrap(),
         paid: Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() },
+        placed_at: at(0),
+        is_by_operator: false,
         latest_sign_up: at(0),
         hold_until: None,
     }

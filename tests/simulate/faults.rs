@@ -36,10 +36,13 @@ pub(crate) enum Kind {
     OrderBackfilled,
     SignUpReportedLate,
     OrderOfOther,
+    OperatorActs,
+    ForeignRefund,
+    OrderFull,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::AnswerLost,
         Self::RequestLost,
         Self::Throttled,
@@ -71,6 +74,9 @@ impl Kind {
         Self::OrderBackfilled,
         Self::SignUpReportedLate,
         Self::OrderOfOther,
+        Self::OperatorActs,
+        Self::ForeignRefund,
+        Self::OrderFull,
     ];
 }
 
@@ -100,7 +106,10 @@ impl Kind {
             | Self::InvalidEvent
             | Self::OrderBackfilled
             | Self::SignUpReportedLate
-            | Self::OrderOfOther => 1,
+            | Self::OrderOfOther
+            | Self::OperatorActs
+            | Self::ForeignRefund
+            | Self::OrderFull => 1,
         }
     }
 }

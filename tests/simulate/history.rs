@@ -6,13 +6,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lambda_http::{Body, RequestExt, http};
 use lambda_runtime::Error;
 use referrals::{
-    domain::time::Timestamp,
+    domain::{adjustments::Adjustments, time::Timestamp},
     referral::{
         Referral, State as Phase,
         reversal::{Reversal, ReversalStatus},
         reward::{RewardStatus, Side},
     },
     runtime::{Call, Deadline},
+    store::keys,
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -21,7 +22,7 @@ use crate::{
     clock,
     faults::{Faults, Kind},
     oracle::{Given, Invocation, ORDER_AMOUNT},
-    plan::{Action, Adjust, Dated, Mode, Plan, Step, USERS},
+    plan::{Action, Adjust, Dated, Mode, Operate, Plan, Step, USERS},
     rig::{Apps, Rig},
     state::{DEAD_LETTERS, DELAY, INVOCATIONS, REWARDS, State},
 };
@@ -282,6 +283,8 @@ impl<'a> Driver<'a> {
             Action::Clear { user: who, dated } => {
                 self.publish_flag("account.cleared", json!({"user_id": user(who)}), dated)
             }
+            Action::Operate { user: who, what } => self.operate(user(who), what),
+            Action::FillOrder { order } => self.fill_order(&id(order)),
             Action::InvalidOrder { user: who } => {
                 self.publish_invalid("order.completed", &json!({"order_id": 7, "user_id": user(who)}))
             }
@@ -290,6 +293,48 @@ impl<'a> Driver<'a> {
                 self.variant = variant;
             }
         }
+    }
+
+    fn operate(&mut self, user: &str, what: Operate) {
+        self.with(|state| state.faults.note(Kind::OperatorActs));
+        let reason = "simulated";
+        let (action, body) = match what {
+            Operate::Void => ("referrals", json!({"reason": reason})),
+            Operate::Reopen => ("referrals", json!({"reason": reason})),
+            Operate::Approve => ("reviews", json!({"reason": reason})),
+            Operate::Convert { order } => {
+                let paid = json!({"order_id": id(order), "amount": ORDER_AMOUNT, "currency": "USD", "reason": reason});
+                ("referrals", paid)
+            }
+        };
+        let name = match what {
+            Operate::Void => "void",
+            Operate::Reopen => "reopen",
+            Operate::Approve => "approve",
+            Operate::Convert { .. } => "convert",
+        };
+        self.call_api("POST", format!("/admin/{action}/{user}/{name}"), body);
+    }
+
+    /// Writes an order with as many failed refunds as adjustments are kept. With an external table, which this cannot reach, it does
+    /// nothing.
+    fn fill_order(&mut self, order: &str) {
+        if clock::is_real() {
+            return;
+        }
+        let mut item = json!({"pk": {"S": format!("ORDER#{order}")}, "sk": {"S": "ORDER"}});
+        for number in 0..Adjustments::MOST {
+            item[format!("{}full-{number}", keys::REFUND_FAILED)] = json!({"BOOL": true});
+        }
+        item[keys::ADJUSTMENTS] = json!({"N": Adjustments::MOST.to_string()});
+        self.with(|state| {
+            state.faults.note(Kind::OrderFull);
+            state.oracle.order_filled(order);
+            let put = json!({"TableName": "referrals", "Item": item});
+            if let Err(problem) = state.call_table("PutItem", &put, None) {
+                state.oracle.fail(format!("{order} cannot be filled: {problem:?}"));
+            }
+        });
     }
 
     fn sign_up(&mut self, referee: usize, referrer: usize, signed_up_at: Value) {
@@ -324,6 +369,10 @@ impl<'a> Driver<'a> {
                 let detail = json!({"refund_id": format!("r-{refund}"), "amount": amount, "currency": "USD"});
                 ("order.refunded", detail)
             }
+            Adjust::ForeignRefund { refund } => {
+                let detail = json!({"refund_id": format!("r-{refund}"), "amount": ORDER_AMOUNT, "currency": "EUR"});
+                ("order.refunded", detail)
+            }
             Adjust::RefundFailed { refund } => ("order.refund_failed", json!({"refund_id": format!("r-{refund}")})),
             Adjust::Dispute => ("payment.disputed", json!({"occurred_at": clock::at(now).to_string()})),
             Adjust::DisputeWon => ("payment.dispute_won", json!({"occurred_at": clock::at(now).to_string()})),
@@ -333,6 +382,9 @@ impl<'a> Driver<'a> {
         let event = self.event(kind, &detail, now);
         self.with(|state| {
             state.faults.note(Kind::OrderAdjusted);
+            if matches!(what, Adjust::ForeignRefund { .. }) {
+                state.faults.note(Kind::ForeignRefund);
+            }
             if matches!(what, Adjust::RefundFailed { .. } | Adjust::DisputeWon) {
                 state.faults.note(Kind::OrderRestored);
             }
@@ -387,7 +439,13 @@ impl<'a> Driver<'a> {
     /// Calls the API, or the operators' API, and retries until it answers.
     fn call_api(&mut self, method: &'static str, path: String, body: Value) {
         let (apps, shared) = (self.apps(), self.rig.shared.clone());
-        let first = self.call(0);
+        let is_operator = path.starts_with("/admin/");
+        // In a mode without sweeps, a conversion must not be due later than now.
+        let function = if is_operator && self.plan.mode == Mode::Stream { 1 } else { 0 };
+        let (first, ahead) = (self.call(function), self.ahead(function));
+        if is_operator {
+            self.with(|state| state.oracle.operating(&path));
+        }
         self.running.push(Box::pin(async move {
             for attempt in 0..30_u64 {
                 let waited = Duration::from_millis(attempt * 500);
@@ -396,11 +454,13 @@ impl<'a> Driver<'a> {
                 let Ok(request) = request else { unreachable!("a request of our own") };
                 let request = request.with_raw_http_path(&path);
                 let entropy = shared.with(State::entropy);
-                let call = Call { now: first.now.plus(waited), entropy, deadline: Deadline::after(LIMIT) };
+                let by_clock = clock::at(clock::millis() + ahead);
+                let now = if method == "POST" && is_operator { by_clock } else { first.now.plus(waited) };
+                let call = Call { now, entropy, deadline: Deadline::after(LIMIT) };
                 let handler = async {
-                    let answer = match method {
-                        "PATCH" => admin::handle(&apps.admin, request, call).await,
-                        _ => attribution::handle(&apps.attribution, request, call).await,
+                    let answer = match is_operator {
+                        true => admin::handle(&apps.admin, request, call).await,
+                        false => attribution::handle(&apps.attribution, request, call).await,
                     };
                     let given = Given {
                         status: answer.status().as_u16(),
@@ -410,6 +470,7 @@ impl<'a> Driver<'a> {
                     };
                     shared.with(|state| match method {
                         "PATCH" => state.oracle.code_changed(&path, &body, &given),
+                        "POST" if is_operator => state.oracle.operated(&path, &body, &given),
                         _ => state.oracle.answered(&path, &body, &given),
                     });
                     Ok(answer)

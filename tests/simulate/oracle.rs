@@ -4,6 +4,7 @@
 mod adjustments;
 mod codes;
 mod flags;
+mod operators;
 mod orders;
 mod outside;
 mod reversals;
@@ -85,6 +86,7 @@ pub(crate) struct Oracle {
     holds: BTreeMap<(String, String), Timestamp>,
     /// The orders that converted a referral or were kept, in the order of their arrival, each with its referee.
     arrivals: Vec<(String, String)>,
+    operators: operators::Operators,
     /// The adjustments that the product published.
     adjustments: Vec<adjustments::Published>,
     moments: BTreeMap<String, Moments>,
@@ -143,6 +145,10 @@ impl Oracle {
         }
         if sk == "ORDER" {
             self.check_claim(key, new);
+            self.check_order(key, old, new);
+        }
+        if sk.starts_with("NOTE#") {
+            self.check_note(key, sk, old);
         }
         if sk.starts_with("REVERSAL#") {
             self.check_reversal(key, old, new);
@@ -189,12 +195,14 @@ impl Oracle {
         if (Referral { rev: before.rev, ..after.clone() }) == *before {
             self.fail(format!("{key}: a write that changes nothing"));
         }
+        self.check_operation(key, before, after, by);
         let (from, to) = (before.status(), after.status());
         if !TRANSITIONS.contains(&(from, to)) {
             self.fail(format!("{key}: {from:?} became {to:?}"));
         }
         if (from != Status::Converted && to == Status::Converted) || is_converted_by_next(before, after) {
-            let is_second = matches!(before.state, Phase::Voided { reason, .. } if !reason.is_of_order());
+            let is_second = matches!(before.state, Phase::Voided { reason, .. } if !reason.is_of_order())
+                && before.reopened == after.reopened;
             let number = self.conversions.entry(key.to_owned()).or_default();
             *number += 1;
             if is_second || (from == Status::Pending && *number > 1) {
@@ -204,6 +212,7 @@ impl Oracle {
         if from == Status::Converted && to == Status::Rewarded {
             self.check_issue(key, before, after, by);
             self.check_adjustments_before_issue(key, after);
+            self.check_clear(key, after);
         }
         if is_reversed(before, after) {
             self.check_reversed(key, after);
@@ -289,21 +298,23 @@ impl Oracle {
 
     /// Checks the work index: it contains exactly the outstanding work, from the moment that work exists.
     fn check_index(&mut self, key: &str, item: &Value, referral: &Referral) {
+        let unclear = referral.attention().map(|_| Lane::Attention);
         let expected_lane = match referral.status() {
             Status::Pending => None,
             // A call that may have given the reward needs an answer, because only then it can be taken back.
             Status::Voided => referral.rewards().and_then(|rewards| {
                 let is_called = |side: &Side| rewards.of(*side).delivery.called_at.is_some();
                 let is_open = |side: &Side| rewards.of(*side).delivery.status() == RewardStatus::Issued;
-                Side::BOTH.iter().any(|side| is_called(side) && is_open(side)).then_some(Lane::Due)
+                let is_due = Side::BOTH.iter().any(|side| is_called(side) && is_open(side));
+                is_due.then_some(Lane::Due).or(unclear)
             }),
-            Status::Converted => Some(Lane::Due),
+            Status::Converted => unclear.or(Some(Lane::Due)),
             Status::Rewarded => referral.rewards().and_then(|rewards| {
                 let statuses = Side::BOTH.map(|side| rewards.of(side).status());
                 if statuses.contains(&RewardStatus::Issued) {
                     Some(Lane::Due)
                 } else {
-                    statuses.contains(&RewardStatus::Failed).then_some(Lane::Attention)
+                    statuses.contains(&RewardStatus::Failed).then_some(Lane::Attention).or(unclear)
                 }
             }),
         };
@@ -330,7 +341,8 @@ impl Oracle {
     ) {
         for referral in referrals {
             let name = referral.referee.as_str();
-            if let Some(work) = referral.work() {
+            if let Some(work) = referral.work().filter(|work| work.lane == Lane::Due || referral.attention().is_none())
+            {
                 self.fail(format!("{name}: work is left at the end, due since {}", work.at));
             }
             for processed in acknowledged.iter().filter(|processed| processed.event["detail"]["user_id"] == name) {
@@ -340,7 +352,11 @@ impl Oracle {
             }
             self.check_void(referral);
             self.check_reward_stands(referral);
+            self.check_attention_at_rest(referral);
+            self.check_refused_orders(referral, acknowledged);
         }
+        self.check_audit_at_rest();
+        self.check_excess_at_rest();
         self.check_named_codes();
         self.check_books(referrals, reversals, bookings);
         self.check_flags_at_rest();
@@ -362,7 +378,10 @@ impl Oracle {
                     Phase::Voided { reason, .. } => reason.is_of_order() && !self.is_undone(order.as_str()?),
                     Phase::Converted { .. } | Phase::Rewarded { .. } | Phase::Reversed { .. } => false,
                 };
-                (came_later && counts && is_other && is_open).then_some("an order was acknowledged but lost")
+                // While it was voided for good, it took no orders.
+                let was_closed = referral.reopened > 0;
+                (came_later && counts && is_other && is_open && !was_closed)
+                    .then_some("an order was acknowledged but lost")
             }
             _ => None,
         }
@@ -384,7 +403,7 @@ fn is_reversed(before: &Referral, after: &Referral) -> bool {
 pub(crate) const ORDER_AMOUNT: u64 = 4200;
 
 /// All allowed state transitions. Written here again, because the state machine is also under test.
-const TRANSITIONS: [(Status, Status); 10] = [
+const TRANSITIONS: [(Status, Status); 11] = [
     (Status::Pending, Status::Pending),
     (Status::Pending, Status::Converted),
     (Status::Pending, Status::Voided),
@@ -393,6 +412,7 @@ const TRANSITIONS: [(Status, Status); 10] = [
     (Status::Converted, Status::Voided),
     (Status::Voided, Status::Voided),
     (Status::Voided, Status::Converted),
+    (Status::Voided, Status::Pending),
     (Status::Rewarded, Status::Rewarded),
     (Status::Rewarded, Status::Voided),
 ];

@@ -40,8 +40,21 @@ pub(crate) enum Adjust {
     RefundFailed {
         refund: u8,
     },
+    /// The refund with this number, in another currency than the order.
+    ForeignRefund {
+        refund: u8,
+    },
     Dispute,
     DisputeWon,
+}
+
+/// What an operator does with the referral of a user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Operate {
+    Void,
+    Reopen,
+    Approve,
+    Convert { order: usize },
 }
 
 /// An action of a user or the product.
@@ -119,6 +132,15 @@ pub(crate) enum Action {
     Clear {
         user: usize,
         dated: Dated,
+    },
+    /// An operator acts.
+    Operate {
+        user: usize,
+        what: Operate,
+    },
+    /// An order has as many adjustments as are kept, before it arrives. None of them has an effect.
+    FillOrder {
+        order: usize,
     },
     /// The product publishes an invalid order.
     InvalidOrder {
@@ -238,6 +260,7 @@ impl Plan {
             code_actions(&mut rng, &mut |at, action| steps.push(Step { at, action }));
             steps.sort_by_key(|step| step.at);
         }
+        operations(&mut rng, &mut steps);
         if rng.u8(..10) < 2 {
             orders_of_others(&mut rng, &mut steps);
         }
@@ -281,6 +304,48 @@ fn orders_of_others(rng: &mut Rng, steps: &mut Vec<Step>) {
     for (user, order) in orders {
         let other = if user == 2 { 3 } else { 2 };
         steps.push(Step { at: rng.u64(..SPAN), action: Action::OrderOfOther { user: other, order } });
+    }
+    steps.sort_by_key(|step| step.at);
+}
+
+/// Operators end, reopen and convert referrals, and decide about what is unclear. Some orders are full.
+fn operations(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let user = rng.usize(2..=3);
+    let mut at = if rng.u8(..3) == 0 { rng.u64(AFTER_DELIVERY) } else { rng.u64(..SPAN) };
+    let mut add = |rng: &mut Rng, what| {
+        steps.push(Step { at, action: Action::Operate { user, what } });
+        at += rng.u64(1..1_500);
+    };
+    match rng.u8(..20) {
+        0 => add(rng, Operate::Void),
+        1 => add(rng, Operate::Reopen),
+        2 => {
+            let order = user * ORDERS + rng.usize(..ORDERS);
+            add(rng, Operate::Convert { order });
+        }
+        3 | 4 => {
+            add(rng, Operate::Void);
+            add(rng, Operate::Reopen);
+            if rng.bool() {
+                add(rng, Operate::Void);
+            }
+        }
+        _ => {}
+    }
+    if rng.u8(..20) == 0 {
+        steps.insert(0, Step { at: 0, action: Action::FillOrder { order: user * ORDERS } });
+    }
+    let is_unclear = |step: &Step| {
+        matches!(
+            step.action,
+            Action::FillOrder { .. } | Action::Adjust { what: Adjust::ForeignRefund { .. } | Adjust::DisputeWon, .. }
+        )
+    };
+    if steps.iter().any(is_unclear) && rng.bool() {
+        for user in 2..=3 {
+            let at = if rng.bool() { rng.u64(..2 * SPAN) } else { rng.u64(AFTER_DELIVERY) };
+            steps.push(Step { at, action: Action::Operate { user, what: Operate::Approve } });
+        }
     }
     steps.sort_by_key(|step| step.at);
 }
@@ -343,8 +408,12 @@ fn adjustments(rng: &mut Rng) -> Vec<Adjust> {
         2 => (0..rng.u8(1..=3)).map(|number| refund(number, ORDER_AMOUNT / 3)).collect(),
         3 => vec![Adjust::Dispute],
         4 => vec![Adjust::Dispute, Adjust::DisputeWon],
+        5 if rng.bool() => vec![Adjust::ForeignRefund { refund: 7 }],
         _ => return Vec::new(),
     };
+    if let (Adjust::ForeignRefund { refund }, 0) = (all[0], rng.u8(..4)) {
+        all.push(Adjust::RefundFailed { refund });
+    }
     if let (Adjust::Refund { refund, .. }, true) = (all[0], rng.bool()) {
         // Reported again, or failed.
         all.push(if rng.bool() { all[0] } else { Adjust::RefundFailed { refund } });

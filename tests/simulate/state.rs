@@ -7,8 +7,9 @@ use std::{
 
 use fastrand::Rng;
 use referrals::referral::{
-    Referral,
+    Lane, Referral,
     reversal::{Reversal, ReversalStatus},
+    reward::{RewardStatus, Side},
 };
 use serde_json::Value;
 
@@ -208,9 +209,16 @@ impl State {
         items.filter_map(|(_, item)| oracle::reversal(&Value::Object(item.clone())).ok()).collect()
     }
 
-    /// Every referral with outstanding work.
+    /// Every referral with outstanding work, except decisions of an operator.
     pub(crate) fn outstanding(&self) -> Vec<Referral> {
-        self.referrals().into_iter().filter(|referral| referral.work().is_some()).collect()
+        let is_outstanding = |referral: &Referral| {
+            let has_refused = referral.work().is_some_and(|work| work.lane == Lane::Attention)
+                && referral.rewards().is_some_and(|rewards| {
+                    Side::BOTH.iter().any(|side| rewards.of(*side).status() == RewardStatus::Failed)
+                });
+            has_refused || referral.work().is_some_and(|work| work.lane == Lane::Due)
+        };
+        self.referrals().into_iter().filter(is_outstanding).collect()
     }
 
     /// Every reversal with outstanding work.

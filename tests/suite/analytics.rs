@@ -277,7 +277,7 @@ async fn every_query_answers_as_csv() {
     };
     let ranked = csv("/admin/programs/default/referrers?period=all&format=csv").await;
     let voided = ["referrer_flagged", "referee_flagged", "reciprocal_referral"];
-    let voided = voided.into_iter().chain(["order_cancelled", "order_refunded", "payment_disputed"]);
+    let voided = voided.into_iter().chain(["order_cancelled", "order_refunded", "payment_disputed", "operator"]);
     let rewards = ["issued", "delivered", "failed", "reversed"].into_iter().flat_map(|stage| {
         let sums = ["credit_USD_count", "credit_USD_amount", "points_count", "points_amount", "other_count"];
         sums.map(|sum| format!("{stage}_{sum}"))

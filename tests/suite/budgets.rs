@@ -125,7 +125,7 @@ async fn convert_on_hold_and_repeat() {
     world.end().await;
 }
 
-/// The order belongs to another user. The refused claim reports no capacity and is not counted.
+/// The order belongs to another user. The refused claim reports no capacity and is not counted; the note of the order is.
 #[tokio::test]
 async fn a_lost_claim() {
     let world = world().await;
@@ -138,7 +138,7 @@ async fn a_lost_claim() {
 
     world.order("carol", ORDER).await;
     world.until_idle().await;
-    assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    assert_eq!(cost(&world.wire().take_calls()), budget(2, 1.0, 1.0));
     world.end().await;
 }
 
@@ -220,5 +220,52 @@ async fn a_message_for_a_delivered_reward() {
     let answer = world.service().invoke("DeliveryFunction", batch).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(cost(&world.wire().take_calls()), budget(1, 0.0, 1.0));
+    world.end().await;
+}
+
+/// The note of a refused order is written once. The second write is refused, reports no capacity and is not counted.
+#[tokio::test]
+async fn a_refused_order_and_its_repetition() {
+    let world = world().await;
+    world.refer(ALICE, BOB).await;
+    world.until_idle().await;
+    world.wire().take_calls();
+    let old = json!({
+        "order_id": ORDER, "user_id": BOB, "amount": 4200, "currency": "USD", "occurred_at": "2020-01-01T00:00:00Z",
+    });
+    for (calls, write_units) in [(2, 1.0), (1, 0.0)] {
+        world.publish("order.completed", old.clone()).await;
+        world.until_idle().await;
+        assert_eq!(cost(&world.wire().take_calls()), budget(calls, write_units, 1.0));
+    }
+    world.end().await;
+}
+
+/// The partition of the referral, then its order.
+#[tokio::test]
+async fn explain() {
+    let world = world().await;
+    world.refer(ALICE, BOB).await;
+    world.order(BOB, ORDER).await;
+    world.until_idle().await;
+    world.wire().take_calls();
+    world.get(&format!("/v1/referrals/{BOB}/explain")).await.with(200);
+    assert_eq!(cost(&world.wire().take_calls()), budget(2, 0.0, 2.0));
+    world.end().await;
+}
+
+/// The referral, then its step and the audit entry in one transaction, two units for each. A void also removes the referral from
+/// the index of work.
+#[tokio::test]
+async fn an_operators_void() {
+    let world = world_with_hold().await;
+    world.refer(ALICE, BOB).await;
+    world.order(BOB, ORDER).await;
+    world.until_idle().await;
+    world.wire().take_calls();
+    let path = format!("/admin/referrals/{BOB}/void");
+    world.post(&path, json!({"reason": "asked by the customer"})).await.with(200);
+    world.until_idle().await;
+    assert_eq!(cost(&world.wire().take_calls()), budget(2, 5.0, 1.0));
     world.end().await;
 }

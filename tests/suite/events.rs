@@ -16,7 +16,7 @@ fn file(path: &str) -> Value {
 }
 
 /// The files in order: name, function, and the status of an HTTP answer (0: none).
-const LIFE: [(&str, &str, u64); 45] = [
+const LIFE: [(&str, &str, u64); 53] = [
     ("attribution-mint-vanity", "AttributionFunction", 201),
     ("attribution-mint", "AttributionFunction", 200),
     ("attribution-code-of-user", "AttributionFunction", 200),
@@ -31,6 +31,8 @@ const LIFE: [(&str, &str, u64); 45] = [
     ("attribution-attribute", "AttributionFunction", 200),
     ("conversion-customer-signed-up", "ConversionFunction", 0),
     ("attribution-referral", "AttributionFunction", 200),
+    ("admin-void", "AdminFunction", 200),
+    ("admin-reopen", "AdminFunction", 200),
     ("conversion-order-completed", "ConversionFunction", 0),
     ("conversion-delayed", "ConversionFunction", 0),
     ("conversion-dead-letter", "ConversionFunction", 0),
@@ -40,6 +42,11 @@ const LIFE: [(&str, &str, u64); 45] = [
     ("rewards-stream", "RewardsFunction", 0),
     ("analytics-stream", "AnalyticsFunction", 0),
     ("sweep-schedule", "SweepFunction", 0),
+    ("admin-convert", "AdminFunction", 200),
+    ("admin-approve", "AdminFunction", 200),
+    ("admin-flag", "AdminFunction", 200),
+    ("admin-referrals", "AdminFunction", 200),
+    ("admin-referral", "AdminFunction", 200),
     ("admin-undelivered", "AdminFunction", 200),
     ("admin-resend", "AdminFunction", 202),
     ("admin-resend-all", "AdminFunction", 200),
@@ -61,6 +68,7 @@ const LIFE: [(&str, &str, u64); 45] = [
     ("delivery-queue-reversal", "DeliveryFunction", 0),
     ("conversion-payment-disputed", "ConversionFunction", 0),
     ("conversion-payment-dispute-won", "ConversionFunction", 0),
+    ("attribution-explain", "AttributionFunction", 200),
     ("admin-end-code", "AdminFunction", 200),
 ];
 
@@ -109,6 +117,10 @@ async fn every_file_works_in_a_referrals_life_cycle() {
             "admin-resend-all" | "admin-resend-all-reversals" => {
                 assert_eq!(body(), json!({"resent": 1, "next_cursor": null}))
             }
+            "admin-void" => assert_eq!(body()["void_reason"], "operator", "{answer}"),
+            "admin-reopen" => assert_eq!(body()["status"], "pending", "{answer}"),
+            "admin-referral" => assert_eq!(body()["notes"].as_array().unwrap().len(), 2, "{answer}"),
+            "attribution-explain" => assert!(body()["decisions"].as_array().unwrap().len() > 10, "{answer}"),
             "admin-dead-letters" => assert_eq!(body()["items"].as_array().unwrap().len(), 4, "{answer}"),
             "admin-end-code" => assert!(body()["expires_at"].is_string(), "{answer}"),
             "admin-redrive" => assert_eq!(body(), json!({"queue": "credit", "messages": 0})),

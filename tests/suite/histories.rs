@@ -22,7 +22,7 @@ use referrals::{
     fraud::FraudReason,
     program::Terms,
     referral::{
-        Referral, State,
+        Referral, State, VoidReason,
         machine::{Command, Decision},
         reward::{Benefit, RewardType, Side},
     },
@@ -98,6 +98,7 @@ pub(crate) fn attributed(rng: &mut Rng, number: usize, count: usize) -> Referral
         notes: Vec::new(),
         candidates: Vec::new(),
         adjusted_order: None,
+        reopened: 0,
         rev: 1,
         state: State::Pending,
     }
@@ -127,6 +128,8 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         event: "order.completed".to_owned(),
         user: user.clone(),
         paid,
+        placed_at: now,
+        is_by_operator: false,
         latest_sign_up: now,
         hold_until: None,
     };
@@ -143,19 +146,29 @@ pub(crate) fn life(rng: &mut Rng, number: usize, count: usize) -> Vec<Referral> 
         let id = last.reward_id(side);
         let resent = last.delivery(&id).map_or(0, |delivery| delivery.resent);
         let place = rng.usize(..orders.len());
-        let (order, record) = (&orders[place], &mut records[place]);
-        adjust(rng, record);
-        let event = match rng.u8(..16) {
+        adjust(rng, &mut records[place]);
+        // The order that converted the referral, as it is now.
+        let by = last.conversion().map(|by| by.order.clone());
+        let reopened = by.and_then(|by| records.iter().find(|record| record.id == by)).cloned();
+        let reopened = reopened.as_ref();
+        let (order, record) = (&orders[place], &records[place]);
+        let event = match rng.u8(..18) {
             0..4 => Command::Convert(order, &record.adjustments),
             4..7 => Command::Issue,
             7 => Command::Void(
-                (*rng.choice(&[FraudReason::ReferrerFlagged, FraudReason::ReciprocalReferral]).unwrap()).into(),
+                *rng.choice(&[
+                    FraudReason::ReferrerFlagged.into(),
+                    FraudReason::ReciprocalReferral.into(),
+                    VoidReason::Operator,
+                ])
+                .unwrap(),
             ),
             8 => Command::Adjust(record, None),
             9..12 => Command::MarkDelivered(&id),
             12 | 13 => Command::MarkFailed(&id, "400", resent),
             14 => Command::Resend(&id, now),
-            _ => Command::Claim(now),
+            15 => Command::Claim(now),
+            _ => Command::Reopen(reopened),
         };
         if let Decision::Apply(next, _) = last.decide(&event, now) {
             revisions.push(*next);

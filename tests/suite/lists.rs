@@ -126,9 +126,9 @@ async fn a_referral_is_returned_with_all_its_fields_in_each_state() {
     let rewarded = world.referral("bob").await;
     expected["status"] = json!("rewarded");
     expected["rewards"] = json!([
-        {"reward_id": "bob:referrer", "side": "referrer", "user_id": "alice", "type": "credit", "amount": 1000,
+        {"reward_id": "bob:referrer", "side": "referrer", "user_id": "alice", "type": "credit", "amount": 1000, "reversed_amount": 0,
          "currency": "USD", "status": "delivered", "issued_at": null, "delivered_at": null},
-        {"reward_id": "bob:referee", "side": "referee", "user_id": "bob", "type": "points", "amount": 1000,
+        {"reward_id": "bob:referee", "side": "referee", "user_id": "bob", "type": "points", "amount": 1000, "reversed_amount": 0,
          "currency": null, "status": "delivered", "issued_at": null, "delivered_at": null},
     ]);
     let mut shown = without_times(rewarded.clone(), &["created_at", "converted_at", "rewarded_at"]);

@@ -219,7 +219,9 @@ impl Document {
                 (None, None) => {}
             }
         }
-        let reason = answer.body["reason"].as_str().filter(|_| operation.method != Method::HEAD).unwrap_or_default();
+        // Only a problem has a reason. The reason of a flag is text.
+        let is_problem = kind == Some("application/problem+json") && operation.method != Method::HEAD;
+        let reason = answer.body["reason"].as_str().filter(|_| is_problem).unwrap_or_default();
         (operation.id.clone(), status, reason.to_owned())
     }
 }
@@ -400,6 +402,11 @@ async fn has_no_other_route(world: &World, handler: &Handler) {
     let mut level = vec![String::new()];
     for _ in 0..depth {
         level = level.iter().flat_map(|path| words.iter().map(move |word| format!("{path}/{word}"))).collect();
+        // Every word after every beginning of a documented path.
+        let begins = |path: &String, documented: &&str| {
+            let parts: Vec<_> = documented.split('/').take(path.split('/').count()).collect();
+            fits(&parts.join("/"), path)
+        };
         for path in &level {
             event["rawPath"] = json!(path);
             event["requestContext"]["http"]["path"] = json!(path);
@@ -408,6 +415,7 @@ async fn has_no_other_route(world: &World, handler: &Handler) {
             let expected = if paths.iter().any(|documented| fits(documented, path)) { 405 } else { 404 };
             assert_eq!(answer["statusCode"], expected, "{path}: {answer}");
         }
+        level.retain(|path| paths.iter().any(|documented| begins(path, documented)));
     }
 }
 
@@ -507,6 +515,9 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     let mut cookie = String::new();
     for operation in &operations {
         if operation.path.starts_with("/admin") && world.referral("bob").await["status"] == "pending" {
+            // Erin's referral can be reopened.
+            world.attribute("erin", "ada-invites").await;
+            world.post("/admin/referrals/erin/void", json!({"reason": "a test"})).await.with(200);
             // Bob's rewards and Carol's reversals stay undelivered while the examples use them.
             world.order("carol", "o-2").await;
             world.until_status("carol", "rewarded").await;
@@ -628,6 +639,27 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     let member = json!({"referee_id": "zoe", "code": "ada-invites", "signed_up_at": "2020-01-01T00:00:00Z"});
     expect("attribute", "", member, 422, "not_new").await;
     expect("referral", "bob", Value::Null, 200, "").await;
+
+    let because =
+        |order: &str, amount: u64| json!({"order_id": order, "amount": amount, "currency": "USD", "reason": "a test"});
+    let order = || because("o-77", 4200);
+    for id in ["explain", "referralEntry", "voidReferral", "reopenReferral", "convertReferral", "approveReferral"] {
+        let body = if ["explain", "referralEntry"].contains(&id) { Value::Null } else { order() };
+        expect(id, "nobody", body, 404, "referral_not_found").await;
+    }
+    expect("reopenReferral", "bob", order(), 409, "wrong_state").await;
+    expect("convertReferral", "bob", order(), 409, "wrong_state").await;
+    world.attribute("hal", "ada-invites").await.with(201);
+    world.publish("order.cancelled", json!({"order_id": "o-76"})).await;
+    world.until_idle().await;
+    expect("convertReferral", "hal", because("o-1", 4200), 409, "order_claimed").await;
+    expect("convertReferral", "hal", because("o-76", 4200), 409, "order_undone").await;
+    let euro = json!({"order_id": "o-77", "amount": 4200, "currency": "EUR", "reason": "a test"});
+    expect("convertReferral", "hal", euro, 422, "order_not_qualifying").await;
+    world.put("/admin/accounts/hal/flag", json!({"flagged": true, "reason": "a test"})).await.with(200);
+    expect("convertReferral", "hal", order(), 409, "rule_broken").await;
+    world.post("/admin/referrals/hal/void", order()).await.with(200);
+    expect("reopenReferral", "hal", order(), 409, "rule_broken").await;
     expect("rewardsOfUser", "bob", Value::Null, 200, "").await;
     let first = world.get("/v1/users/ada/referrals?limit=1").await;
     assert!(first.body["next_cursor"].is_string(), "{first:?}");
@@ -649,11 +681,21 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
         ("resendReversal", "BatchGetItem"),
         ("resendAllReversals", "Query"),
         ("endCode", "UpdateItem"),
+        ("explain", "Query"),
+        ("referralEntries", "Query"),
+        ("referralEntry", "Query"),
+        ("voidReferral", "GetItem"),
+        ("reopenReferral", "GetItem"),
+        ("convertReferral", "GetItem"),
+        ("approveReferral", "GetItem"),
+        ("flagAccount", "GetItem"),
     ] {
         world.wire().break_next(operation, [Fault::Throttled; TRIES]);
         let body = match id {
             "attribute" => sign_up("zoe", "ada-invites"),
             "endCode" => json!({"disabled": true}),
+            "voidReferral" | "reopenReferral" | "convertReferral" | "approveReferral" => order(),
+            "flagAccount" => json!({"flagged": true, "reason": "a test"}),
             "resendAll" | "resendAllReversals" => json!({"type": "credit", "since": "1970-01-01T00:00:00Z"}),
             _ => Value::Null,
         };
@@ -675,6 +717,7 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     for (id, path) in [
         ("undelivered", "/admin/rewards?limit=0"),
         ("reversals", "/admin/reversals?limit=0"),
+        ("referralEntries", "/admin/referrals?limit=0"),
         ("liability", "/admin/liability?format=pdf"),
     ] {
         let wrong = world.get(path).await;

@@ -179,7 +179,9 @@ async fn attribution_has_what_it_needs_and_no_more() {
     let bench = Bench::of("Attribution").await;
     bench.read_secrets().await;
     let app = attribution::App::new(&bench.env, bench.dynamodb()).unwrap();
-    for name in ["mint-vanity", "mint", "land", "code-of-user", "code", "attribute", "referral", "referrals-of-user"] {
+    for name in
+        ["mint-vanity", "mint", "land", "code-of-user", "code", "attribute", "referral", "explain", "referrals-of-user"]
+    {
         let request = event(&format!("attribution-{name}")).to_string();
         let answer = attribution::handle(&app, lambda_http::request::from_str(&request).unwrap(), call()).await;
         assert!(answer.status().as_u16() < 400, "{name}: {answer:?}");
@@ -279,6 +281,11 @@ async fn admin_has_what_it_needs_and_no_more() {
         ("referrers", 200),
         ("cohorts", 200),
         ("liability", 200),
+        ("convert", 200),
+        ("approve", 200),
+        ("flag", 200),
+        ("referrals", 200),
+        ("referral", 200),
         ("reversals", 200),
         ("resend-reversal", 202),
         ("resend-all-reversals", 200),

@@ -66,7 +66,8 @@ fn at_bounds(rng: &mut Rng, from: usize) -> Vec<Vec<Referral>> {
         let born = attributed(rng, from + place, 100);
         let (id, user) = ("o-1".parse().unwrap(), born.referee.clone());
         let event = "order.completed".to_owned();
-        let order = Order { id, event, user, paid, latest_sign_up: born.created_at, hold_until: None };
+        let (placed_at, latest_sign_up) = (born.created_at, born.created_at);
+        let order = Order { id, event, user, paid, placed_at, is_by_operator: false, latest_sign_up, hold_until: None };
         match born.decide(&Command::Convert(&order, Adjustments::NONE), born.created_at.plus(pause)) {
             Decision::Apply(converted, _) => vec![born, *converted],
             other => panic!("{other:?}"),

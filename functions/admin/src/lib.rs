@@ -1,12 +1,15 @@
-//! The operators' API, behind its own API Gateway: list undelivered rewards and send them again, redrive dead-letter
-//! queues, change the expiry of codes, query the analytics and show them on a dashboard.
+//! The operators' API, behind its own API Gateway: list undelivered rewards and send them again, decide about referrals, flag
+//! accounts, redrive dead-letter queues, change the expiry of codes, query the analytics and show all that on a dashboard.
 
+mod accounts;
 mod analytics;
+mod audit;
 mod codes;
 mod dashboard;
 mod dead_letters;
 mod number;
 mod problem;
+mod referral;
 mod reversals;
 mod rewards;
 mod route;
@@ -14,7 +17,7 @@ mod undelivered;
 
 use std::time::Duration;
 
-use lambda_http::{Body, Context, Error, Request, RequestExt, Response, request::RequestContext};
+use lambda_http::{Body, Context, Error, Request, RequestExt, Response};
 use referrals::{
     analytics::Analytics,
     aws::{Lazy, bus::Bus},
@@ -28,7 +31,7 @@ use referrals::{
 };
 use serde::Serialize;
 
-use crate::{dead_letters::DeadLetters, route::Route};
+use crate::{audit::operator, dead_letters::DeadLetters, route::Route};
 
 /// The function's state.
 pub struct App {
@@ -100,6 +103,13 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Reversals => reversals::list(app, request, call).await,
         Route::ResendReversal { reversal } => reversals::resend_one(app, &reversal, call).await,
         Route::ResendAllReversals => reversals::resend_all(app, body()?, call).await,
+        Route::Referrals => referral::list(app, request, call).await,
+        Route::Referral { referee } => referral::one(app, &referee).await,
+        Route::Void { referee } => referral::void(app, &referee, request, call).await,
+        Route::Reopen { referee } => referral::reopen(app, &referee, request, call).await,
+        Route::Convert { referee } => referral::convert(app, &referee, request, call).await,
+        Route::Approve { referee } => referral::approve(app, &referee, request, call).await,
+        Route::Flag { user } => accounts::set_flag(app, &user, request, call).await,
         Route::DeadLetters => app.dead_letters.list().await,
         Route::Code { code } => codes::change(app, &code, body()?, call).await,
         Route::Redrive { queue } => app.dead_letters.redrive(&queue, body()?).await,
@@ -110,12 +120,4 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::Dashboard => Ok(dashboard::page()),
         Route::DashboardFile { file } => dashboard::file(&file),
     }
-}
-
-/// The caller, as authenticated by the gateway.
-fn operator(request: &Request) -> Option<String> {
-    let RequestContext::ApiGatewayV2(context) = request.request_context_ref()? else { return None };
-    let authorizer = context.authorizer.as_ref()?;
-    let by_role = authorizer.iam.as_ref().and_then(|iam| iam.user_arn.clone());
-    by_role.or_else(|| authorizer.jwt.as_ref().and_then(|token| token.claims.get("sub").cloned()))
 }

@@ -1,6 +1,9 @@
 //! The problems that only this API returns.
 
-use referrals::lambda::http::problem::{Problem, Reason};
+use referrals::{
+    fraud::FraudReason,
+    lambda::http::problem::{Problem, Reason},
+};
 
 /// No reward has this id.
 pub(crate) fn reward_not_found() -> Problem {
@@ -15,6 +18,36 @@ pub(crate) fn reversal_not_found() -> Problem {
 /// A reward that was taken back is not sent again.
 pub(crate) fn reward_reversed() -> Problem {
     Problem::new(Reason::RewardReversed, "This reward was taken back.")
+}
+
+/// The user was never referred.
+pub(crate) fn referral_not_found() -> Problem {
+    Problem::new(Reason::ReferralNotFound, "This user was never referred.")
+}
+
+/// The referral's state does not allow the action.
+pub(crate) fn wrong_state() -> Problem {
+    Problem::new(Reason::WrongState, "The referral's state does not allow this.")
+}
+
+/// A fraud rule would void the referral again.
+pub(crate) fn rule_broken(rule: FraudReason) -> Problem {
+    Problem::new(Reason::RuleBroken, format!("The rule {} would void the referral again.", rule.as_str()))
+}
+
+/// The order belongs to another user.
+pub(crate) fn order_claimed() -> Problem {
+    Problem::new(Reason::OrderClaimed, "This order belongs to another user.")
+}
+
+/// The order was cancelled, refunded or disputed.
+pub(crate) fn order_undone() -> Problem {
+    Problem::new(Reason::OrderUndone, "This order was cancelled, refunded or disputed.")
+}
+
+/// The order does not meet the referral's terms.
+pub(crate) fn order_not_qualifying() -> Problem {
+    Problem::new(Reason::OrderNotQualifying, "This order is below the minimum, or in another currency.")
 }
 
 /// No program with this id is configured or was ever counted.

@@ -18,6 +18,20 @@ pub(crate) enum Route {
     ResendReversal { reversal: String },
     /// `POST /admin/reversals/resend`
     ResendAllReversals,
+    /// `GET /admin/referrals`
+    Referrals,
+    /// `GET /admin/referrals/{referee_id}`
+    Referral { referee: String },
+    /// `POST /admin/referrals/{referee_id}/void`
+    Void { referee: String },
+    /// `POST /admin/referrals/{referee_id}/reopen`
+    Reopen { referee: String },
+    /// `POST /admin/referrals/{referee_id}/convert`
+    Convert { referee: String },
+    /// `POST /admin/reviews/{referee_id}/approve`
+    Approve { referee: String },
+    /// `PUT /admin/accounts/{user_id}/flag`
+    Flag { user: String },
     /// `GET /admin/dead-letters`
     DeadLetters,
     /// `POST /admin/dead-letters/{queue}/redrive`
@@ -48,6 +62,13 @@ impl Route {
             Self::Reversals => "GET /admin/reversals",
             Self::ResendReversal { .. } => "POST /admin/reversals/{reversal_id}/resend",
             Self::ResendAllReversals => "POST /admin/reversals/resend",
+            Self::Referrals => "GET /admin/referrals",
+            Self::Referral { .. } => "GET /admin/referrals/{referee_id}",
+            Self::Void { .. } => "POST /admin/referrals/{referee_id}/void",
+            Self::Reopen { .. } => "POST /admin/referrals/{referee_id}/reopen",
+            Self::Convert { .. } => "POST /admin/referrals/{referee_id}/convert",
+            Self::Approve { .. } => "POST /admin/reviews/{referee_id}/approve",
+            Self::Flag { .. } => "PUT /admin/accounts/{user_id}/flag",
             Self::DeadLetters => "GET /admin/dead-letters",
             Self::Redrive { .. } => "POST /admin/dead-letters/{queue}/redrive",
             Self::Code { .. } => "PATCH /admin/codes/{code}",
@@ -72,6 +93,13 @@ impl Route {
             ["admin", "reversals", reversal, "resend"] => {
                 (Method::POST, Self::ResendReversal { reversal: decoded(reversal)? })
             }
+            ["admin", "referrals"] => (Method::GET, Self::Referrals),
+            ["admin", "referrals", referee] => (Method::GET, Self::Referral { referee: decoded(referee)? }),
+            ["admin", "referrals", referee, "void"] => (Method::POST, Self::Void { referee: decoded(referee)? }),
+            ["admin", "referrals", referee, "reopen"] => (Method::POST, Self::Reopen { referee: decoded(referee)? }),
+            ["admin", "referrals", referee, "convert"] => (Method::POST, Self::Convert { referee: decoded(referee)? }),
+            ["admin", "reviews", referee, "approve"] => (Method::POST, Self::Approve { referee: decoded(referee)? }),
+            ["admin", "accounts", user, "flag"] => (Method::PUT, Self::Flag { user: decoded(user)? }),
             ["admin", "dead-letters"] => (Method::GET, Self::DeadLetters),
             ["admin", "dead-letters", queue, "redrive"] => (Method::POST, Self::Redrive { queue: decoded(queue)? }),
             ["admin", "codes", code] => (Method::PATCH, Self::Code { code: decoded(code)? }),
@@ -89,6 +117,7 @@ impl Route {
             _ if allowed == *method => Ok(route),
             Method::GET => Err(Problem::method_not_allowed("GET")),
             Method::PATCH => Err(Problem::method_not_allowed("PATCH")),
+            Method::PUT => Err(Problem::method_not_allowed("PUT")),
             _ => Err(Problem::method_not_allowed("POST")),
         }
     }
@@ -114,6 +143,10 @@ mod tests {
             Ok(Route::Daily { program: "default".to_owned() })
         );
         assert_eq!(route(Method::GET, "/admin/liability"), Ok(Route::Liability));
+        let bob = || "bob".to_owned();
+        assert_eq!(route(Method::POST, "/admin/referrals/bob/void"), Ok(Route::Void { referee: bob() }));
+        assert_eq!(route(Method::PUT, "/admin/accounts/bob/flag"), Ok(Route::Flag { user: bob() }));
+        assert_eq!(route(Method::GET, "/admin/accounts/bob/flag"), Err(Problem::method_not_allowed("PUT")));
         assert_eq!(route(Method::PUT, "/admin/rewards"), Err(Problem::method_not_allowed("GET")));
         assert_eq!(route(Method::GET, "/admin/dead-letters/credit/redrive"), Err(Problem::method_not_allowed("POST")));
         for path in ["/", "/admin", "/admin/rewards/", "/admin/rewards/x", "/v1/codes/x"] {

@@ -1,4 +1,4 @@
--- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones. A void after the issue is the last event of all. The ids of a second conversion and of its void end in :2, and a void follows the conversion with its number.
+-- Every referral once, in its latest known state. Each event contains the whole state, so the latest event replaces lost ones. A void after the issue is the last event of all. The events of a second life, in which the referral converted again or was reopened, have ids that end in :2. A void follows the conversion with its number.
 SELECT
   referee_id,
   program,
@@ -15,7 +15,6 @@ FROM (
       PARTITION BY referee_id
       ORDER BY
         CASE
-          WHEN event_type = 'referral.attributed' THEN 0
           WHEN event_type = 'referral.rewarded' THEN 2
           WHEN rewarded_at IS NOT NULL THEN 3
           ELSE 1

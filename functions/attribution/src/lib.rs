@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod cookie;
+mod explain;
 mod land;
 mod landing_page;
 mod problem;
@@ -70,6 +71,7 @@ async fn dispatch(app: &App, request: &Request, call: &Call) -> Result<Response<
         Route::CodeOf { user } => read::code_of(app, &user, request::parameter::<ProgramId>(request, "program")?).await,
         Route::Code { code } => read::code(app, &code).await,
         Route::Referral { referee } => read::referral(app, &referee).await,
+        Route::Explain { referee } => explain::explain(app, &referee).await,
         Route::ReferralsOf { user } => {
             let code = request::parameter::<Code>(request, "code")?;
             read::referrals_of(app, &user, code, &request::page(request, is_place)?).await

@@ -27,6 +27,8 @@ pub(crate) enum Route {
     Attribute,
     /// `GET /v1/referrals/{referee_id}`
     Referral { referee: String },
+    /// `GET /v1/referrals/{referee_id}/explain`
+    Explain { referee: String },
     /// `GET /v1/users/{user_id}/referrals`
     ReferralsOf { user: String },
     /// `GET /v1/users/{user_id}/rewards`
@@ -50,13 +52,17 @@ impl Route {
                 return Ok(Self::Land { code: parts.get(1).and_then(|code| decoded(code).ok()).unwrap_or_default() });
             }
             ["r"] | ["r", _] | ["r", _, ""] => "GET, HEAD",
-            ["v1", "codes", _] | ["v1", "referrals", _] | ["v1", "users", _, "referrals" | "rewards"]
+            ["v1", "codes", _]
+            | ["v1", "referrals", _]
+            | ["v1", "referrals", _, "explain"]
+            | ["v1", "users", _, "referrals" | "rewards"]
                 if method != Method::GET =>
             {
                 "GET"
             }
             ["v1", "codes", code] => return Ok(Self::Code { code: decoded(code)? }),
             ["v1", "referrals", referee] => return Ok(Self::Referral { referee: decoded(referee)? }),
+            ["v1", "referrals", referee, "explain"] => return Ok(Self::Explain { referee: decoded(referee)? }),
             ["v1", "users", user, "referrals"] => return Ok(Self::ReferralsOf { user: decoded(user)? }),
             ["v1", "users", user, "rewards"] => return Ok(Self::RewardsOf { user: decoded(user)? }),
             _ => return Err(Problem::not_found()),
@@ -117,6 +123,7 @@ mod tests {
             ("/r", "GET, HEAD"),
             ("/v1/codes/abc", "GET"),
             ("/v1/users/bob/rewards", "GET"),
+            ("/v1/referrals/bob/explain", "GET"),
         ] {
             assert_eq!(Route::of(&Method::DELETE, path), Err(Problem::method_not_allowed(expected)), "{path}");
         }

@@ -166,6 +166,8 @@ impl Completed {
             event: event.to_owned(),
             user: self.user_id,
             paid: self.paid,
+            placed_at,
+            is_by_operator: false,
             latest_sign_up: placed_at.plus(lead),
             hold_until: orders.hold_until(placed_at, time),
         })

@@ -24,7 +24,10 @@ use referrals::{
         mint::Mint,
     },
     mutant::{self, Mutant},
-    referral::machine::{Refusal, Transition},
+    referral::{
+        Attention,
+        machine::{Refusal, Transition},
+    },
     runtime::{Call, Env, Misconfigured, log_outcome::LogOutcome},
     store::{Minted, Outcome, StoreError},
 };
@@ -146,10 +149,8 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
                 Err(_) if mutant::is(Mutant::EventAcknowledgedEarly) => (LogOutcome::Failed, None),
                 applied => applied?,
             };
-            if outcome == LogOutcome::TooManyAdjustments && origin != Origin::Copy {
-                app.quarantine
-                    .add("conversion", payload(&event, &origin), "its order has too many adjustments", call.now)
-                    .await?;
+            if let (Some(reason), true) = (unclear(outcome), origin != Origin::Copy) {
+                app.quarantine.add("conversion", payload(&event, &origin), reason, call.now).await?;
             }
             match origin {
                 Origin::Bus | Origin::Copy => {}
@@ -172,6 +173,15 @@ async fn process(app: &App, event: Value, arrival: Arrival, call: Call) -> Resul
     Ok(())
 }
 
+/// Why an adjustment is quarantined, although it is valid.
+fn unclear(outcome: LogOutcome) -> Option<&'static str> {
+    match outcome {
+        LogOutcome::TooManyAdjustments => Some("its order has too many adjustments"),
+        LogOutcome::RefundInOtherCurrency => Some("its order was paid in another currency"),
+        _ => None,
+    }
+}
+
 /// What is quarantined of an event.
 fn payload<'a>(event: &'a Value, origin: &'a Origin) -> &'a Value {
     match origin {
@@ -188,17 +198,7 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, St
     let store = &app.sign_ups.store;
     Ok(match event {
         InboundEvent::Order(order) => logged(convert(store, &order, call.now).await?, ordered),
-        InboundEvent::Adjustment(adjustment) => match adjust(store, &adjustment, call.now).await? {
-            Effect::Kept => (LogOutcome::AdjustmentNoted, None),
-            Effect::Full => (LogOutcome::TooManyAdjustments, None),
-            Effect::Referral(outcome) => match *outcome {
-                // Without a change of the referral, the adjustment is kept with its order.
-                Outcome::Refused(Refusal::OtherOrder, referral) => {
-                    (LogOutcome::AdjustmentNoted, Some(referral.correlation_id()))
-                }
-                outcome => logged(Some(outcome), adjusted),
-            },
-        },
+        InboundEvent::Adjustment(adjustment) => logged_adjustment(adjust(store, &adjustment, call.now).await?),
         InboundEvent::Flag(user, flag) => {
             let outcome = match (store.set_flag(&user, &flag, call.now).await?, flag.reason) {
                 (true, Some(_)) => LogOutcome::Flagged,
@@ -209,6 +209,21 @@ async fn apply(app: &App, event: InboundEvent, call: &Call) -> Result<Logged, St
         }
         InboundEvent::SignedUp(sign_up) => sign_up_by_event(app, sign_up, call).await?,
     })
+}
+
+/// The outcome of an adjustment. One that an operator has to look at is logged as such, whatever it changed.
+fn logged_adjustment(effect: Effect) -> Logged {
+    let correlation_id = effect.outcome.as_ref().map(|outcome| outcome.referral().correlation_id());
+    let outcome = match effect.attention {
+        Some(Attention::RefundInOtherCurrency) => LogOutcome::RefundInOtherCurrency,
+        Some(Attention::TooManyAdjustments) => LogOutcome::TooManyAdjustments,
+        Some(Attention::OrderStandsAgain) | None => match effect.outcome {
+            // Without a change of the referral, the adjustment is kept with its order.
+            None | Some(Outcome::Refused(Refusal::OtherOrder, _)) => LogOutcome::AdjustmentNoted,
+            outcome => logged(outcome, adjusted).0,
+        },
+    };
+    (outcome, correlation_id)
 }
 
 /// The outcome of an order that caused this step.
@@ -272,6 +287,6 @@ fn refused(refusal: Refusal) -> LogOutcome {
         Refusal::OtherOrder => LogOutcome::OtherOrderConverted,
         Refusal::OtherUser => LogOutcome::OrderOfAnotherUser,
         Refusal::OrderUndone => LogOutcome::OrderUndone,
-        Refusal::Status(_) | Refusal::NotDue => LogOutcome::NoTransition,
+        Refusal::Status(_) | Refusal::NotDue | Refusal::NeedsAttention => LogOutcome::NoTransition,
     }
 }

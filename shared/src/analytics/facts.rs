@@ -9,7 +9,7 @@ use crate::{
         time::Timestamp,
     },
     referral::{
-        Referral, Rewards, State, VoidReason,
+        Referral, Rewards, State, Voided,
         reward::{Benefit, Reward, RewardStatus, Side},
     },
 };
@@ -35,13 +35,6 @@ pub struct Facts {
     /// before the issue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
-}
-
-/// When and why a referral was voided.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Voided {
-    pub at: Timestamp,
-    pub reason: VoidReason,
 }
 
 /// Both sides' rewards.
@@ -89,7 +82,6 @@ impl Shares {
 
 impl From<&Referral> for Facts {
     fn from(referral: &Referral) -> Self {
-        let voided = referral.voided().map(|(at, reason)| Voided { at, reason });
         Self {
             referee: referral.referee.clone(),
             referrer: referral.referrer.clone(),
@@ -98,7 +90,7 @@ impl From<&Referral> for Facts {
             attributed_at: referral.created_at,
             converted_at: referral.conversion().map(|conversion| conversion.at),
             rewarded_at: referral.rewards().map(|rewards| rewards.issued_at),
-            voided,
+            voided: referral.voided(),
             shares: shares(referral),
         }
     }

@@ -62,6 +62,8 @@ pub struct Adjustments {
     pub failed_refunds: BTreeSet<RefundId>,
     /// Whether a dispute is open or lost, by its id. The order's only dispute can have none.
     pub disputes: BTreeMap<Option<DisputeId>, bool>,
+    /// Whether there was an adjustment beyond [`Adjustments::MOST`], which is not kept, and no operator has resolved it.
+    pub has_excess: bool,
 }
 
 impl Adjustments {
@@ -72,6 +74,7 @@ impl Adjustments {
         refunds: BTreeMap::new(),
         failed_refunds: BTreeSet::new(),
         disputes: BTreeMap::new(),
+        has_excess: false,
     };
 
     /// The most adjustments that are kept of an order.
@@ -79,28 +82,52 @@ impl Adjustments {
 
     /// What was refunded, at most what was paid. Refunds in another currency than the order's do not count.
     pub fn refunded(&self, paid: &Money) -> u64 {
+        self.sum_of_refunds(paid).min(paid.amount.into())
+    }
+
+    /// The sum of all refunds, which can exceed what was paid.
+    fn sum_of_refunds(&self, paid: &Money) -> u64 {
         let counts = |(id, refund): &(&RefundId, &Money)| {
             let has_failed = self.failed_refunds.contains(*id) && !mutant::is(Mutant::FailedRefundCounts);
             refund.currency == paid.currency && !has_failed
         };
         let amounts = self.refunds.iter().filter(counts).map(|(_, refund)| u64::from(refund.amount));
-        let sum = if mutant::is(Mutant::RefundsNotSummed) {
+        if mutant::is(Mutant::RefundsNotSummed) {
             amounts.max().unwrap_or_default()
         } else {
             amounts.fold(0, u64::saturating_add)
-        };
-        sum.min(paid.amount.into())
+        }
+    }
+
+    /// The refunds in another currency than the order's, except failed ones. It is unknown how much of the order they refund.
+    pub fn foreign_refunds(&self, paid: &Money) -> impl Iterator<Item = &RefundId> {
+        let is_foreign =
+            |(id, refund): &(&RefundId, &Money)| refund.currency != paid.currency && !self.failed_refunds.contains(*id);
+        self.refunds.iter().filter(is_foreign).map(|(id, _)| id)
+    }
+
+    /// The same adjustments, after an operator has resolved what is unclear about an order of this amount: refunds in another currency
+    /// count as failed, and adjustments beyond the limit are ignored. `None`: nothing is unclear.
+    pub fn resolved(&self, paid: &Money) -> Option<Self> {
+        let failed: Vec<RefundId> = self.foreign_refunds(paid).cloned().collect();
+        if (failed.is_empty() && !self.has_excess) || mutant::is(Mutant::ApprovalWithoutOrder) {
+            return None;
+        }
+        let mut resolved = Self { version: self.version + 1, has_excess: false, ..self.clone() };
+        resolved.failed_refunds.extend(failed);
+        Some(resolved)
     }
 
     /// Why an order of this amount no longer stands: cancelled, disputed, or refunded until less than `minimum` or nothing is left.
     /// Empty: it stands.
     pub fn undone(&self, paid: &Money, minimum: &Money) -> Vec<Undone> {
-        let (refunded, paid_amount) = (self.refunded(paid), u64::from(paid.amount));
-        let left = paid_amount - refunded;
+        // An order without a known amount is refunded by any refund.
+        let is_reported = self.sum_of_refunds(paid) > 0;
+        let left = u64::from(paid.amount) - self.refunded(paid);
         let is_too_small = minimum.currency == paid.currency
             && left < u64::from(minimum.amount)
             && !mutant::is(Mutant::MinimumForgotten);
-        let is_refunded = refunded > 0 && (left == 0 || is_too_small || mutant::is(Mutant::PartialRefundVoids));
+        let is_refunded = is_reported && (left == 0 || is_too_small || mutant::is(Mutant::PartialRefundVoids));
         let is_disputed = self.disputes.values().any(|is_open| *is_open);
         [(self.is_cancelled, Undone::Cancelled), (is_disputed, Undone::Disputed), (is_refunded, Undone::Refunded)]
             .into_iter()
@@ -137,6 +164,9 @@ mod tests {
         let foreign = Money { currency: "EUR".parse().unwrap(), ..money(500) };
         let all = Adjustments { refunds: [(refund("a"), foreign)].into(), ..Adjustments::default() };
         assert_eq!((all.refunded(&money(500)), all.undone(&money(500), &money(0))), (0, vec![]));
+        assert_eq!(all.foreign_refunds(&money(500)).collect::<Vec<_>>(), [&refund("a")]);
+        let failed = Adjustments { failed_refunds: [refund("a")].into(), ..all };
+        assert_eq!(failed.foreign_refunds(&money(500)).next(), None);
     }
 
     #[test]
@@ -146,6 +176,7 @@ mod tests {
         assert_eq!(part.undone(&money(500), &money(301)), [Undone::Refunded]);
         assert_eq!(refunds(&[("a", 500)]).undone(&money(500), &money(0)), [Undone::Refunded]);
         assert_eq!(refunds(&[]).undone(&money(0), &money(0)), []);
+        assert_eq!(part.undone(&money(0), &money(0)), [Undone::Refunded]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Order {
     pub event: String,
     pub user: UserId,
     pub paid: Money,
+    pub placed_at: Timestamp,
+    /// An operator reported it, so it converts whatever event type the terms require.
+    pub is_by_operator: bool,
     /// The latest sign-up for which it counts: the time of the order, and a tolerance. The order of an existing customer is
     /// older than the sign-up.
     pub latest_sign_up: Timestamp,

@@ -129,6 +129,7 @@ impl SignUps {
             notes: Vec::new(),
             candidates: Vec::new(),
             adjusted_order: None,
+            reopened: 0,
             rev: 1,
             state: State::Pending,
         };

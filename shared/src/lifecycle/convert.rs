@@ -5,14 +5,15 @@
 
 use crate::{
     domain::{
-        adjustments::{Adjustments, OrderAdjustment},
-        order::Order,
+        adjustments::{Adjustment, Adjustments, OrderAdjustment},
+        order::{Order, OrderRecord},
         time::Timestamp,
     },
     mutant::{self, Mutant},
     referral::{
-        Referral,
+        Attention, Referral,
         machine::{Command, Decision, Refusal},
+        note::{Note, OrderRefusal, RefusedOrder, Subject},
     },
     store::{Adjusted, Claimed, Outcome, Store, StoreError, WriteResult},
 };
@@ -22,6 +23,28 @@ use crate::{
 /// # Errors
 /// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.
 pub async fn convert(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Outcome>, StoreError> {
+    let outcome = decide(store, order, now).await?;
+    if let Some(Outcome::Refused(refusal, referral)) = &outcome {
+        note(store, referral, order, *refusal, now).await?;
+    }
+    Ok(outcome)
+}
+
+/// Notes why an order did not convert a referral that could have converted.
+async fn note(
+    store: &Store,
+    referral: &Referral,
+    order: &Order,
+    refusal: Refusal,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let reason = OrderRefusal::of(refusal, referral, order);
+    let Some(reason) = reason.filter(|_| !mutant::is(Mutant::RefusedOrderNotNoted)) else { return Ok(()) };
+    let note = Note::Order(RefusedOrder::of(order, reason, now));
+    store.note(&Subject::Referral(referral.referee.clone()), &note).await
+}
+
+async fn decide(store: &Store, order: &Order, now: Timestamp) -> Result<Option<Outcome>, StoreError> {
     let Some(mut referral) = store.referral(&order.user).await? else { return Ok(None) };
     let mut claimed = None;
     for _ in 0..Store::MAX_DECISIONS {
@@ -69,13 +92,11 @@ async fn claim(store: &Store, order: &Order) -> Result<Option<(Order, Adjustment
 
 /// The effect of an adjustment.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// It is kept with the order, which belongs to no referral so far.
-    Kept,
-    /// It is kept, and this is the outcome for the referral of the order's user.
-    Referral(Box<Outcome>),
-    /// The order has too many adjustments. It is not kept.
-    Full,
+pub struct Effect {
+    /// The outcome for the referral of the order's user. `None`: the order belongs to no referral so far.
+    pub outcome: Option<Outcome>,
+    /// Why an operator has to look at this adjustment.
+    pub attention: Option<Attention>,
 }
 
 /// Writes an adjustment to its order, and applies it to the referral of the order's user.
@@ -83,12 +104,36 @@ pub enum Effect {
 /// # Errors
 /// Returns an error when DynamoDB is unavailable, or when concurrent writes cause too many conflicts.
 pub async fn adjust(store: &Store, adjustment: &OrderAdjustment, now: Timestamp) -> Result<Effect, StoreError> {
-    let Adjusted::Kept(record) = store.adjust(&adjustment.order, &adjustment.adjustment, now).await? else {
-        return Ok(Effect::Full);
+    let (record, is_full) = match store.adjust(&adjustment.order, &adjustment.adjustment, now).await? {
+        Adjusted::Kept(record) => (record, false),
+        Adjusted::Full(record) => (record, true),
     };
     // An order that an earlier version converted may be unclaimed. Then the event's user counts.
-    let Some(user) = record.claimed_by.as_ref().or(adjustment.user.as_ref()) else { return Ok(Effect::Kept) };
-    let Some(referral) = store.referral(user).await? else { return Ok(Effect::Kept) };
-    let decide = |referral: &Referral| referral.decide(&Command::Adjust(&record, adjustment.hold_until), now);
-    Ok(Effect::Referral(Box::new(store.apply(referral, decide).await?)))
+    let user = record.claimed_by.as_ref().or(adjustment.user.as_ref());
+    let referral = match user {
+        Some(user) => store.referral(user).await?,
+        None => None,
+    };
+    let outcome = match referral {
+        Some(referral) => {
+            let decide = |referral: &Referral| referral.decide(&Command::Adjust(&record, adjustment.hold_until), now);
+            Some(store.apply(referral, decide).await?)
+        }
+        None => None,
+    };
+    let is_foreign = is_foreign(&adjustment.adjustment, &record, outcome.as_ref());
+    let attention = match (is_full, is_foreign) {
+        (true, _) => Some(Attention::TooManyAdjustments),
+        (false, true) => Some(Attention::RefundInOtherCurrency),
+        (false, false) => None,
+    };
+    Ok(Effect { outcome, attention })
+}
+
+/// Whether this is a refund in another currency than that of its order, as far as the order is known.
+fn is_foreign(adjustment: &Adjustment, record: &OrderRecord, outcome: Option<&Outcome>) -> bool {
+    let Adjustment::Refunded(id, refund) = adjustment else { return false };
+    let converted = outcome.and_then(|outcome| outcome.referral().orders().find(|known| known.order == record.id));
+    let paid = record.paid.or(converted.map(|known| known.paid));
+    paid.is_some_and(|paid| paid.currency != refund.currency) && !record.adjustments.failed_refunds.contains(id)
 }

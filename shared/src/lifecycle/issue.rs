@@ -57,6 +57,9 @@ fn log(after: &Referral) {
 
 fn not_due(referral: &Referral, now: Timestamp) -> Option<Refusal> {
     match (referral.status(), referral.work()) {
+        (Status::Converted, Some(work)) if work.lane == Lane::Attention && !mutant::is(Mutant::UnclearOrderIssued) => {
+            Some(Refusal::NeedsAttention)
+        }
         (Status::Converted, Some(work)) if work.at <= now || mutant::is(Mutant::HoldSkipped) => None,
         (Status::Converted, _) => Some(Refusal::NotDue),
         (status, _) => Some(Refusal::Status(status)),

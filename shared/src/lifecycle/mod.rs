@@ -1,4 +1,5 @@
-//! The life cycle of a referral, one step per module: mint, attribute, convert or adjust, issue, announce.
+//! The life cycle of a referral, one step per module: mint, attribute, convert or adjust, issue, announce. Module
+//! [`operate`] has what operators do.
 //!
 //! Two steps are elsewhere: landing only looks up a code and is part of the attribution function, and delivery is the
 //! delivery function.
@@ -9,6 +10,7 @@ pub mod convert;
 pub mod details;
 pub mod issue;
 pub mod mint;
+pub mod operate;
 
 use crate::{
     cache::CodeCache,

@@ -28,7 +28,7 @@ pub struct Terms {
 impl Terms {
     /// Whether this order converts a referral that has these terms.
     pub fn qualifies(&self, order: &Order) -> bool {
-        order.event == self.qualifying_event && order.paid.covers(&self.minimum)
+        (order.event == self.qualifying_event || order.is_by_operator) && order.paid.covers(&self.minimum)
     }
 
     /// The time between conversion and issue.

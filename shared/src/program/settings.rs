@@ -129,14 +129,8 @@ mod tests {
     use crate::{domain::order::Order, sample};
 
     fn order(event: &str, amount: u64, currency: &str) -> Order {
-        Order {
-            id: "o-1".parse().unwrap(),
-            event: event.to_owned(),
-            user: "bob".parse().unwrap(),
-            paid: Money { amount: amount.try_into().unwrap(), currency: currency.parse().unwrap() },
-            latest_sign_up: sample::at(0),
-            hold_until: None,
-        }
+        let paid = Money { amount: amount.try_into().unwrap(), currency: currency.parse().unwrap() };
+        Order { event: event.to_owned(), paid, ..sample::order("o-1") }
     }
 
     #[test]

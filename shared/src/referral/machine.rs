@@ -24,7 +24,7 @@ pub enum Transition {
     Convert,
     /// The hold has ended and no fraud rule is broken: decide both rewards.
     Issue,
-    /// Fraud was detected before the rewards were issued, or an order arrived after its own adjustment.
+    /// Fraud was detected before the rewards were issued, an order arrived after its own adjustment, or an operator ends the referral.
     Void,
     /// Another qualifying order arrived, and is kept as a candidate.
     KeepCandidate,
@@ -34,9 +34,12 @@ pub enum Transition {
     Undo,
     /// The order that converted the referral no longer stands, and a candidate converts it.
     ConvertNext,
-    /// An order that was undone stands again, because its dispute was won or its refund failed, and converts the voided referral.
+    /// An order that was undone stands again, because its dispute was won or its refund failed, or an operator reopened the referral.
+    /// The order converts the voided referral.
     Restore,
-    /// The order no longer stands after the issue: take the rewards back.
+    /// An operator reopened a voided referral that has no order.
+    Reopen,
+    /// The order no longer stands after the issue, or an operator decided so: take the rewards back.
     Reverse,
     /// A subsystem is about to be called for a reward.
     RecordCall,
@@ -50,7 +53,7 @@ pub enum Transition {
 
 impl Transition {
     /// All transitions.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Convert,
         Self::Issue,
         Self::Void,
@@ -59,6 +62,7 @@ impl Transition {
         Self::Undo,
         Self::ConvertNext,
         Self::Restore,
+        Self::Reopen,
         Self::Reverse,
         Self::RecordCall,
         Self::RecordAnswer,
@@ -74,18 +78,19 @@ impl Transition {
 
 /// The transition table: the state after `transition`, or `None` if it is not allowed in state `from`.
 ///
-/// A voided referral takes orders only if an order was the reason ([`VoidReason::is_of_order`]) and nothing was issued. It has
-/// calls and answers only if rewards were issued.
+/// A voided referral has calls and answers only if rewards were issued. Otherwise it depends on the reason: if that is an order
+/// ([`VoidReason::is_of_order`]), it takes orders, and an operator can void it for good. If not, an operator can reopen it.
 pub fn next(from: Status, transition: Transition) -> Option<Status> {
     match (from, transition) {
         (Status::Pending | Status::Voided, Transition::Convert) => Some(Status::Converted),
         (Status::Converted, Transition::Issue) => Some(Status::Rewarded),
-        (Status::Pending | Status::Converted, Transition::Void) => Some(Status::Voided),
+        (Status::Pending | Status::Converted | Status::Voided, Transition::Void) => Some(Status::Voided),
         (Status::Converted | Status::Voided, Transition::KeepCandidate) => Some(from),
         (_, Transition::Adjust) => Some(from),
         (Status::Converted, Transition::Undo) => Some(Status::Voided),
         (Status::Converted, Transition::ConvertNext) => Some(Status::Converted),
         (Status::Voided, Transition::Restore) => Some(Status::Converted),
+        (Status::Voided, Transition::Reopen) => Some(Status::Pending),
         (Status::Rewarded, Transition::Reverse) => Some(Status::Voided),
         (Status::Rewarded | Status::Voided, Transition::RecordCall | Transition::RecordAnswer | Transition::Claim) => {
             Some(from)
@@ -97,10 +102,11 @@ pub fn next(from: Status, transition: Transition) -> Option<Status> {
             | Transition::KeepCandidate
             | Transition::Undo
             | Transition::ConvertNext
-            | Transition::Restore,
+            | Transition::Restore
+            | Transition::Reopen,
         )
-        | (Status::Converted, Transition::Convert | Transition::Restore)
-        | (Status::Voided, Transition::Issue | Transition::Void | Transition::Undo | Transition::ConvertNext)
+        | (Status::Converted, Transition::Convert | Transition::Restore | Transition::Reopen)
+        | (Status::Voided, Transition::Issue | Transition::Undo | Transition::ConvertNext)
         | (
             Status::Pending | Status::Converted,
             Transition::RecordCall | Transition::RecordAnswer | Transition::Claim,
@@ -114,7 +120,8 @@ pub fn next(from: Status, transition: Transition) -> Option<Status> {
             | Transition::KeepCandidate
             | Transition::Undo
             | Transition::ConvertNext
-            | Transition::Restore,
+            | Transition::Restore
+            | Transition::Reopen,
         ) => None,
     }
 }
@@ -134,8 +141,12 @@ pub enum Command<'a> {
     Convert(&'a Order, &'a Adjustments),
     /// See [`Transition::Issue`].
     Issue,
-    /// See [`Transition::Void`].
+    /// See [`Transition::Void`]. By an operator after the issue: see [`Transition::Reverse`].
     Void(VoidReason),
+    /// See [`Transition::Reopen`] and [`Transition::Restore`]. Carries the order that had converted the referral, if one had.
+    Reopen(Option<&'a OrderRecord>),
+    /// An operator has resolved what was unclear about the order. See [`Transition::Adjust`].
+    Resolve(&'a OrderRecord),
     /// See [`Transition::Adjust`], [`Transition::Undo`], [`Transition::ConvertNext`], [`Transition::Restore`] and
     /// [`Transition::Reverse`]. If it is processed late, the hold of a conversion that it causes does not end before this time.
     Adjust(&'a OrderRecord, Option<Timestamp>),
@@ -162,8 +173,11 @@ impl Command<'_> {
             }
             Self::Convert(..) => Transition::Convert,
             Self::Issue => Transition::Issue,
+            Self::Void(VoidReason::Operator) if from == Status::Rewarded => Transition::Reverse,
             Self::Void(_) => Transition::Void,
-            Self::Adjust(..) => Transition::Adjust,
+            Self::Reopen(Some(_)) => Transition::Restore,
+            Self::Reopen(None) => Transition::Reopen,
+            Self::Adjust(..) | Self::Resolve(_) => Transition::Adjust,
             Self::MarkCalled(_) => Transition::RecordCall,
             Self::MarkDelivered(_) | Self::MarkFailed(..) => Transition::RecordAnswer,
             Self::Claim(_) => Transition::Claim,
@@ -200,6 +214,8 @@ pub enum Refusal {
     OrderUndone,
     /// The hold or the grace period has not ended.
     NotDue,
+    /// An operator has to decide first.
+    NeedsAttention,
 }
 
 impl Referral {
@@ -214,7 +230,10 @@ impl Referral {
         match command {
             Command::Convert(order, adjustments) => self.convert(order, adjustments, now),
             Command::Issue => self.issue(now),
+            Command::Void(VoidReason::Operator) => self.void_by_operator(now),
             Command::Void(reason) => self.void(*reason, Transition::Void, now),
+            Command::Reopen(record) => self.reopen(*record, now),
+            Command::Resolve(record) => self.resolve(record, now),
             Command::Adjust(record, hold_until) => self.adjust(record, *hold_until, now),
             Command::MarkCalled(id) => self.record_call(id, now),
             Command::MarkDelivered(id) => self.record_answer(id, |delivery| delivery.delivered_at = Some(now)),
@@ -233,7 +252,10 @@ impl Referral {
         match command {
             Command::Convert(order, _) => self.has_order(&order.id),
             Command::Adjust(record, _) => self.knows(record),
+            Command::Void(VoidReason::Operator) => self.is_void_final(),
             Command::Void(_) => self.status() == Status::Voided,
+            Command::Reopen(_) => self.is_reopened(),
+            Command::Resolve(_) => self.attention().is_none(),
             // An earlier version does not record calls. Its rewards may have been called before.
             Command::MarkCalled(id) => self.delivery(id).is_some_and(|delivery| delivery.called_at.is_some()),
             Command::MarkDelivered(id) | Command::Resend(id, _) => status(id) == Some(RewardStatus::Delivered),
@@ -249,6 +271,9 @@ impl Referral {
 
     fn issue(&self, now: Timestamp) -> Decision {
         let State::Converted { conversion, due_at } = &self.state else { return self.refuse() };
+        if conversion.attention.is_some() && !mutant::is(Mutant::UnclearOrderIssued) {
+            return Decision::Refuse(Refusal::NeedsAttention);
+        }
         let rewards = Rewards::issued(&self.terms, now);
         let state = State::Rewarded { conversion: conversion.clone(), rewards, due_at: *due_at };
         // No other order counts any more.
@@ -256,7 +281,7 @@ impl Referral {
         self.write_as(after, state, Transition::Issue)
     }
 
-    fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
+    pub(super) fn void(&self, reason: VoidReason, transition: Transition, now: Timestamp) -> Decision {
         let conversion = self.conversion().cloned();
         self.write(State::Voided { at: now, reason, is_exact: false, conversion }, transition)
     }
@@ -303,6 +328,8 @@ impl Referral {
     /// Takes both rewards back.
     pub(super) fn reverse(&self, conversion: Conversion, reason: VoidReason, now: Timestamp) -> Decision {
         let State::Rewarded { rewards, due_at, .. } = &self.state else { return self.refuse() };
+        // Nothing is left to decide.
+        let conversion = Conversion { attention: None, ..conversion };
         let mut rewards = rewards.clone();
         for side in
             Side::BOTH.into_iter().filter(|side| *side == Side::Referrer || !mutant::is(Mutant::RefereeRewardKept))
@@ -352,6 +379,7 @@ mod tests {
             convert(&order),
             Command::Issue,
             Command::Void(FraudReason::ReferrerFlagged.into()),
+            Command::Reopen(None),
             Command::Adjust(&part, None),
             Command::MarkDelivered(&referees),
             Command::MarkFailed(&referrers, "400", 0),
@@ -383,7 +411,8 @@ mod tests {
         let from = |transition: Transition| transition.allowed_from().collect::<Vec<_>>();
         assert_eq!(from(Transition::Convert), [Status::Pending, Status::Voided]);
         assert_eq!(from(Transition::Issue), [Status::Converted]);
-        assert_eq!(from(Transition::Void), [Status::Pending, Status::Converted]);
+        assert_eq!(from(Transition::Void), [Status::Pending, Status::Converted, Status::Voided]);
+        assert_eq!(from(Transition::Reopen), [Status::Voided]);
         assert_eq!(from(Transition::Adjust), Status::ALL);
         assert_eq!(from(Transition::KeepCandidate), [Status::Converted, Status::Voided]);
         assert_eq!(from(Transition::Undo), [Status::Converted]);

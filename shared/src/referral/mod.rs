@@ -1,19 +1,27 @@
 //! A referral: its states and the data that each state holds. [`machine`] has the transitions, `orders` decides which order
-//! converts, [`reward`] has the rewards and their delivery, [`reversal`] takes rewards back, and [`Work`] is the unfinished work.
+//! converts, `operator` what operators can change, [`reward`] has the rewards and their delivery, [`reversal`] takes rewards back,
+//! [`Work`] is the unfinished work, [`Attention`] says why an operator has to decide, and [`note`] has what is kept as evidence.
 
+mod attention;
 pub mod machine;
+pub mod note;
+mod operator;
 mod orders;
 pub mod reversal;
 pub mod reward;
+mod void;
 mod work;
 
 use serde::{Deserialize, Serialize};
 
 use self::reward::{Delivery, InstructionId, InstructionKind, Reward, RewardStatus, Side};
-pub use self::work::{Lane, Work};
+pub use self::{
+    attention::Attention,
+    void::{VoidReason, Voided},
+    work::{Lane, Work},
+};
 use crate::{
     domain::{
-        adjustments::Undone,
         code::Code,
         correlation::CorrelationId,
         device::Device,
@@ -22,7 +30,6 @@ use crate::{
         order::NotedAdjustment,
         time::Timestamp,
     },
-    fraud::{self, FraudReason, Gate, UnknownReason},
     mutant::{self, Mutant},
     program::Terms,
 };
@@ -55,6 +62,8 @@ pub struct Referral {
     pub candidates: Vec<Candidate>,
     /// An order of this referee that has adjustments and is neither the converting order nor a candidate, or not yet.
     pub adjusted_order: Option<AdjustedOrder>,
+    /// How often an operator reopened it.
+    pub reopened: u32,
     /// Incremented by every write. A write that depends on a read requires the `rev` that was read.
     pub rev: u64,
     pub state: State,
@@ -117,6 +126,9 @@ pub struct Conversion {
     /// The version of the order's adjustments that this conversion includes.
     #[serde(default, skip_serializing_if = "is_none")]
     pub adjusted: u32,
+    /// Why the rewards are not issued before an operator has decided, or, after a reversal, what an operator has to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
 }
 
 impl Conversion {
@@ -242,75 +254,6 @@ impl Status {
     }
 }
 
-/// Why a referral was voided: a fraud rule, or an adjustment of the order that had converted it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(into = "&'static str", try_from = "String")]
-pub enum VoidReason {
-    Fraud(FraudReason),
-    OrderCancelled,
-    /// The order was refunded in full.
-    OrderRefunded,
-    PaymentDisputed,
-}
-
-impl VoidReason {
-    /// Every reason that a void can have.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let orders = [Self::OrderCancelled, Self::OrderRefunded, Self::PaymentDisputed];
-        fraud::reasons_at(Gate::Issue).map(Self::Fraud).chain(orders)
-    }
-
-    /// Whether the reason is that the order no longer stands.
-    pub const fn is_of_order(self) -> bool {
-        matches!(self, Self::OrderCancelled | Self::OrderRefunded | Self::PaymentDisputed)
-    }
-
-    /// The name in HTTP answers, items, events and counters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fraud(reason) => reason.as_str(),
-            Self::OrderCancelled => "order_cancelled",
-            Self::OrderRefunded => "order_refunded",
-            Self::PaymentDisputed => "payment_disputed",
-        }
-    }
-}
-
-impl From<VoidReason> for &'static str {
-    fn from(reason: VoidReason) -> Self {
-        reason.as_str()
-    }
-}
-
-impl TryFrom<String> for VoidReason {
-    type Error = UnknownReason;
-
-    fn try_from(text: String) -> Result<Self, UnknownReason> {
-        match text.as_str() {
-            "order_cancelled" => Ok(Self::OrderCancelled),
-            "order_refunded" => Ok(Self::OrderRefunded),
-            "payment_disputed" => Ok(Self::PaymentDisputed),
-            other => other.parse().map(Self::Fraud),
-        }
-    }
-}
-
-impl From<FraudReason> for VoidReason {
-    fn from(reason: FraudReason) -> Self {
-        Self::Fraud(reason)
-    }
-}
-
-impl From<Undone> for VoidReason {
-    fn from(undone: Undone) -> Self {
-        match undone {
-            Undone::Cancelled => Self::OrderCancelled,
-            Undone::Refunded => Self::OrderRefunded,
-            Undone::Disputed => Self::PaymentDisputed,
-        }
-    }
-}
-
 impl Referral {
     /// The name of the state.
     pub fn status(&self) -> Status {
@@ -325,6 +268,22 @@ impl Referral {
     /// The time of the sign-up.
     pub fn signed_up_at(&self) -> Timestamp {
         self.signed_up_at.unwrap_or(self.created_at)
+    }
+
+    /// The number of this life of the referral: conversions and voids carry it in their events. It is higher than 1 if the referral
+    /// converted again or was reopened.
+    pub fn life(&self) -> u32 {
+        self.conversion().map_or(1 + self.reopened, |conversion| conversion.number)
+    }
+
+    /// Why an operator has to decide about this referral.
+    pub fn attention(&self) -> Option<Attention> {
+        match &self.state {
+            State::Converted { conversion, .. }
+            | State::Rewarded { conversion, .. }
+            | State::Reversed { conversion, .. } => conversion.attention,
+            State::Pending | State::Voided { .. } => None,
+        }
     }
 
     /// The conversion, also after the referral was voided.
@@ -344,9 +303,11 @@ impl Referral {
     }
 
     /// When and why the referral was voided.
-    pub fn voided(&self) -> Option<(Timestamp, VoidReason)> {
+    pub fn voided(&self) -> Option<Voided> {
         match &self.state {
-            State::Voided { at, reason, .. } | State::Reversed { at, reason, .. } => Some((*at, *reason)),
+            State::Voided { at, reason, .. } | State::Reversed { at, reason, .. } => {
+                Some(Voided { at: *at, reason: *reason })
+            }
             State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
         }
     }
@@ -404,22 +365,5 @@ impl Referral {
             State::Pending | State::Converted { .. } | State::Voided { .. } => Vec::new(),
         };
         sides.into_iter().map(|side| self.reward_id(side)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_void_reason_is_read_back_by_its_name() {
-        let fraud = [FraudReason::ReferrerFlagged, FraudReason::RefereeFlagged, FraudReason::ReciprocalReferral];
-        let order = [VoidReason::OrderCancelled, VoidReason::OrderRefunded, VoidReason::PaymentDisputed];
-        for reason in fraud.map(VoidReason::from).into_iter().chain(order) {
-            let written = serde_json::to_value(reason).unwrap();
-            assert_eq!(written, reason.as_str());
-            assert_eq!(serde_json::from_value::<VoidReason>(written).ok(), Some(reason));
-        }
-        assert!(serde_json::from_value::<VoidReason>("other".into()).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //! orders stand.
 
 use super::{
-    AdjustedOrder, Candidate, Conversion, Referral, State, Status, VoidReason,
+    AdjustedOrder, Attention, Candidate, Conversion, Referral, State, Status, VoidReason,
     machine::{Decision, Refusal, Transition},
 };
 use crate::{
@@ -32,10 +32,11 @@ impl Referral {
             paid: order.paid,
             at: now,
             hold_until: None,
-            number: 1,
-            adjusted: adjustments.version,
+            number: self.life(),
+            adjusted: 0,
+            attention: None,
         };
-        let conversion = conversion.held_until(order.hold_until, &self.terms);
+        let conversion = conversion.including(adjustments).held_until(order.hold_until, &self.terms);
         let noted = self.undone_by_note(order);
         let undone = noted.or_else(|| adjustments.undone(&order.paid, &self.terms.minimum).first().copied());
         match (self.status(), undone.filter(|_| !mutant::is(Mutant::EarlyAdjustmentForgotten))) {
@@ -51,7 +52,10 @@ impl Referral {
             }
             // What a note says cannot be reversed, because it has no id.
             (_, Some(_)) if noted.is_some() => Decision::Refuse(Refusal::OrderUndone),
-            (_, undone) => self.keep_candidate(Candidate { conversion, is_undone: undone.is_some() }),
+            (_, undone) => {
+                let conversion = Conversion { number: 1, ..conversion };
+                self.keep_candidate(Candidate { conversion, is_undone: undone.is_some() })
+            }
         }
     }
 
@@ -82,8 +86,8 @@ impl Referral {
     }
 
     /// Converts by this order. An earlier order that was undone becomes the first candidate, because it may stand again.
-    fn converted(&self, conversion: Conversion, transition: Transition, now: Timestamp) -> Decision {
-        let number = self.conversion().map_or(1, |earlier| earlier.number + 1);
+    pub(super) fn converted(&self, conversion: Conversion, transition: Transition, now: Timestamp) -> Decision {
+        let number = self.conversion().map_or(self.life(), |earlier| earlier.number + 1);
         // A candidate's hold began when it arrived. A restored order has the rest of its hold.
         let began = if mutant::is(Mutant::HoldOfEarlierOrder) { self.conversion() } else { None };
         let due_at = began.unwrap_or(&conversion).hold_ends_at(&self.terms).max(now);
@@ -114,7 +118,7 @@ impl Referral {
     }
 
     /// The next order to convert the referral.
-    fn next_candidate(&self) -> Option<Conversion> {
+    pub(super) fn next_candidate(&self) -> Option<Conversion> {
         let stands = |candidate: &&Candidate| !candidate.is_undone || mutant::is(Mutant::UndoneCandidateConverts);
         let next = self.candidates.iter().find(stands).filter(|_| !mutant::is(Mutant::CandidateIgnored));
         next.map(|candidate| candidate.conversion.clone())
@@ -148,7 +152,7 @@ impl Referral {
     }
 
     /// Adjusts the order that converted the referral.
-    fn adjust_conversion(
+    pub(super) fn adjust_conversion(
         &self,
         known: &Conversion,
         adjustments: &Adjustments,
@@ -156,7 +160,7 @@ impl Referral {
         now: Timestamp,
     ) -> Decision {
         let undone = adjustments.undone(&known.paid, &self.terms.minimum);
-        let conversion = Conversion { adjusted: adjustments.version, ..known.clone() };
+        let conversion = known.clone().including(adjustments);
         match (&self.state, undone.first()) {
             (State::Converted { due_at, .. }, None) => {
                 self.write(State::Converted { conversion, due_at: *due_at }, Transition::Adjust)
@@ -168,18 +172,32 @@ impl Referral {
                 let state = State::Rewarded { conversion, rewards: rewards.clone(), due_at: *due_at };
                 self.write(state, Transition::Adjust)
             }
-            // Nothing is granted again, even if the order stands again.
-            (State::Reversed { at, reason, rewards, due_at, .. }, _) => {
-                let (rewards, due_at) = (rewards.clone(), *due_at);
-                let state = State::Reversed { at: *at, reason: *reason, conversion, rewards, due_at };
-                self.write(state, Transition::Adjust)
-            }
+            (State::Reversed { .. }, undone) => self.adjust_reversed(conversion, undone.is_none()),
             (State::Voided { is_exact: true, .. }, None) if !mutant::is(Mutant::RestoredOrderIgnored) => {
                 self.converted(conversion.held_until(hold_until, &self.terms), Transition::Restore, now)
             }
-            // The published reason stays, even if it no longer applies and another one does.
-            (State::Voided { at, reason, is_exact: true, .. }, Some(_)) => {
-                let state = State::Voided { at: *at, reason: *reason, is_exact: true, conversion: Some(conversion) };
+            (State::Voided { .. }, _) => self.adjust_voided(conversion),
+            (State::Pending, _) => self.refuse(),
+        }
+    }
+
+    /// After a reversal nothing is granted again, even if the order stands again. An operator may have to act.
+    fn adjust_reversed(&self, conversion: Conversion, stands: bool) -> Decision {
+        let State::Reversed { at, reason, rewards, due_at, .. } = &self.state else { return self.refuse() };
+        let stands_again = reason.is_of_order() && stands && !mutant::is(Mutant::OrderThatStandsAgainHidden);
+        let attention = stands_again.then_some(Attention::OrderStandsAgain);
+        let conversion = Conversion { attention, ..conversion };
+        let state = State::Reversed { at: *at, reason: *reason, conversion, rewards: rewards.clone(), due_at: *due_at };
+        self.write(state, Transition::Adjust)
+    }
+
+    /// The published reason of a void stays, even if it no longer applies and another one does. After a void by a rule or an operator,
+    /// a reopened referral has to include the adjustments. An earlier version did not keep all adjustments of an order that it undid.
+    fn adjust_voided(&self, conversion: Conversion) -> Decision {
+        match &self.state {
+            State::Voided { at, reason, is_exact, .. } if *is_exact || !reason.is_of_order() => {
+                let (at, reason, is_exact) = (*at, *reason, *is_exact);
+                let state = State::Voided { at, reason, is_exact, conversion: Some(conversion) };
                 self.write(state, Transition::Adjust)
             }
             _ => self.refuse(),
@@ -215,7 +233,7 @@ impl Referral {
         let mut after = self.clone();
         let Some(candidate) = after.candidates.get_mut(place) else { return self.refuse() };
         candidate.is_undone = !adjustments.undone(&candidate.conversion.paid, &self.terms.minimum).is_empty();
-        candidate.conversion.adjusted = adjustments.version;
+        candidate.conversion = candidate.conversion.clone().including(adjustments);
         match after.next_candidate() {
             Some(next) if self.status() == Status::Voided && self.takes_orders() => {
                 after.converted(next.held_until(hold_until, &self.terms), Transition::Restore, now)

@@ -1,7 +1,7 @@
 //! The unfinished work of a referral: its place in the index of work.
 
 use super::{
-    Referral, Rewards, State,
+    Attention, Conversion, Referral, Rewards, State,
     reward::{RewardStatus, Side},
 };
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Work {
     pub lane: Lane,
-    /// In the lane `Due`: when the work is due. In the lane `Attention`: when the last reward was refused.
+    /// In the lane `Due`: when the work is due. In the lane `Attention`: when the last reward was refused, or, if an operator has to
+    /// decide, when the hold ends, or when the rewards were issued or taken back.
     pub at: Timestamp,
 }
 
@@ -22,7 +23,7 @@ pub struct Work {
 pub enum Lane {
     /// The sweep.
     Due,
-    /// An operator, because a subsystem refused a reward permanently.
+    /// An operator, because a subsystem refused a reward permanently or something about the order is unclear ([`Attention`]).
     Attention,
 }
 
@@ -37,19 +38,27 @@ impl Referral {
 fn work(state: &State) -> Option<Work> {
     match state {
         State::Pending | State::Voided { .. } => None,
-        State::Converted { due_at, .. } => Some(Work { lane: Lane::Due, at: *due_at }),
-        State::Rewarded { rewards, due_at, .. } => match rewards.undelivered().next() {
-            Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
-            None => attention(rewards),
-        },
-        State::Reversed { rewards, due_at, .. } => {
-            rewards.unanswered().next().map(|_| Work { lane: Lane::Due, at: *due_at })
+        State::Converted { conversion, due_at } => {
+            Some(Work { lane: conversion.attention.map_or(Lane::Due, |_| Lane::Attention), at: *due_at })
         }
+        State::Rewarded { conversion, rewards, due_at } => match rewards.undelivered().next() {
+            Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
+            None => refused(rewards).or_else(|| unclear(conversion, rewards.issued_at)),
+        },
+        State::Reversed { at, conversion, rewards, due_at, .. } => match rewards.unanswered().next() {
+            Some(_) => Some(Work { lane: Lane::Due, at: *due_at }),
+            None => unclear(conversion, *at),
+        },
     }
 }
 
+/// The work of an operator: to decide about the order.
+fn unclear(conversion: &Conversion, at: Timestamp) -> Option<Work> {
+    conversion.attention.map(|_: Attention| Work { lane: Lane::Attention, at })
+}
+
 /// The work of an operator: the permanently refused rewards.
-fn attention(rewards: &Rewards) -> Option<Work> {
+fn refused(rewards: &Rewards) -> Option<Work> {
     let deliveries = Side::BOTH.into_iter().map(|side| &rewards.of(side).delivery);
     let failed = deliveries.filter(|delivery| delivery.status() == RewardStatus::Failed);
     failed.filter_map(|delivery| delivery.failed_at).max().map(|at| Work { lane: Lane::Attention, at })

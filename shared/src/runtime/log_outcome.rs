@@ -59,6 +59,7 @@ outcomes! {
     Reversed => "reversed",
     OrderUndone => "order_undone",
     TooManyAdjustments => "too_many_adjustments",
+    RefundInOtherCurrency => "refund_in_other_currency",
     NotReferred => "not_referred",
     Duplicate => "duplicate",
     NotQualifying => "not_qualifying",
@@ -107,6 +108,12 @@ outcomes! {
     CodeChanged => "code_changed",
     RewardResent => "reward_resent",
     ReversalResent => "reversal_resent",
+    OperatorVoided => "operator_voided",
+    OperatorReopened => "operator_reopened",
+    OperatorConverted => "operator_converted",
+    OperatorApproved => "operator_approved",
+    AccountFlaggedByOperator => "account_flagged_by_operator",
+    AccountClearedByOperator => "account_cleared_by_operator",
     DeadLettersRedriven => "dead_letters_redriven",
 }
 

@@ -8,6 +8,7 @@
 //! | referral | `REFEREE#<id>` | `REFERRAL` |
 //! | reversal | `REFEREE#<id>` | `REVERSAL#<reversal id>` |
 //! | order | `ORDER#<id>` | `ORDER` |
+//! | note | `REFEREE#<id>` or `USER#<id>` | `NOTE#<time>#<kind>` |
 //!
 //! An item that may exist only once has a key that can be written only once. A code has one owner, a user has one live
 //! code per program, a referee has one referral, and an order converts one referral.
@@ -25,7 +26,11 @@ use crate::{
         id::{self, OrderId, ProgramId, UserId},
         time::Timestamp,
     },
-    referral::{Lane, reward::InstructionId},
+    referral::{
+        Lane,
+        note::{Note, Subject},
+        reward::InstructionId,
+    },
 };
 
 /// An item, or a part of one.
@@ -77,6 +82,8 @@ pub const REFUND: &str = "refund#";
 pub const REFUND_FAILED: &str = "refund_failed#";
 /// The prefix of an order's disputes.
 pub const DISPUTE: &str = "dispute#";
+/// Whether an order has an adjustment that was not kept, and that no operator has resolved.
+pub const EXCESS: &str = "excess";
 /// When a subsystem accepted a reversal.
 pub const DELIVERED_AT: &str = "delivered_at";
 /// When a subsystem refused a reversal permanently.
@@ -96,6 +103,7 @@ pub const WORK_SHARDS: u32 = 10;
 const REFERRAL_SK: &str = "REFERRAL";
 const ORDER_SK: &str = "ORDER";
 const REVERSAL_SK: &str = "REVERSAL#";
+const NOTE_SK: &str = "NOTE#";
 
 /// Whether an attribute of an order is an adjustment.
 pub(super) fn is_adjustment(name: &str) -> bool {
@@ -139,6 +147,19 @@ impl Key {
         Self::new(format!("REFEREE#{}", id.referee), format!("{REVERSAL_SK}{id}"))
     }
 
+    /// The key of a note. The time of an audit entry is that of the action; of a refused order, that of the order.
+    pub fn note(subject: &Subject, note: &Note) -> Self {
+        let partition = match subject {
+            Subject::Referral(referee) => format!("REFEREE#{referee}"),
+            Subject::Account(user) => format!("USER#{user}"),
+        };
+        let place = match note {
+            Note::Operator(entry) => format!("{}#{}", entry.at, entry.action.as_str()),
+            Note::Order(refused) => format!("{}#order:{}", refused.placed_at, refused.order_id),
+        };
+        Self::new(partition, format!("{NOTE_SK}{place}"))
+    }
+
     /// The key of an order.
     pub fn order(order: &OrderId) -> Self {
         Self::new(format!("ORDER#{order}"), ORDER_SK)
@@ -168,6 +189,7 @@ impl Key {
             ORDER_SK => ItemKind::Order,
             sk if sk.starts_with("CODE#") => ItemKind::CodeOwner,
             sk if sk.starts_with(REVERSAL_SK) => ItemKind::Reversal,
+            sk if sk.starts_with(NOTE_SK) => ItemKind::Note,
             _ => ItemKind::Other,
         }
     }
@@ -188,6 +210,7 @@ pub(super) enum ItemKind {
     CodeOwner,
     Order,
     Reversal,
+    Note,
     Other,
 }
 

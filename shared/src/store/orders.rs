@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{
     Store, StoreError, WriteResult, guard,
-    items::order::{from_order_item, to_attribute, to_paid},
+    items::order::{from_order_item, refund_failed, to_attribute, to_paid},
     keys::{CLAIMED_BY, Item, Key, TTL},
+    write::Write,
 };
 use crate::{
     domain::{
@@ -32,8 +33,8 @@ pub enum Claimed {
 pub enum Adjusted {
     /// The order as it is now. The adjustment is written, by this call or before, or the dispute has a later state.
     Kept(OrderRecord),
-    /// The order has [`Adjustments::MOST`] adjustments. This one is not written.
-    Full,
+    /// The order has at least [`Adjustments::MOST`] adjustments. This one is not written, but the order says that there are more.
+    Full(OrderRecord),
 }
 
 /// How long the adjustments of an order that has not arrived are kept.
@@ -72,7 +73,7 @@ impl Store {
         adjustment: &Adjustment,
         now: Timestamp,
     ) -> Result<Adjusted, StoreError> {
-        let (name, value) = to_attribute(adjustment)?;
+        let (name, value) = to_attribute(adjustment, now)?;
         let write = guard::adjust_order(&Key::order(order), &name, value, now.plus(UNCLAIMED));
         let item = match self.send(write, None).await? {
             WriteResult::Written(item) => {
@@ -83,8 +84,25 @@ impl Store {
         };
         self.keep(order, Some(&item)).await?;
         let record = from_order_item(order, &item)?;
-        let is_full = !item.contains_key(&name) && record.adjustments.version >= Adjustments::MOST;
-        Ok(if is_full { Adjusted::Full } else { Adjusted::Kept(record) })
+        let is_full =
+            guard::is_limited(&name) && !item.contains_key(&name) && record.adjustments.version >= Adjustments::MOST;
+        if !is_full {
+            return Ok(Adjusted::Kept(record));
+        }
+        if mutant::is(Mutant::ExcessForgotten) {
+            return Ok(Adjusted::Kept(record));
+        }
+        match self.send(guard::mark_excess(&Key::order(order)), None).await? {
+            WriteResult::Written(item) | WriteResult::Conflict(item) => Ok(Adjusted::Full(found(order, item)?)),
+        }
+    }
+
+    /// Reads an order. An order that no event has reported is empty.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable or the item is invalid.
+    pub async fn order(&self, order: &OrderId) -> Result<OrderRecord, StoreError> {
+        found(order, self.get(&Key::order(order)).await?)
     }
 
     /// Keeps a claimed order that has a time to be deleted. An earlier build claimed orders without this attribute, so their first
@@ -101,4 +119,20 @@ impl Store {
 /// The order in an answer of the table.
 fn found(order: &OrderId, item: Option<Item>) -> Result<OrderRecord, StoreError> {
     Ok(from_order_item(order, &item.unwrap_or_default())?)
+}
+
+/// An order as it was read, and with what an operator has resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolvedOrder {
+    pub read: OrderRecord,
+    pub resolved: OrderRecord,
+}
+
+impl ResolvedOrder {
+    /// The write that resolves it, if the order has the adjustments that were read.
+    pub(super) fn write(&self, now: Timestamp) -> Write {
+        let known = &self.read.adjustments.failed_refunds;
+        let failed = self.resolved.adjustments.failed_refunds.difference(known).map(refund_failed).collect::<Vec<_>>();
+        guard::resolve_order(&Key::order(&self.read.id), &self.read.adjustments, &failed, now)
+    }
 }

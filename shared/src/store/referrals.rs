@@ -7,9 +7,12 @@ use super::{
     items::{
         account,
         code::from_code_item,
+        note::to_note_item,
         referral::{from_referral_item, to_referral_item},
     },
     keys::{Item, Key, REFERRED_AT},
+    notes,
+    orders::ResolvedOrder,
     retry::Attempts,
     reversals, take, transact,
     write::Write,
@@ -25,6 +28,7 @@ use crate::{
     referral::{
         Referral,
         machine::{Decision, Refusal, Transition},
+        note::{AuditEntry, Note, Subject},
     },
 };
 
@@ -45,6 +49,15 @@ pub enum Outcome {
     AlreadyDone(Referral),
     /// The command changes nothing.
     Refused(Refusal, Referral),
+}
+
+impl Outcome {
+    /// The referral as it is now.
+    pub fn referral(&self) -> &Referral {
+        match self {
+            Self::Applied(referral, _) | Self::AlreadyDone(referral) | Self::Refused(_, referral) => referral,
+        }
+    }
 }
 
 /// The stored data that decides whether a sign-up becomes a referral, read in one batch.
@@ -146,7 +159,7 @@ impl Store {
     }
 
     /// Writes the result of a step, if the table still contains the referral on which the decision was based. Reversals that the step
-    /// decides are written in the same transaction.
+    /// decides, and notes of orders that an issue passes over, are written in the same transaction.
     ///
     /// # Errors
     /// Returns an error when DynamoDB is unavailable.
@@ -156,11 +169,43 @@ impl Store {
         after: Referral,
         transition: Transition,
     ) -> Result<WriteResult<Referral>, StoreError> {
+        self.write_with(before, after, transition, Vec::new()).await
+    }
+
+    /// The same, with an audit entry and the order that an operator has resolved, in one transaction.
+    ///
+    /// # Errors
+    /// Returns an error when DynamoDB is unavailable.
+    pub async fn write_audited(
+        &self,
+        before: &Referral,
+        after: Referral,
+        transition: Transition,
+        audit: &AuditEntry,
+        resolved: Option<&ResolvedOrder>,
+    ) -> Result<WriteResult<Referral>, StoreError> {
+        let note = to_note_item(&Subject::Referral(before.referee.clone()), &Note::Operator(audit.clone()))?;
+        let note = (!mutant::is(Mutant::AuditEntryForgotten)).then(|| Write::put(note));
+        let order = resolved.map(|resolved| resolved.write(audit.at));
+        self.write_with(before, after, transition, order.into_iter().chain(note).collect()).await
+    }
+
+    async fn write_with(
+        &self,
+        before: &Referral,
+        after: Referral,
+        transition: Transition,
+        mut further: Vec<Write>,
+    ) -> Result<WriteResult<Referral>, StoreError> {
         let write = guard::step(&to_referral_item(before)?, &to_referral_item(&after)?, transition);
+        further.extend(reversals::writes_of_step(before, &after)?);
+        further.extend(notes::writes_of_step(before, &after)?);
         let attempts = Attempts::default();
-        let found = match self.send_step(write, reversals::writes_of_step(before, &after)?, &attempts).await? {
+        let found = match self.send_step(write, further, &attempts).await? {
             WriteResult::Written(()) => return Ok(WriteResult::Written(after)),
-            WriteResult::Conflict(found) => self.found(found, before)?,
+            WriteResult::Conflict(Some(found)) => from_referral_item(found)?,
+            // Another item of the transaction has changed.
+            WriteResult::Conflict(None) => self.found(self.get(&Key::referral(&before.referee)).await?, before)?,
         };
         // If the answer to our own first attempt was lost, the table contains exactly what we wanted to write.
         let is_ours = attempts.were_many() && (found == after || mutant::is(Mutant::OthersStepTakenForOurs));

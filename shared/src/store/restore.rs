@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::{
     Store, StoreError, WriteResult, guard,
     items::{account, code, order, referral::from_referral_item, reversal::to_reversal_item},
-    keys::{self, ADJUSTMENTS, DISPUTE, DUE_AT, Item, ItemKind, Key, PAID, text},
+    keys::{self, ADJUSTMENTS, DISPUTE, DUE_AT, EXCESS, Item, ItemKind, Key, PAID, text},
     orders::UNCLAIMED,
     read_batch,
     write::Write,
@@ -173,12 +173,16 @@ fn of_order(key: &Key, item: &Item, found: &Item, resume: Timestamp) -> (Restore
         item.iter().filter(|(name, value)| keys::is_adjustment(name) && is_later(name, value, found)).collect();
     let is_new = |(name, _): &&(&String, &AttributeValue)| !found.contains_key(*name);
     let kept = found.keys().filter(|name| keys::is_adjustment(name)).count();
-    if kept + missing.iter().filter(is_new).count() > Adjustments::MOST as usize {
+    let added = missing.iter().filter(is_new).count();
+    if added > 0 && kept + added > Adjustments::MOST as usize {
         return (Restored::Conflicting, Vec::new());
     }
     let until = resume.plus(UNCLAIMED);
     let adjustments = missing.iter().map(|(name, value)| guard::adjust_order(key, name, (*value).clone(), until));
-    let writes: Vec<Write> = claim.into_iter().chain(recount(key, item, found)).chain(adjustments).collect();
+    let has_excess = |item: &Item| item.contains_key(EXCESS);
+    let excess = (has_excess(item) && !has_excess(found)).then(|| guard::mark_excess(key));
+    let writes: Vec<Write> =
+        claim.into_iter().chain(recount(key, item, found)).chain(adjustments).chain(excess).collect();
     (if writes.is_empty() { Restored::Kept } else { Restored::Repaired }, writes)
 }
 
@@ -213,7 +217,12 @@ fn is_same(kind: ItemKind, item: &Item, found: &Item) -> bool {
             let names = |item: &Item| code::from_owner_item(item.clone()).ok();
             names(item) == names(found)
         }
-        ItemKind::Referral | ItemKind::Account | ItemKind::Order | ItemKind::Reversal | ItemKind::Other => true,
+        ItemKind::Referral
+        | ItemKind::Account
+        | ItemKind::Order
+        | ItemKind::Reversal
+        | ItemKind::Note
+        | ItemKind::Other => true,
     }
 }
 

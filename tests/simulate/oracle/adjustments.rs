@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use referrals::referral::{Referral, State as Phase, Status, VoidReason};
+use referrals::referral::{Referral, State as Phase, Status, VoidReason, Voided};
 use serde_json::Value;
 
 use super::{ORDER_AMOUNT, Oracle};
@@ -62,7 +62,9 @@ impl Oracle {
 
     /// Checks that a referral that was voided because of its order has an order that does not stand.
     pub(super) fn check_void(&mut self, referral: &Referral) {
-        let (Some((_, reason)), Some(conversion)) = (referral.voided(), referral.conversion()) else { return };
+        let (Some(Voided { reason, .. }), Some(conversion)) = (referral.voided(), referral.conversion()) else {
+            return;
+        };
         let order = conversion.order.as_str();
         let stands = match &referral.state {
             // It may stand again, but nothing is granted again.
@@ -76,7 +78,7 @@ impl Oracle {
             VoidReason::OrderCancelled => "order.cancelled",
             VoidReason::OrderRefunded => "order.refunded",
             VoidReason::PaymentDisputed => "payment.disputed",
-            VoidReason::Fraud(_) => return,
+            VoidReason::Fraud(_) | VoidReason::Operator => return,
         };
         if !self.adjustments_of(order).any(|known| known.event["detail-type"] == cause) {
             self.fail(format!("{}: voided as {reason:?}, which did not happen to {order}", referral.referee));
@@ -102,13 +104,31 @@ impl Oracle {
         is_undone(self.adjustments_of(order).map(|known| &known.event))
     }
 
+    /// The adjustments of an order that are kept. An order that is full keeps no refunds.
     fn adjustments_of(&self, order: &str) -> impl Iterator<Item = &Published> {
-        self.adjustments.iter().filter(move |known| known.event["detail"]["order_id"] == order)
+        let is_full = self.is_full(order);
+        let is_kept = move |event: &Value| !is_full || !is_of_refund(event);
+        self.adjustments.iter().filter(move |known| is_kept(&known.event) && known.event["detail"]["order_id"] == order)
+    }
+
+    /// The adjustments of an order that the product published.
+    pub(super) fn published_of(&self, order: &str) -> impl Iterator<Item = &Value> {
+        self.adjustments.iter().map(|known| &known.event).filter(move |event| event["detail"]["order_id"] == order)
+    }
+
+    /// Whether this adjustment was acknowledged.
+    pub(super) fn is_acknowledged(&self, event: &Value) -> bool {
+        self.adjustments.iter().any(|known| known.is_acknowledged && known.event["id"] == event["id"])
     }
 }
 
 fn is_by(referral: &Referral, order: &str) -> bool {
     referral.conversion().is_some_and(|conversion| conversion.order.as_str() == order)
+}
+
+/// Whether this event is about a refund.
+pub(super) fn is_of_refund(event: &Value) -> bool {
+    ["order.refunded", "order.refund_failed"].iter().any(|kind| event["detail-type"] == *kind)
 }
 
 /// Whether this event can make an order stand again.
@@ -125,6 +145,8 @@ fn is_undone<'a>(events: impl Iterator<Item = &'a Value>) -> bool {
         let refund = detail["refund_id"].as_str().unwrap_or_default();
         match event["detail-type"].as_str().unwrap_or_default() {
             "order.cancelled" => is_cancelled = true,
+            // It is unknown how much of the order this refunds.
+            "order.refunded" if detail["currency"] != "USD" => {}
             "order.refunded" => drop(refunds.insert(refund, detail["amount"].as_u64().unwrap_or_default())),
             "order.refund_failed" => drop(failed.insert(refund)),
             // At the same time, the dispute is the later state.

@@ -82,10 +82,14 @@ impl Oracle {
         !self.invalid.contains_key(&id(event))
     }
 
-    /// Checks a message to the quarantine: only invalid events arrive there, and not from their delayed copies.
+    /// Checks a message to the quarantine: only invalid events and unclear adjustments arrive there, and not from their delayed copies.
     pub(crate) fn quarantined(&mut self, url: &str, body: &str, is_copy: bool) {
         let message: Value = serde_json::from_str(body).unwrap_or_default();
-        match self.invalid.get_mut(&id(&message["payload"])) {
+        let payload = &message["payload"];
+        if self.is_for_operators(payload) && !is_copy {
+            return self.unclear_quarantined(&id(payload));
+        }
+        match self.invalid.get_mut(&id(payload)) {
             Some(_) if is_copy => self.fail(format!("a delayed copy was quarantined: {body}")),
             Some(count) => *count += 1,
             None => self.fail(format!("quarantined: {url}: {body}")),

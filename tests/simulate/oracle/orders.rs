@@ -122,6 +122,8 @@ impl Oracle {
     pub(super) fn is_order_lost(&self, order: &str, referral: &Referral) -> bool {
         let is_known = referral.orders().any(|conversion| conversion.order.as_str() == order);
         match &referral.state {
+            // While it was voided for good, it took no orders.
+            _ if referral.reopened > 0 => false,
             State::Pending => self.counts(order, referral),
             State::Converted { .. } => !is_known && self.counts(order, referral),
             State::Voided { reason, .. } => reason.is_of_order() && !is_known && self.counts(order, referral),

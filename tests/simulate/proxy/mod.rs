@@ -28,7 +28,7 @@ use tokio::{
 use self::{caller::InvocationHeader, relay::Proxy, table::TableConnection};
 use crate::{
     Arguments, clock,
-    faults::Faults,
+    faults::{Faults, Kind},
     history,
     plan::Plan,
     print, report,
@@ -107,7 +107,11 @@ pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
     });
     match failed {
         Some((seed, state)) => print_run(seed, &state),
-        None => report(&totals, began.elapsed(), arguments.hits),
+        None => {
+            // A history cannot write to the external table.
+            let possible: Vec<_> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::OrderFull).collect();
+            report(&totals, began.elapsed(), arguments.hits, &possible)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use referrals::{
     domain::id::ProgramId,
     referral::{
         Referral,
-        reward::{Benefit, Side},
+        reward::{Benefit, Reward, Side},
     },
 };
 
@@ -101,7 +101,7 @@ async fn of_board(values: &mut Values, analytics: &Analytics, board: Board) {
     }
 }
 
-/// Counts each refusal on its day, and the rewards that were refused once and are not delivered.
+/// Counts each refusal on its day, and the rewards that were refused once, and are neither delivered nor taken back.
 fn refusals(values: &mut Values, life: &[Referral]) {
     let last = life.last().unwrap();
     for side in Side::BOTH {
@@ -116,7 +116,8 @@ fn refusals(values: &mut Values, life: &[Referral]) {
                 was_refused = true;
             }
         }
-        if let Some(reward) = reward(last).filter(|reward| was_refused && reward.delivery.delivered_at.is_none()) {
+        let is_owed = |reward: &Reward| reward.delivery.delivered_at.is_none() && reward.reversed.is_none();
+        if let Some(reward) = reward(last).filter(|reward| was_refused && is_owed(reward)) {
             let (name, amount) = kind(reward.benefit);
             values.add_rewards("owed", &format!("{name} refused"), 1, amount);
         }

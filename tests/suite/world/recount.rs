@@ -86,7 +86,7 @@ fn count(tally: &mut Tally, referral: &Referral) {
         stages.extend(delivery.delivered_at.map(|at| ("delivered", at)));
         stages.extend(delivery.failed_at.filter(|_| delivery.delivered_at.is_none()).map(|at| ("failed", at)));
         if reward.status() == RewardStatus::Reversed {
-            stages.extend(referral.voided().map(|(at, _)| ("reversed", at)));
+            stages.extend(referral.voided().map(|voided| ("reversed", voided.at)));
         }
         if !matches!(reward.status(), RewardStatus::Delivered | RewardStatus::Reversed) {
             worth(format!("owed {program}"), stages.last().unwrap().0, &reward.benefit);

@@ -57,7 +57,7 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     let ListRequest { selection, start, limit } = ListRequest::read(request, Undelivered::lane, call)?;
     let is_selected = |reversal: &Reversal| is_selected(selection, reversal);
     let select = |page: Found| page.reversals.into_iter().filter(is_selected).collect();
-    let (found, next) = collect(app, call, start, limit, select).await?;
+    let (found, next) = collect(app, call, start, limit, app.horizon(call), select).await?;
     let items: Vec<_> = found.iter().map(ReversalEntry::of).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, next.map(|place| place.to_text()))))
 }

@@ -69,7 +69,7 @@ pub(crate) async fn list(app: &App, request: &Request, call: &Call) -> Result<Re
     let ListRequest { selection, start, limit } = ListRequest::read(request, Undelivered::lanes, call)?;
     let is_selected = |referral: &Referral| selected(selection, referral).next().is_some();
     let select = |page: Found| page.referrals.into_iter().filter(is_selected).collect();
-    let (found, next) = collect(app, call, start, limit, select).await?;
+    let (found, next) = collect(app, call, start, limit, app.horizon(call), select).await?;
     let item = |referral| selected(selection, referral).filter_map(|id| RewardItem::of(referral, &id));
     let items = found.iter().flat_map(item).collect();
     Ok(json(StatusCode::OK, &PageView::new(items, next.map(|place| place.to_text()))))

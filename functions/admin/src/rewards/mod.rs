@@ -3,5 +3,5 @@
 mod list;
 mod resend;
 
-pub(crate) use list::list;
+pub(crate) use list::{RewardItem, list};
 pub(crate) use resend::{all as resend_all, one as resend_one};

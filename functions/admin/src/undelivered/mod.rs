@@ -9,7 +9,7 @@ use referrals::{domain::time::Timestamp, referral::reward::RewardType};
 use serde::Deserialize;
 
 pub(crate) use request::{ListRequest, ResendRequest, Resent};
-pub(crate) use walk::{Found, Lanes, collect};
+pub(crate) use walk::{Found, Lanes, WalkCursor, collect};
 
 /// The status of the rewards or reversals to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]

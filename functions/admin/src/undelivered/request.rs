@@ -34,14 +34,9 @@ impl ListRequest {
         let lanes = lanes(status);
         let query = request::page(request, |place| WalkCursor::from_text(place, lanes).is_some())?;
         let selection = Selection { status, r#type, since, until: Timestamp::LAST };
-        Ok(Self { selection, start: start(query.cursor.as_ref(), lanes, call), limit: query.limit })
+        let start = WalkCursor::start_at(query.cursor.as_ref(), lanes, call);
+        Ok(Self { selection, start, limit: query.limit })
     }
-}
-
-/// Where a walk starts: at the cursor, or else at the beginning.
-fn start(cursor: Option<&Cursor>, lanes: Lanes, call: &Call) -> WalkCursor {
-    let place = cursor.and_then(|cursor| WalkCursor::from_text(cursor.place(), lanes));
-    place.unwrap_or_else(|| WalkCursor::start(lanes, call.now))
 }
 
 /// The body of `POST /admin/rewards/resend` and `POST /admin/reversals/resend`.
@@ -73,7 +68,7 @@ impl ResendRequest {
         let lanes = lanes(status);
         let is_place = |place: &str| WalkCursor::from_text(place, lanes).is_some();
         let cursor = body.cursor.map(|text| request::cursor(&text, is_place)).transpose()?;
-        let start = start(cursor.as_ref(), lanes, call);
+        let start = WalkCursor::start_at(cursor.as_ref(), lanes, call);
         // Without the latest time, what is refused again during the scan would be found and sent again without end.
         let (r#type, since, until) = (Some(body.r#type), Some(body.since), start.began_at);
         Ok(Self { selection: Selection { status, r#type, since, until }, start, limit, per_second })

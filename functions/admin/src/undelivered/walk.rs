@@ -2,6 +2,7 @@
 
 use referrals::{
     domain::time::Timestamp,
+    lambda::http::request::Cursor,
     referral::{Lane, Referral, reversal::Reversal},
     runtime::Call,
     store::{Store, StoreError, WorkCursor, WorkPartition},
@@ -61,6 +62,12 @@ impl WalkCursor {
         Self { began_at: now, lanes, partition: 0, after: None }
     }
 
+    /// Where a walk starts: at the cursor, or else at the beginning.
+    pub(crate) fn start_at(cursor: Option<&Cursor>, lanes: Lanes, call: &Call) -> Self {
+        let place = cursor.and_then(|cursor| Self::from_text(cursor.place(), lanes));
+        place.unwrap_or_else(|| Self::start(lanes, call.now))
+    }
+
     /// Returns up to `limit` referrals and reversals, the earliest due time first, and the next position; `None` at the end.
     ///
     /// `horizon` is the latest time at which an undelivered reward can be due. Conversions whose hold ends later are
@@ -103,17 +110,19 @@ impl WalkCursor {
 }
 
 /// Collects selected entries until there are `limit` of them, or the walk or the time ends. Returns them and the next position.
+/// Work that is due later than `horizon` is left out.
 pub(crate) async fn collect<T>(
     app: &App,
     call: &Call,
     start: WalkCursor,
     limit: u32,
+    horizon: Timestamp,
     select: impl Fn(Found) -> Vec<T>,
 ) -> Result<(Vec<T>, Option<WalkCursor>), StoreError> {
     let (mut found, mut next) = (Vec::new(), Some(start));
     while let Some(place) = next.take_if(|_| found.len() < limit as usize && !call.deadline.is_near()) {
         let left = limit - u32::try_from(found.len()).unwrap_or(limit);
-        let (page, rest) = place.walk(&app.store, left, app.horizon(call)).await?;
+        let (page, rest) = place.walk(&app.store, left, horizon).await?;
         found.extend(select(page));
         next = rest;
     }

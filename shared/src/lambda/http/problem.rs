@@ -41,6 +41,16 @@ pub enum Reason {
     AlreadyDelivered,
     /// The reward was taken back.
     RewardReversed,
+    /// The referral's state does not allow the action.
+    WrongState,
+    /// A fraud rule would void the referral again.
+    RuleBroken,
+    /// The order belongs to another user.
+    OrderClaimed,
+    /// The order no longer stands.
+    OrderUndone,
+    /// The order does not meet the referral's terms.
+    OrderNotQualifying,
     /// The dead-letter queue is already being redriven.
     UnderWay,
     /// The only reason for which a client should repeat the request unchanged.
@@ -49,7 +59,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
@@ -70,6 +80,11 @@ impl Reason {
         Self::ReversalNotFound,
         Self::AlreadyDelivered,
         Self::RewardReversed,
+        Self::WrongState,
+        Self::RuleBroken,
+        Self::OrderClaimed,
+        Self::OrderUndone,
+        Self::OrderNotQualifying,
         Self::OtherCodeLive,
         Self::QueueNotFound,
         Self::UnderWay,
@@ -97,6 +112,11 @@ impl Reason {
             Self::FileNotFound => "file_not_found",
             Self::AlreadyDelivered => "already_delivered",
             Self::RewardReversed => "reward_reversed",
+            Self::WrongState => "wrong_state",
+            Self::RuleBroken => "rule_broken",
+            Self::OrderClaimed => "order_claimed",
+            Self::OrderUndone => "order_undone",
+            Self::OrderNotQualifying => "order_not_qualifying",
             Self::OtherCodeLive => "other_code_live",
             Self::UnderWay => "under_way",
             Self::Unavailable => "unavailable",
@@ -121,10 +141,14 @@ impl Reason {
             | Self::CodeTaken
             | Self::AlreadyDelivered
             | Self::RewardReversed
+            | Self::WrongState
+            | Self::RuleBroken
+            | Self::OrderClaimed
+            | Self::OrderUndone
             | Self::OtherCodeLive
             | Self::UnderWay => StatusCode::CONFLICT,
             Self::CodeExpired => StatusCode::GONE,
-            Self::NotNew | Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotNew | Self::OrderNotQualifying | Self::Fraud(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     aws::Announcement,
-    domain::time::Timestamp,
+    domain::{money::Amount, time::Timestamp},
     lambda::stream::Change,
     mutant::{self, Mutant},
     referral::{
@@ -55,10 +55,8 @@ pub fn announcements(before: Option<&Referral>, after: &Referral) -> Vec<Announc
     let mut events = Vec::new();
     let is_issue = before.and_then(Referral::rewards).is_none();
     let issued = if is_issue { as_issued(after) } else { Cow::Borrowed(after) };
-    let step =
-        |referral: &Referral| (referral.status(), referral.conversion().map_or(0, |conversion| conversion.number));
-    let is_next = step(after).0 == Status::Converted && before.map(step) != Some(step(after));
-    if before.map(Referral::status) != Some(after.status()) || is_next {
+    let step = |referral: &Referral| (referral.status(), referral.life());
+    if before.map(step) != Some(step(after)) {
         let is_rewarded = after.status() == Status::Rewarded;
         events.push(of_referral(if is_rewarded { &issued } else { after }));
     }
@@ -118,9 +116,11 @@ fn of_referral(referral: &Referral) -> Announcement {
         State::Voided { at, .. } | State::Reversed { at, .. } => ("referral.voided", *at),
     };
     let id = event_id(referral.referee.as_str(), detail_type);
-    // A referral can convert and be voided again, which needs a new id.
-    let id = match (referral.status(), referral.conversion().map_or(1, |conversion| conversion.number)) {
-        (Status::Converted | Status::Voided, number @ 2..) if !mutant::is(Mutant::LaterConversionNotNumbered) => {
+    // A referral can convert, be voided or be reopened again, which needs a new id.
+    let id = match (referral.status(), referral.life()) {
+        (Status::Pending | Status::Converted | Status::Voided, number @ 2..)
+            if !mutant::is(Mutant::LaterConversionNotNumbered) =>
+        {
             format!("{id}:{number}")
         }
         _ => id,
@@ -143,8 +143,9 @@ fn of_reward(
     };
     let event_id =
         if mutant::is(Mutant::EventNamedByRevision) { format!("{event_id}:{}", referral.rev) } else { event_id };
-    // The status of the grant, whether or not the reward is taken back by now.
-    let reward = RewardView { status: delivery.status(), ..RewardView::of(referral, id.side)? };
+    // The state of the grant, whether or not the reward is taken back by now.
+    let reward =
+        RewardView { status: delivery.status(), reversed_amount: Amount::ZERO, ..RewardView::of(referral, id.side)? };
     let subject = RewardOfReferee { referee_id: referral.referee.as_str(), reward };
     Some(announcement(detail_type, occurred_at, referral, event_id, subject))
 }

@@ -50,6 +50,7 @@ pub fn reannouncement(reversal: &Reversal) -> Announcement {
             user_id: &reversal.user,
             r#type: reversal.benefit.kind(),
             amount: reversal.benefit.amount(),
+            reversed_amount: reversal.benefit.amount(),
             currency: reversal.benefit.currency(),
             status: RewardStatus::Reversed,
             issued_at: reversal.reward_issued_at,

@@ -7,6 +7,8 @@
 //! | [`copy`], [`replace`] | a restored item never overwrites a write that the decision did not see |
 //! | [`claim_order`] | an order converts the referral of one user |
 //! | [`adjust_order`] | each adjustment of an order is kept once, and of a dispute the latest state |
+//! | [`mark_excess`] | an order with too many adjustments needs an operator once |
+//! | [`resolve_order`] | an operator's approval does not hide an adjustment that the decision did not see |
 //! | [`reversals`] | of a reversal's facts, each is set once |
 //! | [`set_flag`] | of all changes of an account's flag, the latest counts |
 //! | [`end_code`], [`disable_code`] | only an existing code's expiry changes, and disabling a code does not prolong it |
@@ -19,9 +21,10 @@ use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, t
 
 use super::{
     cursor::{ListCursor, WorkPartition},
+    items,
     keys::{
-        self, ADJUSTMENTS, CLAIMED_BY, CODE, DEVICES, DISPUTE, EXPIRES_AT, FLAG_AT, FLAG_REASON, FLAGGED, Item, Key,
-        PAID, PK, REV, STATUS, TTL, text,
+        self, ADJUSTMENTS, CANCELLED, CLAIMED_BY, CODE, DEVICES, DISPUTE, EXCESS, EXPIRES_AT, FLAG_AT, FLAG_REASON,
+        FLAGGED, Item, Key, PAID, PK, REV, STATUS, TTL, text,
     },
     write::Write,
 };
@@ -135,25 +138,73 @@ pub(super) fn claim_order(order: &Key, referee: &UserId, paid: AttributeValue) -
         .returning_found()
 }
 
-/// Adds an adjustment, as an attribute, to an order that has fewer than [`Adjustments::MOST`], if it is new or the dispute's latest state. An order
-/// that no one claims is deleted at `until`. A conflict returns the order.
+/// Adds an adjustment, as an attribute, if it is new or the dispute's latest state. The order must have fewer than
+/// [`Adjustments::MOST`], unless it [always fits](is_limited). An order that no one claims is deleted at `until`. A conflict returns the order.
 pub(super) fn adjust_order(order: &Key, name: &str, value: AttributeValue, until: Timestamp) -> Write {
     const ONCE: &str = "attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)";
     const LATEST: &str =
         "(attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)) OR #id < :value";
-    let is_dispute = name.starts_with(DISPUTE);
-    let condition = if is_dispute { kept(LATEST, "#id", Mutant::EarlierDisputeWins) } else { ONCE.to_owned() };
-    Write::update(order.attributes(), "SET #id = :value, #ttl = if_not_exists(#ttl, :until) ADD #count :one")
-        .when(condition)
-        .name("#id", name)
+    let condition = match name {
+        CANCELLED => "attribute_not_exists(#id)".to_owned(),
+        DISPUTE => kept("attribute_not_exists(#id) OR #id < :value", "#id", Mutant::EarlierDisputeWins),
+        name if name.starts_with(DISPUTE) => kept(LATEST, "#id", Mutant::EarlierDisputeWins),
+        _ => ONCE.to_owned(),
+    };
+    let write =
+        Write::update(order.attributes(), "SET #id = :value, #ttl = if_not_exists(#ttl, :until) ADD #count :one")
+            .when(condition)
+            .name("#id", name)
+            .name("#count", ADJUSTMENTS)
+            .name("#ttl", TTL)
+            .value(":value", value)
+            .value(":until", number(until.seconds()))
+            .value(":one", number(1))
+            .returning_new()
+            .returning_found();
+    if is_limited(name) { write.value(":most", number(Adjustments::MOST.into())) } else { write }
+}
+
+/// Whether an adjustment counts for the limit. A cancellation and the only dispute of an order always fit.
+pub(super) fn is_limited(name: &str) -> bool {
+    name != CANCELLED && name != DISPUTE
+}
+
+/// Marks an order that has an adjustment beyond the limit, unless it was marked before. A conflict returns the order.
+pub(super) fn mark_excess(order: &Key) -> Write {
+    Write::update(order.attributes(), "SET #excess = :excess ADD #count :one")
+        .when("attribute_not_exists(#excess)")
+        .name("#excess", EXCESS)
         .name("#count", ADJUSTMENTS)
-        .name("#ttl", TTL)
-        .value(":value", value)
-        .value(":until", number(until.seconds()))
+        .value(":excess", AttributeValue::Bool(true))
         .value(":one", number(1))
-        .value(":most", number(Adjustments::MOST.into()))
         .returning_new()
         .returning_found()
+}
+
+/// Resolves what is unclear about an order: these refunds failed, and adjustments beyond the limit are ignored. The order must have
+/// the number of adjustments that was read. A part of the transaction that also writes the referral's step.
+pub(super) fn resolve_order(order: &Key, read: &Adjustments, failed: &[String], now: Timestamp) -> Write {
+    let mut expression = "SET #count = :next".to_owned();
+    let mut names = vec![("#count".to_owned(), ADJUSTMENTS)];
+    for (place, name) in failed.iter().enumerate() {
+        expression += &format!(", #refund{place} = :now");
+        names.push((format!("#refund{place}"), name));
+    }
+    if read.has_excess {
+        expression += ", #excess = :resolved";
+        names.push(("#excess".to_owned(), EXCESS));
+    }
+    let mut write = Write::update(order.attributes(), &expression)
+        .when("#count = :read")
+        .value(":read", number(read.version.into()))
+        .value(":next", number(i64::from(read.version) + 1));
+    for (placeholder, name) in names {
+        write = write.name(placeholder, name);
+    }
+    if !failed.is_empty() {
+        write = write.value(":now", text(items::order::resolved_at(now)));
+    }
+    if read.has_excess { write.value(":resolved", AttributeValue::Bool(false)) } else { write }
 }
 
 /// Keeps a claimed order for good. Adjustments of an order that an earlier build claimed set a time to delete it.
@@ -285,6 +336,16 @@ pub(super) fn referred_before(client: &Client, referrer: &UserId, before: Option
     }
 }
 
+/// Reads a referral with its reversals and notes.
+pub(super) fn of_referee(client: &Client, referral: &Key) -> QueryFluentBuilder {
+    client
+        .query()
+        .consistent_read(true)
+        .key_condition_expression("#pk = :pk")
+        .expression_attribute_names("#pk", PK)
+        .expression_attribute_values(":pk", text(referral.partition()))
+}
+
 /// Reads a partition of the index of work up to a time, the earliest due time first.
 pub(super) fn due_by(client: &Client, partition: WorkPartition, now: Timestamp) -> QueryFluentBuilder {
     client
@@ -322,12 +383,13 @@ mod tests {
     #[test]
     fn a_step_requires_the_revision_that_was_read_and_an_allowed_state() {
         let write = write(&pending(), &Command::Void(FraudReason::ReferrerFlagged.into()));
-        assert_eq!(write.condition(), Some("#rev = :rev AND #status IN (:pending, :converted)"));
+        assert_eq!(write.condition(), Some("#rev = :rev AND #status IN (:pending, :converted, :voided)"));
         let update = write.into_update();
         let values = update.expression_attribute_values().unwrap();
         assert_eq!(values[":rev"], AttributeValue::N("1".to_owned()));
         assert_eq!(values[":pending"], text("pending"));
         assert_eq!(values[":converted"], text("converted"));
+        assert_eq!(values[":voided"], text("voided"));
         assert_eq!(
             update.return_values_on_condition_check_failure(),
             Some(&ReturnValuesOnConditionCheckFailure::AllOld)

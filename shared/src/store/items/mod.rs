@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod code;
+pub mod note;
 pub mod order;
 pub mod referral;
 pub mod reversal;

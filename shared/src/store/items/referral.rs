@@ -8,7 +8,7 @@ use crate::{
         code::Code, correlation::CorrelationId, device::Device, id::ProgramId, order::NotedAdjustment, time::Timestamp,
     },
     program::Terms,
-    referral::{AdjustedOrder, Candidate, Conversion, Referral, Rewards, State, Status, VoidReason},
+    referral::{AdjustedOrder, Candidate, Conversion, Referral, Rewards, State, Status, Voided},
     store::keys::{self, Item, Key, WORK_SHARDS},
 };
 
@@ -31,6 +31,8 @@ struct ReferralItem {
     candidates: Vec<Candidate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     adjusted_order: Option<AdjustedOrder>,
+    #[serde(default, skip_serializing_if = "is_never")]
+    reopened: u32,
     rev: u64,
     status: Status,
     #[serde(rename = "withdrawn", default, skip_serializing_if = "Vec::is_empty")]
@@ -40,7 +42,7 @@ struct ReferralItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rewards: Option<Rewards>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    voided: Option<Voided>,
+    voided: Option<StoredVoid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     work: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,11 +50,16 @@ struct ReferralItem {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Voided {
-    at: Timestamp,
-    reason: VoidReason,
+struct StoredVoid {
+    #[serde(flatten)]
+    voided: Voided,
     #[serde(rename = "exact", default, skip_serializing_if = "std::ops::Not::not")]
     is_exact: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_never(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The item of a referral.
@@ -61,11 +68,8 @@ struct Voided {
 /// Returns an error when the referral cannot be serialized.
 pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
     let work = referral.work();
-    let voided = match &referral.state {
-        State::Voided { at, reason, is_exact, .. } => Some(Voided { at: *at, reason: *reason, is_exact: *is_exact }),
-        State::Reversed { at, reason, .. } => Some(Voided { at: *at, reason: *reason, is_exact: false }),
-        State::Pending | State::Converted { .. } | State::Rewarded { .. } => None,
-    };
+    let is_exact = matches!(referral.state, State::Voided { is_exact: true, .. });
+    let voided = referral.voided().map(|voided| StoredVoid { voided, is_exact });
     let item = ReferralItem {
         referrer: keys::referrer_partition(&referral.referrer),
         referred_at: keys::referred_at(referral.created_at, &referral.referee),
@@ -78,6 +82,7 @@ pub fn to_referral_item(referral: &Referral) -> Result<Item, InvalidItem> {
         mark: referral.mark,
         candidates: referral.candidates.clone(),
         adjusted_order: referral.adjusted_order.clone(),
+        reopened: referral.reopened,
         rev: referral.rev,
         status: referral.status(),
         notes: referral.notes.clone(),
@@ -138,6 +143,7 @@ fn read_referral(item: ReferralItem) -> Option<Referral> {
         notes: item.notes,
         candidates,
         adjusted_order: item.adjusted_order,
+        reopened: item.reopened,
         rev: item.rev,
     })
 }
@@ -147,7 +153,7 @@ fn read_state(
     status: Status,
     conversion: Option<Conversion>,
     rewards: Option<Rewards>,
-    voided: Option<Voided>,
+    voided: Option<StoredVoid>,
     due_at: Option<Timestamp>,
 ) -> Option<State> {
     match status {
@@ -160,7 +166,7 @@ fn read_state(
             Some(State::Rewarded { conversion: conversion?, rewards, due_at })
         }
         Status::Voided => {
-            let Voided { at, reason, is_exact } = voided?;
+            let StoredVoid { voided: Voided { at, reason }, is_exact } = voided?;
             Some(match rewards {
                 Some(rewards) => {
                     let due_at = due_at.unwrap_or(at);

@@ -15,10 +15,12 @@ use referrals::{
         time::Timestamp,
     },
     fraud::FraudReason,
+    lifecycle::operate::{Operation, operate},
     program::{Program, Terms},
     referral::{
-        Lane, Referral, State,
+        Lane, Referral, State, VoidReason,
         machine::{Command, Decision},
+        note::{AuditEntry, Note, OrderRefusal, RefusedOrder, Subject},
         reward::{InstructionId, InstructionKind, Side},
     },
     runtime::Env,
@@ -28,7 +30,7 @@ use referrals::{
 use super::twins::{TABLE, Twins};
 
 /// Shapes that every run must contain: each condition at least once.
-pub(super) const EXPECTED: [&str; 32] = [
+pub(super) const EXPECTED: [&str; 39] = [
     "GetItem",
     "BatchGetItem",
     "PutItem [attribute_not_exists(#pk)]",
@@ -42,6 +44,12 @@ pub(super) const EXPECTED: [&str; 32] = [
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest OR (#at = :at AND #flagged <> :flagged)|",
     "[attribute_not_exists(#at) OR #at < :at OR #at > :latest|SET #flagged = :flagged, #at = :at REMOVE #reason]",
     "UpdateItem [attribute_not_exists(#referee)|SET #referee = :referee, #paid = :paid, #ttl = :never]",
+    "UpdateItem [attribute_not_exists(#id)|SET #id = :value,",
+    "UpdateItem [attribute_not_exists(#id) OR #id < :value|",
+    "UpdateItem [attribute_not_exists(#excess)|SET #excess = :excess ADD #count :one]",
+    "[#count = :read|SET #count = :next, ",
+    "AND #flagged <> :flagged)|SET #flagged = :flagged, #at = :at, #reason = :reason] Put[]",
+    "Query [#pk = :pk]",
     "[attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)|",
     "[(attribute_not_exists(#id) AND (attribute_not_exists(#count) OR #count < :most)) OR #id < :value|",
     "[#rev = :rev AND #status IN (:pending, :voided)|",
@@ -55,7 +63,9 @@ pub(super) const EXPECTED: [&str; 32] = [
     "[#due = :found AND #work = :work|SET #due = :until]",
     "AND #resent = :resent|SET #resent = :next",
     "[#rev = :rev AND #status IN (:converted)|",
-    "[#rev = :rev AND #status IN (:pending, :converted)|",
+    "[#rev = :rev AND #status IN (:pending, :converted, :voided)|",
+    "[#rev = :rev AND #status IN (:pending, :converted, :voided)|SET #rev = :new_rev, #status = :new_status, #voided = :new_voided] \
+     Put[]",
     "[#rev = :rev AND #status IN (:rewarded)|",
     "REMOVE #due_at, #work",
     "[#work = :work AND #due_at <= :now|||work]",
@@ -82,6 +92,7 @@ pub(in super::super) fn referral(referee: &str) -> Referral {
         notes: Vec::new(),
         candidates: Vec::new(),
         adjusted_order: None,
+        reopened: 0,
         rev: 1,
         state: State::Pending,
     }
@@ -138,16 +149,18 @@ impl History {
         let paid = Money { amount: 500.try_into().unwrap(), currency: "USD".parse().unwrap() };
         let id = format!("o-{}", self.rng.u32(0..4)).parse().unwrap();
         let event = "order.completed".to_owned();
-        Order { id, event, user: user.clone(), paid, latest_sign_up: Timestamp::LAST, hold_until: None }
+        let (placed_at, latest_sign_up) = (Timestamp::LAST, Timestamp::LAST);
+        let user = user.clone();
+        Order { id, event, user, paid, placed_at, is_by_operator: false, latest_sign_up, hold_until: None }
     }
 
     async fn step(&mut self) {
-        match self.rng.u32(0..22) {
+        match self.rng.u32(0..28) {
             0 | 1 => self.mint().await,
             2 => self.look_up().await,
             14..=16 => self.change_code().await,
             17 => self.claim().await,
-            18 => self.adjust().await,
+            18 | 25..=27 => self.adjust().await,
             3..=4 => self.attribute().await,
             5..=8 => {
                 let referee = self.person();
@@ -157,6 +170,7 @@ impl History {
             }
             9 | 19 => self.write_from_a_past_read().await,
             20 | 21 => self.reversal().await,
+            22..=24 => self.operate().await,
             10 => self.standing().await,
             11 => self.facts().await,
             12 => self.work().await,
@@ -190,11 +204,23 @@ impl History {
         let user = self.person();
         let (order, now) = (self.order(&user), self.at());
         let refund = || "r-1".parse().unwrap();
-        let adjustment = match self.rng.u32(0..5) {
+        let foreign = Money { currency: "EUR".parse().unwrap(), ..order.paid };
+        if self.rng.u32(0..40) == 0 {
+            // More than are kept.
+            for number in 0..=Adjustments::MOST {
+                let failed = Adjustment::RefundFailed(format!("full-{number}").parse().unwrap());
+                self.store.adjust(&order.id, &failed, now).await.unwrap();
+            }
+        }
+        let adjustment = match self.rng.u32(0..8) {
             0 => Adjustment::Cancelled,
             1 => Adjustment::Refunded(refund(), order.paid),
             2 => Adjustment::RefundFailed(refund()),
-            _ => Adjustment::Disputed(Dispute { id: None, at: self.at(), is_won: self.rng.bool() }),
+            3 | 4 => Adjustment::Refunded("r-2".parse().unwrap(), foreign),
+            _ => {
+                let id = self.rng.bool().then(|| "d-1".parse().unwrap());
+                Adjustment::Disputed(Dispute { id, at: self.at(), is_won: self.rng.bool() })
+            }
         };
         self.store.adjust(&order.id, &adjustment, now).await.unwrap();
     }
@@ -238,6 +264,7 @@ impl History {
             notes: Vec::new(),
             candidates: Vec::new(),
             adjusted_order: None,
+            reopened: 0,
             rev: 1,
             state: State::Pending,
         };
@@ -249,7 +276,8 @@ impl History {
         let id = read.conversion().map_or_else(|| order.id.clone(), |conversion| conversion.order.clone());
         let known = read.conversion().map_or(0, |conversion| conversion.adjusted);
         let (version, is_cancelled) = (known + self.rng.u32(0..3), self.rng.bool());
-        let adjustments = Adjustments { version, is_cancelled, ..Adjustments::default() };
+        let has_excess = self.rng.u32(0..4) == 0;
+        let adjustments = Adjustments { version, is_cancelled, has_excess, ..Adjustments::default() };
         OrderRecord { id, claimed_by: Some(read.referee.clone()), paid: None, adjustments }
     }
 
@@ -286,6 +314,53 @@ impl History {
         if let Ok(Outcome::Applied(taken, _)) = stepped {
             self.read.push(taken);
         }
+    }
+
+    /// An operator acts, also on what is decided already, and flags an account. The history is read afterwards.
+    async fn operate(&mut self) {
+        let (mut referee, at) = (self.person(), self.at());
+        let order = self.order(&referee);
+        let operation = match self.rng.u32(0..8) {
+            0 | 1 => Operation::Void,
+            2 => Operation::Reopen,
+            3 => Operation::Convert(order.id.clone(), Some(order.paid)),
+            _ => Operation::Approve,
+        };
+        if operation == Operation::Approve {
+            referee = self.unclear().await.unwrap_or(referee);
+        }
+        let entry = AuditEntry { at, action: operation.action(), operator: None, reason: "asked".to_owned() };
+        // Many conflicts are an error.
+        operate(&self.store, &referee, &operation, &entry).await.ok();
+        // From a past read, too.
+        let past = self.rng.choice(&self.read).cloned();
+        let void = |past: Referral| match past.decide(&Command::Void(VoidReason::Operator), at) {
+            Decision::Apply(after, transition) => Some((past, after, transition)),
+            Decision::AlreadyDone | Decision::Refuse(_) => None,
+        };
+        if let Some((past, after, transition)) = past.and_then(void) {
+            self.store.write_audited(&past, *after, transition, &entry, None).await.unwrap();
+        }
+        let flag = AccountFlag { reason: Some("fraud".to_owned()), at };
+        self.store.set_flag_with(&referee, &flag, &Note::Operator(entry), at).await.unwrap();
+        let refused = RefusedOrder::of(&order, OrderRefusal::NotQualifying, at);
+        self.store.note(&Subject::Referral(referee.clone()), &Note::Order(refused)).await.unwrap();
+        self.store.history(&referee).await.unwrap();
+        self.store.orders(&[order.id]).await.unwrap();
+    }
+
+    /// Refunds the order of a referral in another currency. Returns the referee.
+    async fn unclear(&mut self) -> Option<UserId> {
+        let converted = self.read.iter().filter(|read| read.conversion().is_some());
+        let referee = self.rng.choice(converted.cloned().collect::<Vec<_>>())?.referee;
+        let (read, now) = (self.store.referral(&referee).await.unwrap()?, self.at());
+        let by = read.conversion()?.clone();
+        let refund = format!("r-{}", self.rng.u32(3..40)).parse().unwrap();
+        let foreign = Money { currency: "EUR".parse().unwrap(), ..by.paid };
+        self.store.adjust(&by.order, &Adjustment::Refunded(refund, foreign), now).await.unwrap();
+        let record = self.store.order(&by.order).await.unwrap();
+        self.store.apply(read, |read| read.decide(&Command::Adjust(&record, None), now)).await.ok();
+        Some(referee)
     }
 
     /// Delivers, refuses, closes, claims or resends a reversal, sometimes from a past read.

@@ -12,6 +12,7 @@ const KEYS = { accessKeyId: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDE
 let browser, service;
 before(async () => {
   service = await Service.start();
+  await service.refer({ referrals: 3, referrers: 1 });
   browser = await launch();
 });
 after(async () => {
@@ -64,6 +65,32 @@ test("a token is sent with every call, and kept no longer than chosen", async ()
   await opened.context.close();
 });
 
+test("an action with an expired token is sent after signing in again", async () => {
+  let valid = "first";
+  const opened = await behind((request) => request.headers().authorization === `Bearer ${valid}`, 401);
+  const { page } = opened;
+  const token = page.getByLabel("Token", { exact: true });
+  await token.fill("first");
+  await page.keyboard.press("Enter");
+  await asOf(page);
+  await page.getByLabel("Referee", { exact: true }).fill("referee-2");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Void the referral of referee-2" }).click();
+  await page.getByLabel("Reason", { exact: true }).fill("duplicate account");
+  valid = "second";
+  await page.getByRole("button", { name: "Confirm" }).click();
+  await token.waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("#action-problem", { hasText: "Forbidden" }).waitFor();
+  await page.getByRole("button", { name: "Confirm" }).click();
+  await token.fill("second");
+  await page.keyboard.press("Enter");
+  await page.locator("#status", { hasText: "Voided the referral of referee-2." }).waitFor();
+  assert.equal((await service.get("/admin/referrals/referee-2")).notes.length, 1);
+  calm(opened);
+  await opened.context.close();
+});
+
 for (const sessionToken of [undefined, "a session/token+="]) {
   test(`calls have the same signature as from AWS's library, ${sessionToken ? "with" : "without"} a session`, async () => {
     const signer = new SignatureV4({
@@ -75,9 +102,11 @@ for (const sessionToken of [undefined, "a session/token+="]) {
       if (!time) return false;
       const url = new URL(request.url());
       const date = new Date(time.replace(/(....)(..)(..)T(..)(..)(..)Z/, "$1-$2-$3T$4:$5:$6Z"));
+      const type = request.headers()["content-type"];
       const expected = await signer.sign({
-        method: "GET", protocol: url.protocol, hostname: url.hostname, path: url.pathname, headers: { host: url.host },
-        query: Object.fromEntries(url.searchParams),
+        method: request.method(), protocol: url.protocol, hostname: url.hostname, path: url.pathname,
+        headers: { host: url.host, ...(type && { "content-type": type }) },
+        query: Object.fromEntries(url.searchParams), body: request.postData() ?? undefined,
       }, { signingDate: date, unsignableHeaders: new Set(["x-amz-content-sha256"]) });
       const signature = (header) => header.match(/Signature=([0-9a-f]{64})$/)[1];
       if (signature(authorization) === signature(expected.headers.authorization)) signed.add(url.pathname);
@@ -95,7 +124,19 @@ for (const sessionToken of [undefined, "a session/token+="]) {
     await page.getByRole("button", { name: "Show", exact: true }).click();
     await page.waitForFunction(() => location.search.includes("a.b"));
     await page.getByText("Some data could not be loaded.").waitFor();
-    assert.equal(signed.size, 7, [...signed].join());
+    assert.equal(signed.size, 9, [...signed].join());
+
+    // Requests with a body: one with POST and one with PUT.
+    const referee = sessionToken ? "referee-1" : "referee-0";
+    await page.getByLabel("Referee", { exact: true }).fill(referee);
+    await page.getByRole("button", { name: "Show referral" }).click();
+    for (const [action, done] of [[`Void the referral of ${referee}`, `Voided the referral of ${referee}.`], [`Clear ${referee}`, `Cleared ${referee}.`]]) {
+      await page.getByRole("button", { name: action, exact: true }).click();
+      await page.getByLabel("Reason", { exact: true }).fill("ordered – für \"Zoë\"");
+      await page.getByRole("button", { name: "Confirm" }).click();
+      await page.locator("#status", { hasText: done }).waitFor();
+    }
+    assert.ok(signed.has(`/admin/referrals/${referee}/void`) && signed.has(`/admin/accounts/${referee}/flag`), [...signed].join());
     calm(opened);
     await opened.context.close();
   });
@@ -105,7 +146,7 @@ test("without signing in, the page shows the refusals", async () => {
   const { page, context } = await behind(() => false, 403);
   await page.getByRole("dialog").waitFor();
   await page.keyboard.press("Escape");
-  assert.equal(await page.locator("[role=alert]", { hasText: "Forbidden" }).count(), 6);
+  assert.equal(await page.locator("[role=alert]", { hasText: "Forbidden" }).count(), 9);
   assert.equal(await page.locator("#status").textContent(), "Some data could not be loaded.");
   await context.close();
 });

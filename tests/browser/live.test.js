@@ -75,6 +75,9 @@ test("a refund while the rewards are held voids the referral", async () => {
   await page.locator("#life li.done", { hasText: "Converted" }).waitFor();
   await act("Refund");
   await page.locator("#life li.wrong", { hasText: "Voided: order refunded" }).waitFor();
+  await page.locator("#life summary").press("Enter");
+  await page.locator("#life details li", { hasText: "adjusted: refunded (order-of-bob)" }).waitFor();
+  await page.locator("#life details li", { hasText: "voided: voided (order refunded)" }).waitFor();
   await entry("referral.voided", "bob").waitFor();
   assert.equal(await entry("credit delivery").count(), 0);
 

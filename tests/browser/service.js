@@ -82,6 +82,17 @@ export class Service {
   }
 }
 
+/** Waits until `met` returns something true, and returns it. */
+export async function until(met) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const result = await met();
+    if (result) return result;
+    if (Date.now() > end) throw new Error(`never happened: ${met}`);
+    await pause(100);
+  }
+}
+
 /** Calls `act` with 0 to `many` - 1, with limited concurrency. Returns the results in order. */
 async function each(many, act) {
   const results = [];

@@ -33,31 +33,36 @@ export function signOut() {
   sessionStorage.removeItem(KEPT);
 }
 
-async function call(path, parameters) {
+async function call(path, { method = "GET", parameters = {}, body } = {}) {
   const url = new URL(`../admin/${path}`, import.meta.url);
   // Spaces are encoded as %20, as the signature requires.
   const pairs = Object.entries(parameters).filter(([, value]) => value);
   url.search = pairs.map((pair) => pair.map(encodeURIComponent).join("=")).join("&");
-  const headers = credentials?.token
+  const request = { method, url, headers: body === undefined ? {} : { "content-type": "application/json" }, body };
+  const signed = credentials?.token
     ? { authorization: `Bearer ${credentials.token}` }
-    : credentials && (await sign(url, credentials));
+    : credentials && (await sign(request, credentials));
   let answer;
   try {
-    answer = await fetch(url, { headers: headers ?? {}, cache: "no-store" });
+    answer = await fetch(url, { method, headers: { ...request.headers, ...signed }, body, cache: "no-store" });
   } catch {
     throw new Problem(0, "The service is not reachable.");
   }
   if (answer.ok) return answer;
-  const body = await answer.json().catch(() => ({}));
-  throw new Problem(answer.status, body.detail ?? body.message ?? `The service answered ${answer.status}.`);
+  const problem = await answer.json().catch(() => ({}));
+  throw new Problem(answer.status, problem.detail ?? problem.message ?? `The service answered ${answer.status}.`);
 }
 
-export const ask = async (path, parameters = {}) => (await call(path, parameters)).json();
+export const ask = async (path, parameters) => (await call(path, { parameters })).json();
+
+/** Sends a request that changes something. Without `content`, the request has no body. */
+export const send = async (method, path, content) =>
+  (await call(path, { method, body: content === undefined ? undefined : JSON.stringify(content) })).json();
 
 /** Lets the browser download an answer as a file. */
 export async function save(path, parameters, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await (await call(path, { ...parameters, format: "csv" })).blob());
+  link.href = URL.createObjectURL(await (await call(path, { parameters: { ...parameters, format: "csv" } })).blob());
   link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);

@@ -23,10 +23,15 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const PAGE: (&str, &str) = (HTML, include_str!("page.html"));
 
 /// The files that the page loads, by name.
-const FILES: [(&str, (&str, &str)); 8] = [
+const FILES: [(&str, (&str, &str)); 13] = [
     ("style.css", (CSS, include_str!("style.css"))),
     ("page.js", (SCRIPT, include_str!("page.js"))),
     ("sections.js", (SCRIPT, include_str!("sections.js"))),
+    ("paged.js", (SCRIPT, include_str!("paged.js"))),
+    ("lists.js", (SCRIPT, include_str!("lists.js"))),
+    ("referral.js", (SCRIPT, include_str!("referral.js"))),
+    ("actions.js", (SCRIPT, include_str!("actions.js"))),
+    ("confirm.js", (SCRIPT, include_str!("confirm.js"))),
     ("plot.js", (SCRIPT, include_str!("plot.js"))),
     ("elements.js", (SCRIPT, include_str!("elements.js"))),
     ("api.js", (SCRIPT, include_str!("api.js"))),

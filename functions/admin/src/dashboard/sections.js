@@ -1,20 +1,9 @@
-// Renders the answer of a call in each section.
+// Renders the sections of the analytics and of the dead letters.
 
-import { ask, save } from "./api.js";
-import { amount, count, element, share, sum, table } from "./elements.js";
+import { save } from "./api.js";
+import { amount, button, count, element, none, share, sum, table, words } from "./elements.js";
+import { paged } from "./paged.js";
 import { SERIES, legend, plot } from "./plot.js";
-
-const none = (text) => element("p", { class: "none" }, text);
-const words = (name) => name.replaceAll("_", " ");
-
-function button(name, act, kind) {
-  const made = element("button", { type: "button", class: kind }, name);
-  made.addEventListener("click", async () => {
-    made.disabled = true;
-    await act().finally(() => (made.disabled = false));
-  });
-  return made;
-}
 
 export function funnel({ total }) {
   const largest = Math.max(1, ...SERIES.map((name) => total[name]));
@@ -55,29 +44,6 @@ export function daily(answer, { program, from, to }) {
   return [legend(), frame, readout, tools];
 }
 
-/** A list that loads more pages on request. */
-function paged(first, { title, columns, path, parameters, row, empty }) {
-  if (first.items.length === 0) return [none(empty)];
-  let shown = 0;
-  const rows = (page) => page.items.map((item) => row(item, shown++));
-  const { whole, add } = table(title, columns, rows(first));
-  let next = first.next_cursor;
-  const problem = element("p", { class: "problem", role: "alert" });
-  const more = button("Show more", async () => {
-    try {
-      const page = await ask(path, { ...parameters, cursor: next });
-      add(rows(page));
-      next = page.next_cursor;
-      more.hidden = next === null;
-      problem.textContent = "";
-    } catch ({ message }) {
-      problem.textContent = message;
-    }
-  }, "quiet more");
-  more.hidden = next === null;
-  return [whole, more, problem];
-}
-
 export const referrers = (first, { program, period }) => paged(first, {
   title: "Ranked by net conversions: converted and not voided",
   columns: [["Referrer"], ["Net conversions"], ["Attributed"], ["Converted"], ["Rewarded"], ["Voided"], ["Issued"], ["Delivered"]],
@@ -105,19 +71,6 @@ export function liability({ items }) {
   ]);
   return [table("By type and currency", [["Reward"], ["Held"], ["Issued"], ["Failed"], ["Total"]], rows).whole];
 }
-
-export const failed = (first) => paged(first, {
-  title: "Oldest first",
-  columns: [["Reward"], ["User", "text"], ["Amount"], ["Failed at", "text"], ["Failure", "words"]],
-  path: "rewards",
-  parameters: { status: "failed", limit: 20 },
-  empty: "No failed rewards.",
-  row: (item, at) => [
-    item.reward_id, item.user_id,
-    [amount(item.amount, item, `failed.items.${at}.amount`), element("small", {}, item.type)],
-    new Date(item.failed_at).toISOString().slice(0, 16).replace("T", " "), item.failure ?? "",
-  ],
-});
 
 export function deadLetters({ items }) {
   const redrive = (last) => (last ? [last.status, last.failure_reason].filter(Boolean).join(": ") : "");

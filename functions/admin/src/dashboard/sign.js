@@ -1,4 +1,4 @@
-// AWS Signature Version 4 for requests without a body, with the Web Crypto API.
+// AWS Signature Version 4, with the Web Crypto API.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
 const text = new TextEncoder();
@@ -20,18 +20,19 @@ function query(url) {
   return parameters.map((pair) => pair.join("=")).join("&");
 }
 
-/** The headers that sign a GET request of this URL with these credentials. */
-export async function sign(url, { id, secret, session, region }, now = new Date(), service = "execute-api") {
+/** The headers that sign this request with these credentials. They include the request's own headers, in lower case. */
+export async function sign(request, { id, secret, session, region }, now = new Date(), service = "execute-api") {
+  const { method, url, headers: own, body = "" } = request;
   const time = now.toISOString().replace(/[-:]|\.\d+/g, "");
-  const headers = { host: url.host, "x-amz-date": time };
+  const headers = { ...own, host: url.host, "x-amz-date": time };
   if (session) headers["x-amz-security-token"] = session;
   const names = Object.keys(headers).sort();
   const scope = `${time.slice(0, 8)}/${region}/${service}/aws4_request`;
   // The signature requires that the path is escaped twice.
   const path = url.pathname.split("/").map(escaped).join("/");
   const listed = names.map((name) => `${name}:${headers[name]}\n`).join("");
-  const request = ["GET", path, query(url), listed, names.join(";"), await hash("")].join("\n");
-  const stringToSign = ["AWS4-HMAC-SHA256", time, scope, await hash(request)].join("\n");
+  const canonical = [method, path, query(url), listed, names.join(";"), await hash(body)].join("\n");
+  const stringToSign = ["AWS4-HMAC-SHA256", time, scope, await hash(canonical)].join("\n");
   let key = text.encode(`AWS4${secret}`);
   for (const part of scope.split("/")) key = await keyed(key, part);
   const signature = hex(await keyed(key, stringToSign));

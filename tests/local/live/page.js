@@ -54,11 +54,20 @@ const stepOf = (name, at, mark = at ? "done" : "") =>
 function steps(referral) {
   const reward = ({ side, type, status, delivered_at, issued_at, ...worth }) =>
     stepOf(`${side}'s ${type}, ${worthOf(worth)}: ${status}`, delivered_at ?? issued_at,
-      status === "delivered" ? "done" : status === "failed" ? "wrong" : "");
+      { delivered: "done", failed: "wrong", reversed: "wrong" }[status] ?? "");
   const voided = referral.voided_at ? [stepOf(`Voided: ${referral.void_reason.replaceAll("_", " ")}`, referral.voided_at, "wrong")] : [];
   return element("ol", { class: "steps" }, stepOf(`Attributed to ${referral.referrer_id}`, referral.created_at),
     stepOf("Converted", referral.converted_at), stepOf("Rewarded", referral.rewarded_at),
     ...referral.rewards.map(reward), ...voided);
+}
+
+/** Every decision so far, as the API explains it. */
+function decisionsOf({ decisions }) {
+  const decision = ({ at, decision, outcome, reason, order_id, instruction_id, reward_id }) => {
+    const what = [order_id ?? instruction_id ?? reward_id, reason?.replaceAll("_", " ")].filter(Boolean).join(", ");
+    return stepOf(`${decision}: ${outcome.replaceAll("_", " ")}${what ? ` (${what})` : ""}`, at, "");
+  };
+  return element("details", {}, element("summary", {}, "Decisions"), element("ol", { class: "steps" }, ...decisions.map(decision)));
 }
 
 let shown;
@@ -67,12 +76,13 @@ let shown;
 async function refresh() {
   const { referee } = people();
   const { status, body } = await call("GET", `/v1/referrals/${encodeURIComponent(referee)}`);
-  const now = JSON.stringify([referee, status, body]);
+  const explained = status === 200 ? (await call("GET", `/v1/referrals/${encodeURIComponent(referee)}/explain`)).body : null;
+  const now = JSON.stringify([referee, status, body, explained]);
   if (now === shown) return;
   shown = now;
-  life.replaceChildren(status === 200
-    ? steps(body)
-    : element("p", { class: "none" }, status === 404 ? `No one has referred ${referee}.` : body?.detail ?? `The service answered ${status}.`));
+  const isOpen = life.querySelector("details")?.open;
+  life.replaceChildren(...(explained?.decisions ? [steps(body), decisionsOf(explained)] : [element("p", { class: "none" }, status === 404 ? `No one has referred ${referee}.` : body?.detail ?? `The service answered ${status}.`)]));
+  if (isOpen) life.querySelector("details")?.setAttribute("open", "");
 }
 
 for (const button of document.querySelectorAll("[data-act]")) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use referrals::{
     domain::{id::OrderId, time::Timestamp},
-    referral::{Referral, State},
+    referral::{Conversion, Referral, State},
     store::keys,
 };
 use serde_json::Value;
@@ -43,9 +43,9 @@ impl Oracle {
         !self.is_from_before(order, referral) && !self.is_of_other(order, referral)
     }
 
-    /// Checks that a referral converts by its own order, which is not older than the sign-up.
+    /// Checks that a referral converts by its own order, which is not older than the sign-up, unless an operator decided so.
     pub(super) fn check_conversion(&mut self, key: &str, order: &str, referral: &Referral) {
-        if self.is_from_before(order, referral) {
+        if self.is_from_before(order, referral) && !is_by_operator(referral.conversion()) {
             self.fail(format!("{key}: converted by {order}, an order from before the sign-up"));
         }
         if self.claims.get(order).is_none_or(|user| user != referral.referee.as_str()) {
@@ -65,6 +65,7 @@ impl Oracle {
             }
             self.arrivals.push(key.clone());
             let placed = self.placed.get(&key).copied();
+            let placed = placed.filter(|_| !is_by_operator(Some(conversion)));
             let is_old = placed.is_some_and(|at| at.plus(Duration::from_millis(DELAYED_BY)) < conversion.at);
             let delay = if is_old || is_delayed { DELAYED_BY } else { 0 };
             let hold = after.terms.hold().max(Duration::from_millis(delay));
@@ -143,4 +144,9 @@ impl Oracle {
         let expected = reported.map_or(now, |at| at.min(now));
         self.referrals.get(referee).is_some_and(|referral| referral.signed_up_at() == expected)
     }
+}
+
+/// Whether an operator converted a referral by this order, whatever events say about it.
+fn is_by_operator(conversion: Option<&Conversion>) -> bool {
+    conversion.is_some_and(|conversion| conversion.event == "operator")
 }

@@ -139,7 +139,7 @@ async fn operators_and_refusals_are_explained() {
 #[tokio::test]
 async fn an_unknown_referral_is_not_explained() {
     let world = World::start().await;
-    world.get("/v1/referrals/nobody/explain").await.refused(404, "referral_not_found");
+    world.get("/v1/referrals/unknown/explain").await.refused(404, "referral_not_found");
     world.get("/v1/referrals/a%20b/explain").await.refused(400, "invalid_request");
     world.end().await;
 }

@@ -645,7 +645,7 @@ async fn every_answer_is_described_and_every_described_answer_occurs() {
     let order = || because("o-77", 4200);
     for id in ["explain", "referralEntry", "voidReferral", "reopenReferral", "convertReferral", "approveReferral"] {
         let body = if ["explain", "referralEntry"].contains(&id) { Value::Null } else { order() };
-        expect(id, "nobody", body, 404, "referral_not_found").await;
+        expect(id, "unknown", body, 404, "referral_not_found").await;
     }
     expect("reopenReferral", "bob", order(), 409, "wrong_state").await;
     expect("convertReferral", "bob", order(), 409, "wrong_state").await;

@@ -124,7 +124,7 @@ async fn a_void_after_the_issue_takes_both_rewards_back() {
     act(&world, "bob", "reopen").await.refused(409, "wrong_state");
     convert(&world, "bob", "o-2").await.refused(409, "wrong_state");
     assert_eq!(notes(&world, "bob").await.len(), 1);
-    // The order stands all the time, so nobody has to decide.
+    // The order has always stood, so no operator has to decide.
     let part = json!({"refund_id": "r", "order_id": "o-1", "amount": 1, "currency": "USD"});
     world.publish("order.refunded", part).await;
     world.until_idle().await;
@@ -394,10 +394,10 @@ async fn invalid_requests_are_refused() {
     world.put("/admin/accounts/bob/flag", json!({"flagged": true})).await.refused(400, "invalid_request");
     world.get("/admin/referrals?status=other").await.refused(400, "invalid_request");
     for action in ["void", "reopen", "approve"] {
-        act(&world, "nobody", action).await.refused(404, "referral_not_found");
+        act(&world, "unknown", action).await.refused(404, "referral_not_found");
     }
-    convert(&world, "nobody", "o-1").await.refused(404, "referral_not_found");
-    world.get("/admin/referrals/nobody").await.refused(404, "referral_not_found");
+    convert(&world, "unknown", "o-1").await.refused(404, "referral_not_found");
+    world.get("/admin/referrals/unknown").await.refused(404, "referral_not_found");
     act(&world, "bob", "reopen").await.refused(409, "wrong_state");
     assert_eq!(world.contents().await, before);
     world.end().await;
